@@ -1,0 +1,67 @@
+# Everything a contributor runs. The environments are made when they are missing
+# (environments/setup.sh) and live outside this folder.
+
+SETUP   := environments/setup.sh
+STOCK   := environments/use.sh stock
+INSTALL := environments/install.sh
+RUN     := $(STOCK) python tests/run.py
+
+# The Python core is used where it lies.
+CORE := PYTHONPATH="$(CURDIR)/python"
+RUFF := $(STOCK) ruff
+CODE := python tests bench
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all lint document vectors bench check install clean
+
+help: ## list these targets
+	@awk -F ': *|## ' '/^[a-z-]+:.*##/ { printf "make %-9s %s\n", $$1, $$NF }' Makefile
+
+demo: ## train on ggplot2's diamonds and draw what happened
+	@$(SETUP) stock demo
+	@$(INSTALL) stock
+	@$(RUN) demo
+
+test: ## the tests on the stock environment, default backend
+	@$(SETUP) stock test
+	@$(INSTALL) stock
+	@$(RUN) r python:jax rpy2 check
+
+test-all: ## and on every backend and the latest environment
+	@$(SETUP) stock all
+	@$(SETUP) latest test
+	@$(INSTALL) stock
+	@$(INSTALL) latest
+	@$(RUN) r python:jax python:tensorflow python:torch rpy2 check \
+	  latest/r latest/python:jax latest/rpy2
+
+lint: ## ruff, mypy and lintr
+	@$(SETUP) stock test
+	$(RUFF) check --config python/pyproject.toml $(CODE)
+	$(RUFF) format --check --config python/pyproject.toml $(CODE)
+	$(STOCK) mypy --config-file python/pyproject.toml python/adadelta
+	$(STOCK) Rscript tests/tools/lint.R
+
+document: ## NAMESPACE and man/ from the comments in R/ (needs R package roxygen2)
+	@$(SETUP) stock test
+	$(STOCK) Rscript -e 'roxygen2::roxygenise()'
+
+vectors: ## tests/vectors from 50-digit arithmetic
+	@$(SETUP) stock test
+	$(CORE) $(STOCK) python tests/vectors/generate.py
+
+bench: ## the measurements in bench/results.md
+	@$(SETUP) stock all
+	$(CORE) $(STOCK) python bench/run.py
+
+check: ## R CMD check --as-cran
+	@$(SETUP) stock test
+	@$(RUN) check
+
+install: ## the R package into the stock environment's own library
+	@$(SETUP) stock demo
+	@$(INSTALL) stock
+
+clean: ## caches and pictures
+	rm -rf demo-output .mypy_cache .pytest_cache .ruff_cache .hypothesis *.Rcheck *.tar.gz
+	find python tests bench -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,25 @@
+"""Adadelta (Zeiler 2012), one implementation for R and Python.
+
+`adadelta.Adadelta` is a Keras 3 optimizer. Importing this package imports no framework: Keras
+is imported when `Adadelta` is first used.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+# Where each public name lives.
+_HOMES = {"Adadelta": "adadelta.keras"}
+
+__all__ = ["Adadelta", "__version__"]  # noqa: F822 (found by __getattr__)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'adadelta' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,227 @@
+"""Every argument of the optimizer: what it may be, its check, and its message.
+
+Both languages read these messages, so they are worded to fit both: R shows `None` as `NULL` and
+`True` as `TRUE`. A value of the wrong kind is a TypeError, one out of range a ValueError.
+"""
+
+import difflib
+import math
+import numbers
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Check = Callable[[str, Any], Any]
+
+
+def received(value: Any) -> str:
+    """Write a value the way an error message shows it: short, on one line, strings in quotes."""
+    if isinstance(value, str):
+        text = '"' + value.replace('"', '\\"') + '"'
+    elif isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        text = str(int(value))
+    elif isinstance(value, numbers.Real) and not isinstance(value, bool):
+        text = repr(float(value))
+    else:
+        try:
+            text = repr(value)
+        except Exception:
+            text = f"an object of class {type(value).__name__}"
+    text = " ".join(text.split())
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def refusal(argument: str, requirement: str, value: Any) -> str:
+    """The one form of every message about a bad argument."""
+    return f"`{argument}` must be {requirement}; received {received(value)}"
+
+
+def as_number(value: Any) -> int | float | None:
+    """The Python number that `value` is (of NumPy's scalars too), or None when it is none."""
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return None
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number in a range; `whole` numbers come back as int, all others as float."""
+
+    requirement: str
+    accepts: Callable[[float], bool]
+    whole: bool = False
+    optional: bool = False
+    words: tuple[str, ...] = ()
+
+    def __call__(self, argument: str, value: Any) -> Any:
+        """Return the value as the optimizer keeps it, or raise."""
+        if (value is None and self.optional) or (isinstance(value, str) and value in self.words):
+            return value
+        number = as_number(value)
+        if number is None:
+            raise TypeError(refusal(argument, self.requirement, value))
+        if not self.accepts(number) or (self.whole and number != math.floor(number)):
+            raise ValueError(refusal(argument, self.requirement, value))
+        if self.whole:
+            return int(number)
+        try:
+            return float(number)
+        except OverflowError:
+            raise ValueError(refusal(argument, self.requirement, value)) from None
+
+
+@dataclass(frozen=True)
+class Flag:
+    """True or False."""
+
+    requirement: str = "True or False"
+
+    def __call__(self, argument: str, value: Any) -> bool:
+        """Return the value as bool, or raise."""
+        if isinstance(value, bool) or type(value).__name__ in ("bool_", "bool"):
+            return bool(value)
+        raise TypeError(refusal(argument, self.requirement, value))
+
+
+@dataclass(frozen=True)
+class Name:
+    """A string that is not empty."""
+
+    requirement: str = "a string that is not empty, or None"
+
+    def __call__(self, argument: str, value: Any) -> str | None:
+        """Return the string, or raise."""
+        if value is None or (isinstance(value, str) and value):
+            return value
+        kind = ValueError if isinstance(value, str) else TypeError
+        raise kind(refusal(argument, self.requirement, value))
+
+
+def _finite_not_negative(value: float) -> bool:
+    return 0 <= value < math.inf
+
+
+def _finite_positive(value: float) -> bool:
+    return 0 < value < math.inf
+
+
+_LIMIT = Number(
+    "a number greater than 0 (infinity means no clipping), or None",
+    lambda value: value > 0,
+    optional=True,
+)
+
+# For each argument, in the order of the constructor, what it must be. The front ends name them
+# as their framework does and pass them to `check` under these names.
+ARGUMENTS: Mapping[str, Check] = {
+    "learning_rate": Number(
+        "a finite number of at least 0, a schedule, or a function that returns such a number",
+        _finite_not_negative,
+    ),
+    "rho": Number("a number of at least 0 and less than 1", lambda value: 0 <= value < 1),
+    "epsilon": Number("a finite number greater than 0", _finite_positive),
+    "weight_decay": Number(
+        "a finite number of at least 0, or None", _finite_not_negative, optional=True
+    ),
+    "clipnorm": _LIMIT,
+    "clipvalue": _LIMIT,
+    "global_clipnorm": _LIMIT,
+    "use_ema": Flag(),
+    "ema_momentum": Number(
+        "a number of at least 0 and at most 1", lambda value: 0 <= value <= 1
+    ),
+    "ema_overwrite_frequency": Number(
+        "a whole number of at least 1, or None",
+        lambda value: 1 <= value < math.inf,
+        whole=True,
+        optional=True,
+    ),
+    "loss_scale_factor": Number(
+        'a finite number greater than 0, "dynamic", or None',
+        _finite_positive,
+        optional=True,
+        words=("dynamic",),
+    ),
+    "gradient_accumulation_steps": Number(
+        "a whole number of at least 1, or None",
+        lambda value: 1 <= value < 2**31,
+        whole=True,
+        optional=True,
+    ),
+    "name": Name(),
+    "maximize": Flag(),
+    "decoupled_weight_decay": Flag(),
+    "skip_nonfinite": Flag(),
+}
+
+_CLIPS = ("clipnorm", "clipvalue", "global_clipnorm")
+
+
+def check(argument: str, value: Any) -> Any:
+    """Return `value` as the optimizer keeps it, or raise with the reason."""
+    return ARGUMENTS[argument](argument, value)
+
+
+def check_clips(arguments: Mapping[str, Any]) -> None:
+    """Refuse two ways of clipping at once."""
+    given = [f"{name}={received(arguments[name])}" for name in _CLIPS if arguments[name] is not None]
+    if len(given) > 1:
+        raise ValueError(
+            "Only one of `clipnorm`, `clipvalue` and `global_clipnorm` can be given; "
+            f"received {', '.join(given)}"
+        )
+
+
+def refuse_unknown(unknown: Mapping[str, Any], owner: str) -> None:
+    """Refuse arguments that do not exist, with what to write instead where that is known."""
+    for argument, value in unknown.items():
+        if argument == "decay":
+            raise TypeError(
+                f"`decay` is not an argument of {owner}; for a rate that falls as "
+                "learning_rate / (1 + decay * step) pass the schedule "
+                "keras.optimizers.schedules.InverseTimeDecay(learning_rate, decay_steps=1, "
+                f"decay_rate={received(value)}) as `learning_rate`"
+            )
+        near = "learning_rate" if argument == "lr" else None
+        for guess in difflib.get_close_matches(argument, ARGUMENTS, n=1):
+            near = near or guess
+        hint = f" (did you mean `{near}`?)" if near else ""
+        names = ", ".join(f"`{name}`" for name in ARGUMENTS)
+        raise TypeError(f"`{argument}` is not an argument of {owner}{hint}; it takes {names}")
+
+
+@dataclass(frozen=True)
+class Convention:
+    """What one framework means by Adadelta: its defaults and its weight decay.
+
+    `weight_decay_mode` is "coupled" (added to the gradient, so it enters the accumulators),
+    "decoupled" (x - learning_rate * weight_decay * x), "unscaled" (x - weight_decay * x), or
+    None where the framework's class has no weight decay. An `epsilon` of None means
+    `keras.config.epsilon()`.
+    """
+
+    learning_rate: float
+    rho: float
+    epsilon: float | None
+    weight_decay: float | None
+    weight_decay_mode: str | None
+
+
+# Read from each framework's own signature: Keras 3.15, tf_keras 2.21, TensorFlow 1.13,
+# BrainPy 2.8, torch 2.13, optax 0.2.8; "paper" is Zeiler 2012, section 4.1.
+CONVENTIONS: Mapping[str, Convention] = {
+    "keras": Convention(0.001, 0.95, 1e-7, None, "decoupled"),
+    "tf_keras": Convention(0.001, 0.95, 1e-7, None, "decoupled"),
+    "tf1": Convention(1.0, 0.95, None, None, None),
+    "brainpy": Convention(1.0, 0.95, 1e-6, None, "unscaled"),
+    "torch": Convention(1.0, 0.9, 1e-6, 0.0, "coupled"),
+    "optax": Convention(1.0, 0.9, 1e-6, 0.0, "coupled"),
+    "paper": Convention(1.0, 0.95, 1e-6, None, None),
+}

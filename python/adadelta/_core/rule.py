@@ -1,0 +1,56 @@
+"""The equations of Adadelta, written once.
+
+They run on anything with arithmetic operators: Python and NumPy numbers, JAX, TensorFlow, torch
+and Keras tensors. Everything else in this package prepares their input or stores their output.
+
+Source: M. D. Zeiler, "ADADELTA: An Adaptive Learning Rate Method", arXiv:1212.5701, Algorithm 1.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+Array = Any
+
+
+def update(
+    gradient: Array,
+    square_avg: Array,
+    acc_delta: Array,
+    rho: float,
+    epsilon: float,
+    sqrt: Callable[[Array], Array],
+) -> tuple[Array, Array, Array]:
+    """One update: the step to subtract, before the learning rate, and the new accumulators.
+
+    Args:
+        gradient: The gradient g, of the shape and dtype of the accumulators.
+        square_avg: The running average v of squared gradients; 0 at the start.
+        acc_delta: The running average u of squared steps; 0 at the start.
+        rho: Decay rate of both averages, at least 0 and less than 1.
+        epsilon: Added inside both square roots, greater than 0.
+        sqrt: The square root for this kind of array.
+
+    Returns:
+        `(step, square_avg, acc_delta)`: the parameter becomes `x - learning_rate * step`.
+
+    Example:
+        >>> import math
+        >>> step, square_avg, acc_delta = update(1.0, 0.0, 0.0, 0.75, 0.25, math.sqrt)
+        >>> square_avg, round(step, 4), round(acc_delta, 4)
+        (0.25, 0.7071, 0.125)
+    """
+    square_avg = rho * square_avg + (1 - rho) * (gradient * gradient)
+    step = sqrt(acc_delta + epsilon) / sqrt(square_avg + epsilon) * gradient
+    acc_delta = rho * acc_delta + (1 - rho) * (step * step)
+    return step, square_avg, acc_delta
+
+
+def largest_gradient(largest_number: float) -> float:
+    """The magnitude to which gradients are limited, so that their squares stay finite.
+
+    A gradient above the root of the largest number (1.8e19 in float32) would make `square_avg`
+    infinite and the parameter would never move again. Limited to this, `square_avg` saturates
+    just below the largest number, the step keeps its bound `sqrt((u + epsilon) / (1 - rho))`,
+    and both recover as the average decays. The factor leaves room for rounding in the average.
+    """
+    return float(largest_number**0.5) * (1 - 2.0**-10)

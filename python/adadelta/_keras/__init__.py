@@ -1,0 +1,1 @@
+"""The parts of the Keras front end: what differs between backends, state, saving."""
