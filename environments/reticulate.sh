@@ -11,7 +11,7 @@ wanted=1.41
 next=trixie
 
 recent() {
-  R_LIBS="$library${R_LIBS:+:$R_LIBS}" Rscript --vanilla -e \
+  R_LIBS="$library${R_LIBS:+:$R_LIBS}" Rscript --no-init-file --no-site-file -e \
     "quit(status = !(requireNamespace('reticulate', quietly = TRUE) &&
                      packageVersion('reticulate') >= '$wanted'))" >/dev/null 2>&1
 }

@@ -94,7 +94,7 @@ missing_r_packages() {
     printf '%s\n' "${r_packages[@]}"
     return
   fi
-  Rscript --vanilla -e 'for (p in unique(commandArgs(TRUE)))
+  Rscript --no-init-file --no-site-file -e 'for (p in unique(commandArgs(TRUE)))
     if (!suppressWarnings(requireNamespace(p, quietly = TRUE))) cat(p, "\n", sep = "")' \
     "${r_packages[@]}" 2>>"$log"
 }
@@ -200,7 +200,7 @@ if [ ! -x "$venv/bin/pip" ]; then
 fi
 constraints=("$here/$stack.txt")
 # rpy2 3.5.17 is the last release that runs on R before 4.5.
-if Rscript --vanilla -e 'quit(status = getRversion() >= "4.5")'; then
+if Rscript --no-init-file --no-site-file -e 'quit(status = getRversion() >= "4.5")'; then
   echo "rpy2<=3.5.17" >"$venv/rpy2.txt"
   constraints+=("$venv/rpy2.txt")
 fi

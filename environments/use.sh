@@ -7,7 +7,9 @@ shift
 root=${ADADELTA_ENVIRONMENTS:-${XDG_CACHE_HOME:-$HOME/.cache}/adadelta}
 
 export PATH="$root/$stack/bin:$PATH"
-export R_LIBS="$root/$stack-R${R_LIBS:+:$R_LIBS}"
+# The caller's R_LIBS, not that of an environment this one is used inside of.
+export ADADELTA_R_LIBS="${ADADELTA_R_LIBS-${R_LIBS:-}}"
+export R_LIBS="$root/$stack-R${ADADELTA_R_LIBS:+:$ADADELTA_R_LIBS}"
 export RETICULATE_PYTHON="$root/$stack/bin/python"
 export KERAS_BACKEND="${KERAS_BACKEND:-jax}"
 # Importing Keras writes a settings file; the user's own stays out of this.

@@ -127,12 +127,17 @@ class Suite:
         timer.start()
         lines = []
         assert process.stdout is not None
-        for line in process.stdout:
-            lines.append(line.rstrip("\n"))
-            print(line, end="", flush=True)
-        status = process.wait()
-        timed_out = timer.finished.is_set()
-        timer.cancel()
+        try:
+            for line in process.stdout:
+                lines.append(line.rstrip("\n"))
+                print(line, end="", flush=True)
+            status = process.wait()
+        except KeyboardInterrupt:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+        finally:
+            timed_out = timer.finished.is_set()
+            timer.cancel()
         return Run(status, lines, timed_out)
 
 
