@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 # Where each public name lives.
 _HOMES = {"Adadelta": "adadelta.keras"}
 
-__all__ = ["Adadelta", "__version__"]  # noqa: F822 (found by __getattr__)
+__all__ = ["Adadelta", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

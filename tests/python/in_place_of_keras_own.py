@@ -20,9 +20,5 @@ optimizers.ALL_OBJECTS = {
     adadelta.Adadelta if cls is THEIRS else cls for cls in optimizers.ALL_OBJECTS
 }
 optimizers.ALL_OBJECTS_DICT.update(
-    {
-        name: adadelta.Adadelta
-        for name, cls in optimizers.ALL_OBJECTS_DICT.items()
-        if cls is THEIRS
-    }
+    {name: adadelta.Adadelta for name, cls in optimizers.ALL_OBJECTS_DICT.items() if cls is THEIRS}
 )

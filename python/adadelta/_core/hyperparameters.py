@@ -47,7 +47,7 @@ def as_number(value: Any) -> int | float | None:
     try:
         return float(value)
     except OverflowError:
-        return math.inf if value > 0 else -math.inf
+        return math.inf
 
 
 @dataclass(frozen=True)
@@ -134,9 +134,7 @@ ARGUMENTS: Mapping[str, Check] = {
     "clipvalue": _LIMIT,
     "global_clipnorm": _LIMIT,
     "use_ema": Flag(),
-    "ema_momentum": Number(
-        "a number of at least 0 and at most 1", lambda value: 0 <= value <= 1
-    ),
+    "ema_momentum": Number("a number of at least 0 and at most 1", lambda value: 0 <= value <= 1),
     "ema_overwrite_frequency": Number(
         "a whole number of at least 1, or None",
         lambda value: 1 <= value < math.inf,
@@ -171,7 +169,9 @@ def check(argument: str, value: Any) -> Any:
 
 def check_clips(arguments: Mapping[str, Any]) -> None:
     """Refuse two ways of clipping at once."""
-    given = [f"{name}={received(arguments[name])}" for name in _CLIPS if arguments[name] is not None]
+    given = [
+        f"{name}={received(arguments[name])}" for name in _CLIPS if arguments[name] is not None
+    ]
     if len(given) > 1:
         raise ValueError(
             "Only one of `clipnorm`, `clipvalue` and `global_clipnorm` can be given; "

@@ -38,6 +38,7 @@ def update(
         >>> step, square_avg, acc_delta = update(1.0, 0.0, 0.0, 0.75, 0.25, math.sqrt)
         >>> square_avg, round(step, 4), round(acc_delta, 4)
         (0.25, 0.7071, 0.125)
+
     """
     square_avg = rho * square_avg + (1 - rho) * (gradient * gradient)
     step = sqrt(acc_delta + epsilon) / sqrt(square_avg + epsilon) * gradient

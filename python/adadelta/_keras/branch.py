@@ -19,6 +19,7 @@ def branch(predicate: Any, if_true: Body, if_false: Body, variables: Sequence[An
         if_true: What to do where it is true.
         if_false: What to do where it is false.
         variables: The Keras variables that the two may read or assign.
+
     """
     backend = keras.config.backend()
     if backend == "jax":

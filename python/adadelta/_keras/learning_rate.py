@@ -1,8 +1,16 @@
-"""The learning rate: a number, a variable, a schedule, or a function asked at every step."""
+"""The learning rate: a number, a variable, a schedule, or a function asked at every step.
 
+A compiled step would keep what a function returned while it was traced. Here compiled steps ask
+it too: on JAX through `jax.experimental.io_callback`, on TensorFlow through `tf.py_function`.
+"""
+
+import math
+from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
+from keras import ops
 
 from adadelta._core import hyperparameters
 
@@ -12,33 +20,137 @@ def is_schedule(value: Any) -> bool:
     return isinstance(value, keras.optimizers.schedules.LearningRateSchedule)
 
 
-def is_function(value: Any) -> bool:
-    """Whether `value` is asked for the rate: a callable that is not a schedule or a variable."""
-    return callable(value) and not is_schedule(value) and not isinstance(value, keras.Variable)
-
-
 def checked(value: Any) -> Any:
-    """Return a learning rate as the optimizer keeps it, or raise."""
-    if is_schedule(value) or is_function(value):
-        return value
+    """Return a learning rate as the optimizer keeps it, or raise.
+
+    A number comes back as float, a function as `Asked`, variables and schedules as they are.
+    """
     if isinstance(value, keras.Variable):
-        if tuple(value.shape) != () or "float" not in keras.backend.standardize_dtype(value.dtype):
-            raise ValueError(
-                hyperparameters.refusal(
-                    "learning_rate", "a scalar variable of a floating dtype", value
-                )
-            )
+        dtype = keras.backend.standardize_dtype(value.dtype)
+        if tuple(value.shape) != () or "float" not in dtype:
+            requirement = "a scalar variable of a floating dtype"
+            raise ValueError(hyperparameters.refusal("learning_rate", requirement, value))
         return value
-    return hyperparameters.check("learning_rate", value)
+    if is_schedule(value) or isinstance(value, Asked):
+        return value
+    if isinstance(value, type):
+        raise TypeError(hyperparameters.refusal("learning_rate", "an instance, not a class", value))
+    return Asked(value) if callable(value) else hyperparameters.check("learning_rate", value)
 
 
-def answer(function: Any) -> Any:
-    """Ask a function for the rate and check what it returns."""
-    value = function()
-    if isinstance(value, keras.Variable) or keras.ops.is_tensor(value):
-        if tuple(value.shape) != ():
+class Asked:
+    """A function asked for the rate at every step, and its answer checked.
+
+    Args:
+        function: A function of no argument, or of the step when `takes_step`.
+        takes_step: Whether it is called with the number of calls so far.
+
+    Attributes:
+        failure: What went wrong when compiled training on JAX asked, where it can't be raised.
+
+    """
+
+    def __init__(self, function: Callable[..., Any], takes_step: bool = False) -> None:
+        self.function = function
+        self.takes_step = takes_step
+        self.failure: Exception | None = None
+
+    def __call__(self, step: Any) -> Any:
+        """Return the rate at `step`: a float, or the tensor that a compiled step will have."""
+        compiler = _compiler_of(step)
+        if compiler is None:
+            return self.answer(int(ops.convert_to_numpy(step)))
+        if getattr(self.function, "needs_main_thread", False):
             raise ValueError(
-                hyperparameters.refusal("learning_rate()", "a single number", value)
+                "`learning_rate` is a function that only the main thread may call, and compiled "
+                "training calls it from others; use a schedule of "
+                "keras.optimizers.schedules, or compile the model with run_eagerly=True"
             )
-        return value
-    return hyperparameters.ARGUMENTS["learning_rate"]("learning_rate()", value)
+        return self._asked_by_jax(step) if compiler == "jax" else self._asked_by_tensorflow(step)
+
+    def raise_failure(self) -> None:
+        """Raise what went wrong in compiled training, once."""
+        failure, self.failure = self.failure, None
+        if failure is not None:
+            raise failure
+
+    def answer(self, step: int) -> float:
+        """Call the function and check what it returns."""
+        value = self.function(step) if self.takes_step else self.function()
+        if isinstance(value, keras.Variable) or ops.is_tensor(value):
+            value = np.asarray(ops.convert_to_numpy(value))
+        name = "learning_rate(step)" if self.takes_step else "learning_rate()"
+        return float(hyperparameters.ARGUMENTS["learning_rate"](name, value))
+
+    def _asked_by_jax(self, step: Any) -> Any:
+        import jax
+
+        dtype = jax.dtypes.canonicalize_dtype("float64")
+
+        def ask(step: Any) -> np.ndarray:
+            try:
+                answer = self.answer(int(step))
+            except Exception as error:
+                # Raised here, it would cost the user the weights, which compiled training has
+                # given away; NaN makes the step change nothing, and the error comes later.
+                self.failure = self.failure or error
+                answer = math.nan
+            return np.asarray(answer, dtype)
+
+        return jax.experimental.io_callback(ask, jax.ShapeDtypeStruct((), dtype), step)
+
+    def _asked_by_tensorflow(self, step: Any) -> Any:
+        import tensorflow as tf
+
+        # XLA can't call Python and says so with this name.
+        name = "learning_rate_function_needs_jit_compile_False"
+        rate = tf.py_function(lambda step: self.answer(int(step)), [step], tf.float64, name=name)
+        return tf.ensure_shape(rate, ())
+
+
+def _compiler_of(step: Any) -> str | None:
+    """Which backend is tracing a step, if any."""
+    backend = keras.config.backend()
+    if backend == "jax":
+        import jax
+
+        return backend if isinstance(step, jax.core.Tracer) else None
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return backend if tf.is_symbolic_tensor(step) else None
+    return None
+
+
+@keras.saving.register_keras_serializable(package="adadelta")
+class FunctionSchedule(keras.optimizers.schedules.LearningRateSchedule):
+    """A learning-rate schedule from a function of the step, asked at every step.
+
+    Args:
+        function: Called with the number of calls so far, an int from 0, at every step; returns a
+            finite number of at least 0.
+
+    Example:
+        >>> schedule = FunctionSchedule(lambda step: 1 / (1 + step))
+        >>> [round(schedule(step), 2) for step in range(3)]
+        [1.0, 0.5, 0.33]
+
+    """
+
+    def __init__(self, function: Callable[[int], float]) -> None:
+        self.asked = Asked(function, takes_step=True)
+
+    def __call__(self, step: Any) -> Any:
+        """Return the rate at `step`."""
+        return self.asked(ops.convert_to_tensor(step))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the function, serialized as Keras serializes functions."""
+        return {"function": keras.saving.serialize_keras_object(self.asked.function)}
+
+
+def asked_of(rate: Any) -> Asked | None:
+    """Return what asks a function for the rate, where the rate comes from one."""
+    if isinstance(rate, FunctionSchedule):
+        return rate.asked
+    return rate if isinstance(rate, Asked) else None

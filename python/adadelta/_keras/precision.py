@@ -46,7 +46,7 @@ def from_state(value: Any, dtype: str) -> Any:
 
 
 def smallest_normal(dtype: str) -> float:
-    """The smallest number that every backend keeps: smaller ones count as 0 on JAX and TensorFlow."""
+    """The smallest number that every backend keeps: JAX and TensorFlow flush smaller ones to 0."""
     return {"float32": 2.0**-126, "float64": 2.0**-1022}[state_dtype(dtype)]
 
 

@@ -9,25 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from keras import ops
 
-State = Mapping[str, Any]
-
-# What our state counts and Keras' does not.
-COUNTERS = ("update", "window", "window_has_gradient", "skipped", "loss_scale", "finite_calls")
-
-
-def parameter_names(variables: Sequence[Any]) -> list[str]:
-    """The name of each parameter: its path, with a number where paths repeat."""
-    counts: dict[str, int] = {}
-    names = []
-    for variable in variables:
-        path = getattr(variable, "path", None) or variable.name
-        counts[path] = counts.get(path, 0) + 1
-        names.append(path if counts[path] == 1 else f"{path}#{counts[path]}")
-    return names
+from adadelta._keras.state import COUNTERS
+from adadelta._keras.step import Step
 
 
-def matched(saved: Mapping[str, np.ndarray], state: State) -> dict[str, np.ndarray]:
+def matched(saved: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Match saved arrays to state variables by name, or raise with everything that is wrong.
 
     Keras numbers layers as they are made, so the same model made twice in one process has other
@@ -71,7 +59,7 @@ def _unnumbered(name: str) -> str:
     return re.sub(r"_\d+(?=\||$)", "", name)
 
 
-def _in_order(saved: Mapping[str, np.ndarray], state: State) -> dict[str, str]:
+def _in_order(saved: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> dict[str, str]:
     # Among names that are equal without their numbers, creation order decides: the numbers grow.
     def grouped(names: Sequence[str]) -> dict[str, list[str]]:
         groups: dict[str, list[str]] = {}
@@ -82,14 +70,14 @@ def _in_order(saved: Mapping[str, np.ndarray], state: State) -> dict[str, str]:
         return groups
 
     theirs = grouped(list(saved))
-    pairs = {}
+    pairs: dict[str, str] = {}
     for key, group in grouped(list(state)).items():
         pairs.update(zip(group, theirs[key], strict=True))
     return pairs
 
 
 def from_keras(
-    saved: Mapping[str, np.ndarray], state: State, steps: int
+    saved: Mapping[str, np.ndarray], state: Mapping[str, Any], steps: int
 ) -> dict[str, np.ndarray]:
     """Name the arrays of a file written with `keras.optimizers.Adadelta`.
 
@@ -123,3 +111,34 @@ def from_keras(
             value = counters[name]
             named[name] = value(state[name].shape) if callable(value) else np.asarray(value)
     return named
+
+
+class Saving(Step):
+    """Keras' hooks for saving and loading."""
+
+    def save_own_variables(self, store: Any) -> None:
+        """Write the state into a Keras file, by name."""
+        for name, variable in self._named_state().items():
+            store[name] = ops.convert_to_numpy(variable)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Take the state from a Keras file, ours or one of `keras.optimizers.Adadelta`."""
+        saved = {name: np.asarray(store[name]) for name in store.keys()}  # noqa: SIM118 (no dict)
+        if not self.built:
+            self._waiting_state = saved
+        else:
+            self._take(saved)
+
+    def _take(self, saved: dict[str, np.ndarray]) -> None:
+        state = self._named_state()
+        if saved and all(name.isdigit() for name in saved):
+            if len(saved) > 2:
+                steps = self.gradient_accumulation_steps or 1
+                saved = from_keras(saved, state, steps)
+            else:
+                saved = dict(zip(("iteration", "learning_rate"), saved.values(), strict=False))
+        if not set(saved) <= {"iteration", "learning_rate"}:
+            saved = matched(saved, state)
+        for name, array in saved.items():
+            if name in state:
+                state[name].assign(array)

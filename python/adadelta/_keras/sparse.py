@@ -80,9 +80,7 @@ def with_values(gradient: Any, values: Any) -> Any:
     if backend == "jax":
         from jax.experimental.sparse import BCOO
 
-        return BCOO(
-            (values, gradient.indices), shape=gradient.shape, unique_indices=True
-        )
+        return BCOO((values, gradient.indices), shape=gradient.shape, unique_indices=True)
     return values
 
 

@@ -1,0 +1,250 @@
+"""What the optimizer knows: its variables, made by `build()`, and their names."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from adadelta._keras import loss_scale, precision
+
+# The variables that count, beside Keras' own `iteration`, by their names in saved state.
+COUNTERS = {
+    "update": "_update_counter",
+    "window": "_window",
+    "window_has_gradient": "_window_has_gradient",
+    "skipped": "_skipped_counter",
+    "loss_scale": "_loss_scale",
+    "finite_calls": "_finite_calls",
+}
+
+
+def path_of(variable: Any) -> str:
+    # A tf.Variable has a name and no path.
+    return str(getattr(variable, "path", None) or variable.name)
+
+
+def count(counter: Any) -> None:
+    """Add 1, and stay at the largest number instead of wrapping to a negative one."""
+    value = ops.convert_to_tensor(counter)
+    largest = np.iinfo(precision.dtype_of(counter)).max
+    counter.assign(value + ops.cast(value < largest, precision.dtype_of(counter)))
+
+
+def parameter_names(variables: Sequence[Any]) -> list[str]:
+    """The name of each parameter: its path, with a number where paths repeat."""
+    counts: dict[str, int] = {}
+    names = []
+    for variable in variables:
+        path = getattr(variable, "path", None) or variable.name
+        counts[path] = counts.get(path, 0) + 1
+        names.append(path if counts[path] == 1 else f"{path}#{counts[path]}")
+    return names
+
+
+class State(keras.optimizers.Optimizer):
+    """The variables of the optimizer."""
+
+    built: bool
+    _waiting_state: dict[str, np.ndarray] | None
+    _update_counter: Any
+    _window: Any
+    _window_has_gradient: Any
+    _skipped_counter: Any
+    _loss_scale: Any
+    _finite_calls: Any
+
+    def build(self, variables: Sequence[Any]) -> None:
+        """Make the state for `variables`, the parameters that will be updated.
+
+        Args:
+            variables: Keras variables of a floating or complex dtype, each once.
+
+        Raises:
+            ValueError: A variable occurs twice or is not of such a dtype, `epsilon` is too small
+                for it, or the optimizer was built on other variables.
+
+        """
+        variables = list(variables)
+        if self.built:
+            self._refuse_other_variables(variables)
+            return
+        self._refuse_unusable(variables)
+        if isinstance(self._learning_rate, keras.Variable) and self._given_rate is not None:
+            widest = {precision.state_dtype(precision.dtype_of(v)) for v in variables}
+            if "float64" in widest and precision.dtype_of(self._learning_rate) != "float64":
+                current = self._learning_rate
+                self._untrack_variable(current)
+                self._replace_rate(self._rate_variable(self._given_rate, "float64"))
+        super().build(variables)
+        self.built = False
+        self._accumulated_grads, self._accumulated_delta_vars = self.add_optimizer_variables(
+            variables, ["accumulated_grad", "accumulated_delta_var"]
+        )
+        self._update_counter = self._window = self._window_has_gradient = None
+        self._skipped_counter = self._loss_scale = self._finite_calls = None
+        if self.gradient_accumulation_steps or self._skips:
+            self._update_counter = self._counter("update")
+        if self.gradient_accumulation_steps:
+            self._window = self._counter("window")
+            self._window_has_gradient = self._counter("window_has_gradient", (len(variables),))
+        if self._skips:
+            self._skipped_counter = self._counter("skipped")
+        if self.loss_scale_factor == "dynamic":
+            self._loss_scale = self.add_variable(
+                (), keras.initializers.Constant(loss_scale.FIRST), "float32", name="loss_scale"
+            )
+            self._finite_calls = self._counter("finite_calls")
+        self.built = True
+        if self._waiting_state is not None:
+            waiting, self._waiting_state = self._waiting_state, None
+            self._take(waiting)
+
+    def _counter(self, name: str, shape: tuple[int, ...] = ()) -> Any:
+        return self.add_variable(
+            shape, "zeros", "int32", aggregation="only_first_replica", name=name
+        )
+
+    def add_variable_from_reference(
+        self, reference_variable: Any, name: str | None = None, initializer: Any = "zeros"
+    ) -> Any:
+        """Make a state variable for a parameter; an average starts at the parameter's value."""
+        if name == "average":
+
+            def initializer(shape: Any, dtype: Any = None) -> Any:
+                value = ops.convert_to_tensor(reference_variable)
+                # A copy: compiled training on JAX gives buffers away, each only once.
+                return ops.copy(precision.to_state(value, precision.dtype_of(reference_variable)))
+
+        return super().add_variable_from_reference(
+            reference_variable, name=name, initializer=initializer
+        )
+
+    def add_variable(
+        self,
+        shape: tuple[int, ...],
+        initializer: Any = "zeros",
+        dtype: str | None = None,
+        aggregation: str = "none",
+        layout: Any = None,
+        name: str | None = None,
+    ) -> Any:
+        """Make a state variable, in the dtype and shape that the state of `dtype` has."""
+        if dtype is not None:
+            dtype = keras.backend.standardize_dtype(dtype)
+            if precision.is_complex(dtype):
+                shape, layout = (*shape, 2), None
+            dtype = precision.state_dtype(dtype)
+        return super().add_variable(shape, initializer, dtype, aggregation, layout, name)
+
+    def _refuse_unusable(self, variables: list[Any]) -> None:
+        keys = [self._var_key(variable) for variable in variables]
+        for variable, key in zip(variables, keys, strict=True):
+            dtype = precision.dtype_of(variable)
+            if keys.count(key) > 1:
+                raise ValueError(f"the variable {path_of(variable)} is given more than once")
+            if not ("float" in dtype or "complex" in dtype):
+                raise ValueError(
+                    f"the variable {path_of(variable)} must be of a floating dtype; "
+                    f"received {dtype}"
+                )
+            if self._overwrite_variable_with_gradient(variable):
+                continue
+            smallest = precision.smallest_normal(dtype)
+            if self.epsilon < smallest:
+                raise ValueError(
+                    f"`epsilon` must be at least {smallest:.3g} for the variable "
+                    f"{path_of(variable)} of dtype {dtype}; received {self.epsilon}"
+                )
+
+    def _refuse_other_variables(self, variables: list[Any]) -> None:
+        known = self._trainable_variables_indices
+        if [known.get(self._var_key(v)) for v in variables] != list(range(len(known))):
+            raise ValueError(
+                "This optimizer belongs to other variables, and its state is about them: make a "
+                "new optimizer for these, for example with "
+                "adadelta.Adadelta.from_config(optimizer.get_config())"
+            )
+
+    def _overwrite_variable_with_gradient(self, variable: Any) -> bool:
+        return bool(getattr(variable, "overwrite_with_gradient", False))
+
+    @property
+    def iterations(self) -> Any:
+        """How many updates there were: calls, less those that only collected or were skipped."""
+        if not self.built or self._update_counter is None:
+            return super().iterations
+        return self._update_counter
+
+    @property
+    def skipped(self) -> int:
+        """How many calls were skipped for a gradient that was NaN or infinite."""
+        counter = self._skipped_counter if self.built else None
+        return 0 if counter is None else int(counter.numpy())
+
+    @property
+    def _skips(self) -> bool:
+        return self.skip_nonfinite or self.loss_scale_factor == "dynamic"
+
+    def _named_state(self) -> dict[str, Any]:
+        """Every state variable by name, in the order of `variables`."""
+        state = {"iteration": self._iterations}
+        if isinstance(self._learning_rate, keras.Variable):
+            state["learning_rate"] = self._learning_rate
+        if not self.built:
+            return state
+        names = [name.replace("/", "|") for name in parameter_names(self._trainable_variables)]
+        slots = []
+        if self.use_ema:
+            slots.append({"average": self._model_variables_moving_average})
+        if self.gradient_accumulation_steps:
+            slots.append({"window_sum": self._accumulated_gradients})
+        slots.append(
+            {"square_avg": self._accumulated_grads, "acc_delta": self._accumulated_delta_vars}
+        )
+        for group in slots:
+            for index, name in enumerate(names):
+                for slot, variables in group.items():
+                    if variables[index] is not None:
+                        state[f"{name}|{slot}"] = variables[index]
+        for name, attribute in COUNTERS.items():
+            variable = getattr(self, attribute)
+            if variable is not None:
+                state[name] = variable
+        return state
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Return the values of `variables`, as `set_weights()` takes them."""
+        return [ops.convert_to_numpy(variable) for variable in self.variables]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Set the values of `variables`.
+
+        Args:
+            weights: As many arrays as there are `variables`, of the same shapes.
+
+        Raises:
+            ValueError: The optimizer is not built, or the arrays do not fit. Nothing has changed
+                then.
+
+        """
+        if not self.built:
+            raise ValueError(
+                "You are calling `set_weights()` on an optimizer that has not yet been built. "
+                "Call build(variables) first."
+            )
+        weights = list(weights)
+        if len(weights) != len(self.variables):
+            raise ValueError(
+                f"`weights` must be a list of {len(self.variables)} arrays, one for each of "
+                f"`variables`; received {len(weights)}"
+            )
+        for variable, weight in zip(self.variables, weights, strict=True):
+            if tuple(variable.shape) != tuple(np.shape(weight)):
+                raise ValueError(
+                    f"the weight for {variable.path} must have shape {tuple(variable.shape)}; "
+                    f"received {tuple(np.shape(weight))}"
+                )
+        for variable, weight in zip(self.variables, weights, strict=True):
+            variable.assign(weight)

@@ -1,0 +1,432 @@
+"""One step, from the gradients to the counters, on every backend."""
+
+import contextlib
+import math
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from adadelta._core import clipping, hyperparameters, rule
+from adadelta._keras import learning_rate as rates
+from adadelta._keras import loss_scale, precision, sparse
+from adadelta._keras.branch import branch
+from adadelta._keras.state import State, count, path_of
+
+
+def _without_recording() -> contextlib.AbstractContextManager[Any]:
+    if keras.config.backend() != "torch":
+        return contextlib.nullcontext()
+    import torch
+
+    return torch.no_grad()
+
+
+def _fitting(gradient: Any, variable: Any) -> Any:
+    """Return the gradient as a tensor of the variable's shape, or raise."""
+    if not (ops.is_tensor(gradient) or hasattr(gradient, "shape")):
+        try:
+            gradient = ops.convert_to_tensor(gradient)
+        except Exception as error:
+            raise TypeError(
+                f"the gradient for {path_of(variable)} must be a tensor; received "
+                f"{hyperparameters.received(gradient)}"
+            ) from error
+    shape, expected = sparse.shape_of(gradient), tuple(variable.shape)
+    fits = len(shape) == len(expected) and all(
+        mine is None or mine == other for mine, other in zip(shape, expected, strict=True)
+    )
+    if not fits:
+        raise ValueError(
+            f"the gradient for {path_of(variable)} must have shape {expected}; received {shape}"
+        )
+    return gradient
+
+
+class Step(State):
+    """What a call of the optimizer does."""
+
+    def apply(self, grads: Iterable[Any], trainable_variables: Any = None) -> None:
+        """Update the variables by one step.
+
+        Args:
+            grads: A gradient for each variable, of its shape, in the same order; `None` for a
+                variable that is to be left alone.
+            trainable_variables: The variables, needed on the first call unless the optimizer is
+                built; a later call may give some of them.
+
+        Raises:
+            ValueError: The gradients do not fit the variables. Nothing has changed then.
+
+        """
+        gradients = list(grads)
+        if not gradients:
+            return
+        with _without_recording(), keras.name_scope(self.name, caller=self):
+            variables = self._variables_for(gradients, trainable_variables)
+            self._step(gradients, variables)
+
+    def _variables_for(self, gradients: list[Any], trainable_variables: Any) -> list[Any]:
+        if trainable_variables is None:
+            if not self.built:
+                raise ValueError(
+                    "the optimizer must be built before gradients can come without variables: "
+                    "call build(variables) first"
+                )
+            variables = list(self._trainable_variables)
+        else:
+            variables = list(trainable_variables)
+        if len(gradients) != len(variables):
+            raise ValueError(
+                f"there must be as many gradients as variables, which are {len(variables)}; "
+                f"received {len(gradients)}"
+            )
+        if all(gradient is None for gradient in gradients):
+            raise ValueError("No gradients provided for any variable.")
+        for position, (gradient, variable) in enumerate(zip(gradients, variables, strict=True)):
+            if gradient is not None:
+                gradients[position] = _fitting(gradient, variable)
+        if self.built:
+            self._check_variables_are_known(variables)
+            keys = [self._var_key(variable) for variable in variables]
+            for variable, key in zip(variables, keys, strict=True):
+                if keys.count(key) > 1:
+                    raise ValueError(f"the variable {path_of(variable)} is given more than once")
+        else:
+            self.build(variables)
+        missing = [path_of(v) for g, v in zip(gradients, variables, strict=True) if g is None]
+        if missing:
+            warnings.warn(
+                f"Gradients do not exist for variables {missing} when minimizing the loss. If "
+                "using `model.compile()`, did you forget to provide a `loss` argument?",
+                stacklevel=5,
+            )
+        return variables
+
+    def _step(self, gradients: list[Any], variables: list[Any]) -> None:
+        present: dict[int, Any] = {}
+        overwriting: dict[int, Any] = {}
+        for gradient, variable in zip(gradients, variables, strict=True):
+            if gradient is None:
+                continue
+            index = self._get_variable_index(variable)
+            if self._overwrite_variable_with_gradient(variable):
+                overwriting[index] = gradient
+            else:
+                present[index] = self._unscaled(gradient, variable)
+        rate = self._get_current_learning_rate()
+        asked = rates.asked_of(self._learning_rate)
+
+        def proceed() -> None:
+            if self.gradient_accumulation_steps:
+                self._collect(present, overwriting, rate)
+            else:
+                for index, gradient in overwriting.items():
+                    self._trainable_variables[index].assign(gradient)
+                self._update(present, rate)
+
+        def call() -> None:
+            if self._skips:
+                finite = self._all_finite([*present.values(), *overwriting.values()])
+                self._branch(finite, lambda: self._go_on(proceed), self._skip)
+            else:
+                proceed()
+            count(self._iterations)
+
+        if asked is not None and ops.is_tensor(rate):
+            # A function that failed in compiled training has answered NaN: nothing happens.
+            self._branch(ops.isfinite(rate), call, lambda: None)
+        else:
+            call()
+
+    def _branch(self, predicate: Any, if_true: Any, if_false: Any) -> None:
+        branch(predicate, if_true, if_false, [*self._trainable_variables, *self.variables])
+
+    def _unscaled(self, gradient: Any, variable: Any) -> Any:
+        dtype = precision.dtype_of(variable)
+        gradient = sparse.summed(gradient)
+        gradient = sparse.map_values(lambda value: precision.to_state(value, dtype), gradient)
+        scale = self.loss_scale_factor
+        if scale is None:
+            return gradient
+        scale = self._loss_scale if scale == "dynamic" else scale
+        return sparse.map_values(
+            lambda value: value / ops.cast(scale, precision.dtype_of(value)), gradient
+        )
+
+    def _collect(self, present: dict[int, Any], overwriting: dict[int, Any], rate: Any) -> None:
+        steps = self.gradient_accumulation_steps
+
+        def collect() -> None:
+            for index, gradient in present.items():
+                window_sum = self._accumulated_gradients[index]
+                self.assign_add(window_sum, gradient)
+            for index, gradient in overwriting.items():
+                window_sum = self._accumulated_gradients[index]
+                self.assign(window_sum, ops.maximum(gradient, window_sum))
+            came = np.zeros(len(self._trainable_variables), "int32")
+            came[[*present, *overwriting]] = 1
+            self._window_has_gradient.assign(ops.maximum(self._window_has_gradient, came))
+            count(self._window)
+
+        def close() -> None:
+            self._close_window(present, overwriting, rate, steps)
+
+        self._branch(ops.equal(ops.convert_to_tensor(self._window), steps - 1), close, collect)
+
+    def _close_window(
+        self, present: dict[int, Any], overwriting: dict[int, Any], rate: Any, steps: Any
+    ) -> None:
+        means = {}
+        came = {}
+        for index, variable in enumerate(self._trainable_variables):
+            window_sum = ops.convert_to_tensor(self._accumulated_gradients[index])
+            if index in overwriting:
+                self._trainable_variables[index].assign(ops.maximum(overwriting[index], window_sum))
+            elif not self._overwrite_variable_with_gradient(variable):
+                if index in present:
+                    window_sum = window_sum + sparse.dense(present[index], window_sum.shape)
+                else:
+                    came[index] = ops.convert_to_tensor(self._window_has_gradient)[index] > 0
+                means[index] = window_sum / ops.cast(steps, precision.dtype_of(window_sum))
+        self._update(means, rate, came)
+        for counter in (*self._accumulated_gradients, self._window_has_gradient, self._window):
+            counter.assign(ops.zeros(counter.shape, counter.dtype))
+
+    def _update(
+        self, gradients: dict[int, Any], rate: Any, came: dict[int, Any] | None = None
+    ) -> None:
+        """Update the variables of these indices; those in `came` only where it is true."""
+        came = came or {}
+        if self.maximize:
+            gradients = {
+                index: sparse.map_values(ops.negative, gradient)
+                for index, gradient in gradients.items()
+            }
+        gradients = dict(
+            zip(gradients, self._clip_gradients(list(gradients.values())), strict=True)
+        )
+
+        def update(indices: list[int]) -> None:
+            variables = [self._trainable_variables[index] for index in indices]
+            if variables:
+                self._backend_update_step([gradients[index] for index in indices], variables, rate)
+            for variable in variables:
+                if variable.constraint is not None:
+                    variable.assign(variable.constraint(variable))
+
+        update([index for index in gradients if index not in came])
+        for index, predicate in came.items():
+            self._branch(predicate, partial(update, [index]), lambda: None)
+        if self.use_ema:
+            self._update_average()
+        if self._update_counter is not None:
+            count(self._update_counter)
+
+    def _clip_gradients(self, grads: list[Any]) -> list[Any]:
+        limits = (self.clipnorm, self.clipvalue, self.global_clipnorm)
+        if all(limit is None or limit == math.inf for limit in limits):
+            return grads
+        values = [ops.convert_to_tensor(sparse.values_of(gradient)) for gradient in grads]
+        if self.global_clipnorm is not None:
+            values = clipping.by_global_norm(values, self.global_clipnorm, ops)
+        elif self.clipnorm is not None:
+            values = [clipping.by_norm(value, self.clipnorm, ops) for value in values]
+        else:
+            values = [clipping.by_value(value, self.clipvalue, ops) for value in values]
+        return [
+            sparse.with_values(gradient, value)
+            for gradient, value in zip(grads, values, strict=True)
+        ]
+
+    def _apply_weight_decay(self, variables: Any) -> None:
+        """Do nothing: each variable's decay is part of its `update_step`."""
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Decay one variable and apply the rule to it.
+
+        Args:
+            gradient: Its gradient, ready to be used, in the dtype and shape of its state.
+            variable: The variable.
+            learning_rate: The rate of this step.
+
+        """
+        index = self._get_variable_index(variable)
+        square_avg, acc_delta = self._accumulated_grads[index], self._accumulated_delta_vars[index]
+        dtype = precision.dtype_of(variable)
+        rate = ops.cast(learning_rate, precision.state_dtype(dtype))
+        decay = self.weight_decay if self._use_weight_decay(variable) else None
+        # Half precision is rounded once, after the subtraction, which only the dense step does.
+        is_exact = dtype == precision.state_dtype(dtype)
+        if sparse.is_rows(gradient) and not decay and is_exact:
+            self._update_rows(gradient, variable, rate)
+            return
+        gradient = sparse.dense(gradient, square_avg.shape)
+        value = precision.to_state(ops.convert_to_tensor(variable), dtype)
+        if decay and self.decoupled_weight_decay:
+            value_decayed = value - value * (decay * rate)
+        elif decay:
+            gradient, value_decayed = gradient + decay * value, value
+        else:
+            value_decayed = value
+        step, new_square_avg, new_acc_delta = rule.update(
+            self._saturated(gradient, dtype),
+            ops.convert_to_tensor(square_avg),
+            ops.convert_to_tensor(acc_delta),
+            self.rho,
+            self.epsilon,
+            ops.sqrt,
+        )
+        self.assign(square_avg, new_square_avg)
+        self.assign(acc_delta, new_acc_delta)
+        self.assign(variable, precision.from_state(value_decayed - rate * step, dtype))
+
+    def _update_rows(self, gradient: Any, variable: Any, rate: Any) -> None:
+        """Apply the rule to the rows that have a gradient; in the others the averages decay."""
+        index = self._get_variable_index(variable)
+        square_avg, acc_delta = self._accumulated_grads[index], self._accumulated_delta_vars[index]
+        dtype = precision.dtype_of(variable)
+        old_square_avg = ops.convert_to_tensor(square_avg)
+        old_acc_delta = ops.convert_to_tensor(acc_delta)
+        step, square_avg_rows, acc_delta_rows = rule.update(
+            self._saturated(sparse.values_of(gradient), dtype),
+            sparse.take(old_square_avg, gradient),
+            sparse.take(old_acc_delta, gradient),
+            self.rho,
+            self.epsilon,
+            ops.sqrt,
+        )
+        self.assign(square_avg, sparse.put(self.rho * old_square_avg, gradient, square_avg_rows))
+        self.assign(acc_delta, sparse.put(self.rho * old_acc_delta, gradient, acc_delta_rows))
+        self.assign_sub(variable, sparse.with_values(gradient, rate * step))
+
+    def _saturated(self, gradient: Any, dtype: str) -> Any:
+        limit = rule.largest_gradient(precision.largest_number(dtype))
+        # The difference is 0 for every finite gradient, and keeps NaN and infinity visible.
+        return ops.clip(gradient, -limit, limit) + (gradient - gradient)
+
+    def _all_finite(self, gradients: list[Any]) -> Any:
+        finite = [ops.all(ops.isfinite(sparse.values_of(gradient))) for gradient in gradients]
+        return ops.all(ops.stack(finite))
+
+    def _go_on(self, proceed: Callable[[], None]) -> None:
+        proceed()
+        self._rescale(loss_scale.after_finite)
+
+    def _skip(self) -> None:
+        count(self._skipped_counter)
+        self._rescale(loss_scale.after_nonfinite)
+
+    def _rescale(self, after: Callable[[Any, Any], tuple[Any, Any]]) -> None:
+        if self._loss_scale is not None:
+            scale, calls = after(
+                ops.convert_to_tensor(self._loss_scale), ops.convert_to_tensor(self._finite_calls)
+            )
+            self._loss_scale.assign(scale)
+            self._finite_calls.assign(calls)
+
+    def scale_loss(self, loss: Any) -> Any:
+        """Return the loss times the loss scale, of which gradients are to be taken."""
+        if self.loss_scale_factor != "dynamic":
+            return super().scale_loss(loss)
+        scale = ops.convert_to_tensor(self._loss_scale) if self.built else loss_scale.FIRST
+        return loss * ops.cast(scale, precision.dtype_of(ops.convert_to_tensor(loss)))
+
+    def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
+        """Name variables that are not decayed; to be called before the optimizer is built.
+
+        Args:
+            var_list: Variables.
+            var_names: Strings: a variable is excluded when one of them occurs in its path, such
+                as "bias" in "sequential/dense/bias".
+
+        Raises:
+            ValueError: The optimizer is built already.
+            TypeError: `var_names` is not a list of strings.
+
+        """
+        if self.built:
+            raise ValueError(
+                "`exclude_from_weight_decay()` can only be called before the optimizer is built."
+            )
+        words = list(var_names or [])
+        if isinstance(var_names, str) or not all(isinstance(word, str) and word for word in words):
+            raise TypeError(
+                hyperparameters.refusal("var_names", "a list of strings, or None", var_names)
+            )
+        variables = list(var_list or [])
+        self._excluded_keys = frozenset(self._var_key(variable) for variable in variables)
+        self._excluded_paths = tuple(path_of(variable) for variable in variables)
+        self._excluded_words = tuple(words)
+
+    def _use_weight_decay(self, variable: Any) -> bool:
+        if self.weight_decay is None:
+            return False
+        # On TensorFlow the variable may be the one inside the Keras variable.
+        variable = self._trainable_variables[self._get_variable_index(variable)]
+        path = path_of(variable)
+        return not (
+            self._var_key(variable) in self._excluded_keys
+            or path in self._excluded_loaded_paths
+            or any(word in path for word in self._excluded_words)
+        )
+
+    def _update_average(self) -> None:
+        """Move the average after an update; the first one sets it to the updated weights."""
+        updates = ops.convert_to_tensor(self.iterations)
+        first = ops.equal(updates, 0)
+        pairs = [
+            (variable, average)
+            for variable, average in zip(
+                self._trainable_variables, self._model_variables_moving_average, strict=True
+            )
+            if average is not None
+        ]
+        for variable, average in pairs:
+            dtype = precision.dtype_of(variable)
+            value = precision.to_state(ops.convert_to_tensor(variable), dtype)
+            old = ops.convert_to_tensor(average)
+            new = self.ema_momentum * old + (1 - self.ema_momentum) * value
+            average.assign(ops.where(first, value, new))
+        if self.ema_overwrite_frequency is not None:
+            due = ops.equal((updates + 1) % self.ema_overwrite_frequency, 0)
+            self._branch(due, lambda: self._overwrite(pairs), lambda: None)
+
+    def _overwrite(self, pairs: Iterable[tuple[Any, Any]]) -> None:
+        for variable, average in pairs:
+            value = ops.convert_to_tensor(average)
+            # A copy: compiled training on JAX gives buffers away, each only once.
+            variable.assign(ops.copy(precision.from_state(value, precision.dtype_of(variable))))
+
+    def finalize_variable_values(self, var_list: Sequence[Any]) -> None:
+        """Finish training: close an open window, and put the averages in the weights' place.
+
+        `fit()` calls this at its end. Before the first update it changes nothing.
+
+        Args:
+            var_list: The variables to set to their average.
+
+        Raises:
+            ValueError: One of them is not a variable of this optimizer.
+
+        """
+        variables = list(var_list)
+        if not self.built:
+            return
+        asked = rates.asked_of(self._learning_rate)
+        if asked is not None:
+            asked.raise_failure()
+        self._check_variables_are_known(variables)
+        with _without_recording(), keras.name_scope(self.name, caller=self):
+            if self._window is not None:
+                collected = int(ops.convert_to_numpy(self._window))
+                if collected:
+                    self._close_window({}, {}, self._get_current_learning_rate(), collected)
+            if self.use_ema and int(ops.convert_to_numpy(self.iterations)):
+                averages = self._model_variables_moving_average
+                pairs = [(v, averages[self._get_variable_index(v)]) for v in variables]
+                self._overwrite((v, average) for v, average in pairs if average is not None)

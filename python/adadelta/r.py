@@ -1,0 +1,255 @@
+"""What the R package needs on the Python side. Python programs need nothing from here.
+
+R users learn from this module that their Python or Keras will not do, so importing it needs
+nothing but the standard library, of Python 3.8 or newer.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import re
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from adadelta._core import hyperparameters
+
+# R reads these three lines as text, to know what to ask for before any Python runs.
+PYTHON_MINIMUM = "3.11"
+KERAS_MINIMUM = "3.7"
+BACKENDS = ("jax", "tensorflow", "torch")
+
+
+# ------------------------------------------------------------------ what is installed
+
+
+def problem() -> list[str] | None:
+    """What keeps the optimizer from working in this Python: the cause and the cure, or None."""
+    here = sys.executable or "Python"
+    if sys.version_info < _version(PYTHON_MINIMUM):
+        return [
+            f"{here} is Python {sys.version.split()[0]}, and {PYTHON_MINIMUM} or newer is needed.",
+            "Name a newer one in the environment variable RETICULATE_PYTHON, and start R again.",
+        ]
+    keras = f'"keras>={KERAS_MINIMUM}"'
+    if not _is_installed("keras"):
+        cause = f"Keras is not installed in the Python that R uses, {here}."
+        backend = "" if _installed_backends() else f" {BACKENDS[0]}"
+        return [cause, _install(here, keras + backend)]
+    found = _keras_version()
+    if found is not None and _version(found) < _version(KERAS_MINIMUM):
+        cause = f"Keras {found} is too old in the Python that R uses, {here}: "
+        return [cause + f"{KERAS_MINIMUM} or newer is needed.", _install(here, keras)]
+    if not os.environ.get("KERAS_BACKEND") and not _installed_backends():
+        cause = f"Keras has nothing to compute with in the Python that R uses, {here}."
+        return [cause, _install(here, BACKENDS[0])]
+    backend = os.environ.get("KERAS_BACKEND")
+    if backend in BACKENDS and not _is_installed(backend):
+        cause = f'KERAS_BACKEND is "{backend}", which is not installed in {here}.'
+        return [cause, _install(here, backend)]
+    return None
+
+
+def choose_backend() -> str | None:
+    """Set KERAS_BACKEND where nobody chose one, since Keras alone would insist on TensorFlow.
+
+    Returns the backend that was chosen, or None where the choice was made before.
+    """
+    if os.environ.get("KERAS_BACKEND") or "keras" in sys.modules or _configured_backend():
+        return None
+    backends = _installed_backends()
+    if not backends:
+        return None
+    os.environ["KERAS_BACKEND"] = backends[0]
+    return backends[0]
+
+
+def _configured_backend() -> str | None:
+    """The backend in Keras' own settings, when the user wrote it: Keras writes "tensorflow"."""
+    folder = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")
+    try:
+        settings = json.loads(Path(folder, "keras.json").read_text(encoding="utf-8"))
+        backend = settings.get("backend")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return None if backend == "tensorflow" else backend
+
+
+def _installed_backends() -> list[str]:
+    return [backend for backend in BACKENDS if _is_installed(backend)]
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _keras_version() -> str | None:
+    try:
+        return importlib.metadata.version("keras")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", text)[:2])
+
+
+def _install(python: str, packages: str) -> str:
+    return f"Install it in a terminal with: {python} -m pip install {packages}"
+
+
+# ------------------------------------------------------------------ values of R
+
+
+class Value:
+    """An R value without a counterpart in Python. No check accepts it; it shows as its R code."""
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+
+    def __repr__(self) -> str:
+        return self.code
+
+
+class Function:
+    """An R function that is asked for the learning rate.
+
+    It can't be written into a file: its configuration is a note by which the same R session finds
+    it again.
+    """
+
+    # Read by the optimizer, which then asks from no other thread.
+    needs_main_thread = True
+
+    def __init__(self, function: Callable[..., Any], code: str) -> None:
+        self.function = function
+        self.code = code
+        self.note = ""
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Return what the R function returns, for the optimizer to check."""
+        # From another thread it would end the process (reticulate before 1.41) or wait for ever.
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError(
+                "an R function can be called on R's own thread only, and this step runs on "
+                "another: use one of Keras' learning rate schedules, or compile the model with "
+                "run_eagerly = TRUE"
+            )
+        return self.function(*arguments)
+
+    def __repr__(self) -> str:
+        return self.code
+
+    def get_config(self) -> dict[str, str]:
+        """Return the note, and the R code for people to read."""
+        self.note = self.note or uuid.uuid4().hex
+        _NOTES[self.note] = self
+        return {"code": self.code, "note": self.note}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, str]) -> Function:
+        """Return the function of the note, or raise when it was made in another R session."""
+        if config["note"] not in _NOTES:
+            raise ValueError(
+                "the learning rate was an R function, which can't be saved; load the model with "
+                f"compile = FALSE and compile it with a new optimizer; it was {config['code']}"
+            )
+        return _NOTES[config["note"]]
+
+
+_NOTES: dict[str, Function] = {}
+
+
+def rate(function: Callable[[], Any], code: str) -> Function:
+    """Make a learning rate of an R function without arguments."""
+    _register()
+    return Function(function, code)
+
+
+def schedule(function: Callable[[int], Any], code: str) -> Any:
+    """Make a learning rate schedule of an R function of the step."""
+    from adadelta._keras.learning_rate import FunctionSchedule
+
+    _register()
+    return FunctionSchedule(Function(function, code))
+
+
+@functools.cache
+def _register() -> None:
+    import keras
+
+    keras.saving.register_keras_serializable(package="adadelta")(Function)
+
+
+# ------------------------------------------------------------------ the optimizer
+
+
+def make(config: dict[str, Any]) -> dict[str, Any]:
+    """Make an optimizer of R's arguments, or of what `get_config()` returned in R.
+
+    Returns a dict with the "optimizer", or with the "error" that says which argument is wrong.
+    """
+    from adadelta.keras import Adadelta
+
+    try:
+        return {"optimizer": Adadelta.from_config(_with_lists(config))}
+    except Exception as error:
+        is_refusal = isinstance(error, (TypeError, ValueError))
+        return {"error": str(error) if is_refusal else f"{type(error).__name__}: {error}"}
+
+
+def _with_lists(config: dict[str, Any]) -> dict[str, Any]:
+    """Make lists of what R has made single values of: to R, a list of one is just the one."""
+    config = dict(config)
+    rate = config.get("learning_rate")
+    if isinstance(rate, dict) and isinstance(rate.get("config"), dict):
+        inner = {
+            key: [value] if key in ("boundaries", "values") and _is_single(value) else value
+            for key, value in rate["config"].items()
+        }
+        config["learning_rate"] = {**rate, "config": inner}
+    excluded = config.get("exclude_from_weight_decay")
+    if excluded is not None:
+        if not isinstance(excluded, dict) or not set(excluded) <= {"paths", "words"}:
+            raise TypeError(
+                hyperparameters.refusal(
+                    "exclude_from_weight_decay", "a list of `paths` and `words`, or None", excluded
+                )
+            )
+        config["exclude_from_weight_decay"] = {
+            key: [value] if _is_single(value) else list(value or ())
+            for key, value in excluded.items()
+        }
+    return config
+
+
+def _is_single(value: Any) -> bool:
+    return isinstance(value, (bool, int, float, str))
+
+
+def built_on(optimizer: Any) -> dict[str, int] | None:
+    """What an optimizer is built on and how far it has come, or None before it is built."""
+    if not optimizer.built:
+        return None
+    variables = optimizer._trainable_variables
+    return {
+        "variables": len(variables),
+        "numbers": sum(_size(variable.shape) for variable in variables),
+        "calls": int(optimizer._iterations.numpy()),
+        "updates": int(optimizer.iterations.numpy()),
+    }
+
+
+def _size(shape: Any) -> int:
+    return functools.reduce(lambda product, side: product * side, shape, 1)

@@ -1,0 +1,33 @@
+"""Settings that every test shares: the backend, and how precisely tensors are computed."""
+
+import contextlib
+import os
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import pytest
+
+
+@contextlib.contextmanager
+def floats(dtype):
+    """Compute in `dtype`; float64 has to be allowed on JAX."""
+    import keras
+
+    before = keras.config.floatx()
+    with contextlib.ExitStack() as stack:
+        if dtype == "float64" and keras.config.backend() == "jax":
+            import jax
+
+            allow = getattr(jax, "enable_x64", None) or jax.experimental.enable_x64
+            stack.enter_context(allow(True))
+        keras.config.set_floatx(dtype)
+        stack.callback(keras.config.set_floatx, before)
+        yield dtype
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request):
+    """Run a test in both precisions."""
+    with floats(request.param):
+        yield request.param
