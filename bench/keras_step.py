@@ -13,7 +13,7 @@ import numpy as np
 
 import adadelta
 
-ROUNDS = 15
+ROUNDS = 9
 SIZES = {
     "one tensor of 20 million": [(20_000_000,)],
     "784-2000-2000-10": [(784, 2000), (2000,), (2000, 2000), (2000,), (2000, 10), (10,)],
@@ -78,6 +78,7 @@ def _jax_stepper(optimizer, variables, gradients, compiled):
 
 def main():
     modes = {"jax": ("jit",), "tensorflow": ("graph", "xla"), "torch": ("eager",)}
+
     for mode in modes[keras.config.backend()]:
         for size, shapes in SIZES.items():
             for option, arguments in OPTIONS.items():

@@ -37,6 +37,28 @@ def branch(predicate: Any, if_true: Body, if_false: Body, variables: Sequence[An
     (if_true if bool(predicate) else if_false)()
 
 
+def choose(predicate: Any, if_true: Callable[[], Any], if_false: Callable[[], Any]) -> Any:
+    """Return what one of two functions of no variables returns; only the chosen one runs.
+
+    Args:
+        predicate: A boolean scalar: a bool or a tensor of the backend.
+        if_true: A function that returns tensors, called where it is true.
+        if_false: One that returns tensors of the same shapes and dtypes, called where it is false.
+    """
+    backend = keras.config.backend()
+    if backend == "jax":
+        import jax
+
+        if isinstance(predicate, jax.core.Tracer):
+            return jax.lax.cond(predicate, if_true, if_false)
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        if tf.is_symbolic_tensor(predicate):
+            return tf.cond(predicate, if_true, if_false)
+    return (if_true if bool(predicate) else if_false)()
+
+
 def _returning_nothing(body: Body) -> Callable[[], Any]:
     # tf.cond wants the same outputs from both, and runs the assignments for their effect.
     def run() -> Any:

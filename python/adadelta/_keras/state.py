@@ -138,12 +138,18 @@ class State(keras.optimizers.Optimizer):
             dtype = precision.state_dtype(dtype)
         return super().add_variable(shape, initializer, dtype, aggregation, layout, name)
 
-    def _refuse_unusable(self, variables: list[Any]) -> None:
-        keys = [self._var_key(variable) for variable in variables]
-        for variable, key in zip(variables, keys, strict=True):
-            dtype = precision.dtype_of(variable)
-            if keys.count(key) > 1:
+    def _refuse_repeated(self, variables: list[Any]) -> None:
+        seen = set()
+        for variable in variables:
+            key = self._var_key(variable)
+            if key in seen:
                 raise ValueError(f"the variable {path_of(variable)} is given more than once")
+            seen.add(key)
+
+    def _refuse_unusable(self, variables: list[Any]) -> None:
+        self._refuse_repeated(variables)
+        for variable in variables:
+            dtype = precision.dtype_of(variable)
             if not ("float" in dtype or "complex" in dtype):
                 raise ValueError(
                     f"the variable {path_of(variable)} must be of a floating dtype; "

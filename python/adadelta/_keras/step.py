@@ -14,8 +14,23 @@ from keras import ops
 from adadelta._core import clipping, hyperparameters, rule
 from adadelta._keras import learning_rate as rates
 from adadelta._keras import loss_scale, precision, sparse
-from adadelta._keras.branch import branch
+from adadelta._keras.branch import branch, choose
 from adadelta._keras.state import State, count, path_of
+from adadelta._kernels import pieces
+from adadelta._kernels import tensorflow as operation
+
+
+if keras.config.backend() == "torch":
+    # Keras' own convert and check their arguments, 5 us a call, which pieces would pay often.
+    import torch
+
+    _SQRT, _CLIP = torch.sqrt, torch.clamp
+else:
+    _SQRT, _CLIP = ops.sqrt, ops.clip
+
+
+def _has_operation(variable: Any) -> bool:
+    return keras.config.backend() == "tensorflow" and operation.can_serve(variable)
 
 
 def _without_recording() -> contextlib.AbstractContextManager[Any]:
@@ -92,10 +107,7 @@ class Step(State):
                 gradients[position] = _fitting(gradient, variable)
         if self.built:
             self._check_variables_are_known(variables)
-            keys = [self._var_key(variable) for variable in variables]
-            for variable, key in zip(variables, keys, strict=True):
-                if keys.count(key) > 1:
-                    raise ValueError(f"the variable {path_of(variable)} is given more than once")
+            self._refuse_repeated(variables)
         else:
             self.build(variables)
         missing = [path_of(v) for g, v in zip(gradients, variables, strict=True) if g is None]
@@ -233,9 +245,9 @@ class Step(State):
             return grads
         values = [ops.convert_to_tensor(sparse.values_of(gradient)) for gradient in grads]
         if self.global_clipnorm is not None:
-            values = clipping.by_global_norm(values, self.global_clipnorm, ops)
+            values = clipping.by_global_norm(values, self.global_clipnorm, ops, choose)
         elif self.clipnorm is not None:
-            values = [clipping.by_norm(value, self.clipnorm, ops) for value in values]
+            values = [clipping.by_norm(value, self.clipnorm, ops, choose) for value in values]
         else:
             values = [clipping.by_value(value, self.clipvalue, ops) for value in values]
         return [
@@ -259,31 +271,85 @@ class Step(State):
         square_avg, acc_delta = self._accumulated_grads[index], self._accumulated_delta_vars[index]
         dtype = precision.dtype_of(variable)
         rate = ops.cast(learning_rate, precision.state_dtype(dtype))
-        decay = self.weight_decay if self._use_weight_decay(variable) else None
+        decay = self._decay_of(variable)
         # Half precision is rounded once, after the subtraction, which only the dense step does.
         is_exact = dtype == precision.state_dtype(dtype)
         if sparse.is_rows(gradient) and not decay and is_exact:
             self._update_rows(gradient, variable, rate)
             return
         gradient = sparse.dense(gradient, square_avg.shape)
-        value = precision.to_state(ops.convert_to_tensor(variable), dtype)
-        if decay and self.decoupled_weight_decay:
-            value_decayed = value - value * (decay * rate)
-        elif decay:
-            gradient, value_decayed = gradient + decay * value, value
-        else:
-            value_decayed = value
-        step, new_square_avg, new_acc_delta = rule.update(
-            self._saturated(gradient, dtype),
+
+        if _has_operation(variable) and (self.decoupled_weight_decay or not decay):
+            if decay:
+                variable.assign_sub(variable * (decay * rate))
+            operation.update(
+                variable,
+                square_avg.value,
+                acc_delta.value,
+                rate,
+                self.rho,
+                self.epsilon,
+                gradient,
+                lambda gradient: self._saturated(gradient, dtype),
+            )
+            return
+        value, new_square_avg, new_acc_delta = self._next(
+            gradient,
+            ops.convert_to_tensor(variable),
             ops.convert_to_tensor(square_avg),
             ops.convert_to_tensor(acc_delta),
-            self.rho,
-            self.epsilon,
-            ops.sqrt,
+            rate,
+            decay,
         )
         self.assign(square_avg, new_square_avg)
         self.assign(acc_delta, new_acc_delta)
-        self.assign(variable, precision.from_state(value_decayed - rate * step, dtype))
+        self.assign(variable, value)
+
+    def _next(
+        self,
+        gradient: Any,
+        parameter: Any,
+        square_avg: Any,
+        acc_delta: Any,
+        rate: Any,
+        decay: float,
+    ) -> tuple[Any, Any, Any]:
+        """Return what becomes of a parameter and its averages."""
+        dtype = precision.dtype_of(parameter)
+        value = precision.to_state(parameter, dtype)
+        if decay and not self.decoupled_weight_decay:
+            gradient = gradient + decay * value
+        step, square_avg, acc_delta = rule.update(
+            self._saturated(gradient, dtype), square_avg, acc_delta, self.rho, self.epsilon, _SQRT
+        )
+        if decay and self.decoupled_weight_decay:
+            value = value - value * (decay * rate)
+        return precision.from_state(value - rate * step, dtype), square_avg, acc_delta
+
+    def _backend_update_step(
+        self, grads: Any, trainable_variables: Any, learning_rate: Any
+    ) -> None:
+        if keras.config.backend() != "torch":
+            super()._backend_update_step(grads, trainable_variables, learning_rate)
+            return
+        groups: dict[Any, list[tuple[Any, ...]]] = {}
+        for gradient, variable in zip(grads, trainable_variables, strict=True):
+            index = self._get_variable_index(variable)
+            parameter = ops.convert_to_tensor(variable)
+            key = parameter.dtype, parameter.device, self._decay_of(variable)
+            square_avg = self._accumulated_grads[index].value
+            acc_delta = self._accumulated_delta_vars[index].value
+            groups.setdefault(key, []).append((gradient, parameter, square_avg, acc_delta))
+        for (dtype, _, decay), rows in groups.items():
+            name = keras.backend.standardize_dtype(dtype)
+            rate = ops.cast(learning_rate, precision.state_dtype(name))
+            following = partial(self._next, rate=rate, decay=decay)
+            if precision.is_complex(name):
+                for gradient, *old in rows:
+                    for tensor, new in zip(old, following(gradient, *old), strict=True):
+                        tensor.copy_(new)
+            else:
+                pieces.update(following, *zip(*rows, strict=True))
 
     def _update_rows(self, gradient: Any, variable: Any, rate: Any) -> None:
         """Apply the rule to the rows that have a gradient; in the others the averages decay."""
@@ -307,7 +373,7 @@ class Step(State):
     def _saturated(self, gradient: Any, dtype: str) -> Any:
         limit = rule.largest_gradient(precision.largest_number(dtype))
         # The difference is 0 for every finite gradient, and keeps NaN and infinity visible.
-        return ops.clip(gradient, -limit, limit) + (gradient - gradient)
+        return _CLIP(gradient, -limit, limit) + (gradient - gradient)
 
     def _all_finite(self, gradients: list[Any]) -> Any:
         finite = [ops.all(ops.isfinite(sparse.values_of(gradient))) for gradient in gradients]
@@ -363,6 +429,9 @@ class Step(State):
         self._excluded_paths = tuple(path_of(variable) for variable in variables)
         self._excluded_words = tuple(words)
 
+    def _decay_of(self, variable: Any) -> float:
+        return self.weight_decay if self.weight_decay and self._use_weight_decay(variable) else 0.0
+
     def _use_weight_decay(self, variable: Any) -> bool:
         if self.weight_decay is None:
             return False
@@ -386,15 +455,23 @@ class Step(State):
             )
             if average is not None
         ]
-        for variable, average in pairs:
-            dtype = precision.dtype_of(variable)
-            value = precision.to_state(ops.convert_to_tensor(variable), dtype)
-            old = ops.convert_to_tensor(average)
-            new = self.ema_momentum * old + (1 - self.ema_momentum) * value
-            average.assign(ops.where(first, value, new))
+
+        def start() -> None:
+            for variable, average in pairs:
+                average.assign(ops.copy(self._value_of(variable)))
+
+        def move() -> None:
+            for variable, average in pairs:
+                old, value = ops.convert_to_tensor(average), self._value_of(variable)
+                average.assign(self.ema_momentum * old + (1 - self.ema_momentum) * value)
+
+        self._branch(first, start, move)
         if self.ema_overwrite_frequency is not None:
             due = ops.equal((updates + 1) % self.ema_overwrite_frequency, 0)
             self._branch(due, lambda: self._overwrite(pairs), lambda: None)
+
+    def _value_of(self, variable: Any) -> Any:
+        return precision.to_state(ops.convert_to_tensor(variable), precision.dtype_of(variable))
 
     def _overwrite(self, pairs: Iterable[tuple[Any, Any]]) -> None:
         for variable, average in pairs:
