@@ -12,7 +12,7 @@ RUFF := $(STOCK) ruff
 CODE := python tests bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint document vectors bench check install clean
+.PHONY: help demo test test-all lint document vectors bench traps check install clean
 
 help: ## list these targets
 	@awk -F ': *|## ' '/^[a-z-]+:.*##/ { printf "make %-9s %s\n", $$1, $$NF }' Makefile
@@ -53,6 +53,11 @@ vectors: ## tests/vectors from 50-digit arithmetic
 bench: ## the measurements in bench/results.md
 	@$(SETUP) stock all
 	$(CORE) $(STOCK) python bench/run.py
+
+traps: ## how Keras' own Adadelta goes wrong on this machine, and ours does not
+	@$(SETUP) stock all
+	@for backend in jax tensorflow torch; do \
+	  KERAS_BACKEND=$$backend $(CORE) $(STOCK) python tests/traps/report.py || exit 1; done
 
 check: ## R CMD check --as-cran
 	@$(SETUP) stock test

@@ -92,12 +92,10 @@ def main():
                         if turn >= 3:
                             times[name].append(time.perf_counter() - start)
                 medians = {name: statistics.median(values) for name, values in times.items()}
-                print(
-                    f"{keras.config.backend()} {mode:6} {size:26} {option:40} "
-                    f"{medians['ours'] / medians['theirs']:.2f} of Keras' time "
-                    f"({medians['ours'] * 1e3:.1f} against {medians['theirs'] * 1e3:.1f} ms)",
-                    flush=True,
-                )
+                ours_ms, theirs_ms = (medians[name] * 1e3 for name in ("ours", "theirs"))
+                row = [keras.config.backend(), mode, size, option]
+                row += [f"{ours_ms / theirs_ms:.2f}", f"{ours_ms:.1f}", f"{theirs_ms:.1f}"]
+                print(f"| {' | '.join(row)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,35 @@
+"""The examples in docstrings run and print what they say."""
+
+import doctest
+import importlib
+import pkgutil
+
+import pytest
+
+import adadelta
+
+MODULES = [
+    info.name
+    for info in pkgutil.walk_packages(adadelta.__path__, "adadelta.")
+    if info.name != "adadelta._kernels.tensorflow"
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_run(name):
+    module = importlib.import_module(name)
+    finder = doctest.DocTestFinder()
+    found = finder.find(module)
+    if name == "adadelta.keras":
+        # It calls itself adadelta.Adadelta, so the finder takes it for imported.
+        found += finder.find(adadelta.Adadelta, "adadelta.Adadelta", module=False)
+    runner = doctest.DocTestRunner()
+    for test in found:
+        result = runner.run(test)
+        assert result.failed == 0, test.name
+
+
+def test_the_class_and_the_rule_have_examples():
+    finder = doctest.DocTestFinder()
+    for thing in (adadelta.Adadelta, importlib.import_module("adadelta._core.rule")):
+        assert any(test.examples for test in finder.find(thing, "it", module=False))

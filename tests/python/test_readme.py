@@ -1,0 +1,73 @@
+"""Every command and example of README.md exists and runs; R's run in tests/testthat."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.S)
+
+
+def blocks(language):
+    return [text for name, text in BLOCKS if name == language]
+
+
+def test_there_are_examples_in_three_languages():
+    assert all(blocks(language) for language in ("sh", "r", "python"))
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_python_examples_run(code):
+    exec(compile(code, "README.md", "exec"), {})
+
+
+def test_make_targets_exist():
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.M)
+    used = re.findall(r"^make ([a-z-]+)", "\n".join(blocks("sh")), flags=re.M)
+    assert used and set(used) <= set(targets)
+
+
+def test_the_count_of_cases_is_right():
+    import vectors
+
+    count = sum(len(vectors.load(name)) for name in vectors.NAMES)
+    assert f"{count} cases" in README
+
+
+def test_the_oldest_keras_is_stated_once_more_correctly():
+    project = (ROOT / "python" / "pyproject.toml").read_text()
+    (oldest,) = re.findall(r'"keras>=([\d.]+)"', project)
+    assert f"keras {oldest} or newer" in README
+    assert f"keras (>= {oldest})" in (ROOT / "DESCRIPTION").read_text()
+
+
+def test_pip_install_gives_a_working_package(tmp_path):
+    """`pip install ./python`, without what the environment has anyway."""
+    # From a copy, since building leaves files in the folder.
+    shutil.copytree(ROOT / "python", tmp_path / "source")
+    arguments = ["install", "-q", "--no-deps", "--target", tmp_path, tmp_path / "source"]
+    subprocess.run([sys.executable, "-m", "pip", *arguments], check=True, cwd=tmp_path)
+    code = "import adadelta; print(adadelta.__file__, adadelta.Adadelta(1.0).get_config()['rho'])"
+    result = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    )
+    assert str(tmp_path) in result.stdout and result.stdout.strip().endswith("0.95")
+
+
+def test_folders_of_the_map_exist():
+    map_ = README.split("## What is where")[1]
+    paths = re.findall(r"`([\w./]+/[\w./]*)`", map_)
+    assert len(paths) > 10
+    for path in paths:
+        assert (ROOT / path).exists(), path

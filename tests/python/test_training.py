@@ -1,0 +1,164 @@
+"""The optimizer does its work in fit(), in custom loops, in Keras' wrapper, saved and loaded."""
+
+import keras
+import numpy as np
+import pytest
+
+import adadelta
+import driver
+
+EVERYTHING = {
+    "weight_decay": 0.001,
+    "global_clipnorm": 1.0,
+    "use_ema": True,
+    "ema_momentum": 0.9,
+    "ema_overwrite_frequency": 2,
+    "loss_scale_factor": 64.0,
+    "gradient_accumulation_steps": 2,
+    "skip_nonfinite": True,
+}
+
+
+def data():
+    generator = np.random.default_rng(3)
+    x = generator.normal(size=(64, 5)).astype("float32")
+    return x, (x @ np.array([[1.0], [-2.0], [0.5], [3.0], [0.0]], "float32")) ** 2 / 10
+
+
+def model(dtype=None):
+    keras.utils.set_random_seed(7)
+    return keras.Sequential(
+        [
+            keras.layers.Input((5,)),
+            keras.layers.Dense(16, activation="relu", dtype=dtype),
+            keras.layers.Dense(1, dtype=dtype),
+        ]
+    )
+
+
+def fitted(optimizer, epochs=12, net=None, **compile_arguments):
+    net = net or model()
+    net.compile(optimizer=optimizer, loss="mse", **compile_arguments)
+    history = net.fit(*data(), batch_size=16, epochs=epochs, verbose=0, shuffle=False)
+    return net, history.history["loss"]
+
+
+@pytest.mark.parametrize("eagerly", [False, True], ids=["compiled", "eagerly"])
+@pytest.mark.parametrize("options", [{}, EVERYTHING], ids=["plain", "everything"])
+def test_the_loss_falls(options, eagerly):
+    _, losses = fitted(adadelta.Adadelta(learning_rate=3.0, **options), run_eagerly=eagerly)
+    assert losses[-1] < 0.95 * losses[0]
+
+
+@pytest.mark.parametrize("options", [{}, EVERYTHING], ids=["plain", "everything"])
+def test_compiled_and_eager_training_agree(options):
+    nets = [
+        fitted(adadelta.Adadelta(learning_rate=1.0, **options), run_eagerly=eagerly)[0]
+        for eagerly in (False, True)
+    ]
+    for one, two in zip(*(net.get_weights() for net in nets), strict=True):
+        # The forward pass is fused in one and not in the other: 1e-6, over 48 steps.
+        np.testing.assert_allclose(one, two, atol=2e-4)
+
+
+def test_fitting_again_and_again_with_an_average():
+    optimizer = adadelta.Adadelta(learning_rate=3.0, use_ema=True, ema_momentum=0.5)
+    net, first = fitted(optimizer, epochs=3)
+    for _ in range(3):
+        last = net.fit(*data(), batch_size=16, epochs=3, verbose=0).history["loss"]
+    assert last[-1] < first[0]
+    assert all(np.isfinite(weight).all() for weight in net.get_weights())
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision(policy):
+    _, losses = fitted(adadelta.Adadelta(learning_rate=3.0), net=model(policy))
+    assert losses[-1] < 0.95 * losses[0]
+
+
+def test_under_keras_loss_scale_optimizer():
+    inner = adadelta.Adadelta(learning_rate=3.0)
+    net, losses = fitted(keras.optimizers.LossScaleOptimizer(inner, initial_scale=8.0))
+    assert losses[-1] < 0.95 * losses[0]
+    alone, _ = fitted(adadelta.Adadelta(learning_rate=3.0))
+    for one, two in zip(net.get_weights(), alone.get_weights(), strict=True):
+        # A scale that is a power of two changes no digit; the graph is fused otherwise.
+        np.testing.assert_allclose(one, two, atol=1e-5)
+
+
+def test_a_schedule_counts_calls():
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([3], [1.0, 0.0])
+    optimizer = adadelta.Adadelta(learning_rate=schedule)
+    x = keras.Variable([1.0])
+    run = driver.Driver(optimizer, [x], driver.MODES[-1])
+    values = []
+    for _ in range(6):
+        run.call([[1.0]])
+        values.append(float(x.numpy()[0]))
+    assert len(set(values[:4])) == 4 and len(set(values[4:])) == 1
+
+
+def test_excluded_variables_do_not_decay_also_after_saving(tmp_path):
+    optimizer = adadelta.Adadelta(learning_rate=1.0, weight_decay=0.5)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    net, _ = fitted(optimizer, epochs=1)
+    net.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras").optimizer
+    for one in (optimizer, loaded):
+        decays = {v.path.split("/")[-1]: one._use_weight_decay(v) for v in one._trainable_variables}
+        assert decays == {"kernel": True, "bias": False}
+
+
+@pytest.mark.parametrize("options", [{}, EVERYTHING], ids=["plain", "everything"])
+def test_a_saved_model_goes_on_as_if_nothing_had_happened(options, tmp_path):
+    net, _ = fitted(adadelta.Adadelta(learning_rate=0.7, **options), epochs=2)
+    net.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert type(loaded.optimizer) is adadelta.Adadelta
+    assert loaded.optimizer.get_config() == net.optimizer.get_config()
+    for each in (net, loaded):
+        each.fit(*data(), batch_size=16, epochs=2, verbose=0, shuffle=False)
+    for one, two in zip(
+        [*net.get_weights(), *net.optimizer.get_weights()],
+        [*loaded.get_weights(), *loaded.optimizer.get_weights()],
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_the_saved_rate_and_the_config_are_exact():
+    optimizer = adadelta.Adadelta(learning_rate=0.1)
+    assert optimizer.get_config()["learning_rate"] == 0.1
+    optimizer.learning_rate = 0.3
+    assert optimizer.get_config()["learning_rate"] == 0.3
+    again = adadelta.Adadelta.from_config(optimizer.get_config())
+    assert again.get_config() == optimizer.get_config()
+
+
+@pytest.mark.skipif(driver.BACKEND != "tensorflow", reason="tf.distribute is TensorFlow's")
+def test_two_replicas_step_as_one():
+    import subprocess
+    import sys
+
+    code = """
+import numpy as np, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+import keras, adadelta
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+with strategy.scope():
+    x = keras.Variable([1.0, 2.0])
+    optimizer = adadelta.Adadelta(learning_rate=1.0, weight_decay=0.1, use_ema=True)
+    optimizer.build([x])
+g = tf.constant([0.5, -1.5])
+for _ in range(5):
+    strategy.run(lambda: optimizer.apply([g], [x]))
+y = keras.Variable([1.0, 2.0])
+alone = adadelta.Adadelta(learning_rate=1.0, weight_decay=0.1, use_ema=True)
+for _ in range(5):
+    alone.apply([2 * g], [y])
+np.testing.assert_allclose(x.numpy(), y.numpy(), rtol=1e-6)
+print("same")
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.strip().endswith("same"), result.stderr[-2000:]
