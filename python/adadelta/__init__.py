@@ -10,9 +10,26 @@ from typing import Any
 __version__ = "0.1.0"
 
 # Where each public name lives.
-_HOMES = {"Adadelta": "adadelta.keras"}
+_HOMES = {
+    "Adadelta": "adadelta.keras",
+    "OptimizerState": "adadelta.state",
+    "export_state": "adadelta.state",
+    "import_state": "adadelta.state",
+    "load_state": "adadelta.state",
+    "save_model": "adadelta.state",
+    "save_state": "adadelta.state",
+}
 
-__all__ = ["Adadelta", "__version__"]
+__all__ = [
+    "Adadelta",
+    "OptimizerState",
+    "__version__",
+    "export_state",
+    "import_state",
+    "load_state",
+    "save_model",
+    "save_state",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -22,10 +22,13 @@ from typing import Any
 
 from adadelta._core import hyperparameters
 
-# R reads these three lines as text, to know what to ask for before any Python runs.
+# R reads the first two lines as text, to know what to ask for before any Python runs.
 PYTHON_MINIMUM = "3.11"
-KERAS_MINIMUM = "3.7"
+KERAS_MINIMUM = "3.10"
 BACKENDS = ("jax", "tensorflow", "torch")
+
+# For speed, and for saving the state. The optimizer itself works without them.
+COMPANIONS = "numba safetensors"
 
 
 # ------------------------------------------------------------------ what is installed
@@ -43,18 +46,18 @@ def problem() -> list[str] | None:
     if not _is_installed("keras"):
         cause = f"Keras is not installed in the Python that R uses, {here}."
         backend = "" if _installed_backends() else f" {BACKENDS[0]}"
-        return [cause, _install(here, keras + backend)]
+        return [cause, _install(here, f"{keras}{backend} {COMPANIONS}")]
     found = _keras_version()
     if found is not None and _version(found) < _version(KERAS_MINIMUM):
         cause = f"Keras {found} is too old in the Python that R uses, {here}: "
         return [cause + f"{KERAS_MINIMUM} or newer is needed.", _install(here, keras)]
-    if not os.environ.get("KERAS_BACKEND") and not _installed_backends():
+    chosen = os.environ.get("KERAS_BACKEND")
+    if not chosen and not _installed_backends():
         cause = f"Keras has nothing to compute with in the Python that R uses, {here}."
         return [cause, _install(here, BACKENDS[0])]
-    backend = os.environ.get("KERAS_BACKEND")
-    if backend in BACKENDS and not _is_installed(backend):
-        cause = f'KERAS_BACKEND is "{backend}", which is not installed in {here}.'
-        return [cause, _install(here, backend)]
+    if chosen in BACKENDS and not _is_installed(chosen):
+        cause = f'KERAS_BACKEND is "{chosen}", which is not installed in {here}.'
+        return [cause, _install(here, chosen)]
     return None
 
 

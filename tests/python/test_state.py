@@ -26,7 +26,10 @@ OPTIONS = {
 
 def variables_named(*names, shape=(2, 3)):
     values = np.linspace(-1, 1, int(np.prod(shape))).reshape(shape)
-    return [keras.Variable(values + i, dtype=keras.config.floatx(), name=name) for i, name in enumerate(names)]
+    return [
+        keras.Variable(values + i, dtype=keras.config.floatx(), name=name)
+        for i, name in enumerate(names)
+    ]
 
 
 def gradients_of(call, variables, options):

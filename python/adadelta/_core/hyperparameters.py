@@ -108,6 +108,11 @@ def _finite_not_negative(value: float) -> bool:
     return 0 <= value < math.inf
 
 
+def _rate(value: float) -> bool:
+    # Finite also in float32, in which frameworks keep it.
+    return 0 <= value <= (2 - 2.0**-23) * 2.0**127
+
+
 def _finite_positive(value: float) -> bool:
     return 0 < value < math.inf
 
@@ -123,7 +128,7 @@ _LIMIT = Number(
 ARGUMENTS: Mapping[str, Check] = {
     "learning_rate": Number(
         "a finite number of at least 0, a schedule, or a function that returns such a number",
-        _finite_not_negative,
+        _rate,
     ),
     "rho": Number("a number of at least 0 and less than 1", lambda value: 0 <= value < 1),
     "epsilon": Number("a finite number greater than 0", _finite_positive),

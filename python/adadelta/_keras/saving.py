@@ -4,141 +4,202 @@ A file written with `keras.optimizers.Adadelta` holds the same variables by posi
 order is known and it loads too.
 """
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
-from adadelta._keras.state import COUNTERS
+from adadelta._keras import exchange, loss_scale
+from adadelta._keras.state import parameter_names
 from adadelta._keras.step import Step
+from adadelta._state import matching
+from adadelta._state.record import SLOTS, OptimizerState
+
+_Arrays = Mapping[str, np.ndarray]
+
+# In the file a parameter's name has | in the place of /, which would make a folder.
+_COUNTERS = {
+    "iteration": "step",
+    "update": "update",
+    "window": "window",
+    "skipped": "skipped",
+    "finite_calls": "finite_calls",
+}
+_CAME = "window_has_gradient"
+_PLACE = "place"
 
 
-def matched(saved: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Match saved arrays to state variables by name, or raise with everything that is wrong.
-
-    Keras numbers layers as they are made, so the same model made twice in one process has other
-    numbers. Names that differ in these numbers alone match when all of them do, in order.
-    """
-    # The rate is a variable only while it is a number: it may come, or not, as it is now.
-    if "learning_rate" not in state:
-        saved = {name: array for name, array in saved.items() if name != "learning_rate"}
-    if "learning_rate" not in saved:
-        state = {name: variable for name, variable in state.items() if name != "learning_rate"}
-    names = dict(zip(saved, saved, strict=True))
-    if set(saved) != set(state):
-        ours, theirs = list(map(_unnumbered, state)), list(map(_unnumbered, saved))
-        if sorted(ours) == sorted(theirs):
-            names = _in_order(saved, state)
-    missing = [name for name in state if name not in names]
-    extra = [name for name in names if name not in state]
-    shapes = [
-        f"{name}: {tuple(np.shape(saved[names[name]]))} instead of {tuple(variable.shape)}"
-        for name, variable in state.items()
-        if name in names and tuple(np.shape(saved[names[name]])) != tuple(variable.shape)
-    ]
-    problems = [
-        f"{label} {', '.join(items)}"
-        for label, items in (
-            ("missing:", missing),
-            ("not in this optimizer:", extra),
-            ("of another shape:", shapes),
-        )
-        if items
-    ]
-    if problems:
-        raise ValueError(
-            "The saved optimizer state does not fit this optimizer, which was left as it is. "
-            + "; ".join(problems)
-        )
-    return {name: saved[names[name]] for name in state}
+def to_file(state: OptimizerState) -> dict[str, np.ndarray]:
+    """Return the arrays of a file, by name."""
+    arrays = {
+        f"{name.replace('/', '|')}|{slot}": array
+        for name, slots in state.parameters.items()
+        for slot, array in slots.items()
+    }
+    for name, attribute in _COUNTERS.items():
+        if getattr(state, attribute) is not None:
+            arrays[name] = np.asarray(getattr(state, attribute))
+    if state.loss_scale is not None:
+        arrays["loss_scale"] = np.asarray(state.loss_scale, "float32")
+    for place, name in enumerate(state.parameters):
+        # The order, which the file does not keep.
+        arrays[f"{name.replace('/', '|')}|{_PLACE}"] = np.asarray(place)
+    for name in state.window_gradients:
+        arrays[f"{name.replace('/', '|')}|{_CAME}"] = np.asarray(1)
+    return arrays
 
 
-def _unnumbered(name: str) -> str:
-    return re.sub(r"_\d+(?=\||$)", "", name)
+def from_file(saved: _Arrays) -> OptimizerState:
+    """Return the state in a file of ours."""
+    state = OptimizerState()
+    parameters: dict[str, dict[str, np.ndarray]] = {}
+    places: dict[str, int] = {}
+    came, unknown = [], []
+    for key, array in saved.items():
+        path, _, slot = key.rpartition("|")
+        name = path.replace("|", "/")
+        if name and slot in SLOTS:
+            parameters.setdefault(name, {})[slot] = array
+        elif name and slot == _PLACE:
+            places[name] = int(array)
+        elif name and slot == _CAME:
+            came.append(name)
+        elif key in _COUNTERS:
+            setattr(state, _COUNTERS[key], int(array))
+        elif key == "loss_scale":
+            state.loss_scale = float(array)
+        elif key == "learning_rate":
+            state.hyperparameters[key] = float(array)
+        else:
+            unknown.append(key)
+    problems = [] if "iteration" in saved else ["missing: iteration"]
+    problems += [f"not in this optimizer: {', '.join(unknown)}"] if unknown else []
+    matching.refuse(problems)
+    return OptimizerState(
+        **{
+            **state.counters(),
+            "update": state.update if "update" in saved else state.step,
+            "window_gradients": came,
+            "hyperparameters": state.hyperparameters,
+            "parameters": {
+                name: parameters[name]
+                for name in sorted(parameters, key=lambda name: places.get(name, 0))
+            },
+        }
+    )
 
 
-def _in_order(saved: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> dict[str, str]:
-    # Among names that are equal without their numbers, creation order decides: the numbers grow.
-    def grouped(names: Sequence[str]) -> dict[str, list[str]]:
-        groups: dict[str, list[str]] = {}
-        for name in names:
-            groups.setdefault(_unnumbered(name), []).append(name)
-        for group in groups.values():
-            group.sort(key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
-        return groups
-
-    theirs = grouped(list(saved))
-    pairs: dict[str, str] = {}
-    for key, group in grouped(list(state)).items():
-        pairs.update(zip(group, theirs[key], strict=True))
-    return pairs
-
-
-def from_keras(
-    saved: Mapping[str, np.ndarray], state: Mapping[str, Any], steps: int
-) -> dict[str, np.ndarray]:
-    """Name the arrays of a file written with `keras.optimizers.Adadelta`.
-
-    `steps` is the number of calls per update, from which the counters that Keras lacks follow.
+def from_keras(saved: _Arrays, optimizer: Any) -> OptimizerState:
+    """Return the state in a file written with `keras.optimizers.Adadelta`.
 
     Its variables are numbered: the counter, the rate when it is a number, the averages, the sums
     of the window, and then the two accumulators of each parameter in turn.
     """
     arrays = [np.asarray(saved[str(number)]) for number in range(len(saved))]
-    order = [name for name in state if name not in COUNTERS]
-    if len(arrays) == len(order) + 1 and "learning_rate" not in state:
-        del arrays[1]
-    elif len(arrays) == len(order) - 1 and "learning_rate" in state:
-        order.remove("learning_rate")
-    if len(arrays) != len(order):
-        raise ValueError(
-            f"The saved optimizer state has {len(arrays)} arrays and no names, as Keras writes "
-            f"it, where this optimizer has {len(order)}; it was left as it is. Load it into an "
-            "optimizer with the same arguments and variables"
+    slots = exchange.slots_of(optimizer)
+    order = [
+        (name, slot)
+        for group in (("average",), ("window_sum",), ("square_avg", "acc_delta"))
+        for name, own in slots.items()
+        for slot in group
+        if slot in own
+    ]
+    rates = len(arrays) - len(order) - 1
+    if rates not in (0, 1):
+        # With or without the rate, which is a variable only while it is a number.
+        matching.refuse(
+            [
+                f"it has {len(arrays)} arrays and no names, as Keras writes it, where this "
+                f"optimizer has {len(order) + 1} or {len(order) + 2}; load it into an optimizer "
+                "with the same arguments and variables"
+            ]
         )
-    named = dict(zip(order, arrays, strict=True))
-    calls = int(named["iteration"])
-    counters = {
-        "update": calls // steps,
-        "window": calls % steps,
-        "window_has_gradient": np.ones if calls % steps else np.zeros,
-        "skipped": 0,
-    }
-    for name in state:
-        if name in counters:
-            value = counters[name]
-            named[name] = value(state[name].shape) if callable(value) else np.asarray(value)
-    return named
+    parameters: dict[str, dict[str, np.ndarray]] = {}
+    for (name, slot), array in zip(order, arrays[1 + rates :], strict=True):
+        half = array.dtype.name in ("float16", "bfloat16")
+        parameters.setdefault(name, {})[slot] = array.astype("float32") if half else array
+    calls, steps = int(arrays[0]), optimizer.gradient_accumulation_steps or 1
+    window = calls % steps
+    _refuse_mistaken(parameters, calls, window)
+    state = OptimizerState(
+        step=calls,
+        update=calls // steps,
+        hyperparameters={"learning_rate": float(arrays[1])} if rates else {},
+        parameters=parameters,
+        window=window if optimizer.gradient_accumulation_steps else None,
+        window_gradients=tuple(parameter_names(optimizer._trainable_variables)) if window else (),
+    )
+    if optimizer._loss_scale is not None:
+        state.loss_scale, state.finite_calls = loss_scale.FIRST, 0
+    return state
+
+
+def _refuse_mistaken(
+    parameters: Mapping[str, Mapping[str, np.ndarray]], calls: int, window: int
+) -> None:
+    """Refuse arrays that can't be what their positions say."""
+    averages = [it["average"] for it in parameters.values() if "average" in it]
+    sums = [it["window_sum"] for it in parameters.values() if "window_sum" in it]
+    problems = []
+    if averages and calls and not any(np.any(array) for array in averages):
+        problems.append(
+            "after some calls every average in it is 0, as in a file written with "
+            "`gradient_accumulation_steps` in the place of `use_ema`"
+        )
+    if sums and not window and any(np.any(array) for array in sums):
+        problems.append(
+            "where a window begins it has sums that are not 0, as in a file written with "
+            "`use_ema` in the place of `gradient_accumulation_steps`, or with another number of "
+            "them"
+        )
+    matching.refuse(problems)
 
 
 class Saving(Step):
     """Keras' hooks for saving and loading."""
 
+    # For adadelta.state: who moves this optimizer's state.
+    state_exchange = "adadelta._keras.exchange"
+
     def save_own_variables(self, store: Any) -> None:
         """Write the state into a Keras file, by name."""
-        for name, variable in self._named_state().items():
-            store[name] = ops.convert_to_numpy(variable)
+        if self.built:
+            arrays = to_file(exchange.export_state(self, copy=False))
+        else:
+            arrays = {"iteration": ops.convert_to_numpy(self._iterations)}
+        for name, array in arrays.items():
+            store[name] = array
+        if isinstance(self._learning_rate, keras.Variable):
+            store["learning_rate"] = ops.convert_to_numpy(self._learning_rate)
 
     def load_own_variables(self, store: Any) -> None:
-        """Take the state from a Keras file, ours or one of `keras.optimizers.Adadelta`."""
-        saved = {name: np.asarray(store[name]) for name in store.keys()}  # noqa: SIM118 (no dict)
+        """Take the state from a Keras file, ours or one of `keras.optimizers.Adadelta`.
+
+        An optimizer that is not built keeps it until it is. A file of an optimizer that had not
+        been built takes this one back to its start.
+
+        Raises:
+            StateMismatchError: The state does not fit. Nothing has changed then.
+
+        """
+        saved = {name: np.array(store[name]) for name in store.keys()}  # noqa: SIM118 (no dict)
         if not self.built:
-            self._waiting_state = saved
-        else:
+            self._waiting_state = saved or None
+        elif saved:
             self._take(saved)
 
     def _take(self, saved: dict[str, np.ndarray]) -> None:
-        state = self._named_state()
-        if saved and all(name.isdigit() for name in saved):
-            if len(saved) > 2:
-                steps = self.gradient_accumulation_steps or 1
-                saved = from_keras(saved, state, steps)
-            else:
-                saved = dict(zip(("iteration", "learning_rate"), saved.values(), strict=False))
-        if not set(saved) <= {"iteration", "learning_rate"}:
-            saved = matched(saved, state)
-        for name, array in saved.items():
-            if name in state:
-                state[name].assign(array)
+        numbered = all(name.isdigit() for name in saved)
+        if numbered and len(saved) <= 2:
+            saved = dict(zip(("iteration", "learning_rate"), _in_order(saved), strict=False))
+            numbered = False
+        state = from_keras(saved, self) if numbered else from_file(saved)
+        if not state.parameters and not state.step:
+            state = exchange.start_of(self, state.hyperparameters)
+        exchange.import_state(self, state)
+
+
+def _in_order(saved: _Arrays) -> list[np.ndarray]:
+    return [saved[key] for key in sorted(saved, key=int)]

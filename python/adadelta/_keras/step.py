@@ -419,11 +419,11 @@ class Step(State):
             raise ValueError(
                 "`exclude_from_weight_decay()` can only be called before the optimizer is built."
             )
-        words = list(var_names or [])
-        if isinstance(var_names, str) or not all(isinstance(word, str) and word for word in words):
-            raise TypeError(
-                hyperparameters.refusal("var_names", "a list of strings, or None", var_names)
-            )
+        is_list = var_names is None or isinstance(var_names, list | tuple | set | frozenset)
+        words = list(var_names or []) if is_list else [None]
+        if not all(isinstance(word, str) and word for word in words):
+            requirement = "a list of strings that are not empty, or None"
+            raise TypeError(hyperparameters.refusal("var_names", requirement, var_names))
         variables = list(var_list or [])
         self._excluded_keys = frozenset(self._var_key(variable) for variable in variables)
         self._excluded_paths = tuple(path_of(variable) for variable in variables)

@@ -1,0 +1,205 @@
+"""From the Keras optimizer to `OptimizerState` and back: all is checked before any is taken."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from adadelta._keras import learning_rate as rates
+from adadelta._keras import loss_scale, precision
+from adadelta._keras.state import parameter_names
+from adadelta._state import matching
+from adadelta._state.record import SLOTS, OptimizerState, StateMismatchError
+
+
+def export_state(optimizer: Any, copy: bool = True) -> OptimizerState:
+    """Return what the optimizer knows; without `copy` the arrays may be the optimizer's own."""
+    optimizer, wrapper = _unwrapped(optimizer)
+    _refuse_unbuilt(optimizer)
+    step = _number(optimizer._iterations)
+    hyperparameters = optimizer.get_config()
+    hyperparameters.pop("name")
+    state = OptimizerState(
+        step=step,
+        update=step if optimizer._update_counter is None else _number(optimizer._update_counter),
+        skipped=optimizer.skipped,
+        hyperparameters=hyperparameters,
+        parameters={
+            name: {slot: _array(variable, copy) for slot, variable in slots.items()}
+            for name, slots in slots_of(optimizer).items()
+        },
+    )
+    if optimizer._window is not None:
+        state.window = _number(optimizer._window)
+        came = _array(optimizer._window_has_gradient)
+        names = parameter_names(optimizer._trainable_variables)
+        state.window_gradients = tuple(
+            sorted(name for name, has in zip(names, came, strict=True) if has)
+        )
+    scale, calls = _scale_of(optimizer, wrapper)
+    if scale is not None:
+        state.loss_scale, state.finite_calls = float(_array(scale)), _number(calls)
+    return state
+
+
+def import_state(optimizer: Any, state: OptimizerState) -> None:
+    """Put a state into the optimizer, or raise with everything that does not fit."""
+    optimizer, wrapper = _unwrapped(optimizer)
+    _refuse_unbuilt(optimizer)
+    slots = slots_of(optimizer)
+    names, problems = matching.fit(state, slots, numbered=True)
+    scale, calls = _scale_of(optimizer, wrapper)
+    problems += _problems_with_counters(optimizer, state, scale is not None)
+    counters = {
+        "step": (optimizer._iterations, state.step),
+        "update": (optimizer._update_counter, state.update),
+        "skipped": (optimizer._skipped_counter, state.skipped),
+        "window": (optimizer._window, state.window),
+        "finite_calls": (calls, state.finite_calls),
+    }
+    for name, (variable, value) in counters.items():
+        largest = None if variable is None else np.iinfo(precision.dtype_of(variable)).max
+        if largest is not None and value is not None and value > largest:
+            problems.append(f"`{name}` is {value}, and this optimizer counts up to {largest}")
+    rate = _new_rate(optimizer, state, problems)
+    matching.refuse(problems)
+
+    # From here on nothing can be refused, and copies keep the state apart from the optimizer.
+    values: list[tuple[Any, Any]] = [it for it in counters.values() if it[0] is not None]
+    if scale is not None:
+        values.append((scale, state.loss_scale))
+    if optimizer._window is not None:
+        saved = [names.get(name) for name in parameter_names(optimizer._trainable_variables)]
+        came = np.asarray([name in state.window_gradients for name in saved], "int32")
+        values.append((optimizer._window_has_gradient, came))
+    for name, own in slots.items():
+        values += [(own[slot], state.parameters[names[name]][slot]) for slot in own]
+    for variable, value in values:
+        variable.assign(np.array(value, precision.dtype_of(variable)))
+    if rate is not None:
+        optimizer.learning_rate = rate
+
+
+def slots_of(optimizer: Any) -> dict[str, dict[str, Any]]:
+    """The variables about each parameter: by its name, then by slot."""
+    named = optimizer._named_state()
+    slots: dict[str, dict[str, Any]] = {}
+    for name in parameter_names(optimizer._trainable_variables):
+        for slot in SLOTS:
+            variable = named.get(f"{name.replace('/', '|')}|{slot}")
+            if variable is not None:
+                slots.setdefault(name, {})[slot] = variable
+    return slots
+
+
+def start_of(optimizer: Any, hyperparameters: dict[str, Any]) -> OptimizerState:
+    """What a built optimizer knows before its first call."""
+    averages = dict(
+        zip(
+            parameter_names(optimizer._trainable_variables),
+            optimizer._trainable_variables,
+            strict=True,
+        )
+    )
+    parameters: dict[str, dict[str, np.ndarray]] = {}
+    for name, slots in slots_of(optimizer).items():
+        parameters[name] = {slot: np.zeros_like(_array(it, False)) for slot, it in slots.items()}
+        if "average" in slots:
+            parameters[name]["average"] = _array(optimizer._value_of(averages[name]))
+    state = OptimizerState(hyperparameters=hyperparameters, parameters=parameters)
+    if optimizer._window is not None:
+        state.window = 0
+    if optimizer._loss_scale is not None:
+        state.loss_scale, state.finite_calls = loss_scale.FIRST, 0
+    return state
+
+
+def _problems_with_counters(optimizer: Any, state: OptimizerState, has_scale: bool) -> list[str]:
+    problems = []
+    if optimizer._update_counter is None and state.update != state.step:
+        problems.append(
+            f"it has {state.update} updates in {state.step} calls, and without "
+            "`gradient_accumulation_steps` and `skip_nonfinite` every call is an update"
+        )
+    if optimizer._skipped_counter is None and state.skipped:
+        problems.append(
+            f"it has {state.skipped} skipped calls, and without `skip_nonfinite` none is skipped"
+        )
+    steps = optimizer.gradient_accumulation_steps
+    if not steps and state.window:
+        problems.append(
+            f"it has a window of {state.window} calls open, for which an optimizer without "
+            "`gradient_accumulation_steps` has no place"
+        )
+    elif steps and state.window is None:
+        problems.append("it has no window, which `gradient_accumulation_steps` needs")
+    elif steps and state.window is not None and state.window >= steps:
+        problems.append(
+            f"its open window has {state.window} calls, and with "
+            f"`gradient_accumulation_steps` = {steps} it would never be full"
+        )
+    complete = state.loss_scale is not None and state.finite_calls is not None
+    if has_scale and not complete:
+        problems.append("it has no dynamic loss scale, which this optimizer needs")
+    elif not has_scale and state.loss_scale is not None:
+        problems.append("it has a dynamic loss scale, for which this optimizer has no place")
+    return problems
+
+
+def _new_rate(optimizer: Any, state: OptimizerState, problems: list[str]) -> float | None:
+    """The rate to set: the state's, when both are numbers and they differ."""
+    saved, current = state.hyperparameters.get("learning_rate"), optimizer._learning_rate
+    if isinstance(saved, bool) or not isinstance(saved, (int, float, np.number)):
+        return None
+    if not isinstance(current, keras.Variable):
+        return None
+    try:
+        rate = rates.checked(saved)
+    except (TypeError, ValueError) as error:
+        problems.append(str(error))
+        return None
+    # The one that was given has more digits than its variable, which is all that files may have.
+    same = np.asarray(rate, precision.dtype_of(current)) == _array(current, False)
+    return None if same else rate
+
+
+def _unwrapped(optimizer: Any) -> tuple[Any, Any]:
+    """The optimizer and Keras' wrapper around it, if there is one."""
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return optimizer.inner_optimizer, optimizer
+    return optimizer, None
+
+
+def _scale_of(optimizer: Any, wrapper: Any) -> tuple[Any, Any]:
+    """The variables of the dynamic loss scale: our own, or those of Keras' wrapper."""
+    if wrapper is not None:
+        if not wrapper.built:
+            raise StateMismatchError(_UNBUILT)
+        return wrapper.dynamic_scale, wrapper.step_counter
+    return optimizer._loss_scale, optimizer._finite_calls
+
+
+_UNBUILT = (
+    "This optimizer is not built, so it has no state yet: call "
+    "optimizer.build(model.trainable_variables) first"
+)
+
+
+def _refuse_unbuilt(optimizer: Any) -> None:
+    if not optimizer.built:
+        raise StateMismatchError(_UNBUILT)
+
+
+def _array(variable: Any, copy: bool = True) -> np.ndarray:
+    if getattr(variable, "_value", variable) is None:
+        raise RuntimeError(
+            "the state is inside compiled training: in a callback, reach the optimizer by "
+            "self.model.optimizer, which brings it back"
+        )
+    array = ops.convert_to_numpy(variable)
+    return np.array(array) if copy else np.asarray(array)
+
+
+def _number(variable: Any) -> int:
+    return int(_array(variable, False))

@@ -1,0 +1,144 @@
+"""`OptimizerState`: what an optimizer knows, without the framework that it runs on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+
+# What may be known about a parameter, and the argument that asks for it where one does.
+SLOTS = {
+    "square_avg": None,
+    "acc_delta": None,
+    "average": "use_ema",
+    "window_sum": "gradient_accumulation_steps",
+}
+
+_DTYPES = (np.dtype("float32"), np.dtype("float64"))
+
+
+class StateMismatchError(ValueError):
+    """A state that does not fit the optimizer. The optimizer is as it was."""
+
+
+@dataclass(eq=False, repr=False)
+class OptimizerState:
+    """What an optimizer knows, by the names of the parameters.
+
+    Args:
+        step: How many calls there were.
+        update: How many of them updated the parameters.
+        skipped: How many of them were skipped.
+        hyperparameters: The arguments of the optimizer, as its `get_config()` returns them, but
+            not its name.
+        parameters: For each parameter's name its arrays, float32 or float64, by slot:
+            `square_avg` and `acc_delta` (the averages of the squared gradients and updates), and
+            when they are used `average` (the moving average of the parameter) and `window_sum`
+            (the gradients collected for the next update).
+        window: How many calls the open window has collected; `None` without windows.
+        window_gradients: The names of the parameters that had a gradient in the open window.
+        loss_scale: The dynamic loss scale; `None` when it is not used.
+        finite_calls: How many finite calls there were since it last changed; `None` likewise.
+
+    Two states are equal when they are the same bit for bit.
+
+    Raises:
+        TypeError: A counter is no whole number, or an array is not float32 or float64.
+        ValueError: A counter is negative, or a slot has an unknown name.
+
+    Example:
+        >>> import numpy as np
+        >>> import adadelta
+        >>> one = np.ones(3, "float32")
+        >>> parameters = {"dense/bias": {"square_avg": one, "acc_delta": one}}
+        >>> adadelta.OptimizerState(step=7, update=7, parameters=parameters)
+        OptimizerState(step=7, update=7, 1 parameter, slots: square_avg, acc_delta)
+
+    """
+
+    step: int = 0
+    update: int = 0
+    skipped: int = 0
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    parameters: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    window: int | None = None
+    window_gradients: tuple[str, ...] = ()
+    loss_scale: float | None = None
+    finite_calls: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("step", "update", "skipped"):
+            setattr(self, name, _count(name, getattr(self, name)))
+        for name in ("window", "finite_calls"):
+            if getattr(self, name) is not None:
+                setattr(self, name, _count(name, getattr(self, name)))
+        if self.loss_scale is not None:
+            self.loss_scale = float(self.loss_scale)
+        self.hyperparameters = dict(self.hyperparameters)
+        self.parameters = {
+            str(name): {slot: _array(name, slot, value) for slot, value in slots.items()}
+            for name, slots in self.parameters.items()
+        }
+        self.window_gradients = tuple(sorted(self.window_gradients))
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Which slots there are, of any parameter."""
+        return tuple(slot for slot in SLOTS if any(slot in it for it in self.parameters.values()))
+
+    def counters(self) -> dict[str, Any]:
+        """Return everything but the arrays and the hyperparameters, by name."""
+        names = [it.name for it in fields(self)]
+        return {
+            name: getattr(self, name)
+            for name in names
+            if name not in ("hyperparameters", "parameters")
+        }
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, OptimizerState):
+            return NotImplemented
+        return (
+            self.counters() == other.counters()
+            and self.hyperparameters == other.hyperparameters
+            and self.parameters.keys() == other.parameters.keys()
+            and all(_same(it, other.parameters[name]) for name, it in self.parameters.items())
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        number = len(self.parameters)
+        parts = [f"step={self.step}", f"update={self.update}"]
+        parts += [f"skipped={self.skipped}"] if self.skipped else []
+        parts += [f"window={self.window}"] if self.window is not None else []
+        parts += [f"loss_scale={self.loss_scale:g}"] if self.loss_scale is not None else []
+        parts += [f"{number} parameter" if number == 1 else f"{number} parameters"]
+        return f"OptimizerState({', '.join(parts)}, slots: {', '.join(self.slots) or 'none'})"
+
+
+def _count(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"`{name}` must be a whole number; received {value!r}")
+    if value < 0:
+        raise ValueError(f"`{name}` must be at least 0; received {value}")
+    return int(value)
+
+
+def _array(name: str, slot: str, value: Any) -> np.ndarray:
+    if slot not in SLOTS:
+        raise ValueError(f"the slots of {name} can be {', '.join(SLOTS)}; received {slot!r}")
+    array = np.asarray(value)
+    if array.dtype.newbyteorder("=") not in _DTYPES:
+        raise TypeError(f"the {slot} of {name} must be float32 or float64; received {array.dtype}")
+    return array
+
+
+def _same(mine: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> bool:
+    # As bits: equal numbers could be 0 and -0, and NaN is equal to nothing.
+    return mine.keys() == other.keys() and all(
+        array.dtype == other[slot].dtype
+        and array.shape == other[slot].shape
+        and array.tobytes() == other[slot].tobytes()
+        for slot, array in mine.items()
+    )

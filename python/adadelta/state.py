@@ -1,0 +1,241 @@
+"""Optimizer state that outlives its program: taken out, put back, written to a file, read again.
+
+A run that is stopped after any call and resumed from its weights and its state continues bit for
+bit as if it had not been stopped.
+
+Every optimizer of this package can take part. An optimizer says in `state_exchange` which module
+has its `export_state()` and `import_state()`.
+"""
+
+import os
+from importlib import import_module
+from typing import Any
+
+from adadelta._state import atomic, storage
+from adadelta._state.record import OptimizerState, StateMismatchError
+from adadelta._state.storage import StateFileError
+
+__all__ = [
+    "OptimizerState",
+    "StateFileError",
+    "StateMismatchError",
+    "export_state",
+    "import_state",
+    "load_state",
+    "read_state",
+    "save_model",
+    "save_state",
+    "write_state",
+]
+
+
+def export_state(optimizer: Any) -> OptimizerState:
+    """Return what an optimizer knows, as NumPy arrays by parameter name.
+
+    The arrays are copies: training on does not change them.
+
+    Args:
+        optimizer: An optimizer of this package that is built, or a
+            `keras.optimizers.LossScaleOptimizer` around one.
+
+    Raises:
+        TypeError: It is another optimizer.
+        StateMismatchError: It is not built yet, so it knows nothing.
+
+    Example:
+        >>> import keras, adadelta
+        >>> x = keras.Variable([1.0, 2.0], name="x")
+        >>> optimizer = adadelta.Adadelta(1.0)
+        >>> optimizer.apply([keras.ops.array([1.0, -1.0])], [x])
+        >>> adadelta.export_state(optimizer)
+        OptimizerState(step=1, update=1, 1 parameter, slots: square_avg, acc_delta)
+
+    """
+    return _exchange_of(optimizer).export_state(optimizer)
+
+
+def import_state(optimizer: Any, state: OptimizerState) -> None:
+    """Put a state into an optimizer, so that it goes on where the other one stopped.
+
+    Parameters are matched by name. Names that differ only in the numbers that Keras gives to
+    layers, or in the name of the model around them, match too, when all do in their order.
+    Everything is checked first: either all is taken or nothing.
+
+    The optimizer keeps its own arguments. Only the learning rate comes from the state, since it
+    may have been changed during training: when both, the state's and the optimizer's, are
+    numbers. A schedule or a function stays the optimizer's own.
+
+    Args:
+        optimizer: An optimizer of this package, or a `keras.optimizers.LossScaleOptimizer` around
+            one. It must be built: call `optimizer.build(model.trainable_variables)` before.
+        state: What `export_state()` or `read_state()` returned.
+
+    Raises:
+        TypeError: It is another optimizer, or no state.
+        StateMismatchError: The optimizer is not built, or the state does not fit it: parameters
+            are missing, or unknown, or of another shape or dtype, or the state needs an option
+            that the optimizer lacks. The message lists all of it, and nothing has changed.
+
+    Example:
+        >>> import keras, adadelta
+        >>> x = keras.Variable([1.0, 2.0], name="x")
+        >>> optimizer = adadelta.Adadelta(1.0)
+        >>> optimizer.apply([keras.ops.array([1.0, -1.0])], [x])
+        >>> another = adadelta.Adadelta(1.0)
+        >>> another.build([x])
+        >>> adadelta.import_state(another, adadelta.export_state(optimizer))
+        >>> int(another.iterations)
+        1
+
+    """
+    exchange = _exchange_of(optimizer)
+    if not isinstance(state, OptimizerState):
+        raise TypeError(f"`state` must be an OptimizerState; received {type(state).__name__}")
+    exchange.import_state(optimizer, state)
+
+
+def save_state(optimizer: Any, path: str | os.PathLike[str]) -> None:
+    """Write an optimizer's state to a file, in the place of the file that is there.
+
+    The file is written beside `path`, brought to the disk and renamed, so `path` is the old file
+    or the new one at every moment, whatever happens. It is a safetensors file with a checksum.
+
+    Args:
+        optimizer: As for `export_state()`.
+        path: The file, usually ending in ".safetensors".
+
+    Raises:
+        TypeError: It is another optimizer, or its arguments have no JSON.
+        StateMismatchError: It is not built yet.
+        OSError: The file can't be written. The old one is unharmed.
+
+    Example:
+        >>> import pathlib, tempfile, keras, adadelta
+        >>> path = pathlib.Path(tempfile.mkdtemp(), "state.safetensors")
+        >>> x = keras.Variable([1.0, 2.0], name="x")
+        >>> optimizer = adadelta.Adadelta(1.0)
+        >>> optimizer.apply([keras.ops.array([1.0, -1.0])], [x])
+        >>> adadelta.save_state(optimizer, path)
+        >>> another = adadelta.Adadelta(1.0)
+        >>> another.build([x])
+        >>> adadelta.load_state(another, path)
+        >>> adadelta.export_state(another) == adadelta.export_state(optimizer)
+        True
+
+    """
+    write_state(export_state(optimizer), path)
+
+
+def load_state(optimizer: Any, path: str | os.PathLike[str]) -> None:
+    """Read a file that `save_state()` wrote and put its state into an optimizer.
+
+    Args:
+        optimizer: As for `import_state()`.
+        path: The file.
+
+    Raises:
+        OSError: There is no such file, or it can't be read.
+        StateFileError: The file is damaged or cut off, is of another kind, or was written by a
+            newer version of this package; the message says which.
+        TypeError: It is another optimizer.
+        StateMismatchError: The state does not fit the optimizer, as for `import_state()`.
+            Whichever it is, the optimizer has not changed.
+
+    Example:
+        >>> import adadelta
+        >>> adadelta.load_state(adadelta.Adadelta(1.0), "nowhere.safetensors")
+        Traceback (most recent call last):
+        FileNotFoundError: [Errno 2] No such file or directory: 'nowhere.safetensors'
+
+    """
+    _exchange_of(optimizer)
+    import_state(optimizer, read_state(path))
+
+
+def write_state(state: OptimizerState, path: str | os.PathLike[str]) -> None:
+    """Write a state to a file, as `save_state()` does.
+
+    Args:
+        state: The state.
+        path: The file.
+
+    Raises:
+        TypeError: It is no state, or its hyperparameters have no JSON.
+        OSError: The file can't be written. The old one is unharmed.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from adadelta.state import OptimizerState, read_state, write_state
+        >>> path = pathlib.Path(tempfile.mkdtemp(), "state.safetensors")
+        >>> write_state(OptimizerState(step=3, update=3), path)
+        >>> read_state(path)
+        OptimizerState(step=3, update=3, 0 parameters, slots: none)
+
+    """
+    if not isinstance(state, OptimizerState):
+        raise TypeError(f"`state` must be an OptimizerState; received {type(state).__name__}")
+    storage.write(state, path)
+
+
+def read_state(path: str | os.PathLike[str]) -> OptimizerState:
+    """Return the state in a file that `save_state()` wrote.
+
+    Args:
+        path: The file.
+
+    Raises:
+        OSError: There is no such file, or it can't be read.
+        StateFileError: The file is damaged or cut off, is of another kind, or was written by a
+            newer version of this package; the message says which.
+
+    Example:
+        >>> from adadelta.state import read_state
+        >>> read_state("nowhere.safetensors")
+        Traceback (most recent call last):
+        FileNotFoundError: [Errno 2] No such file or directory: 'nowhere.safetensors'
+
+    """
+    return storage.read(path)
+
+
+def save_model(model: Any, path: str | os.PathLike[str]) -> None:
+    """Save a Keras model with its optimizer, in the place of the file that is there.
+
+    As `model.save(path)`, which destroys the old file when it is interrupted. This one writes
+    beside it, brings the new file to the disk and renames it, so `path` is the old file or the
+    new one at every moment, whatever happens. `keras.saving.load_model()` reads it.
+
+    Args:
+        model: A Keras model.
+        path: The file, ending in ".keras".
+
+    Raises:
+        ValueError: `path` ends in something else.
+        OSError: The file can't be written. The old one is unharmed.
+
+    Example:
+        >>> import pathlib, tempfile, keras, adadelta
+        >>> path = pathlib.Path(tempfile.mkdtemp(), "model.keras")
+        >>> model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)])
+        >>> model.compile(adadelta.Adadelta(1.0), "mse")
+        >>> adadelta.save_model(model, path)
+        >>> type(keras.saving.load_model(path).optimizer).__name__
+        'Adadelta'
+
+    """
+    if not os.fspath(path).endswith(".keras"):
+        raise ValueError(f'`path` must end in ".keras"; received "{os.fspath(path)}"')
+    with atomic.replaced(path) as beside:
+        model.save(beside)
+
+
+def _exchange_of(optimizer: Any) -> Any:
+    # Keras' LossScaleOptimizer has the optimizer inside.
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    module = getattr(type(inner), "state_exchange", None)
+    if module is None:
+        raise TypeError(
+            "`optimizer` must be an optimizer of this package, such as adadelta.Adadelta; "
+            f"received {type(inner).__module__}.{type(inner).__name__}"
+        )
+    return import_module(module)
