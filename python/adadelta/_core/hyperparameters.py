@@ -92,13 +92,13 @@ class Flag:
 
 @dataclass(frozen=True)
 class Name:
-    """A string that is not empty."""
+    """A string that frameworks can make a variable's path of."""
 
-    requirement: str = "a string that is not empty, or None"
+    requirement: str = "a string that is not empty and has no `/`, or None"
 
     def __call__(self, argument: str, value: Any) -> str | None:
         """Return the string, or raise."""
-        if value is None or (isinstance(value, str) and value):
+        if value is None or (isinstance(value, str) and value and "/" not in value):
             return value
         kind = ValueError if isinstance(value, str) else TypeError
         raise kind(refusal(argument, self.requirement, value))

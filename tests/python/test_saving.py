@@ -1,0 +1,315 @@
+"""The optimizer's part of Keras' own files: ours by name, those of Keras' Adadelta by position."""
+
+import copy
+
+import keras
+import numpy as np
+import pytest
+from driver import numpy
+
+import adadelta
+from adadelta.state import StateMismatchError
+
+EVERYTHING = {
+    "gradient_accumulation_steps": 3,
+    "use_ema": True,
+    "loss_scale_factor": "dynamic",
+    "weight_decay": 0.01,
+}
+RNG = np.random.default_rng(2)
+X, Y = RNG.normal(size=(40, 4)).astype("float32"), RNG.normal(size=(40, 1)).astype("float32")
+
+
+class Store(dict):
+    """What Keras gives to `save_own_variables()`, as a file would give it back: sorted."""
+
+    def __init__(self, optimizer):
+        optimizer.save_own_variables(self)
+        super().__init__({name: np.array(value) for name, value in sorted(self.items())})
+
+
+def network(optimizer):
+    keras.utils.set_random_seed(3)
+    model = keras.Sequential(
+        [keras.layers.Input((4,)), keras.layers.Dense(4, "tanh"), keras.layers.Dense(1)]
+    )
+    model.compile(optimizer, "mse")
+    return model
+
+
+def fit(model, begin=0, end=20):
+    model.fit(X[2 * begin : 2 * end], Y[2 * begin : 2 * end], 2, 1, verbose=0, shuffle=False)
+    return model
+
+
+def variables_named(*names):
+    return [keras.Variable(np.ones((2, 3), "float32"), name=name) for name in names]
+
+
+def trained(make=adadelta.Adadelta, names=("a", "b"), calls=4, **options):
+    optimizer, variables = make(learning_rate=0.5, **options), variables_named(*names)
+    optimizer.build(variables)
+    for call in range(calls):
+        gradients = np.random.default_rng(call).normal(size=(len(names), 2, 3))
+        optimizer.apply([keras.ops.array(g.astype("float32")) for g in gradients], variables)
+    return optimizer
+
+
+def fresh(names=("a", "b"), **options):
+    return trained(names=names, calls=0, **options)
+
+
+def bits(variables):
+    return [numpy(v).tobytes() for v in variables]
+
+
+def refused(optimizer, saved):
+    """The message; nothing of the optimizer may have changed."""
+    before = bits(optimizer.variables)
+    with pytest.raises(StateMismatchError) as error:
+        optimizer.load_own_variables(saved)
+    assert bits(optimizer.variables) == before
+    return str(error.value)
+
+
+# ------------------------------------------------------------------ ours
+
+
+@pytest.mark.parametrize("options", [{}, EVERYTHING], ids=["plain", "everything"])
+def test_a_model_goes_on_from_its_file(options, tmp_path):
+    def make():
+        return network(adadelta.Adadelta(1.0, **options))
+
+    class Save(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 9:
+                self.model.save(tmp_path / "model.keras")
+                self.model.save_weights(tmp_path / "model.weights.h5")
+
+    whole = make()
+    whole.fit(X, Y, 2, 1, verbose=0, shuffle=False, callbacks=[Save()])
+    from_weights = make()
+    from_weights.load_weights(tmp_path / "model.weights.h5")
+    built = make()
+    built.optimizer.build(built.trainable_variables)
+    built.load_weights(tmp_path / "model.weights.h5")
+    for model in (keras.saving.load_model(tmp_path / "model.keras"), from_weights, built):
+        fit(model, 10)
+        assert bits(model.weights) == bits(whole.weights)
+        assert bits(model.optimizer.variables) == bits(whole.optimizer.variables)
+
+
+def test_everything_is_in_the_store_by_name():
+    optimizer = trained(**EVERYTHING)
+    store = Store(optimizer)
+    assert not any(name.isdigit() for name in store)
+    other = fresh(**EVERYTHING)
+    other.load_own_variables(store)
+    assert bits(other.variables) == bits(optimizer.variables)
+
+
+def test_by_name_whatever_the_order():
+    a, b = variables_named("a", "b")
+    optimizer = adadelta.Adadelta(1.0, gradient_accumulation_steps=3)
+    ones = keras.ops.ones((2, 3))
+    optimizer.apply([ones, 2 * ones], [a, b])
+    optimizer.apply([ones], [a])
+    optimizer.apply([ones, ones], [a, b])
+    optimizer.apply([ones], [a])
+    other = fresh(names=("b", "a"), gradient_accumulation_steps=3)
+    other.load_own_variables(Store(optimizer))
+    assert bits(other._accumulated_grads) == bits(reversed(optimizer._accumulated_grads))
+    assert numpy(other._window_has_gradient).tolist() == [0, 1]
+
+
+def test_many_parameters_keep_their_order_where_names_change():
+    # In a file, a_10 comes before a_2.
+    theirs = trained(names=[f"layer_{n}/w" for n in range(1, 13)], calls=2)
+    own = fresh(names=[f"layer_{n}/w" for n in range(5, 17)])
+    own.load_own_variables(Store(theirs))
+    assert bits(own._accumulated_grads) == bits(theirs._accumulated_grads)
+
+
+@pytest.mark.parametrize(
+    ("saved", "own", "message"),
+    [
+        ({"use_ema": True}, {"gradient_accumulation_steps": 4}, "it has no window_sum"),
+        ({"gradient_accumulation_steps": 6}, {"gradient_accumulation_steps": 3}, "never be full"),
+        ({}, {"names": ("a", "c")}, "missing: c; not in this optimizer: b"),
+    ],
+)
+def test_what_does_not_fit(saved, own, message):
+    assert message in refused(trained(**own), Store(trained(**saved)))
+
+
+def test_a_damaged_store():
+    store = Store(trained())
+    del store["iteration"], store["b|acc_delta"]
+    store["momentum"] = np.ones(2)
+    message = refused(fresh(), store)
+    assert "missing: iteration" in message and "not in this optimizer: momentum" in message
+    store = Store(trained())
+    del store["b|acc_delta"]
+    store["a|square_avg"] = np.ones((1, 3), "float32")
+    message = refused(fresh(), store)
+    assert "b (acc_delta)" in message and "a (square_avg) (1, 3) instead of (2, 3)" in message
+
+
+def test_the_learning_rate():
+    optimizer = trained()
+    optimizer.learning_rate = 0.25
+    other = fresh()
+    other.load_own_variables(Store(optimizer))
+    assert other.get_config()["learning_rate"] == 0.25
+    third = adadelta.Adadelta(0.1)
+    third.build(variables_named("a", "b"))
+    third.load_own_variables(Store(third))
+    assert third.get_config()["learning_rate"] == 0.1  # and not 0.10000000149
+    schedule = keras.optimizers.schedules.ExponentialDecay(1.0, 2, 0.5)
+    third.learning_rate = schedule
+    other.load_own_variables(Store(third))
+    assert other.get_config()["learning_rate"] == 0.25
+    third.load_own_variables(Store(optimizer))
+    assert third._learning_rate is schedule and int(numpy(third.iterations)) == 4
+
+
+# ------------------------------------------------------------------ before and after building
+
+
+def test_what_an_unbuilt_optimizer_has_loaded_waits_until_it_is_built():
+    optimizer, waiting = trained(), adadelta.Adadelta(0.5)
+    waiting.load_own_variables(Store(trained(calls=1)))
+    waiting.load_own_variables(Store(optimizer))  # the later one counts
+    copied = copy.deepcopy(waiting)
+    for it in (waiting, copied):
+        it.build(variables_named("a", "b"))
+        assert bits(it.variables) == bits(optimizer.variables)
+        assert it._waiting_state is None
+
+
+def test_a_waiting_state_that_does_not_fit_is_refused_when_it_is_built():
+    waiting = adadelta.Adadelta(0.5)
+    waiting.load_own_variables(Store(trained()))
+    with pytest.raises(StateMismatchError, match="missing: c"):
+        waiting.build(variables_named("a", "c"))
+    assert bits(waiting.variables) == bits(fresh(names=("a", "c")).variables)
+
+
+def test_a_file_without_an_optimizer_changes_nothing():
+    optimizer, waiting = trained(), adadelta.Adadelta(0.5)
+    before = bits(optimizer.variables)
+    optimizer.load_own_variables({})
+    waiting.load_own_variables(Store(trained()))
+    waiting.load_own_variables({})
+    waiting.build(variables_named("a", "b"))
+    assert bits(optimizer.variables) == before
+    assert bits(waiting.variables) == bits(fresh().variables)
+
+
+def test_a_model_saved_before_training(tmp_path):
+    model = network(adadelta.Adadelta(1.0, **EVERYTHING))
+    model.save(tmp_path / "model.keras")
+    loaded = fit(keras.saving.load_model(tmp_path / "model.keras"))
+    assert bits(loaded.weights) == bits(fit(model).weights)
+
+
+def test_a_file_from_before_training_takes_the_optimizer_back_to_its_start(tmp_path):
+    model = network(adadelta.Adadelta(1.0, **EVERYTHING))
+    model.save_weights(tmp_path / "model.weights.h5")
+    first = bits(fit(model).weights)
+    model.load_weights(tmp_path / "model.weights.h5")
+    assert not any(np.any(numpy(v)) for v in model.optimizer._accumulated_grads)
+    assert bits(fit(model).weights) == first
+
+
+# ------------------------------------------------------------------ files of Keras' Adadelta
+
+THEIRS = {
+    "plain": {},
+    "average": {"use_ema": True, "ema_momentum": 0.8},
+    "clipped": {"clipnorm": 0.1},
+    "window": {"gradient_accumulation_steps": 3},
+}
+
+
+@pytest.mark.parametrize("ending", [".keras", ".weights.h5"])
+@pytest.mark.parametrize("name", THEIRS)
+def test_a_file_of_keras_goes_on_to_the_same_numbers(name, ending, tmp_path):
+    theirs = network(keras.optimizers.Adadelta(1.0, **THEIRS[name]))
+    x, y = keras.ops.array(X), keras.ops.array(Y)
+    for call in range(7):  # in the middle of a window
+        theirs.train_on_batch(x[2 * call : 2 * call + 2], y[2 * call : 2 * call + 2])
+    path = tmp_path / ("model" + ending)
+    if ending == ".keras":
+        theirs.save(path)
+        ours = keras.saving.load_model(path, {"Adadelta": adadelta.Adadelta})
+    else:
+        theirs.save_weights(path)
+        ours = network(adadelta.Adadelta(1.0, **THEIRS[name]))
+        ours.load_weights(path)
+    assert type(ours.optimizer) is adadelta.Adadelta
+    for model in (theirs, ours):
+        for call in range(7, 12):
+            model.train_on_batch(x[2 * call : 2 * call + 2], y[2 * call : 2 * call + 2])
+    for mine, other in zip(ours.weights, theirs.weights, strict=True):
+        np.testing.assert_allclose(numpy(mine), numpy(other), rtol=2e-5, atol=1e-6)
+    assert ours.optimizer.iterations == theirs.optimizer.iterations
+
+
+def theirs(**options):
+    return Store(trained(keras.optimizers.Adadelta, **options))
+
+
+def test_averages_and_windows_are_not_taken_for_each_other():
+    average, window = {"use_ema": True}, {"gradient_accumulation_steps": 3}
+    message = refused(fresh(**window), theirs(calls=3, **average))
+    assert "a window begins" in message
+    message = refused(fresh(**average), theirs(calls=3, **window))
+    assert "every average in it is 0" in message
+    message = refused(fresh(gradient_accumulation_steps=2), theirs(calls=4, **window))
+    assert "another number of them" in message
+    fresh(**average).load_own_variables(theirs(calls=3, **average))
+    fresh(**window).load_own_variables(theirs(calls=3, **window))
+
+
+def test_what_keras_has_saved_and_does_not_fit():
+    message = refused(fresh(names=("a", "b", "c")), theirs())
+    assert "6 arrays and no names" in message and "7 or 8" in message
+    wide = theirs()
+    wide["2"] = np.ones((5, 5), "float32")
+    assert "a (square_avg) (5, 5) instead of (2, 3)" in refused(fresh(), wide)
+
+
+def test_other_optimizers_of_keras():
+    assert "negative" in refused(fresh(), Store(trained(keras.optimizers.Adam)))
+    assert "missing: a, b" in refused(fresh(), Store(trained(keras.optimizers.SGD)))
+
+
+def test_half_precision_of_keras_widens():
+    half = theirs()
+    for place in range(2, 6):
+        half[str(place)] = half[str(place)].astype("float16")
+    optimizer = fresh()
+    optimizer.load_own_variables(half)
+    assert np.array_equal(numpy(optimizer._accumulated_grads[0]), half["2"].astype("float32"))
+
+
+def test_a_schedule_in_the_place_of_the_rate():
+    schedule = keras.optimizers.schedules.ExponentialDecay(1.0, 2, 0.5)
+    saved = theirs()
+    scheduled = adadelta.Adadelta(schedule)
+    scheduled.build(variables_named("a", "b"))
+    scheduled.load_own_variables(saved)
+    assert float(numpy(scheduled.learning_rate)) == 0.25
+    without = {"0": saved["0"], **{str(n - 1): saved[str(n)] for n in range(2, 6)}}
+    optimizer = fresh()
+    optimizer.load_own_variables(without)
+    assert np.array_equal(numpy(optimizer._accumulated_grads[0]), saved["2"])
+
+
+def test_what_keras_does_not_count_starts():
+    optimizer = fresh(skip_nonfinite=True, loss_scale_factor="dynamic")
+    optimizer.load_own_variables(theirs())
+    state = adadelta.export_state(optimizer)
+    assert (state.step, state.update, state.skipped) == (4, 4, 0)
+    assert (state.loss_scale, state.finite_calls) == (2.0**15, 0)
