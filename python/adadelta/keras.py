@@ -104,6 +104,13 @@ class Adadelta(Saving):
     decoupled_weight_decay = Checked()
     skip_nonfinite = Checked()
 
+    _learning_rate: Any
+    # Whether a TensorFlow graph has the rate's kind in it, and how often JAX had to notice a new
+    # one.
+    _rate_is_in_a_graph = False
+    _rate_marker: Any = None
+    _rate_changes = 0
+
     def __init__(
         self,
         learning_rate: Any = 0.001,
@@ -180,6 +187,13 @@ class Adadelta(Saving):
         if is_number and isinstance(current, keras.Variable):
             current.assign(value)
         else:
+            if self._rate_is_in_a_graph:
+                raise ValueError(
+                    "`learning_rate` can't be replaced by another kind of rate once TensorFlow "
+                    "has compiled the training step, which would not see it; give it before "
+                    "training, start with a number and set numbers, or compile the model with "
+                    f"run_eagerly=True; received {hyperparameters.received(value)}"
+                )
             if isinstance(current, keras.Variable):
                 self._untrack_variable(current)
             self._replace_rate(self._rate_variable(value) if is_number else value)
@@ -207,15 +221,33 @@ class Adadelta(Saving):
     def _replace_rate(self, rate: Any) -> None:
         locked = self._tracker.locked
         self._tracker.unlock()
+        had_variable = isinstance(self._learning_rate, keras.Variable)
         self._learning_rate = rate
         if isinstance(rate, keras.Variable):
             # Second among the variables, where Keras has it.
             self._variables.insert(1, self._variables.pop())
+        elif not had_variable:
+            self._make_jax_compile_again()
         if locked:
             self._tracker.lock()
 
+    def _make_jax_compile_again(self) -> None:
+        """Change the variables, by which JAX sees that a step is another one."""
+        if keras.config.backend() != "jax":
+            return
+        if self._rate_marker is not None:
+            self._untrack_variable(self._rate_marker)
+        self._rate_changes += 1
+        self._rate_marker = keras.Variable(
+            np.zeros(self._rate_changes, "int32"), trainable=False, name="rate_changes"
+        )
+
     def _get_current_learning_rate(self) -> Any:
         rate = self._learning_rate
+        if keras.config.backend() == "tensorflow":
+            import tensorflow as tf
+
+            self._rate_is_in_a_graph = self._rate_is_in_a_graph or not tf.executing_eagerly()
         return rate if isinstance(rate, keras.Variable) else rate(self._iterations)
 
     def get_config(self) -> dict[str, Any]:

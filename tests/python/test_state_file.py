@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import safetensors
 import safetensors.numpy
-from driver import numpy
 
 import adadelta
 from adadelta.state import OptimizerState, StateFileError, read_state, write_state
+from driver import numpy
 
 SCRIPT = Path(interrupted.__file__)
 
@@ -82,7 +82,7 @@ def test_a_file_that_is_cut_off(path):
     content, optimizer = path.read_bytes(), built()
     for length in range(len(content)):
         path.write_bytes(content[:length])
-        with pytest.raises(StateFileError, match="cut off|damaged|is empty"):
+        with pytest.raises(StateFileError, match=r"cut off|damaged|is empty"):
             read_state(path)
         if length % 99 == 0:
             refused(path, optimizer)

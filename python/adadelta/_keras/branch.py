@@ -44,6 +44,7 @@ def choose(predicate: Any, if_true: Callable[[], Any], if_false: Callable[[], An
         predicate: A boolean scalar: a bool or a tensor of the backend.
         if_true: A function that returns tensors, called where it is true.
         if_false: One that returns tensors of the same shapes and dtypes, called where it is false.
+
     """
     backend = keras.config.backend()
     if backend == "jax":

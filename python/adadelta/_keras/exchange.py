@@ -62,7 +62,7 @@ def import_state(optimizer: Any, state: OptimizerState) -> None:
         largest = None if variable is None else np.iinfo(precision.dtype_of(variable)).max
         if largest is not None and value is not None and value > largest:
             problems.append(f"`{name}` is {value}, and this optimizer counts up to {largest}")
-    rate = _new_rate(optimizer, state, problems)
+    rate = _new_rate(optimizer, state.hyperparameters.get("learning_rate"), problems)
     matching.refuse(problems)
 
     # From here on nothing can be refused, and copies keep the state apart from the optimizer.
@@ -77,6 +77,15 @@ def import_state(optimizer: Any, state: OptimizerState) -> None:
         values += [(own[slot], state.parameters[names[name]][slot]) for slot in own]
     for variable, value in values:
         variable.assign(np.array(value, precision.dtype_of(variable)))
+    if rate is not None:
+        optimizer.learning_rate = rate
+
+
+def import_rate(optimizer: Any, saved: Any) -> None:
+    """Set a saved learning rate, if the optimizer has a number too, or raise."""
+    problems: list[str] = []
+    rate = _new_rate(optimizer, saved, problems)
+    matching.refuse(problems)
     if rate is not None:
         optimizer.learning_rate = rate
 
@@ -147,9 +156,9 @@ def _problems_with_counters(optimizer: Any, state: OptimizerState, has_scale: bo
     return problems
 
 
-def _new_rate(optimizer: Any, state: OptimizerState, problems: list[str]) -> float | None:
-    """The rate to set: the state's, when both are numbers and they differ."""
-    saved, current = state.hyperparameters.get("learning_rate"), optimizer._learning_rate
+def _new_rate(optimizer: Any, saved: Any, problems: list[str]) -> float | None:
+    """The rate to set: the saved one, when both are numbers and they differ."""
+    current = optimizer._learning_rate
     if isinstance(saved, bool) or not isinstance(saved, (int, float, np.number)):
         return None
     if not isinstance(current, keras.Variable):
@@ -197,8 +206,10 @@ def _array(variable: Any, copy: bool = True) -> np.ndarray:
             "the state is inside compiled training: in a callback, reach the optimizer by "
             "self.model.optimizer, which brings it back"
         )
-    array = ops.convert_to_numpy(variable)
-    return np.array(array) if copy else np.asarray(array)
+    array = np.asarray(ops.convert_to_numpy(variable))
+    # Most versions of Keras copy already.
+    is_copy = array.flags.owndata and array.flags.writeable
+    return np.array(array) if copy and not is_copy else array
 
 
 def _number(variable: Any) -> int:

@@ -57,16 +57,21 @@ class Asked:
 
     def __call__(self, step: Any) -> Any:
         """Return the rate at `step`: a float, or the tensor that a compiled step will have."""
+        step = ops.convert_to_tensor(step)
         compiler = _compiler_of(step)
         if compiler is None:
             return self.answer(int(ops.convert_to_numpy(step)))
+        self.refuse_main_thread()
+        return self._asked_by_jax(step) if compiler == "jax" else self._asked_by_tensorflow(step)
+
+    def refuse_main_thread(self) -> None:
+        """Raise when the function may only be called where compiled training does not call it."""
         if getattr(self.function, "needs_main_thread", False):
             raise ValueError(
                 "`learning_rate` is a function that only the main thread may call, and compiled "
                 "training calls it from others; use a schedule of "
                 "keras.optimizers.schedules, or compile the model with run_eagerly=True"
             )
-        return self._asked_by_jax(step) if compiler == "jax" else self._asked_by_tensorflow(step)
 
     def raise_failure(self) -> None:
         """Raise what went wrong in compiled training, once."""
@@ -118,7 +123,8 @@ def _compiler_of(step: Any) -> str | None:
     if backend == "tensorflow":
         import tensorflow as tf
 
-        return backend if tf.is_symbolic_tensor(step) else None
+        # A variable converts to a tensor that does not look symbolic.
+        return None if tf.executing_eagerly() else backend
     return None
 
 

@@ -24,6 +24,13 @@ def state_dtype(dtype: str) -> str:
     return _WIDER.get(dtype, _REAL.get(dtype, dtype))
 
 
+def as_dtype(number: Any, dtype: str) -> Any:
+    """Return a number or scalar tensor in `dtype`, a Python float without rounding it first."""
+    # ops.cast of a float goes through float32 on TensorFlow.
+    number = number if ops.is_tensor(number) else ops.convert_to_tensor(number, dtype)
+    return ops.cast(number, dtype)
+
+
 def is_complex(dtype: str) -> bool:
     """Whether parameters of `dtype` are pairs of real ones."""
     return dtype in _REAL

@@ -1,9 +1,14 @@
 """The optimizer's part of a `.keras` or `.weights.h5` file: by name, checked before it is taken.
 
 A file written with `keras.optimizers.Adadelta` holds the same variables by position only; its
-order is known and it loads too.
+order is known and it loads too. Such a model goes on with ours like this:
+
+    model = keras.saving.load_model(path, compile=False)
+    model.compile(adadelta.Adadelta(...), ...)
+    model.load_weights(path)
 """
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -164,15 +169,16 @@ class Saving(Step):
     state_exchange = "adadelta._keras.exchange"
 
     def save_own_variables(self, store: Any) -> None:
-        """Write the state into a Keras file, by name."""
+        """Write the state into a Keras file, by name; what waits is written as it was loaded."""
         if self.built:
             arrays = to_file(exchange.export_state(self, copy=False))
         else:
-            arrays = {"iteration": ops.convert_to_numpy(self._iterations)}
+            start = {"iteration": ops.convert_to_numpy(self._iterations)}
+            arrays = dict(self._waiting_state or start)
+        if isinstance(self._learning_rate, keras.Variable) and not _is_numbered(arrays):
+            arrays["learning_rate"] = ops.convert_to_numpy(self._learning_rate)
         for name, array in arrays.items():
             store[name] = array
-        if isinstance(self._learning_rate, keras.Variable):
-            store["learning_rate"] = ops.convert_to_numpy(self._learning_rate)
 
     def load_own_variables(self, store: Any) -> None:
         """Take the state from a Keras file, ours or one of `keras.optimizers.Adadelta`.
@@ -185,20 +191,40 @@ class Saving(Step):
 
         """
         saved = {name: np.array(store[name]) for name in store.keys()}  # noqa: SIM118 (no dict)
-        if not self.built:
-            self._waiting_state = saved or None
-        elif saved:
-            self._take(saved)
+        if self.built:
+            if saved:
+                self._take(saved)
+            return
+        # The rate is known now, and may be set to another one before the rest is taken.
+        rate = saved.pop("learning_rate", None)
+        if rate is not None:
+            exchange.import_rate(self, float(rate))
+        self._waiting_state = saved or None
 
-    def _take(self, saved: dict[str, np.ndarray]) -> None:
-        numbered = all(name.isdigit() for name in saved)
-        if numbered and len(saved) <= 2:
-            saved = dict(zip(("iteration", "learning_rate"), _in_order(saved), strict=False))
-            numbered = False
-        state = from_keras(saved, self) if numbered else from_file(saved)
-        if not state.parameters and not state.step:
-            state = exchange.start_of(self, state.hyperparameters)
-        exchange.import_state(self, state)
+    def _take(self, saved: _Arrays) -> None:
+        # The optimizer may be built inside compiled training, of which this must be no part.
+        with _eagerly():
+            numbered = _is_numbered(saved)
+            if numbered and len(saved) <= 2:
+                saved = dict(zip(("iteration", "learning_rate"), _in_order(saved), strict=False))
+                numbered = False
+            state = from_keras(saved, self) if numbered else from_file(saved)
+            if not state.parameters and not state.step:
+                state = exchange.start_of(self, state.hyperparameters)
+            exchange.import_state(self, state)
+
+
+def _eagerly() -> contextlib.AbstractContextManager[Any]:
+    if keras.config.backend() != "tensorflow":
+        return contextlib.nullcontext()
+    import tensorflow
+
+    return tensorflow.init_scope()
+
+
+def _is_numbered(saved: _Arrays) -> bool:
+    """Whether Keras' Adadelta, or another optimizer of Keras, has written this."""
+    return all(name.isdigit() for name in saved)
 
 
 def _in_order(saved: _Arrays) -> list[np.ndarray]:

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from adadelta._keras import loss_scale, precision
+from adadelta._keras import jax_trainer, loss_scale, precision
 
 # The variables that count, beside Keras' own `iteration`, by their names in saved state.
 COUNTERS = {
@@ -37,9 +37,11 @@ def parameter_names(variables: Sequence[Any]) -> list[str]:
     counts: dict[str, int] = {}
     names = []
     for variable in variables:
-        path = getattr(variable, "path", None) or variable.name
-        counts[path] = counts.get(path, 0) + 1
-        names.append(path if counts[path] == 1 else f"{path}#{counts[path]}")
+        path = path_of(variable)
+        # Saved files write "|" for "/", so "a/b" and "a|b" are the same name there.
+        key = path.replace("/", "|")
+        counts[key] = counts.get(key, 0) + 1
+        names.append(path if counts[key] == 1 else f"{path}#{counts[key]}")
     return names
 
 
@@ -54,6 +56,15 @@ class State(keras.optimizers.Optimizer):
     _skipped_counter: Any
     _loss_scale: Any
     _finite_calls: Any
+
+    @property
+    def variables(self) -> list[Any]:
+        """The state variables, in Keras' order; ours that Keras lacks come last."""
+        if keras.config.backend() == "jax":
+            model = jax_trainer.reading_trainer()
+            if model is not None:
+                jax_trainer.refuse_what_compiled_training_cannot_do(self, model)
+        return list(super().variables)
 
     def build(self, variables: Sequence[Any]) -> None:
         """Make the state for `variables`, the parameters that will be updated.

@@ -19,7 +19,6 @@ from adadelta._keras.state import State, count, path_of
 from adadelta._kernels import pieces
 from adadelta._kernels import tensorflow as operation
 
-
 if keras.config.backend() == "torch":
     # Keras' own convert and check their arguments, 5 us a call, which pieces would pay often.
     import torch
@@ -270,7 +269,7 @@ class Step(State):
         index = self._get_variable_index(variable)
         square_avg, acc_delta = self._accumulated_grads[index], self._accumulated_delta_vars[index]
         dtype = precision.dtype_of(variable)
-        rate = ops.cast(learning_rate, precision.state_dtype(dtype))
+        rate = precision.as_dtype(learning_rate, precision.state_dtype(dtype))
         decay = self._decay_of(variable)
         # Half precision is rounded once, after the subtraction, which only the dense step does.
         is_exact = dtype == precision.state_dtype(dtype)
@@ -342,7 +341,7 @@ class Step(State):
             groups.setdefault(key, []).append((gradient, parameter, square_avg, acc_delta))
         for (dtype, _, decay), rows in groups.items():
             name = keras.backend.standardize_dtype(dtype)
-            rate = ops.cast(learning_rate, precision.state_dtype(name))
+            rate = precision.as_dtype(learning_rate, precision.state_dtype(name))
             following = partial(self._next, rate=rate, decay=decay)
             if precision.is_complex(name):
                 for gradient, *old in rows:
@@ -420,7 +419,7 @@ class Step(State):
                 "`exclude_from_weight_decay()` can only be called before the optimizer is built."
             )
         is_list = var_names is None or isinstance(var_names, list | tuple | set | frozenset)
-        words = list(var_names or []) if is_list else [None]
+        words: list[Any] = list(var_names or []) if is_list else [None]
         if not all(isinstance(word, str) and word for word in words):
             requirement = "a list of strings that are not empty, or None"
             raise TypeError(hyperparameters.refusal("var_names", requirement, var_names))
@@ -437,7 +436,7 @@ class Step(State):
             return False
         # On TensorFlow the variable may be the one inside the Keras variable.
         variable = self._trainable_variables[self._get_variable_index(variable)]
-        path = path_of(variable)
+        path: str = path_of(variable)
         return not (
             self._var_key(variable) in self._excluded_keys
             or path in self._excluded_loaded_paths

@@ -32,6 +32,7 @@ def update(
         values: The parameters.
         square_avgs: Their averages of squared gradients.
         acc_deltas: Their averages of squared steps.
+
     """
     import torch
 
