@@ -223,8 +223,7 @@ def make(config: dict[str, Any]) -> dict[str, Any]:
     try:
         return {"optimizer": Adadelta.from_config(_with_lists(config))}
     except Exception as error:
-        is_refusal = isinstance(error, (TypeError, ValueError))
-        return {"error": str(error) if is_refusal else f"{type(error).__name__}: {error}"}
+        return {"error": _message(error)}
 
 
 def _with_lists(config: dict[str, Any]) -> dict[str, Any]:
@@ -271,3 +270,36 @@ def built_on(optimizer: Any) -> dict[str, int] | None:
 
 def _size(shape: Any) -> int:
     return functools.reduce(lambda product, side: product * side, shape, 1)
+
+
+# ------------------------------------------------------------------ state
+
+
+def state(optimizer: Any) -> dict[str, Any]:
+    """What an optimizer knows, as R takes it: lists by name, and arrays."""
+    from adadelta.state import export_state
+
+    exported = export_state(optimizer)
+    return {
+        "step": exported.step,
+        "update": exported.update,
+        "skipped": exported.skipped,
+        "hyperparameters": exported.hyperparameters,
+        "parameters": exported.parameters,
+    }
+
+
+def attempt(name: str, *arguments: Any) -> dict[str, Any]:
+    """Call a function of this package; return its "value", or the "error" that it raised."""
+    import adadelta
+
+    try:
+        function = state if name == "state" else getattr(adadelta, name)
+        return {"value": function(*arguments)}
+    except Exception as error:
+        return {"error": _message(error)}
+
+
+def _message(error: Exception) -> str:
+    is_refusal = isinstance(error, (TypeError, ValueError, OSError))
+    return str(error) if is_refusal else f"{type(error).__name__}: {error}"

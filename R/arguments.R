@@ -1,0 +1,93 @@
+# R values as Python values. Python checks and normalises them, so nothing may be lost or changed on
+# the way. reticulate alone would make True of NA, "NA" of NA_character_, -2147483648 of
+# NA_integer_, and a list of a vector; such values go as `adadelta.r.Value`, which shows as R code
+# and which no check accepts.
+
+as_python <- function(value) {
+  if (is.null(value) || is_python(value)) {
+    value
+  } else if (is_plain_scalar(value)) {
+    # Names are dropped; strings cross as UTF-8.
+    if (is.character(value)) enc2utf8(as.vector(value)) else as.vector(unname(value))
+  } else {
+    the$core$Value(r_code(value))
+  }
+}
+
+as_python_rate <- function(value) {
+  if (is_serialized(value)) {
+    value
+  } else if (is.function(value) && !is_python(value)) {
+    switch(count_arguments(value),
+      none = the$core$rate(function() as_python(value()), r_code(value)),
+      one = the$core$schedule(function(step) as_python(value(step)), r_code(value)),
+      as_python(value)
+    )
+  } else {
+    as_python(value)
+  }
+}
+
+# get_config() may also return the variables that are not decayed, as a list.
+as_python_extra <- function(value, name) {
+  if (name == "exclude_from_weight_decay" && is.list(value) && !is.object(value)) {
+    value
+  } else {
+    as_python(value)
+  }
+}
+
+is_python <- function(value) {
+  inherits(value, "python.builtin.object") && !reticulate::py_is_null_xptr(value)
+}
+
+is_plain_scalar <- function(value) {
+  if (is.object(value) || !is.null(dim(value)) || length(value) != 1) return(FALSE)
+  switch(typeof(value),
+    double = is.nan(value) || !is.na(value),
+    logical = ,
+    integer = ,
+    character = !is.na(value),
+    FALSE
+  )
+}
+
+# What get_config() returns for a learning rate schedule.
+is_serialized <- function(value) {
+  is.list(value) && !is.object(value) && all(c("class_name", "config") %in% names(value))
+}
+
+# An argument with a default counts only where there is no other.
+count_arguments <- function(fun) {
+  arguments <- formals(args(fun))
+  arguments <- arguments[names(arguments) != "..."]
+  needed <- !nzchar(as.character(as.list(arguments)))
+  if (length(formals(args(fun))) == 0) {
+    "none"
+  } else if (sum(needed) == 1 || length(arguments) == 1) {
+    "one"
+  } else {
+    "other"
+  }
+}
+
+r_code <- function(value) {
+  if (inherits(value, "python.builtin.object")) return("a Python object of an earlier session")
+  text <- paste(trimws(deparse(value, width.cutoff = 500L, nlines = 2L)), collapse = " ")
+  substr(enc2utf8(text), 1L, 500L)
+}
+
+# The arguments in `...`: each named, and once.
+check_names <- function(extra, call) {
+  names <- if (is.null(names(extra))) character(length(extra)) else names(extra)
+  if (any(names == "")) {
+    text <- paste(vapply(extra[names == ""], r_code, ""), collapse = ", ")
+    if (nchar(text) > 80) text <- paste0(substr(text, 1, 77), "...")
+    fail(paste("arguments in `...` must be named; received", text), "argument", call)
+  }
+  if (anyDuplicated(names)) {
+    twice <- names[duplicated(names)][[1]]
+    fail(sprintf("`%s` must be given only once", twice), "argument", call)
+  }
+  extra
+}

@@ -1,0 +1,58 @@
+#' Print an Adadelta optimizer
+#'
+#' Shows the settings that differ from the defaults of [optimizer_adadelta()],
+#' and how far the optimizer has come.
+#'
+#' @param x An optimizer made by [optimizer_adadelta()].
+#' @param ... Not used.
+#' @return `print()` returns `x`, invisibly; `format()` returns the lines that
+#'   `print()` shows.
+#' @export
+#' @examplesIf keras_available()
+#' print(optimizer_adadelta(learning_rate = 1, weight_decay = 0.01))
+print.adadelta.Adadelta <- function(x, ...) {
+  cat(format(x), sep = "\n")
+  invisible(x)
+}
+
+#' @rdname print.adadelta.Adadelta
+#' @export
+format.adadelta.Adadelta <- function(x, ...) {
+  if (reticulate::py_is_null_xptr(x)) {
+    return("<Adadelta optimizer of an earlier session; make it again with optimizer_adadelta()>")
+  }
+  config <- x$get_config()
+  defaults <- optimizer_adadelta()$get_config()
+  is_default <- mapply(identical, config, defaults[names(config)])
+  settings <- vapply(config[!is_default], format_setting, "")
+  c(
+    "<Adadelta optimizer>",
+    if (length(settings)) paste0("  ", format(names(settings)), "  ", settings),
+    if (all(is_default)) "  all settings at their defaults" else "  the rest at its defaults",
+    format_progress(core()$built_on(x))
+  )
+}
+
+format_setting <- function(value) {
+  if (!is_serialized(value)) return(r_code(value))
+  config <- value$config
+  # An R function is kept with its code, inside a schedule when it is one of the step.
+  if (is_serialized(config[["function"]])) return(format_setting(config[["function"]]))
+  if (!is.null(config$code)) return(config$code)
+  if (identical(config$name, value$class_name)) config$name <- NULL
+  config <- config[!vapply(config, is.null, NA)]
+  settings <- paste(names(config), "=", vapply(config, r_code, ""), collapse = ", ")
+  paste0(value$class_name, "(", settings, ")")
+}
+
+format_progress <- function(built) {
+  if (is.null(built)) return("  not yet built")
+  counted <- function(count, what) {
+    paste(format(count, big.mark = ","), if (count == 1) what else paste0(what, "s"))
+  }
+  calls <- if (built$calls != built$updates) paste(" in", counted(built$calls, "call"))
+  paste0(
+    "  built on ", counted(built$variables, "variable"), " (", counted(built$numbers, "number"),
+    "), after ", counted(built$updates, "update"), calls
+  )
+}

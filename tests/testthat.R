@@ -1,0 +1,4 @@
+library(testthat)
+library(adadelta)
+
+test_check("adadelta")

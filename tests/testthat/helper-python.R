@@ -1,0 +1,60 @@
+skip_without_keras <- function() {
+  testthat::skip_if_not(keras_available(), "Keras is not available")
+}
+
+# Imported when it is first used, so that looking at the tests starts no Python.
+delayedAssign("keras", reticulate::import("keras"))
+
+read_vectors <- function(name) {
+  testthat::skip_if_not_installed("jsonlite")
+  path <- testthat::test_path("..", "vectors", paste0(name, ".json"))
+  jsonlite::read_json(path, simplifyVector = FALSE)
+}
+
+# Runs R code in a process of its own, after library(adadelta), and returns the lines it prints.
+run_in_child <- function(code, ...) {
+  is_installed <- dir.exists(file.path(getNamespaceInfo("adadelta", "path"), "Meta"))
+  testthat::skip_if_not(is_installed, "the package is loaded from its sources, not installed")
+  script <- withr::local_tempfile(fileext = ".R", lines = c("library(adadelta)", code))
+  withr::local_envvar(R_LIBS = paste(.libPaths(), collapse = .Platform$path.sep), ...)
+  rscript <- file.path(R.home("bin"), "Rscript")
+  lines <- suppressWarnings(
+    system2(rscript, c("--vanilla", script), stdout = TRUE, stderr = TRUE, timeout = 120)
+  )
+  status <- attr(lines, "status")
+  testthat::expect_true(is.null(status), info = paste(lines, collapse = "\n"))
+  # TensorFlow says something about the machine before it can be told not to.
+  grep("absl::InitializeLog|^[IWE][0-9]{4} ", lines, value = TRUE, invert = TRUE)
+}
+
+# A Python of its own that has none of the modules installed here. `modules` are made up: their
+# names, with the version that each claims to have.
+local_python <- function(modules = character(), frame = parent.frame()) {
+  testthat::skip_on_os("windows")
+  folder <- withr::local_tempdir(.local_envir = frame)
+  base <- reticulate::py_config()$python
+  code <- "import sys, venv; venv.create(sys.argv[1], symlinks=True, with_pip=False)"
+  status <- system2(base, c("-c", shQuote(code), shQuote(folder)))
+  testthat::skip_if_not(status == 0, "no virtual environment could be made")
+  site <- Sys.glob(file.path(folder, "lib", "python*", "site-packages"))
+  for (name in names(modules)) {
+    info <- file.path(site, paste0(name, "-", modules[[name]], ".dist-info"))
+    dir.create(info)
+    dir.create(file.path(site, name))
+    writeLines(
+      c("Metadata-Version: 2.1", paste("Name:", name), paste("Version:", modules[[name]])),
+      file.path(info, "METADATA")
+    )
+    code <- sprintf("__version__ = '%s'", modules[[name]])
+    writeLines(code, file.path(site, name, "__init__.py"))
+  }
+  file.path(folder, "bin", "python")
+}
+
+# The error that code ends with.
+error_of <- function(code) {
+  tryCatch({
+    code
+    testthat::fail("there was no error")
+  }, error = identity)
+}

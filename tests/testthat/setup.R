@@ -1,0 +1,10 @@
+# Python takes these over when it starts. The vectors are compared in float64, which JAX has to be
+# allowed; Keras writes a settings file, which is not to land in the user's home.
+withr::local_envvar(
+  JAX_ENABLE_X64 = "1",
+  TF_CPP_MIN_LOG_LEVEL = "3",
+  # Some vectors have missing gradients, of which Keras warns.
+  PYTHONWARNINGS = "ignore:Gradients do not exist",
+  KERAS_HOME = withr::local_tempdir(.local_envir = teardown_env()),
+  .local_envir = teardown_env()
+)

@@ -1,0 +1,49 @@
+test_that("an error names the call that the user wrote", {
+  skip_without_keras()
+  call_of <- function(code) conditionCall(error_of(code))
+  expect_identical(call_of(optimizer_adadelta(rho = 2)), quote(optimizer_adadelta(rho = 2)))
+  expect_identical(
+    call_of(adadelta::optimizer_adadelta(rho = 2)),
+    quote(adadelta::optimizer_adadelta(rho = 2))
+  )
+  expect_identical(
+    call_of(do.call(optimizer_adadelta, list(rho = 2))),
+    quote(optimizer_adadelta(rho = 2))
+  )
+  expect_identical(
+    call_of(do.call("optimizer_adadelta", list(rho = 2))),
+    quote(optimizer_adadelta(rho = 2))
+  )
+  mine <- function(...) optimizer_adadelta(learning_rate = 1, ...)
+  expect_identical(call_of(mine(rho = 2)), quote(optimizer_adadelta(learning_rate = 1, ...)))
+})
+
+test_that("an error can be caught by its class, and prints as R's own do", {
+  skip_without_keras()
+  caught <- tryCatch(optimizer_adadelta(rho = 2), adadelta_error = function(error) "caught")
+  expect_identical(caught, "caught")
+  try(optimizer_adadelta(rho = c(0.1, 0.2)), silent = TRUE)
+  expect_identical(geterrmessage(), paste0(
+    "Error in optimizer_adadelta(rho = c(0.1, 0.2)) : \n",
+    "  `rho` must be a number of at least 0 and less than 1; received c(0.1, 0.2)\n"
+  ))
+})
+
+test_that("messages are in the words of R", {
+  expect_identical(
+    in_r_words("True, False, None, nan, inf, -inf, infinity, nano, None_"),
+    "TRUE, FALSE, NULL, NaN, Inf, -Inf, infinity, nano, None_"
+  )
+  expect_identical(
+    in_r_words("None \"None\" True \"a \\\" None\" nan \"inf"),
+    "NULL \"None\" TRUE \"a \\\" None\" NaN \"inf"
+  )
+  expect_identical(in_r_words(""), "")
+})
+
+test_that("an error in an argument itself is left as it is", {
+  skip_without_keras()
+  error <- error_of(optimizer_adadelta(rho = stop("mine")))
+  expect_identical(conditionMessage(error), "mine")
+  expect_false(inherits(error, "adadelta_error"))
+})

@@ -1,0 +1,54 @@
+test_that("an optimizer shows what differs from the defaults", {
+  skip_without_keras()
+  expect_identical(format(optimizer_adadelta()), c(
+    "<Adadelta optimizer>",
+    "  all settings at their defaults",
+    "  not yet built"
+  ))
+  expect_output(print(optimizer_adadelta(1, weight_decay = 0.01)), paste(
+    "<Adadelta optimizer>",
+    "  learning_rate  1",
+    "  weight_decay   0.01",
+    "  the rest at its defaults",
+    "  not yet built",
+    sep = "\n"
+  ), fixed = TRUE)
+  expect_identical(format(optimizer_adadelta(function(step) 1))[[2]],
+                   "  learning_rate  function (step) 1")
+  expect_identical(format(optimizer_adadelta(function() 1))[[2]], "  learning_rate  function () 1")
+  schedule <- keras$optimizers$schedules$InverseTimeDecay(0.5, 100L, 0.75)
+  expect_match(format(optimizer_adadelta(schedule))[[2]],
+               "InverseTimeDecay(initial_learning_rate = 0.5, decay_steps = 100L, ", fixed = TRUE)
+})
+
+test_that("print() returns its argument, invisibly", {
+  skip_without_keras()
+  optimizer <- optimizer_adadelta()
+  capture.output(shown <- withVisible(print(optimizer)))
+  expect_false(shown$visible)
+  expect_identical(shown$value, optimizer)
+})
+
+test_that("an optimizer shows what it is built on and how far it has come", {
+  skip_without_keras()
+  variables <- list(keras$Variable(matrix(0, 2, 3)), keras$Variable(0))
+  optimizer <- optimizer_adadelta()
+  optimizer$build(variables)
+  last <- function(optimizer) utils::tail(format(optimizer), 1)
+  expect_identical(last(optimizer), "  built on 2 variables (7 numbers), after 0 updates")
+  gradients <- list(keras$ops$ones(reticulate::tuple(2L, 3L)), keras$ops$ones(reticulate::tuple()))
+  optimizer$apply(gradients, variables)
+  expect_identical(last(optimizer), "  built on 2 variables (7 numbers), after 1 update")
+
+  optimizer <- optimizer_adadelta(gradient_accumulation_steps = 2)
+  for (call in 1:5) optimizer$apply(gradients[2], variables[2])
+  expect_identical(last(optimizer),
+                   "  built on 1 variable (1 number), after 2 updates in 5 calls")
+})
+
+test_that("an optimizer of an earlier session says that it is one", {
+  skip_without_keras()
+  path <- withr::local_tempfile()
+  saveRDS(optimizer_adadelta(), path)
+  expect_match(format(readRDS(path)), "earlier session")
+})
