@@ -58,7 +58,9 @@ test_that("files that are none of ours, damaged or missing are told apart", {
   skip_without_keras()
   optimizer <- trained()$optimizer
   path <- withr::local_tempfile(fileext = ".safetensors")
-  expect_error(load_optimizer_state(optimizer, path), "No such file", class = "adadelta_error_state")
+  expect_error(
+    load_optimizer_state(optimizer, path), "No such file", class = "adadelta_error_state"
+  )
   save_optimizer_state(optimizer, path)
   bytes <- readBin(path, "raw", file.size(path))
   writeBin(bytes[seq_len(length(bytes) - 9)], path)
