@@ -86,7 +86,7 @@ else
   r_packages+=(Matrix Rcpp RcppTOML here jsonlite png rappdirs rlang withr)
 fi
 if [ "$level" != demo ]; then
-  r_packages+=(cli codetools jsonlite knitr lintr pkgload rmarkdown testthat withr)
+  r_packages+=(cli codetools jsonlite knitr lintr pkgload rmarkdown roxygen2 testthat withr)
 fi
 
 missing_r_packages() {

@@ -186,6 +186,9 @@ def run_pytest(suite: Suite, result: Result, scratch: pathlib.Path) -> None:
     path = os.pathsep.join(filter(None, [str(ROOT / "python"), os.environ.get("PYTHONPATH")]))
     command = ["python", "-m", "pytest", folder, f"--junitxml={report}", "--rootdir=."]
     command.append("--continue-on-collection-errors")
+    if suite.kind == "python":
+        # Two at a time take 0.6 of the time on two cores. R runs once in a process, so not rpy2.
+        command += ["--numprocesses=2"]
     if (ROOT / "python/pyproject.toml").exists():
         command.append("--config-file=python/pyproject.toml")
     run = suite.command(*command, PYTHONPATH=path)

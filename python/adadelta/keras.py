@@ -58,7 +58,7 @@ class Adadelta(Saving):
         gradient_accumulation_steps: `None`, or over how many calls the mean gradient is taken for
             one update. Calls weigh the same, whatever the size of their batch. Schedules count
             calls, `ema_overwrite_frequency` counts updates.
-        name: The optimizer's name, or `None` for "adadelta".
+        name: The optimizer's name; `None` for "adadelta", numbered where that is taken.
         maximize: Ascend instead of descend.
         decoupled_weight_decay: `True` takes the decay from the weights (Keras), `False` adds
             `weight_decay` times the weights to the gradients (torch, optax).

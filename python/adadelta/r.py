@@ -182,8 +182,10 @@ def rate(function: Callable[[], Any], code: str) -> Function:
 
 def schedule(function: Callable[[int], Any], code: str) -> Any:
     """Make a learning rate schedule of an R function of the step."""
+    from adadelta._keras.learning_rate import FunctionSchedule
+
     _register()
-    return _schedule_class()(Function(function, code))
+    return FunctionSchedule(Function(function, code))
 
 
 @functools.cache
@@ -191,23 +193,6 @@ def _register() -> None:
     import keras
 
     keras.saving.register_keras_serializable(package="adadelta")(Function)
-    keras.saving.register_keras_serializable(package="adadelta")(_schedule_class())
-
-
-@functools.cache
-def _schedule_class() -> type:
-    import keras
-
-    from adadelta._keras.learning_rate import FunctionSchedule
-
-    class Schedule(FunctionSchedule):
-        """A learning rate schedule that asks an R function."""
-
-        @classmethod
-        def from_config(cls, config: Mapping[str, Any]) -> Any:
-            return cls(keras.saving.deserialize_keras_object(config["function"]))
-
-    return Schedule
 
 
 # ------------------------------------------------------------------ the optimizer

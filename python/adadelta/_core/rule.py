@@ -41,17 +41,24 @@ def update(
 
     """
     square_avg = rho * square_avg + (1 - rho) * (gradient * gradient)
-    step = sqrt(acc_delta + epsilon) / sqrt(square_avg + epsilon) * gradient
+    step = sqrt((acc_delta + epsilon) / (square_avg + epsilon)) * gradient
     acc_delta = rho * acc_delta + (1 - rho) * (step * step)
     return step, square_avg, acc_delta
 
 
-def largest_gradient(largest_number: float) -> float:
-    """The magnitude to which gradients are limited, so that their squares stay finite.
+def largest_gradient(epsilon: float, smallest: float, largest: float) -> float:
+    """The magnitude to which gradients are limited, so that nothing in `update` leaves the range.
 
     A gradient above the root of the largest number (1.8e19 in float32) would make `square_avg`
-    infinite and the parameter would never move again. Limited to this, `square_avg` saturates
-    just below the largest number, the step keeps its bound `sqrt((u + epsilon) / (1 - rho))`,
-    and both recover as the average decays. The factor leaves room for rounding in the average.
+    infinite, and the parameter would never move again. One above the root of
+    `epsilon / smallest` (2.9e15 in float32 with epsilon 1e-7) would make the quotient under the
+    root 0. Limited to this, `square_avg` saturates, the step keeps its bound
+    `sqrt((acc_delta + epsilon) / (1 - rho))`, and both recover as the average decays.
+
+    Args:
+        epsilon: As for `update`.
+        smallest: The smallest positive number of the dtype with full precision.
+        largest: The largest number of the dtype.
     """
-    return float(largest_number**0.5) * (1 - 2.0**-10)
+    # The factor leaves room for rounding in the average.
+    return float(min(largest, epsilon / smallest) ** 0.5) * (1 - 2.0**-10)

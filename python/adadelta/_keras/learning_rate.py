@@ -154,6 +154,11 @@ class FunctionSchedule(keras.optimizers.schedules.LearningRateSchedule):
         """Return the function, serialized as Keras serializes functions."""
         return {"function": keras.saving.serialize_keras_object(self.asked.function)}
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "FunctionSchedule":
+        """Make a schedule from what `get_config()` returned."""
+        return cls(keras.saving.deserialize_keras_object(config["function"]))
+
 
 def asked_of(rate: Any) -> Asked | None:
     """Return what asks a function for the rate, where the rate comes from one."""

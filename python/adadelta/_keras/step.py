@@ -370,7 +370,9 @@ class Step(State):
         self.assign_sub(variable, sparse.with_values(gradient, rate * step))
 
     def _saturated(self, gradient: Any, dtype: str) -> Any:
-        limit = rule.largest_gradient(precision.largest_number(dtype))
+        limit = rule.largest_gradient(
+            self.epsilon, precision.smallest_normal(dtype), precision.largest_number(dtype)
+        )
         # The difference is 0 for every finite gradient, and keeps NaN and infinity visible.
         return _CLIP(gradient, -limit, limit) + (gradient - gradient)
 
