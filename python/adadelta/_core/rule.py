@@ -59,6 +59,7 @@ def largest_gradient(epsilon: float, smallest: float, largest: float) -> float:
         epsilon: As for `update`.
         smallest: The smallest positive number of the dtype with full precision.
         largest: The largest number of the dtype.
+
     """
     # The factor leaves room for rounding in the average.
     return float(min(largest, epsilon / smallest) ** 0.5) * (1 - 2.0**-10)
