@@ -11,6 +11,7 @@ import os
 from importlib import import_module
 from typing import Any
 
+from adadelta._core import hyperparameters
 from adadelta._state import atomic, storage
 from adadelta._state.record import OptimizerState, StateMismatchError
 from adadelta._state.storage import StateFileError
@@ -105,7 +106,7 @@ def save_state(optimizer: Any, path: str | os.PathLike[str]) -> None:
         path: The file, usually ending in ".safetensors".
 
     Raises:
-        TypeError: It is another optimizer, or its arguments have no JSON.
+        TypeError: It is another optimizer, its arguments have no JSON, or `path` names no file.
         StateMismatchError: It is not built yet.
         OSError: The file can't be written. The old one is unharmed.
 
@@ -174,7 +175,7 @@ def write_state(state: OptimizerState, path: str | os.PathLike[str]) -> None:
     """
     if not isinstance(state, OptimizerState):
         raise TypeError(f"`state` must be an OptimizerState; received {type(state).__name__}")
-    storage.write(state, path)
+    storage.write(state, _checked(path))
 
 
 def read_state(path: str | os.PathLike[str]) -> OptimizerState:
@@ -195,7 +196,7 @@ def read_state(path: str | os.PathLike[str]) -> OptimizerState:
         FileNotFoundError: [Errno 2] No such file or directory: 'nowhere.safetensors'
 
     """
-    return storage.read(path)
+    return storage.read(_checked(path))
 
 
 def save_model(model: Any, path: str | os.PathLike[str]) -> None:
@@ -223,10 +224,18 @@ def save_model(model: Any, path: str | os.PathLike[str]) -> None:
         'Adadelta'
 
     """
-    if not os.fspath(path).endswith(".keras"):
+    if not _checked(path).endswith(".keras"):
         raise ValueError(f'`path` must end in ".keras"; received "{os.fspath(path)}"')
     with atomic.replaced(path) as beside:
         model.save(beside)
+
+
+def _checked(path: Any) -> str:
+    # open() would take a whole number for a file that is open already, and close it.
+    name = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    if not isinstance(name, str) or not name:
+        raise TypeError(hyperparameters.refusal("path", "the name of a file", path))
+    return name
 
 
 def _exchange_of(optimizer: Any) -> Any:

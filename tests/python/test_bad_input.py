@@ -1,5 +1,6 @@
 """Whatever is passed, a call works or raises a plain error before anything has changed."""
 
+import contextlib
 import copy
 import fractions
 import math
@@ -176,3 +177,55 @@ def test_exclude_from_weight_decay(names):
     optimizer = adadelta.Adadelta(weight_decay=0.1)
     with pytest.raises(TypeError, match="`var_names` must be"):
         optimizer.exclude_from_weight_decay(var_names=names)
+
+
+@RELAXED
+@given(gradient=ANYTHING)
+def test_a_gradient_of_any_type(gradient):
+    x, y = keras.Variable([1.0]), keras.Variable(2.0)
+    optimizer = adadelta.Adadelta(learning_rate=1.0)
+    optimizer.build([x, y])
+    before = state_of(optimizer, [x, y])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a missing gradient, a complex one made real
+        try:
+            optimizer.apply([np.ones(1, "float32"), gradient], [x, y])
+        except (TypeError, ValueError):
+            assert unchanged(before, state_of(optimizer, [x, y]))
+        else:
+            assert float(x.numpy()[0]) < 1.0
+
+
+@pytest.mark.parametrize("name", ["export_state", "import_state", "save_state", "load_state"])
+@RELAXED
+@given(value=ANYTHING)
+def test_state_functions_on_what_is_no_optimizer(name, value):
+    more = [] if name == "export_state" else ["state.safetensors"]
+    with pytest.raises(TypeError, match="`optimizer` must be an optimizer of this package"):
+        getattr(adadelta, name)(value, *more)
+
+
+@RELAXED
+@given(value=ANYTHING)
+def test_a_state_of_any_type(value):
+    x = keras.Variable([1.0])
+    optimizer = adadelta.Adadelta()
+    optimizer.build([x])
+    before = state_of(optimizer, [x])
+    with pytest.raises(TypeError, match="`state` must be an OptimizerState"):
+        adadelta.import_state(optimizer, value)
+    assert unchanged(before, state_of(optimizer, [x]))
+
+
+@pytest.mark.parametrize("name", ["save_state", "load_state"])
+@RELAXED
+@given(value=ANYTHING)
+def test_a_path_of_any_type(name, value, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    x = keras.Variable([1.0])
+    optimizer = adadelta.Adadelta()
+    optimizer.build([x])
+    before = state_of(optimizer, [x])
+    with contextlib.suppress(TypeError, ValueError, OSError):
+        getattr(adadelta, name)(optimizer, value)
+    assert unchanged(before, state_of(optimizer, [x]))
