@@ -133,7 +133,11 @@ class Function:
     """
 
     # Read by the optimizer, which then asks from no other thread.
-    needs_main_thread = True
+    needs_main_thread = (
+        "an R function, which R can call on its own thread only, and compiled training calls it "
+        "from others; use one of Keras' learning rate schedules, or compile the model with "
+        "run_eagerly = TRUE"
+    )
 
     def __init__(self, function: Callable[..., Any], code: str) -> None:
         self.function = function
@@ -144,11 +148,7 @@ class Function:
         """Return what the R function returns, for the optimizer to check."""
         # From another thread it would end the process (reticulate before 1.41) or wait for ever.
         if threading.current_thread() is not threading.main_thread():
-            raise RuntimeError(
-                "an R function can be called on R's own thread only, and this step runs on "
-                "another: use one of Keras' learning rate schedules, or compile the model with "
-                "run_eagerly = TRUE"
-            )
+            raise RuntimeError(f"`learning_rate` is {self.needs_main_thread}")
         return self.function(*arguments)
 
     def __repr__(self) -> str:

@@ -59,7 +59,7 @@ def test_an_r_function_is_not_called_from_another_thread(from_r):
     thread.start()
     thread.join()
     assert len(caught) == 1
-    assert "R's own thread" in caught[0]
+    assert "R can call on its own thread only" in caught[0]
 
 
 def test_r_values_without_a_counterpart_are_refused_as_values(from_r):

@@ -129,3 +129,29 @@ test_that("a model with an R function as rate says why it does not load in anoth
   text <- paste(lines, collapse = " ")
   expect_match(text, "compile = FALSE and compile it .* function \\(\\) 0.5")
 })
+
+test_that("an R function that can't be asked, or answers badly, costs no weights", {
+  skip_without_keras()
+  one_layer <- function(rate, ...) {
+    keras$utils$set_random_seed(1L)
+    model <- keras$Sequential(list(keras$layers$Input(list(2L)), keras$layers$Dense(1L)))
+    model$compile(optimizer = optimizer_adadelta(rate), loss = "mse", ...)
+    model
+  }
+  fails <- function(model, message) {
+    before <- model$get_weights()
+    expect_error(
+      model$fit(matrix(1, 8, 2), matrix(1, 8, 1), epochs = 2L, batch_size = 4L, verbose = 0L),
+      message
+    )
+    expect_identical(model$get_weights(), before)
+  }
+  if (keras$config$backend() == "jax") {
+    fails(one_layer(function() 0.5), "run_eagerly = TRUE")
+    fails(one_layer(function(step) 0.5), "run_eagerly = TRUE")
+  }
+  for (answer in list(NA, c(1, 2), "fast", -1, NULL)) {
+    fails(one_layer(function() answer, run_eagerly = TRUE), "`learning_rate\\(\\)` must be")
+    fails(one_layer(function(step) answer, run_eagerly = TRUE), "`learning_rate\\(step\\)` must be")
+  }
+})

@@ -46,7 +46,7 @@ class Asked:
         takes_step: Whether it is called with the number of calls so far.
 
     Attributes:
-        failure: What went wrong when compiled training on JAX asked, where it can't be raised.
+        failure: What went wrong when training on JAX asked, where it can't be raised.
 
     """
 
@@ -57,24 +57,24 @@ class Asked:
 
     def __call__(self, step: Any) -> Any:
         """Return the rate at `step`: a float, or the tensor that a compiled step will have."""
+        # Keras' trainer on JAX takes all values out of the variables while it trains, eagerly too.
+        weights_are_away = getattr(step, "_value", step) is None
         step = ops.convert_to_tensor(step)
         compiler = _compiler_of(step)
         if compiler is None:
-            return self.answer(int(ops.convert_to_numpy(step)))
+            number = int(ops.convert_to_numpy(step))
+            return self._answer_or_nan(number) if weights_are_away else self.answer(number)
         self.refuse_main_thread()
         return self._asked_by_jax(step) if compiler == "jax" else self._asked_by_tensorflow(step)
 
     def refuse_main_thread(self) -> None:
         """Raise when the function may only be called where compiled training does not call it."""
-        if getattr(self.function, "needs_main_thread", False):
-            raise ValueError(
-                "`learning_rate` is a function that only the main thread may call, and compiled "
-                "training calls it from others; use a schedule of "
-                "keras.optimizers.schedules, or compile the model with run_eagerly=True"
-            )
+        reason = getattr(self.function, "needs_main_thread", None)
+        if reason:
+            raise ValueError(f"`learning_rate` is {reason}")
 
     def raise_failure(self) -> None:
-        """Raise what went wrong in compiled training, once."""
+        """Raise what went wrong in training, once."""
         failure, self.failure = self.failure, None
         if failure is not None:
             raise failure
@@ -87,20 +87,24 @@ class Asked:
         name = "learning_rate(step)" if self.takes_step else "learning_rate()"
         return float(hyperparameters.ARGUMENTS["learning_rate"](name, value))
 
+    def _answer_or_nan(self, step: int) -> float:
+        """Answer where an error would cost the user the weights, which training has taken away.
+
+        NaN makes the step change nothing, and the error comes when training ends.
+        """
+        try:
+            return self.answer(step)
+        except Exception as error:
+            self.failure = self.failure or error
+            return math.nan
+
     def _asked_by_jax(self, step: Any) -> Any:
         import jax
 
         dtype = jax.dtypes.canonicalize_dtype("float64")
 
         def ask(step: Any) -> np.ndarray:
-            try:
-                answer = self.answer(int(step))
-            except Exception as error:
-                # Raised here, it would cost the user the weights, which compiled training has
-                # given away; NaN makes the step change nothing, and the error comes later.
-                self.failure = self.failure or error
-                answer = math.nan
-            return np.asarray(answer, dtype)
+            return np.asarray(self._answer_or_nan(int(step)), dtype)
 
         return jax.experimental.io_callback(ask, jax.ShapeDtypeStruct((), dtype), step)
 
@@ -148,7 +152,7 @@ class FunctionSchedule(keras.optimizers.schedules.LearningRateSchedule):
 
     def __call__(self, step: Any) -> Any:
         """Return the rate at `step`."""
-        return self.asked(ops.convert_to_tensor(step))
+        return self.asked(step)
 
     def get_config(self) -> dict[str, Any]:
         """Return the function, serialized as Keras serializes functions."""

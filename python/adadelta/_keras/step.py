@@ -148,9 +148,10 @@ class Step(State):
                 proceed()
             count(self._iterations)
 
-        if asked is not None and ops.is_tensor(rate):
-            # A function that failed in compiled training has answered NaN: nothing happens.
-            self._branch(ops.isfinite(rate), call, lambda: None)
+        if asked is not None:
+            # A function that failed in training on JAX has answered NaN: nothing happens.
+            answered = ops.isfinite(rate) if ops.is_tensor(rate) else not math.isnan(rate)
+            self._branch(answered, call, lambda: None)
         else:
             call()
 
