@@ -172,7 +172,7 @@ def test_set_weights(weights):
     assert unchanged(before, state_of(optimizer, [x]))
 
 
-@pytest.mark.parametrize("names", ["bias", [1], [None], [""], 3])
+@pytest.mark.parametrize("names", ["", [1], [None], [""], 3, {"bias": 1}])
 def test_exclude_from_weight_decay(names):
     optimizer = adadelta.Adadelta(weight_decay=0.1)
     with pytest.raises(TypeError, match="`var_names` must be"):

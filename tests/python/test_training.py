@@ -98,9 +98,10 @@ def test_a_schedule_counts_calls():
     assert len(set(values[:4])) == 4 and len(set(values[4:])) == 1
 
 
-def test_excluded_variables_do_not_decay_also_after_saving(tmp_path):
+@pytest.mark.parametrize("names", ["bias", ["bias"]], ids=["one-word", "a-list"])
+def test_excluded_variables_do_not_decay_also_after_saving(names, tmp_path):
     optimizer = adadelta.Adadelta(learning_rate=1.0, weight_decay=0.5)
-    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    optimizer.exclude_from_weight_decay(var_names=names)
     net, _ = fitted(optimizer, epochs=1)
     net.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras").optimizer

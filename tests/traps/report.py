@@ -98,8 +98,9 @@ def main(arguments):
         counts[holds] += 1
         entry = traps.TRAPS[index]
         number = f"{entry.number:>2}" if entry.number else " *"
-        print(f"{number}  {entry.words}\n      Keras {theirs[index]}")
-        print(f"      ours: {text}  [{'ok' if holds else 'NOT OK'}]", flush=True)
+        verdict = "ok" if holds else "NOT OK"
+        columns = (f"{number} {entry.words}", f"Keras {theirs[index]}", f"ours: {text}", verdict)
+        print(" | ".join(columns), flush=True)
     print(f"\n{counts[True]} passed, {counts[False]} failed")
     return 1 if counts[False] else 0
 

@@ -409,22 +409,25 @@ class Step(State):
 
         Args:
             var_list: Variables.
-            var_names: Strings: a variable is excluded when one of them occurs in its path, such
-                as "bias" in "sequential/dense/bias".
+            var_names: A string or several: a variable is excluded when one of them occurs in its
+                path, such as "bias" in "sequential/dense/bias".
 
         Raises:
             ValueError: The optimizer is built already.
-            TypeError: `var_names` is not a list of strings.
+            TypeError: `var_names` is neither a string nor a list of them.
 
         """
         if self.built:
             raise ValueError(
                 "`exclude_from_weight_decay()` can only be called before the optimizer is built."
             )
+        if isinstance(var_names, str):
+            # R passes one string as it is.
+            var_names = [var_names]
         is_list = var_names is None or isinstance(var_names, list | tuple | set | frozenset)
         words: list[Any] = list(var_names or []) if is_list else [None]
         if not all(isinstance(word, str) and word for word in words):
-            requirement = "a list of strings that are not empty, or None"
+            requirement = "a string or a list of strings, none of them empty, or None"
             raise TypeError(hyperparameters.refusal("var_names", requirement, var_names))
         variables = list(var_list or [])
         self._excluded_keys = frozenset(self._var_key(variable) for variable in variables)
