@@ -12,8 +12,8 @@ import numpy as np
 from keras import ops
 
 from adadelta._core import clipping, hyperparameters, rule
+from adadelta._keras import average, loss_scale, precision, sparse
 from adadelta._keras import learning_rate as rates
-from adadelta._keras import loss_scale, precision, sparse
 from adadelta._keras.branch import branch, choose
 from adadelta._keras.state import State, count, path_of
 from adadelta._kernels import pieces
@@ -452,37 +452,22 @@ class Step(State):
     def _update_average(self) -> None:
         """Move the average after an update; the first one sets it to the updated weights."""
         updates = ops.convert_to_tensor(self.iterations)
-        first = ops.equal(updates, 0)
-        pairs = [
-            (variable, average)
-            for variable, average in zip(
-                self._trainable_variables, self._model_variables_moving_average, strict=True
-            )
-            if average is not None
-        ]
-
-        def start() -> None:
-            for variable, average in pairs:
-                average.assign(ops.copy(self._value_of(variable)))
-
-        def move() -> None:
-            for variable, average in pairs:
-                old, value = ops.convert_to_tensor(average), self._value_of(variable)
-                average.assign(self.ema_momentum * old + (1 - self.ema_momentum) * value)
-
-        self._branch(first, start, move)
+        pairs = self._averaged(self._trainable_variables)
+        self._branch(
+            ops.equal(updates, 0),
+            lambda: average.start(pairs),
+            lambda: average.move(pairs, self.ema_momentum),
+        )
         if self.ema_overwrite_frequency is not None:
             due = ops.equal((updates + 1) % self.ema_overwrite_frequency, 0)
-            self._branch(due, lambda: self._overwrite(pairs), lambda: None)
+            self._branch(due, lambda: average.overwrite(pairs), lambda: None)
 
-    def _value_of(self, variable: Any) -> Any:
-        return precision.to_state(ops.convert_to_tensor(variable), precision.dtype_of(variable))
-
-    def _overwrite(self, pairs: Iterable[tuple[Any, Any]]) -> None:
-        for variable, average in pairs:
-            value = ops.convert_to_tensor(average)
-            # A copy: compiled training on JAX gives buffers away, each only once.
-            variable.assign(ops.copy(precision.from_state(value, precision.dtype_of(variable))))
+    def _averaged(self, variables: Iterable[Any]) -> list[tuple[Any, Any]]:
+        averages = self._model_variables_moving_average
+        pairs = [(variable, averages[self._get_variable_index(variable)]) for variable in variables]
+        return [
+            (variable, its_average) for variable, its_average in pairs if its_average is not None
+        ]
 
     def finalize_variable_values(self, var_list: Sequence[Any]) -> None:
         """Finish training: close an open window, and put the averages in the weights' place.
@@ -509,6 +494,4 @@ class Step(State):
                 if collected:
                     self._close_window({}, {}, self._get_current_learning_rate(), collected)
             if self.use_ema and int(ops.convert_to_numpy(self.iterations)):
-                averages = self._model_variables_moving_average
-                pairs = [(v, averages[self._get_variable_index(v)]) for v in variables]
-                self._overwrite((v, average) for v, average in pairs if average is not None)
+                average.overwrite(self._averaged(variables))
