@@ -42,14 +42,18 @@ def _without_recording() -> contextlib.AbstractContextManager[Any]:
 
 def _fitting(gradient: Any, variable: Any) -> Any:
     """Return the gradient as a tensor of the variable's shape, or raise."""
-    if not (ops.is_tensor(gradient) or hasattr(gradient, "shape")):
-        try:
+    given = gradient
+    try:
+        if not (ops.is_tensor(gradient) or hasattr(gradient, "shape")):
             gradient = ops.convert_to_tensor(gradient)
-        except Exception as error:
-            raise TypeError(
-                f"the gradient for {path_of(variable)} must be a tensor; received "
-                f"{hyperparameters.received(gradient)}"
-            ) from error
+        dtype = precision.dtype_of(gradient)
+    except Exception:
+        dtype = "none"
+    if not any(kind in dtype for kind in ("float", "int", "bool", "complex")):
+        raise TypeError(
+            f"the gradient for {path_of(variable)} must be a tensor of numbers; received "
+            f"{hyperparameters.received(given)}"
+        )
     shape, expected = sparse.shape_of(gradient), tuple(variable.shape)
     fits = len(shape) == len(expected) and all(
         mine is None or mine == other for mine, other in zip(shape, expected, strict=True)
