@@ -19,7 +19,7 @@ def floats(dtype):
         if dtype == "float64" and keras.config.backend() == "jax":
             import jax
 
-            allow = getattr(jax, "enable_x64", None) or jax.experimental.enable_x64
+            allow = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
             stack.enter_context(allow(True))
         keras.config.set_floatx(dtype)
         stack.callback(keras.config.set_floatx, before)

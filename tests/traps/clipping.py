@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from traps.table import trap
-from traps.tools import MODES, Driver, Exact, check, close, numpy, refused, variable
+from traps.tools import BACKEND, MODES, Driver, Exact, check, close, numpy, refused, variable
 
 CLIPS = ("clipnorm", "clipvalue", "global_clipnorm")
 
@@ -52,7 +52,21 @@ def large_norm(cls):
     return "finite"
 
 
-@trap(19, "clipping: the norm of float16 gradients overflows from 256")
+def where_half_norms_overflow():
+    """Everywhere, but on JAX not any more: measured with 0.7.1, where it falls, and 0.10.2."""
+    if BACKEND == "jax":
+        import jax
+
+        if jax.__version_info__ >= (0, 10):
+            return ("tensorflow", "torch")
+    return ("jax", "tensorflow", "torch")
+
+
+@trap(
+    19,
+    "clipping: the norm of float16 gradients overflows from 256",
+    falls=where_half_norms_overflow(),
+)
 def large_half_norm(cls):
     for mode in MODES:
         for clip in ("clipnorm", "global_clipnorm"):

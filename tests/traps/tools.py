@@ -161,7 +161,7 @@ def float64() -> Iterator[None]:
         if BACKEND == "jax":
             import jax
 
-            allow = getattr(jax, "enable_x64", None) or jax.experimental.enable_x64
+            allow = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
             stack.enter_context(allow(True))
         yield
 
