@@ -32,7 +32,7 @@ test-all: ## and on every backend and the latest environment
 	@$(SETUP) latest test
 	@$(INSTALL) stock
 	@$(INSTALL) latest
-	@$(RUN) r python:jax python:tensorflow python:torch rpy2 check \
+	@$(RUN) r python:jax python:tensorflow python:torch frameworks rpy2 check \
 	  latest/r latest/python:jax latest/rpy2
 
 lint: ## ruff, mypy and lintr

@@ -6,6 +6,8 @@ Suites:
 
     r        tests/testthat on the installed R package
     python   tests/python, on the Keras backend named (jax, tensorflow, torch)
+    frameworks
+             tests/frameworks, the front ends of other frameworks beside their hosts
     rpy2     tests/rpy2, R and Python in one process
     check    R CMD build and R CMD check --as-cran, which must say "Status: OK"
     demo     demo(diamonds), whose checks are counted; its pictures go to
@@ -186,7 +188,7 @@ def run_pytest(suite: Suite, result: Result, scratch: pathlib.Path) -> None:
     path = os.pathsep.join(filter(None, [str(ROOT / "python"), os.environ.get("PYTHONPATH")]))
     command = ["python", "-m", "pytest", folder, f"--junitxml={report}", "--rootdir=."]
     command.append("--continue-on-collection-errors")
-    if suite.kind == "python":
+    if suite.kind != "rpy2":
         # Two at a time take 0.6 of the time on two cores. R runs once in a process, so not rpy2.
         command += ["--numprocesses=2"]
     if (ROOT / "python/pyproject.toml").exists():
@@ -253,6 +255,7 @@ def run_demo(suite: Suite, result: Result, scratch: pathlib.Path) -> None:
 KINDS = {
     "r": run_r,
     "python": run_pytest,
+    "frameworks": run_pytest,
     "rpy2": run_pytest,
     "check": run_check,
     "demo": run_demo,
