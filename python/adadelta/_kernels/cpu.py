@@ -1,0 +1,173 @@
+"""Run the fused step on tensors in the processor's memory, over all of them at once.
+
+It takes addresses, so whoever calls must hold the arrays until the call returns. Threads come
+from a pool of Python's: unlike OpenMP's they can be made again after a fork, and several threads
+may call at once.
+"""
+
+import functools
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from adadelta._kernels import compiled, layout
+
+Array = np.ndarray
+
+# The dtype of the state for each dtype of a parameter that can be served.
+STATE_DTYPES = {
+    "float32": "float32",
+    "float64": "float64",
+    "float16": "float32",
+    "bfloat16": "float32",
+}
+
+# Norms are of squares in float64; where these leave its range the gradients are scaled first.
+_SAFE_SQUARES = (1e-250, 1e250)
+_SCALE = 2.0**600
+
+_pool: ThreadPoolExecutor | None = None
+
+
+def _forget_pool() -> None:
+    global _pool
+    _pool = None
+
+
+if hasattr(os, "register_at_fork"):
+    # A child has the pool but none of its threads.
+    os.register_at_fork(after_in_child=_forget_pool)
+
+
+@functools.cache
+def reason_against() -> str | None:
+    """Why these kernels can't run on this machine, or None when they can."""
+    try:
+        compiled.address("fused", "float32")
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+@functools.cache
+def _worker(dtype: str) -> Callable[[int, int], int]:
+    return compiled.call(compiled.address("fused", dtype), arguments=2)
+
+
+def threads() -> int:
+    """How many threads NumPy's tensors are worked on with."""
+    asked = os.environ.get("NUMBA_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS") or ""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    most = available or os.cpu_count() or 1
+    return max(1, min(most, int(asked))) if asked.isdigit() else most
+
+
+def step(
+    dtype: str,
+    table: Array,
+    sizes: Array,
+    settings: Array,
+    row_settings: Array,
+    threads: int,
+) -> None:
+    """Make one step of all tensors in the table, in place.
+
+    Args:
+        dtype: The dtype of the parameters and gradients, by name.
+        table: int64 of shape (tensors, layout.COLUMNS): addresses of contiguous arrays.
+        sizes: int64: the number of elements of each tensor.
+        settings: What `layout.settings()` returned, in the dtype of the state.
+        row_settings: The same dtype, of shape (tensors, layout.ROW_SETTINGS).
+        threads: How many may work at most, with the caller's.
+
+    """
+    _run(dtype, layout.STEP, table, sizes, settings, row_settings, None, 1.0, threads)
+
+
+def norms(
+    dtype: str, table: Array, sizes: Array, settings: Array, together: bool, threads: int
+) -> tuple[Array, Array]:
+    """Return the norm of each gradient, or the one of all, as two factors in the state's dtype.
+
+    Args:
+        dtype: As for `step`, like all arguments up to `settings`.
+        table: See there.
+        sizes: See there.
+        settings: See there. They say what a gradient is divided by.
+        together: Whether the norm of all gradients is wanted, of shape (1,), instead of one for
+            each.
+        threads: See there.
+
+    Returns:
+        `(divisor, norm)`: a norm is their product, and both are finite when the gradients are.
+
+    """
+    squares = _squares(dtype, table, sizes, settings, together, 1.0, threads)
+    scale = np.ones_like(squares)
+    for factor, outside in (
+        (1 / _SCALE, ~(squares < _SAFE_SQUARES[1])),
+        (_SCALE, squares < _SAFE_SQUARES[0]),
+    ):
+        if np.any(outside & ~np.isnan(squares)):
+            again = _squares(dtype, table, sizes, settings, together, factor, threads)
+            squares = np.where(outside, again, squares)
+            scale = np.where(outside, factor, scale)
+    return split_norm(np.sqrt(squares), 1 / scale, settings.dtype)
+
+
+def split_norm(norm: Array, divisor: Array, dtype: Any) -> tuple[Array, Array]:
+    """Return two factors of a norm that do not overflow in `dtype`."""
+    large = (norm > 1e38) if dtype == np.float32 else np.zeros(norm.shape, bool)
+    divisor, norm = np.where(large, 2.0**64, divisor), np.where(large, norm / 2.0**64, norm)
+    return divisor.astype(dtype), norm.astype(dtype)
+
+
+def _squares(
+    dtype: str, table: Array, sizes: Array, settings: Array, together: bool, scale: float,
+    threads: int,
+) -> Array:  # fmt: skip
+    ends = np.cumsum(sizes)
+    total = int(ends[-1]) if len(ends) else 0
+    # Each piece and tensor that meet have a place: the sum of their numbers.
+    squares = np.zeros(-(-total // layout.PIECE) + len(sizes) + 1)
+    _run(dtype, layout.SQUARES, table, sizes, settings, settings, squares, scale, threads)
+    starts = (ends - sizes) // layout.PIECE + np.arange(len(sizes))
+    of_each = np.add.reduceat(squares, starts) if len(sizes) else squares
+    return of_each.sum(keepdims=True) if together else of_each
+
+
+def _run(
+    dtype: str, kind: int, table: Array, sizes: Array, settings: Array, row_settings: Array,
+    squares: Array | None, scale: float, threads: int,
+) -> None:  # fmt: skip
+    ends = np.cumsum(sizes)
+    total = int(ends[-1]) if len(ends) else 0
+    if not total:
+        return
+    pieces = -(-total // layout.PIECE)
+    scales = np.array([scale])
+    arrays = (table, ends, settings, row_settings, squares, scales)
+    # In the order of `layout`.
+    call = np.array(
+        [kind, len(table), *(0 if array is None else array.ctypes.data for array in arrays)],
+        np.int64,
+    )
+    control = np.array([0, 0, pieces, total], np.int64)
+    work = functools.partial(_worker(dtype), call.ctypes.data, control.ctypes.data)
+    helpers = min(threads, pieces) - 1
+    others = [_helpers().submit(work) for _ in range(helpers)]
+    work()
+    for other in others:
+        # One that has not begun has nothing left to do.
+        if not other.cancel():
+            other.result()
+
+
+def _helpers() -> ThreadPoolExecutor:
+    global _pool
+    if _pool is None:
+        _pool = ThreadPoolExecutor(os.cpu_count(), "adadelta")
+    return _pool

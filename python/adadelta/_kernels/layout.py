@@ -1,0 +1,88 @@
+"""How a call of the fused step lies in memory: what Python writes and machine code reads."""
+
+import math
+from typing import Any
+
+# Elements in a piece: large enough that taking it (0.1 us) does not show, small enough that
+# threads end together.
+PIECE = 2**15
+# Elements in a block: two blocks of float64 fill half of a first cache of 32 KiB.
+BLOCK = 1024
+
+# The columns of the table, int64: the addresses of each tensor's arrays, 0 where there is none.
+PARAMETER, GRADIENT, SQUARE_AVG, ACC_DELTA, AVERAGE, WINDOW = range(6)
+COLUMNS = 6
+
+# The settings of a call, in the dtype of the state.
+(
+    ACTION,  # SKIP, COLLECT or UPDATE
+    RATE,
+    RHO,
+    ONE_MINUS_RHO,
+    EPSILON,
+    LOSS_SCALE,  # gradients are divided by it
+    STEPS,  # the window's sum is divided by it
+    MAXIMIZE,  # 1 or 0
+    CLIP_VALUE,  # infinity for none
+    LARGEST_GRADIENT,
+    DECAY_MODE,  # COUPLED, DECOUPLED or UNSCALED
+    MOMENTUM,
+    ONE_MINUS_MOMENTUM,
+    AVERAGE_STARTS,  # 1 sets the average to the parameter, 0 moves it
+    OVERWRITE,  # 1 sets the parameter to the average
+) = range(15)
+SETTINGS = 15
+SKIP, COLLECT, UPDATE = 0, 1, 2
+COUPLED, DECOUPLED, UNSCALED = 0, 1, 2
+
+# What each tensor has of its own, in the dtype of the state.
+WEIGHT_DECAY, CLIP_DIVISOR, CLIP_FACTOR = range(3)
+ROW_SETTINGS = 3
+
+# A call, int64: what to do, how many tensors, and the addresses of the arrays. ENDS has, for
+# each tensor, the number of elements up to its end.
+KIND, ROWS, TABLE, ENDS, SETTINGS_AT, ROW_SETTINGS_AT, SQUARES_AT, SCALE_AT = range(8)
+CALL = 8
+STEP, SQUARES = 0, 1
+# What threads share about a call: the next piece, how many are done, and how many there are.
+NEXT, DONE, PIECES, TOTAL = range(4)
+CONTROL = 4
+
+
+def settings(
+    rate: Any,
+    rho: float,
+    epsilon: float,
+    largest_gradient: float,
+    *,
+    action: Any = UPDATE,
+    loss_scale: Any = 1.0,
+    steps: Any = 1.0,
+    maximize: bool = False,
+    clip_value: float = math.inf,
+    decay_mode: int = DECOUPLED,
+    momentum: float = 0.0,
+    average_starts: Any = 0.0,
+    overwrite: Any = 0.0,
+) -> list[Any]:
+    """Return the settings of a call in their order, to be made an array of the state's dtype.
+
+    What changes from step to step may be a tensor; see the names above for the meaning.
+    """
+    return [
+        action,
+        rate,
+        rho,
+        1 - rho,
+        epsilon,
+        loss_scale,
+        steps,
+        float(maximize),
+        clip_value,
+        largest_gradient,
+        decay_mode,
+        momentum,
+        1 - momentum,
+        average_starts,
+        overwrite,
+    ]
