@@ -59,6 +59,19 @@ def address(module: str, name: str, constants: dict[str, int] | None = None) -> 
         return _addresses[key]
 
 
+def bound(function: int, known: int) -> int:
+    """Return the address of a function of one argument that calls another with `known` after it."""
+    text = f"""
+define i64 @{ENTRY}(i64 %argument) {{
+  %function = inttoptr i64 {function} to ptr
+  %value = call i64 %function(i64 %argument, i64 {known})
+  ret i64 %value
+}}
+"""
+    with _lock:
+        return _link(_target().emit_object(binding.parse_assembly(text)))
+
+
 def call(place: int, arguments: int) -> Callable[..., int]:
     """Return the function at an address for Python, which releases Python's lock."""
     import ctypes

@@ -84,7 +84,7 @@ def step(
         threads: How many may work at most, with the caller's.
 
     """
-    _run(dtype, layout.STEP, table, sizes, settings, row_settings, None, 1.0, threads)
+    _run(dtype, layout.STEP, table, sizes, settings, row_settings, None, threads)
 
 
 def norms(
@@ -105,14 +105,16 @@ def norms(
         `(divisor, norm)`: a norm is their product, and both are finite when the gradients are.
 
     """
-    squares = _squares(dtype, table, sizes, settings, together, 1.0, threads)
+    squares = _squares(dtype, table, sizes, settings, together, threads)
     scale = np.ones_like(squares)
     for factor, outside in (
-        (1 / _SCALE, ~(squares < _SAFE_SQUARES[1])),
+        (1 / _SCALE, squares > _SAFE_SQUARES[1]),
         (_SCALE, squares < _SAFE_SQUARES[0]),
     ):
-        if np.any(outside & ~np.isnan(squares)):
-            again = _squares(dtype, table, sizes, settings, together, factor, threads)
+        if settings.dtype == np.float64 and np.any(outside):
+            scaled = settings.copy()
+            scaled[layout.NORM_SCALE] = factor
+            again = _squares(dtype, table, sizes, scaled, together, threads)
             squares = np.where(outside, again, squares)
             scale = np.where(outside, factor, scale)
     return split_norm(np.sqrt(squares), 1 / scale, settings.dtype)
@@ -126,14 +128,13 @@ def split_norm(norm: Array, divisor: Array, dtype: Any) -> tuple[Array, Array]:
 
 
 def _squares(
-    dtype: str, table: Array, sizes: Array, settings: Array, together: bool, scale: float,
-    threads: int,
-) -> Array:  # fmt: skip
+    dtype: str, table: Array, sizes: Array, settings: Array, together: bool, threads: int
+) -> Array:
     ends = np.cumsum(sizes)
     total = int(ends[-1]) if len(ends) else 0
     # Each piece and tensor that meet have a place: the sum of their numbers.
     squares = np.zeros(-(-total // layout.PIECE) + len(sizes) + 1)
-    _run(dtype, layout.SQUARES, table, sizes, settings, settings, squares, scale, threads)
+    _run(dtype, layout.SQUARES, table, sizes, settings, settings, squares, threads)
     starts = (ends - sizes) // layout.PIECE + np.arange(len(sizes))
     of_each = np.add.reduceat(squares, starts) if len(sizes) else squares
     return of_each.sum(keepdims=True) if together else of_each
@@ -141,15 +142,14 @@ def _squares(
 
 def _run(
     dtype: str, kind: int, table: Array, sizes: Array, settings: Array, row_settings: Array,
-    squares: Array | None, scale: float, threads: int,
+    squares: Array | None, threads: int,
 ) -> None:  # fmt: skip
     ends = np.cumsum(sizes)
     total = int(ends[-1]) if len(ends) else 0
     if not total:
         return
     pieces = -(-total // layout.PIECE)
-    scales = np.array([scale])
-    arrays = (table, ends, settings, row_settings, squares, scales)
+    arrays = (table, ends, settings, row_settings, squares)
     # In the order of `layout`.
     call = np.array(
         [kind, len(table), *(0 if array is None else array.ctypes.data for array in arrays)],

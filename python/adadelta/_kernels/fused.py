@@ -257,8 +257,6 @@ def _step(
 ):  # fmt: skip
     """One step of one block of one tensor."""
     window = load_int64(row, layout.WINDOW)
-    if load(settings, layout.ACTION) == layout.SKIP:
-        return
     _load_gradient(gradient, row, start, size, settings, load, store, load_parameter)
     if window:
         collects = load(settings, layout.ACTION) == layout.COLLECT
@@ -304,13 +302,16 @@ def _segment(call, place, index, start, stop, blocks, load, store, load_paramete
     gradient, parameter = blocks
     squares = 0.0
     sums = load_int64(call, layout.KIND) == layout.SQUARES
+    action = load(settings, layout.ACTION)
+    if action == layout.SKIP or (sums and action == layout.COLLECT):
+        return
     while start < stop:
         size = stop - start if stop - start < layout.BLOCK else layout.BLOCK
         if sums:
             _load_gradient(gradient, row, start, size, settings, load, store, load_parameter)
             if load_int64(row, layout.WINDOW):
                 _divide(gradient, size, load(settings, layout.STEPS), load, store)
-            scale = load_float64(load_int64(call, layout.SCALE_AT), 0)
+            scale = np.float64(load(settings, layout.NORM_SCALE))
             squares += _sum_of_squares(gradient, size, scale, load)
         else:
             _step(

@@ -30,8 +30,9 @@ COLUMNS = 6
     ONE_MINUS_MOMENTUM,
     AVERAGE_STARTS,  # 1 sets the average to the parameter, 0 moves it
     OVERWRITE,  # 1 sets the parameter to the average
-) = range(15)
-SETTINGS = 15
+    NORM_SCALE,  # gradients are multiplied by it before they are squared for a norm
+) = range(16)
+SETTINGS = 16
 SKIP, COLLECT, UPDATE = 0, 1, 2
 COUPLED, DECOUPLED, UNSCALED = 0, 1, 2
 
@@ -41,12 +42,28 @@ ROW_SETTINGS = 3
 
 # A call, int64: what to do, how many tensors, and the addresses of the arrays. ENDS has, for
 # each tensor, the number of elements up to its end.
-KIND, ROWS, TABLE, ENDS, SETTINGS_AT, ROW_SETTINGS_AT, SQUARES_AT, SCALE_AT = range(8)
-CALL = 8
+KIND, ROWS, TABLE, ENDS, SETTINGS_AT, ROW_SETTINGS_AT, SQUARES_AT = range(7)
+CALL = 7
 STEP, SQUARES = 0, 1
 # What threads share about a call: the next piece, how many are done, and how many there are.
 NEXT, DONE, PIECES, TOTAL = range(4)
 CONTROL = 4
+
+
+# What a handler of XLA's knows, int64: addresses of C functions (`xla_handler.py`).
+WORKER, TASK, MALLOC, FREE, YIELD = range(5)
+# Beside a bit for each column of the table: one norm of all gradients together.
+TOGETHER = 1 << COLUMNS
+# Its scratch, in 8 bytes: the call, arguments for XLA's functions, the table, the ends, and for
+# norms the squares.
+SCRATCH_ARGUMENTS = CALL
+SCRATCH_TABLE = SCRATCH_ARGUMENTS + 6
+
+
+def scratch_size(tensors: int, elements: int = 0) -> int:
+    """Return how many int32 of scratch a call needs; elements count for norms only."""
+    squares = -(-elements // PIECE) + tensors if elements else 0
+    return 2 * (SCRATCH_TABLE + (COLUMNS + 1) * tensors + squares)
 
 
 def settings(
@@ -64,6 +81,7 @@ def settings(
     momentum: float = 0.0,
     average_starts: Any = 0.0,
     overwrite: Any = 0.0,
+    norm_scale: float = 1.0,
 ) -> list[Any]:
     """Return the settings of a call in their order, to be made an array of the state's dtype.
 
@@ -85,4 +103,5 @@ def settings(
         1 - momentum,
         average_starts,
         overwrite,
+        norm_scale,
     ]

@@ -1,0 +1,273 @@
+"""The fused step inside JAX programs on the processor, in place where buffers are given away.
+
+`step` and `norms` are JAX primitives. Compiled for one CPU device they call `xla_handler.py`.
+Anywhere else, on a GPU or in a program that is spread over devices, they are `portable.py`, which
+XLA compiles and partitions itself; so they are under `vmap` and differentiation.
+"""
+
+import ctypes
+import functools
+import math
+import re
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from adadelta._kernels import compiled, layout, portable
+from adadelta._kernels.cpu import STATE_DTYPES
+
+Array = Any
+
+# The columns that come back, in their order.
+_RETURNED = [
+    column for column in range(layout.COLUMNS) if column != layout.GRADIENT
+]
+_lock = threading.Lock()
+# Addresses that compiled code holds: they live as long as the process.
+_known: dict[str, np.ndarray] = {}
+_registered: set[str] = set()
+
+
+def step(
+    settings: Array, row_settings: Array, rows: Sequence[Sequence[Array | None]]
+) -> list[list[Array | None]]:
+    """Return what one step makes of tensors.
+
+    Args:
+        settings: What `layout.settings()` returned, as an array in the dtype of the state.
+        row_settings: The same dtype, of shape (tensors, layout.ROW_SETTINGS).
+        rows: For each tensor its arrays in the order of the table's columns, `None` where there
+            is none. All have the same dtype, and arrays in the same columns.
+
+    """
+    columns = _columns_of(rows)
+    flat = [array for row in rows for array in row if array is not None]
+    returned = iter(_step(settings, row_settings, *flat, columns=columns))
+    return [
+        [
+            next(returned) if columns >> column & 1 and column in _RETURNED else None
+            for column in range(layout.COLUMNS)
+        ]
+        for _ in rows
+    ]
+
+
+def norms(
+    settings: Array, rows: Sequence[Sequence[Array | None]], together: bool
+) -> tuple[Array, Array]:
+    """Return the norm of each gradient, or the one of all, as two factors.
+
+    Args:
+        settings: As for `step`. They say what a gradient is divided by.
+        rows: For each tensor an array or `None` in each column, as for `step`; only gradients
+            and windows count.
+        together: Whether the norm of all is wanted, of shape (1,), instead of one for each.
+
+    """
+    kept = (layout.GRADIENT, layout.WINDOW)
+    rows = [[row[column] if column in kept else None for column in range(layout.COLUMNS)]
+            for row in rows]  # fmt: skip
+    columns = _columns_of(rows) | (layout.TOGETHER if together else 0)
+    flat = [array for row in rows for array in row if array is not None]
+
+    def scaled(scale: float) -> Array:
+        return _norms(settings.at[layout.NORM_SCALE].set(scale), *flat, columns=columns)
+
+    plain = scaled(1.0)
+    if settings.dtype == jnp.float32:
+        return plain[:, 0], plain[:, 1]
+    # Squares of float64 may leave its range; the sums of float32's are in float64 and do not.
+    norm = plain[:, 1]
+    small, large = norm < 1e-125, norm > 1e125
+
+    def careful() -> tuple[Array, Array]:
+        scale = jnp.where(large, 2.0**-600, jnp.where(small, 2.0**600, 1.0))
+        again = jnp.where(large, scaled(2.0**-600)[:, 1], scaled(2.0**600)[:, 1])
+        return 1 / scale, jnp.where(small | large, again, norm)
+
+    return jax.lax.cond(
+        jnp.any(small | large), careful, lambda: (jnp.ones_like(norm), norm)
+    )
+
+
+def _columns_of(rows: Sequence[Sequence[Array | None]]) -> int:
+    (columns,) = {
+        sum(1 << column for column, array in enumerate(row) if array is not None) for row in rows
+    }
+    return columns
+
+
+def _split(arrays: Sequence[Array], columns: int) -> list[list[Array | None]]:
+    """Return flat operands as rows."""
+    present = [column for column in range(layout.COLUMNS) if columns >> column & 1]
+    rows = []
+    for start in range(0, len(arrays), len(present)):
+        row: list[Array | None] = [None] * layout.COLUMNS
+        for column, array in zip(present, arrays[start:], strict=False):
+            row[column] = array
+        rows.append(row)
+    return rows
+
+
+@functools.partial(jax.jit, static_argnames="columns", inline=True)
+def _step(settings: Array, row_settings: Array, *arrays: Array, columns: int) -> list[Array]:
+    return _step_primitive.bind(settings, row_settings, *arrays, columns=columns)
+
+
+@functools.partial(jax.jit, static_argnames="columns", inline=True)
+def _norms(settings: Array, *arrays: Array, columns: int) -> Array:
+    return _norms_primitive.bind(settings, *arrays, columns=columns)[0]
+
+
+def _step_by_rule(
+    settings: Array, row_settings: Array, *arrays: Array, columns: int
+) -> list[Array]:
+    results = []
+    for own, row in zip(row_settings, _split(arrays, columns), strict=True):
+        new = portable.step(jnp, settings, own, *row)
+        results += [array for array in new if array is not None]
+    return results
+
+
+def _norms_by_rule(settings: Array, *arrays: Array, columns: int) -> list[Array]:
+    dtype = settings.dtype
+    updates = settings[layout.ACTION] == layout.UPDATE
+    squares, divisors = [], []
+    for row in _split(arrays, columns & ~layout.TOGETHER):
+        gradient, window = row[layout.GRADIENT], row[layout.WINDOW]
+        given = jnp.zeros((), dtype)
+        if gradient is not None:
+            given = gradient.astype(dtype) / settings[layout.LOSS_SCALE]
+        if window is not None:
+            given = (window + given) / settings[layout.STEPS]
+        given = given * settings[layout.NORM_SCALE]
+        magnitude = jnp.max(jnp.abs(given), initial=0)
+        usable = (magnitude > 0) & jnp.isfinite(magnitude)
+        divisors.append(jnp.where(usable, magnitude, 1))
+        squares.append(jnp.sum(jnp.square(given / divisors[-1])))
+    norm, divisor = jnp.sqrt(jnp.stack(squares)), jnp.stack(divisors)
+    if columns & layout.TOGETHER:
+        largest = jnp.max(divisor, keepdims=True)
+        norm = jnp.sqrt(jnp.sum(jnp.square(norm * (divisor / largest)), keepdims=True))
+        divisor = largest
+    norm = jnp.where(updates, norm, 0)
+    return [jnp.stack([divisor, norm], axis=1)]
+
+
+def _new_primitive(name: str, by_rule: Any, shapes: Any, target: Any) -> Primitive:
+    """Make a primitive that is `by_rule` wherever nothing better is known."""
+    primitive = Primitive(name)
+    primitive.multiple_results = True
+    primitive.def_abstract_eval(shapes)
+    plain = mlir.lower_fun(by_rule, multiple_results=True)
+    mlir.register_lowering(primitive, plain)
+
+    def lower(context: Any, *operands: Any, columns: int) -> Any:
+        where = context.module_context.axis_context
+        if getattr(where, "num_devices", None) != 1:
+            return plain(context, *operands, columns=columns)
+        name, scratch, aliases = target(context, columns)
+        results = [*context.avals_out, jax.core.ShapedArray((scratch,), np.dtype("int32"))]
+        rule = jax.ffi.ffi_lowering(name, operand_output_aliases=aliases)
+        return rule(context.replace(avals_out=results), *operands, columns=np.int64(columns))[:-1]
+
+    mlir.register_lowering(primitive, lower, platform="cpu")
+
+    def batch(operands: Any, axes: Any, columns: int) -> Any:
+        function = functools.partial(by_rule, columns=columns)
+        results = jax.vmap(function, in_axes=tuple(axes))(*operands)
+        return results, [0] * len(results)
+
+    batching.primitive_batchers[primitive] = batch
+
+    def differentiate(primals: Any, tangents: Any, columns: int) -> Any:
+        function = functools.partial(by_rule, columns=columns)
+        return jax.jvp(function, primals, tuple(ad.instantiate_zeros(it) for it in tangents))
+
+    ad.primitive_jvps[primitive] = differentiate
+    return primitive
+
+
+def _shapes_of_step(settings: Any, row_settings: Any, *arrays: Any, columns: int) -> list[Any]:
+    rows = _split(arrays, columns)
+    return [row[column] for row in rows for column in _RETURNED if row[column] is not None]
+
+
+def _target_of_step(context: Any, columns: int) -> tuple[str, int, dict[int, int]]:
+    operands = range(2, len(context.avals_in))
+    kept = [
+        operand
+        for row in _split(operands, columns)
+        for column in _RETURNED
+        if (operand := row[column]) is not None
+    ]
+    rows = len(_split(operands, columns))
+    aliases = {operand: result for result, operand in enumerate(kept)}
+    name = _registered_handler("step", str(context.avals_in[kept[0]].dtype))
+    return name, layout.scratch_size(rows), aliases
+
+
+def _shapes_of_norms(settings: Any, *arrays: Any, columns: int) -> list[Any]:
+    rows = 1 if columns & layout.TOGETHER else len(_split(arrays, columns & ~layout.TOGETHER))
+    return [jax.core.ShapedArray((rows, 2), settings.dtype)]
+
+
+def _target_of_norms(context: Any, columns: int) -> tuple[str, int, dict[int, int]]:
+    arrays = context.avals_in[1:]
+    rows = _split(arrays, columns & ~layout.TOGETHER)
+    elements = sum(math.prod(next(it for it in row if it is not None).shape) for row in rows)
+    gradient = next((row[layout.GRADIENT] for row in rows), None)
+    dtype = str((context.avals_in[0] if gradient is None else gradient).dtype)
+    return _registered_handler("norms", dtype), layout.scratch_size(len(rows), elements), {}
+
+
+_step_primitive = _new_primitive("adadelta_step", _step_by_rule, _shapes_of_step, _target_of_step)
+_norms_primitive = _new_primitive(
+    "adadelta_norms", _norms_by_rule, _shapes_of_norms, _target_of_norms
+)
+
+
+def _registered_handler(kind: str, dtype: str) -> str:
+    """Return the name under which XLA knows a handler, after making it known."""
+    name = f"adadelta_{kind}_{dtype}"
+    with _lock:
+        if name not in _registered:
+            function = kind if kind == "step" else f"norms_{STATE_DTYPES[dtype]}"
+            handler = compiled.address("xla_handler", function, _interface())
+            place = compiled.bound(handler, _known_about(dtype).ctypes.data)
+            capsule = jax.ffi.pycapsule(place)
+            jax.ffi.register_ffi_target(name, capsule, platform="cpu", api_version=1)
+            _registered.add(name)
+    return name
+
+
+def _known_about(dtype: str) -> np.ndarray:
+    if dtype not in _known:
+        library = ctypes.CDLL(None)
+        _known[dtype] = np.array(
+            [
+                compiled.address("fused", dtype),
+                compiled.address("xla_handler", "task", _interface()),
+                *(
+                    ctypes.cast(getattr(library, function), ctypes.c_void_p).value
+                    for function in ("malloc", "free", "sched_yield")
+                ),
+            ],
+            np.int64,
+        )
+    return _known[dtype]
+
+
+@functools.cache
+def _interface() -> dict[str, int]:
+    """Return the version of XLA's interface, from the header of the jaxlib at hand."""
+    header = Path(jax.ffi.include_dir(), "xla", "ffi", "api", "c_api.h").read_text()
+    found = re.findall(r"#define XLA_FFI_API_(MAJOR|MINOR) (\d+)", header)
+    return {name: int(number) for name, number in found}
