@@ -15,6 +15,10 @@ from adadelta._keras.saving import Saving
 __all__ = ["Adadelta"]
 
 
+# The arguments that Keras' base class does not keep.
+_OWN = ("rho", "epsilon", "maximize", "decoupled_weight_decay", "skip_nonfinite", "fused")
+
+
 @keras.saving.register_keras_serializable(package="adadelta")
 class Adadelta(Saving):
     """Adadelta (Zeiler 2012) with the signature of `keras.optimizers.Adadelta`.
@@ -64,6 +68,9 @@ class Adadelta(Saving):
             `weight_decay` times the weights to the gradients (torch, optax).
         skip_nonfinite: Skip calls in which any gradient is NaN or infinite, and count them in
             `skipped`. `False` lets them into the weights, as Keras does.
+        fused: `None` makes the step by a kernel, in one pass over memory, for all variables that
+            one can serve here; `True` raises when there is none; `False` uses none. All give the
+            same numbers, to rounding. `adadelta.kernel_info()` says what serves.
 
     Attributes:
         learning_rate: The current rate; can be set to any of the above at any time.
@@ -103,6 +110,7 @@ class Adadelta(Saving):
     maximize = Checked()
     decoupled_weight_decay = Checked()
     skip_nonfinite = Checked()
+    fused = Checked()
 
     _learning_rate: Any
     # Whether a TensorFlow graph has the rate's kind in it, and how often JAX had to notice a new
@@ -130,6 +138,7 @@ class Adadelta(Saving):
         maximize: bool = False,
         decoupled_weight_decay: bool = True,
         skip_nonfinite: bool = False,
+        fused: bool | None = None,
         **kwargs: Any,
     ) -> None:
         hyperparameters.refuse_unknown(kwargs, "Adadelta")
@@ -151,6 +160,7 @@ class Adadelta(Saving):
                 "maximize": maximize,
                 "decoupled_weight_decay": decoupled_weight_decay,
                 "skip_nonfinite": skip_nonfinite,
+                "fused": fused,
             }.items()
         }
         hyperparameters.check_clips(arguments)
@@ -158,7 +168,7 @@ class Adadelta(Saving):
             arguments["gradient_accumulation_steps"] = None
         own = {
             name: arguments.pop(name)
-            for name in ("rho", "epsilon", "maximize", "decoupled_weight_decay", "skip_nonfinite")
+            for name in _OWN
         }
         learning_rate = rates.checked(learning_rate)
         is_variable = isinstance(learning_rate, keras.Variable)

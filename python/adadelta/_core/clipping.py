@@ -25,39 +25,56 @@ def _sum_of_squares(gradients: Sequence[Array], array: Any) -> Array:
 
 def _scaled_norm(gradients: Sequence[Array], array: Any, choose: Choose) -> tuple[Array, Array]:
     """Return `(scale, norm)`: the norm of all gradients together is their product."""
-    filled = [gradient for gradient in gradients if 0 not in gradient.shape]
-    if not filled:
-        return 1.0, 0.0
-    squares = _sum_of_squares(filled, array)
+    squares = _sum_of_squares(gradients, array)
     one = array.ones_like(squares)
 
     def plain() -> tuple[Array, Array]:
         return one, array.sqrt(squares)
 
     def careful() -> tuple[Array, Array]:
-        magnitudes = [array.max(array.absolute(gradient)) for gradient in filled]
+        magnitudes = [array.max(array.absolute(gradient)) for gradient in gradients]
         largest = array.max(array.stack(magnitudes))
         usable = array.logical_and(largest > 0, array.isfinite(largest))
         scale = array.where(usable, largest, one)
-        divided = [array.divide(gradient, scale) for gradient in filled]
+        divided = [array.divide(gradient, scale) for gradient in gradients]
         return scale, array.sqrt(_sum_of_squares(divided, array))
 
     is_safe = array.logical_and(squares > _SAFE_SQUARES[0], squares < _SAFE_SQUARES[1])
     return choose(is_safe, plain, careful)
 
 
-def _limited(gradient: Array, scale: Array, norm: Array, limit: float, array: Any) -> Array:
-    # Divided first, since limit / (scale * norm) leaves the range of float32 for huge gradients.
-    # A norm that is NaN or infinite takes the second branch and shows in the result.
-    smaller = array.multiply(array.divide(gradient, scale), limit / norm)
-    return array.where(norm <= limit / scale, gradient, smaller)
+def factors(
+    divisor: Array, norm: Array, limit: float, array: Any, together: bool = False
+) -> tuple[Array, Array]:
+    """Return by what to divide and then to multiply gradients, to clip them by norm.
+
+    Two factors, since `limit / norm` leaves the range of float32 for huge gradients.
+
+    Args:
+        divisor: A norm is the product of `divisor` and `norm`.
+        norm: One that is NaN or infinite shows in the result.
+        limit: The norm to clip to.
+        array: A namespace.
+        together: Whether it is one norm for several gradients: then one gradient that is not
+            finite makes all of them NaN, as in Keras.
+
+    """
+    norm = norm + (norm - norm) if together else norm
+    one = array.ones_like(norm)
+    is_small = norm <= limit / divisor
+    return array.where(is_small, one, divisor), array.where(is_small, one, limit / norm)
+
+
+def _limited(gradient: Array, divisor: Array, factor: Array, array: Any) -> Array:
+    return array.multiply(array.divide(gradient, divisor), factor)
 
 
 def by_norm(gradient: Array, limit: float, array: Any, choose: Choose) -> Array:
     """Scale a gradient down to the norm `limit` when its norm is larger."""
     if 0 in gradient.shape:
         return gradient
-    return _limited(gradient, *_scaled_norm([gradient], array, choose), limit, array)
+    scaled = _scaled_norm([gradient], array, choose)
+    return _limited(gradient, *factors(*scaled, limit, array), array)
 
 
 def by_global_norm(
@@ -67,10 +84,13 @@ def by_global_norm(
 
     One gradient that is not finite makes all of them NaN, as in Keras.
     """
-    scale, norm = _scaled_norm(gradients, array, choose)
-    norm = norm + (norm - norm)
+    filled = [gradient for gradient in gradients if 0 not in gradient.shape]
+    if not filled:
+        return list(gradients)
+    scaled = _scaled_norm(filled, array, choose)
+    divisor, factor = factors(*scaled, limit, array, together=True)
     return [
-        gradient if 0 in gradient.shape else _limited(gradient, scale, norm, limit, array)
+        gradient if 0 in gradient.shape else _limited(gradient, divisor, factor, array)
         for gradient in gradients
     ]
 

@@ -82,9 +82,12 @@ class Flag:
     """True or False."""
 
     requirement: str = "True or False"
+    optional: bool = False
 
-    def __call__(self, argument: str, value: Any) -> bool:
+    def __call__(self, argument: str, value: Any) -> bool | None:
         """Return the value as bool, or raise."""
+        if value is None and self.optional:
+            return None
         if isinstance(value, bool) or type(value).__name__ in ("bool_", "bool"):
             return bool(value)
         raise TypeError(refusal(argument, self.requirement, value))
@@ -162,6 +165,7 @@ ARGUMENTS: Mapping[str, Check] = {
     "maximize": Flag(),
     "decoupled_weight_decay": Flag(),
     "skip_nonfinite": Flag(),
+    "fused": Flag("True, False or None", optional=True),
 }
 
 _CLIPS = ("clipnorm", "clipvalue", "global_clipnorm")

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from adadelta._keras import jax_trainer, loss_scale, precision
+from adadelta._keras import fused, jax_trainer, loss_scale, precision
 
 # The variables that count, beside Keras' own `iteration`, by their names in saved state.
 COUNTERS = {
@@ -49,6 +49,7 @@ class State(keras.optimizers.Optimizer):
     """The variables of the optimizer."""
 
     built: bool
+    _uses_kernel = False
     _waiting_state: dict[str, np.ndarray] | None
     _update_counter: Any
     _window: Any
@@ -82,6 +83,7 @@ class State(keras.optimizers.Optimizer):
             self._refuse_other_variables(variables)
             return
         self._refuse_unusable(variables)
+        self._uses_kernel = fused.is_on(self.fused)
         if isinstance(self._learning_rate, keras.Variable) and self._given_rate is not None:
             widest = {precision.state_dtype(precision.dtype_of(v)) for v in variables}
             if "float64" in widest and precision.dtype_of(self._learning_rate) != "float64":

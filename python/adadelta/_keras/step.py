@@ -3,7 +3,7 @@
 import contextlib
 import math
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,24 +12,22 @@ import numpy as np
 from keras import ops
 
 from adadelta._core import clipping, hyperparameters, rule
-from adadelta._keras import average, loss_scale, precision, sparse
+from adadelta._keras import average, fused, loss_scale, precision, sparse
 from adadelta._keras import learning_rate as rates
 from adadelta._keras.branch import branch, choose
 from adadelta._keras.state import State, count, path_of
-from adadelta._kernels import pieces
+from adadelta._kernels import layout, pieces
 from adadelta._kernels import tensorflow as operation
 
 if keras.config.backend() == "torch":
     # Keras' own convert and check their arguments, 5 us a call, which pieces would pay often.
     import torch
 
+    from adadelta._keras import fused_torch
+
     _SQRT, _CLIP = torch.sqrt, torch.clamp
 else:
     _SQRT, _CLIP = ops.sqrt, ops.clip
-
-
-def _has_operation(variable: Any) -> bool:
-    return keras.config.backend() == "tensorflow" and operation.can_serve(variable)
 
 
 def _without_recording() -> contextlib.AbstractContextManager[Any]:
@@ -85,8 +83,17 @@ class Step(State):
         if not gradients:
             return
         with _without_recording(), keras.name_scope(self.name, caller=self):
-            variables = self._variables_for(gradients, trainable_variables)
-            self._step(gradients, variables)
+            if self._is_plain(gradients, trainable_variables):
+                self._call({}, {}, dict(enumerate(gradients)))
+            else:
+                variables = self._variables_for(gradients, trainable_variables)
+                self._step(gradients, variables)
+
+    def _is_plain(self, gradients: list[Any], variables: Any) -> bool:
+        """Whether the kernel takes all gradients as they are, seen without a look at each."""
+        if keras.config.backend() != "torch" or not self.built:
+            return False
+        return fused_torch.fits(self, gradients, variables)
 
     def _variables_for(self, gradients: list[Any], trainable_variables: Any) -> list[Any]:
         if trainable_variables is None:
@@ -123,7 +130,7 @@ class Step(State):
         return variables
 
     def _step(self, gradients: list[Any], variables: list[Any]) -> None:
-        present: dict[int, Any] = {}
+        given: dict[int, Any] = {}
         overwriting: dict[int, Any] = {}
         for gradient, variable in zip(gradients, variables, strict=True):
             if gradient is None:
@@ -132,39 +139,89 @@ class Step(State):
             if self._overwrite_variable_with_gradient(variable):
                 overwriting[index] = gradient
             else:
-                present[index] = self._unscaled(gradient, variable)
+                given[index] = sparse.summed(gradient)
+        served = fused.served(self, given)
+        present = {
+            index: self._unscaled(gradient, self._trainable_variables[index])
+            for index, gradient in given.items()
+            if index not in served
+        }
+        self._call(present, overwriting, served)
+
+    def _call(
+        self, present: dict[int, Any], overwriting: dict[int, Any], served: dict[int, Any]
+    ) -> None:
+        """Do what a call does, with gradients by the index of their variables.
+
+        Args:
+            present: Gradients that are unscaled, in the dtype and shape of the state.
+            overwriting: New values of variables that take them as they are.
+            served: Gradients as they came, of variables whose part a kernel does.
+
+        """
         rate = self._get_current_learning_rate()
         asked = rates.asked_of(self._learning_rate)
+        finite: Any = True
+        if self._skips:
+            rest = [*present.values(), *overwriting.values()]
+            finite = self._all_finite(rest) if rest else True
+            if served:
+                finite = ops.logical_and(finite, fused.all_finite(self, served))
+        # A function that failed in training on JAX has answered NaN: nothing happens.
+        answered: Any = True
+        if asked is not None:
+            answered = ops.isfinite(rate) if ops.is_tensor(rate) else not math.isnan(rate)
+        if served:
+            fused.step(self, served, self._action(ops.logical_and(finite, answered)), rate)
 
         def proceed() -> None:
             if self.gradient_accumulation_steps:
-                self._collect(present, overwriting, rate)
+                self._collect(present, overwriting, rate, served)
             else:
                 for index, gradient in overwriting.items():
                     self._trainable_variables[index].assign(gradient)
-                self._update(present, rate)
+                self._update(present, rate, served=served)
 
         def call() -> None:
             if self._skips:
-                finite = self._all_finite([*present.values(), *overwriting.values()])
-                self._branch(finite, lambda: self._go_on(proceed), self._skip)
+                self._branch(finite, lambda: self._go_on(proceed), self._skip, served)
             else:
                 proceed()
             count(self._iterations)
 
         if asked is not None:
-            # A function that failed in training on JAX has answered NaN: nothing happens.
-            answered = ops.isfinite(rate) if ops.is_tensor(rate) else not math.isnan(rate)
-            self._branch(answered, call, lambda: None)
+            self._branch(answered, call, lambda: None, served)
         else:
             call()
 
-    def _branch(self, predicate: Any, if_true: Any, if_false: Any) -> None:
-        branch(predicate, if_true, if_false, [*self._trainable_variables, *self.variables])
+    def _action(self, happens: Any) -> Any:
+        """What the kernel is to do: nothing, to collect gradients, or to update."""
+        action: Any = layout.UPDATE
+        if self.gradient_accumulation_steps:
+            action = ops.where(self._closes_window(), layout.UPDATE, layout.COLLECT)
+        if self._skips or rates.asked_of(self._learning_rate) is not None:
+            action = ops.where(happens, action, layout.SKIP)
+        return action
+
+    def _closes_window(self) -> Any:
+        last = self.gradient_accumulation_steps - 1
+        return ops.equal(ops.convert_to_tensor(self._window), last)
+
+    def _branch(
+        self, predicate: Any, if_true: Any, if_false: Any, served: Container[int] = ()
+    ) -> None:
+        # What the kernel has done is left out: JAX may copy what goes through a branch.
+        done = {
+            id(variable)
+            for index in range(len(self._trainable_variables) if served else 0)
+            if index in served and self._trainable_variables[index].constraint is None
+            for variable in fused.arrays(self, index, fused.moves_average(self, index))
+        }
+        variables = [*self._trainable_variables, *self.variables]
+        branch(predicate, if_true, if_false, [it for it in variables if id(it) not in done])
 
     def _unscaled(self, gradient: Any, variable: Any) -> Any:
         dtype = precision.dtype_of(variable)
-        gradient = sparse.summed(gradient)
         gradient = sparse.map_values(lambda value: precision.to_state(value, dtype), gradient)
         scale = self.loss_scale_factor
         if scale is None:
@@ -174,9 +231,13 @@ class Step(State):
             lambda value: value / ops.cast(scale, precision.dtype_of(value)), gradient
         )
 
-    def _collect(self, present: dict[int, Any], overwriting: dict[int, Any], rate: Any) -> None:
-        steps = self.gradient_accumulation_steps
-
+    def _collect(
+        self,
+        present: dict[int, Any],
+        overwriting: dict[int, Any],
+        rate: Any,
+        served: Container[int],
+    ) -> None:
         def collect() -> None:
             for index, gradient in present.items():
                 window_sum = self._accumulated_gradients[index]
@@ -184,22 +245,35 @@ class Step(State):
             for index, gradient in overwriting.items():
                 window_sum = self._accumulated_gradients[index]
                 self.assign(window_sum, ops.maximum(gradient, window_sum))
-            came = np.zeros(len(self._trainable_variables), "int32")
-            came[[*present, *overwriting]] = 1
+            came = np.array(
+                [
+                    index in present or index in overwriting or index in served
+                    for index in range(len(self._trainable_variables))
+                ],
+                "int32",
+            )
             self._window_has_gradient.assign(ops.maximum(self._window_has_gradient, came))
             count(self._window)
 
         def close() -> None:
-            self._close_window(present, overwriting, rate, steps)
+            steps = self.gradient_accumulation_steps
+            self._close_window(present, overwriting, rate, steps, served)
 
-        self._branch(ops.equal(ops.convert_to_tensor(self._window), steps - 1), close, collect)
+        self._branch(self._closes_window(), close, collect, served)
 
     def _close_window(
-        self, present: dict[int, Any], overwriting: dict[int, Any], rate: Any, steps: Any
+        self,
+        present: dict[int, Any],
+        overwriting: dict[int, Any],
+        rate: Any,
+        steps: Any,
+        served: Container[int] = (),
     ) -> None:
         means = {}
         came = {}
-        for index, variable in enumerate(self._trainable_variables):
+        rest = [index for index in range(len(self._trainable_variables)) if index not in served]
+        for index in rest:
+            variable = self._trainable_variables[index]
             window_sum = ops.convert_to_tensor(self._accumulated_gradients[index])
             if index in overwriting:
                 self._trainable_variables[index].assign(ops.maximum(overwriting[index], window_sum))
@@ -209,14 +283,22 @@ class Step(State):
                 else:
                     came[index] = ops.convert_to_tensor(self._window_has_gradient)[index] > 0
                 means[index] = window_sum / ops.cast(steps, precision.dtype_of(window_sum))
-        self._update(means, rate, came)
-        for counter in (*self._accumulated_gradients, self._window_has_gradient, self._window):
+        self._update(means, rate, came, served)
+        sums = [self._accumulated_gradients[index] for index in rest]
+        for counter in (*sums, self._window_has_gradient, self._window):
             counter.assign(ops.zeros(counter.shape, counter.dtype))
 
     def _update(
-        self, gradients: dict[int, Any], rate: Any, came: dict[int, Any] | None = None
+        self,
+        gradients: dict[int, Any],
+        rate: Any,
+        came: dict[int, Any] | None = None,
+        served: Container[int] = (),
     ) -> None:
-        """Update the variables of these indices; those in `came` only where it is true."""
+        """Update the variables of these indices; those in `came` only where it is true.
+
+        Of the `served` ones only what their constraints leave to do is done.
+        """
         came = came or {}
         if self.maximize:
             gradients = {
@@ -227,19 +309,27 @@ class Step(State):
             zip(gradients, self._clip_gradients(list(gradients.values())), strict=True)
         )
 
+        def constrain(indices: list[int]) -> None:
+            for index in indices:
+                variable = self._trainable_variables[index]
+                if variable.constraint is not None:
+                    variable.assign(variable.constraint(variable))
+
         def update(indices: list[int]) -> None:
             variables = [self._trainable_variables[index] for index in indices]
             if variables:
                 self._backend_update_step([gradients[index] for index in indices], variables, rate)
-            for variable in variables:
-                if variable.constraint is not None:
-                    variable.assign(variable.constraint(variable))
+            constrain(indices)
 
         update([index for index in gradients if index not in came])
         for index, predicate in came.items():
-            self._branch(predicate, partial(update, [index]), lambda: None)
+            self._branch(predicate, partial(update, [index]), lambda: None, served)
+        every = range(len(self._trainable_variables))
+        constrain([index for index in every if index in served])
         if self.use_ema:
-            self._update_average()
+            self._update_average(
+                [it for it in every if it not in served or not fused.moves_average(self, it)]
+            )
         if self._update_counter is not None:
             count(self._update_counter)
 
@@ -283,7 +373,7 @@ class Step(State):
             return
         gradient = sparse.dense(gradient, square_avg.shape)
 
-        if _has_operation(variable) and (self.decoupled_weight_decay or not decay):
+        if self._has_operation(variable) and (self.decoupled_weight_decay or not decay):
             if decay:
                 variable.assign_sub(variable * (decay * rate))
             operation.update(
@@ -308,6 +398,10 @@ class Step(State):
         self.assign(square_avg, new_square_avg)
         self.assign(acc_delta, new_acc_delta)
         self.assign(variable, value)
+
+    def _has_operation(self, variable: Any) -> bool:
+        is_possible = self._uses_kernel and keras.config.backend() == "tensorflow"
+        return bool(is_possible and operation.can_serve(variable))
 
     def _next(
         self,
@@ -453,10 +547,12 @@ class Step(State):
             or any(word in path for word in self._excluded_words)
         )
 
-    def _update_average(self) -> None:
-        """Move the average after an update; the first one sets it to the updated weights."""
+    def _update_average(self, indices: Iterable[int]) -> None:
+        """Move averages after an update; the first one sets them to the updated weights."""
         updates = ops.convert_to_tensor(self.iterations)
-        pairs = self._averaged(self._trainable_variables)
+        pairs = self._averaged([self._trainable_variables[index] for index in indices])
+        if not pairs:
+            return
         self._branch(
             ops.equal(updates, 0),
             lambda: average.start(pairs),

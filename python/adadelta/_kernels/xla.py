@@ -271,3 +271,26 @@ def _interface() -> dict[str, int]:
     header = Path(jax.ffi.include_dir(), "xla", "ffi", "api", "c_api.h").read_text()
     found = re.findall(r"#define XLA_FFI_API_(MAJOR|MINOR) (\d+)", header)
     return {name: int(number) for name, number in found}
+
+
+@functools.cache
+def reason_against() -> str | None:
+    """Why JAX can't use the kernel on this machine, or None when it can.
+
+    Runs one small step of each dtype's handler, compiled, and compares it with the rule.
+    """
+    try:
+        if _interface()["MAJOR"] != 0:
+            return f"the interface of this jaxlib is of version {_interface()}"
+        settings = np.array(layout.settings(0.5, 0.9, 1e-6, 1e15), np.float32)
+        row_settings = np.array([[0.1, 1, 1]], np.float32)
+        arrays = [np.linspace(-1, 1, 5, dtype=np.float32) ** power for power in (1, 3, 2, 4)]
+        with jax.default_device(jax.devices("cpu")[0]), jax.ensure_compile_time_eval():
+            (row,) = step(jnp.asarray(settings), jnp.asarray(row_settings), [[*arrays, None, None]])
+            wanted = portable.step(np, settings, row_settings[0], *arrays)
+            for column, exact in ((0, wanted[0]), (2, wanted[1]), (3, wanted[2])):
+                if not np.allclose(row[column], exact, rtol=1e-6, atol=0):
+                    return "a step compiled with this jaxlib gives wrong numbers"
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return None

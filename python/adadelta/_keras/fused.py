@@ -1,0 +1,152 @@
+"""The step by a kernel: for which variables, and with which numbers.
+
+A kernel does all that a call does to a variable with a dense gradient in one pass over memory,
+from the loss scale to the moving average. It leaves counters, constraints, and variables that it
+can't serve to the rest of the step. TensorFlow's operation is used there.
+"""
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from adadelta._core import hyperparameters, rule
+from adadelta._keras import precision
+from adadelta._kernels import choose, layout
+
+_KERNELS = {"jax": "xla", "torch": "cpu", "tensorflow": "tensorflow"}
+
+
+def reason_against() -> str | None:
+    """Return why no kernel serves on this backend and machine, or None when one does."""
+    backend = keras.config.backend()
+    if backend not in _KERNELS:
+        return f"there is no kernel for Keras' backend {backend}"
+    if backend == "jax":
+        import jax
+
+        if jax.default_backend() != "cpu":
+            return f"on a {jax.default_backend()} JAX itself fuses the step"
+    return choose.reason_against(_KERNELS[backend])
+
+
+def is_on(fused: bool | None) -> bool:
+    """Return whether kernels are used, or raise when they are asked for and can't be."""
+    if fused is False:
+        return False
+    reason = reason_against()
+    if reason is not None and fused:
+        raise ValueError(
+            f"`fused` can't be {hyperparameters.received(True)} here: {reason}; None uses kernels "
+            "where they can be used"
+        )
+    return reason is None
+
+
+def served(optimizer: Any, gradients: dict[int, Any]) -> dict[int, Any]:
+    """Return the gradients, as the kernel takes them, of the variables that it can serve.
+
+    Args:
+        optimizer: The optimizer, built.
+        gradients: By the index of their variables.
+
+    """
+    if not optimizer._uses_kernel or keras.config.backend() == "tensorflow":
+        return {}
+    fits = _backend().as_needed
+    fitting = {
+        index: fits(gradient, optimizer._trainable_variables[index])
+        for index, gradient in gradients.items()
+    }
+    fitting = {index: gradient for index, gradient in fitting.items() if gradient is not None}
+    # A norm of all gradients needs all of them in one place.
+    is_split = optimizer.global_clipnorm is not None and len(fitting) < len(gradients)
+    return {} if is_split else fitting
+
+
+def all_finite(optimizer: Any, gradients: dict[int, Any]) -> Any:
+    """Whether all served gradients are finite, also when they are unscaled."""
+    return _backend().all_finite(optimizer, gradients)
+
+
+def step(optimizer: Any, gradients: dict[int, Any], action: Any, rate: Any) -> None:
+    """Do to the served variables what a call does: `action` is SKIP, COLLECT or UPDATE."""
+    _backend().step(optimizer, gradients, action, rate)
+
+
+def moves_average(optimizer: Any, index: int) -> bool:
+    """Whether the kernel moves a variable's average: not before the variable's constraint."""
+    constraint = optimizer._trainable_variables[index].constraint
+    return bool(optimizer.use_ema and constraint is None)
+
+
+def settings(optimizer: Any, dtype: str, action: Any, rate: Any) -> list[Any]:
+    """Return `layout.settings()` of a call for state of `dtype`, tensors where they change."""
+    updates = ops.convert_to_tensor(optimizer.iterations)
+    every = optimizer.ema_overwrite_frequency
+    limit = rule.largest_gradient(
+        optimizer.epsilon, precision.smallest_normal(dtype), precision.largest_number(dtype)
+    )
+    average = {}
+    if optimizer.use_ema:
+        average = {
+            "momentum": optimizer.ema_momentum,
+            "average_starts": ops.equal(updates, 0),
+            "overwrite": False if every is None else ops.equal((updates + 1) % every, 0),
+        }
+    return layout.settings(
+        rate,
+        optimizer.rho,
+        optimizer.epsilon,
+        limit,
+        action=action,
+        loss_scale=_loss_scale(optimizer),
+        steps=optimizer.gradient_accumulation_steps or 1,
+        maximize=optimizer.maximize,
+        clip_value=optimizer.clipvalue or math.inf,
+        decay_mode=layout.DECOUPLED if optimizer.decoupled_weight_decay else layout.COUPLED,
+        **average,
+    )
+
+
+def _loss_scale(optimizer: Any) -> Any:
+    scale = optimizer.loss_scale_factor
+    return optimizer._loss_scale if scale == "dynamic" else scale or 1.0
+
+
+def norm_limit(optimizer: Any) -> float | None:
+    """The norm to clip to, of each gradient or of all together, or None."""
+    limit = optimizer.clipnorm if optimizer.global_clipnorm is None else optimizer.global_clipnorm
+    return None if limit == math.inf else limit
+
+
+def groups(optimizer: Any, indices: Any) -> dict[tuple[str, bool], list[int]]:
+    """Sort variables by what a call of the kernel must have in common: dtype and average."""
+    found: dict[tuple[str, bool], list[int]] = {}
+    for index in indices:
+        dtype = precision.dtype_of(optimizer._trainable_variables[index])
+        found.setdefault((dtype, moves_average(optimizer, index)), []).append(index)
+    return found
+
+
+def arrays(optimizer: Any, index: int, averaged: bool) -> list[Any]:
+    """The Keras variables of a row of the kernel's table, `None` for the gradient."""
+    return [
+        optimizer._trainable_variables[index],
+        None,
+        optimizer._accumulated_grads[index],
+        optimizer._accumulated_delta_vars[index],
+        optimizer._model_variables_moving_average[index] if averaged else None,
+        optimizer._accumulated_gradients[index] if optimizer.gradient_accumulation_steps else None,
+    ]
+
+
+def _backend() -> Any:
+    if keras.config.backend() == "jax":
+        from adadelta._keras import fused_jax
+
+        return fused_jax
+    from adadelta._keras import fused_torch
+
+    return fused_torch

@@ -1,0 +1,77 @@
+"""The step by the kernel in JAX programs."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from keras import ops
+
+from adadelta._core import clipping
+from adadelta._keras import fused, precision, sparse
+from adadelta._kernels import layout, xla
+
+
+def as_needed(gradient: Any, variable: Any) -> Any:
+    """Return a gradient as the kernel takes it, or None when it can't serve the variable."""
+    dtype, given = precision.dtype_of(variable), precision.dtype_of(gradient)
+    if sparse.is_rows(gradient) or precision.is_complex(dtype) or precision.is_complex(given):
+        return None
+    if dtype == given:
+        return ops.convert_to_tensor(gradient)
+    # A wider gradient of a half-precision variable keeps its digits only without the kernel.
+    return ops.cast(gradient, dtype) if dtype == precision.state_dtype(dtype) else None
+
+
+def all_finite(optimizer: Any, gradients: dict[int, Any]) -> Any:
+    """Whether all gradients are finite, also when they are unscaled."""
+    scale = optimizer.loss_scale_factor
+    if isinstance(scale, float) and scale < 1:
+        gradients = {
+            index: gradient.astype(precision.state_dtype(gradient.dtype.name)) / scale
+            for index, gradient in gradients.items()
+        }
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(it)) for it in gradients.values()]))
+
+
+def step(optimizer: Any, gradients: dict[int, Any], action: Any, rate: Any) -> None:
+    """Do to the variables what a call does."""
+    calls = []
+    for (name, averaged), indices in fused.groups(optimizer, gradients).items():
+        dtype = precision.state_dtype(name)
+        numbers = fused.settings(optimizer, name, action, rate)
+        settings = jnp.stack([precision.as_dtype(_value(it), dtype) for it in numbers])
+        variables = [fused.arrays(optimizer, index, averaged) for index in indices]
+        rows = [[None if it is None else _value(it) for it in row] for row in variables]
+        for row, index in zip(rows, indices, strict=True):
+            row[layout.GRADIENT] = gradients[index]
+        decay = [optimizer._decay_of(row[layout.PARAMETER]) for row in variables]
+        calls.append((settings, np.array(decay, dtype), variables, rows))
+
+    factors = _factors(optimizer, calls)
+    for (settings, decay, variables, rows), (divisor, factor) in zip(calls, factors, strict=True):
+        ones = jnp.ones(len(rows), settings.dtype)
+        row_settings = jnp.stack([jnp.asarray(decay), ones * divisor, ones * factor], axis=1)
+        for row, new in zip(variables, xla.step(settings, row_settings, rows), strict=True):
+            for variable, value in zip(row, new, strict=True):
+                if variable is not None:
+                    variable.assign(value)
+
+
+def _value(variable: Any) -> Any:
+    return variable if isinstance(variable, int | float) else ops.convert_to_tensor(variable)
+
+
+def _factors(optimizer: Any, calls: Any) -> list[tuple[Any, Any]]:
+    """Return by what the gradients of each call are to be divided, and then multiplied."""
+    limit = fused.norm_limit(optimizer)
+    if limit is None:
+        return [(1.0, 1.0)] * len(calls)
+    together = optimizer.global_clipnorm is not None
+    norms = [xla.norms(settings, rows, together) for settings, _, _, rows in calls]
+    if together and len(calls) > 1:
+        # In the widest dtype, so that none loses digits.
+        dtype = jnp.result_type(*(norm for _, norm in norms))
+        divisor = jnp.max(jnp.stack([divisor.astype(dtype) for divisor, _ in norms]), axis=0)
+        shares = [norm * (its_divisor / divisor) for its_divisor, norm in norms]
+        norms = [(divisor, jnp.sqrt(sum(jnp.square(share) for share in shares)))] * len(calls)
+    return [clipping.factors(*norm, limit, jnp, together) for norm in norms]

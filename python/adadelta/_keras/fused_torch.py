@@ -1,0 +1,173 @@
+"""The step by the kernel on torch tensors in the processor's memory."""
+
+import math
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from keras import ops
+
+from adadelta._core import clipping
+from adadelta._keras import fused, precision
+from adadelta._kernels import cpu, layout
+
+_address = torch.Tensor.data_ptr
+_shape = operator.attrgetter("shape")
+_dtype = operator.attrgetter("dtype")
+_is_on_cpu = operator.attrgetter("is_cpu")
+_layout = operator.attrgetter("layout")
+
+
+def as_needed(gradient: Any, variable: Any) -> Any:
+    """Return a gradient as the kernel takes it, or None when it can't serve the variable."""
+    value = _tensor(variable)
+    gradient = ops.convert_to_tensor(gradient)
+    if not (_can_serve(value) and gradient.is_cpu) or gradient.is_complex() != value.is_complex():
+        return None
+    name = precision.dtype_of(variable)
+    if gradient.dtype != value.dtype and name not in cpu.STATE_DTYPES.values():
+        # A wider gradient of a half-precision variable keeps its digits only without the kernel.
+        return None
+    return gradient.to(value.dtype).resolve_conj().resolve_neg().contiguous()
+
+
+def _can_serve(value: Any) -> bool:
+    return bool(
+        value is not None
+        and value.is_cpu
+        and value.layout == torch.strided
+        and value.is_contiguous()
+        and not (value.is_conj() or value.is_neg())
+    )
+
+
+def _tensor(variable: Any) -> Any:
+    """Return the tensor in a Keras variable, or None when something stands in its place."""
+    # In a stateless scope the variable answers with another tensor.
+    value = variable.value
+    return value if value is variable._value else None
+
+
+class Plan:
+    """What stays the same from call to call, when all variables have plain dense gradients."""
+
+    def __init__(self, optimizer: Any, indices: Sequence[int]) -> None:
+        self.calls = []
+        for (name, averaged), members in fused.groups(optimizer, indices).items():
+            rows = [fused.arrays(optimizer, index, averaged) for index in members]
+            columns = [
+                None if rows[0][column] is None else [row[column]._value for row in rows]
+                for column in range(layout.COLUMNS)
+            ]
+            state = precision.state_dtype(name)
+            # A complex number is a pair of real ones.
+            width = 2 if precision.is_complex(name) else 1
+            sizes = np.array([width * it.numel() for it in columns[0] or []], np.int64)
+            decay = [optimizer._decay_of(row[layout.PARAMETER]) for row in rows]
+            dtype = state if precision.is_complex(name) else name
+            self.calls.append((dtype, state, name, members, columns, sizes, decay))
+
+
+def fits(optimizer: Any, gradients: list[Any], variables: Any) -> bool:
+    """Whether a call is for all variables, each with a gradient just as the kernel takes it.
+
+    This looks at all tensors at once, since of a thousand small ones each microsecond counts.
+    """
+    known = optimizer._trainable_variables
+    if not optimizer._uses_kernel or len(gradients) != len(known):
+        return False
+    if variables is not None and not (
+        len(variables) == len(known) and all(map(operator.is_, variables, known))
+    ):
+        return False
+    if not all(isinstance(gradient, torch.Tensor) for gradient in gradients):
+        return False
+    values = [variable._value for variable in known]
+    return (
+        _tensor(known[0]) is not None
+        and list(map(_dtype, gradients)) == list(map(_dtype, values))
+        and list(map(_shape, gradients)) == list(map(_shape, values))
+        and all(map(_is_on_cpu, gradients))
+        and all(map(_is_on_cpu, values))
+        and set(map(_layout, gradients)) == {torch.strided}
+        and all(map(torch.Tensor.is_contiguous, gradients))
+        and all(map(torch.Tensor.is_contiguous, values))
+        and not any(map(torch.Tensor.is_complex, values))
+        and not any(map(optimizer._overwrite_variable_with_gradient, known))
+    )
+
+
+def _plan(optimizer: Any, indices: tuple[int, ...]) -> Plan:
+    plans = optimizer.__dict__.setdefault("_plans", {})
+    if indices not in plans:
+        plans[indices] = Plan(optimizer, indices)
+    return plans[indices]
+
+
+def _tables(optimizer: Any, gradients: dict[int, Any]) -> Any:
+    """Yield what the kernel needs for the variables of each dtype."""
+    for dtype, state, name, members, columns, sizes, decay in _plan(
+        optimizer, tuple(gradients)
+    ).calls:
+        table = np.zeros((len(members), layout.COLUMNS), np.int64)
+        for column, tensors in enumerate(columns):
+            if tensors is not None:
+                table[:, column] = list(map(_address, tensors))
+        table[:, layout.GRADIENT] = [_address(gradients[index]) for index in members]
+        yield dtype, state, name, table, sizes, decay
+
+
+def _number(value: Any) -> float:
+    return value if isinstance(value, int | float) else float(ops.convert_to_numpy(value))
+
+
+def _settings(optimizer: Any, name: str, state: str, action: Any, rate: Any) -> np.ndarray:
+    numbers = fused.settings(optimizer, name, action, rate)
+    return np.array([_number(number) for number in numbers], state)
+
+
+def all_finite(optimizer: Any, gradients: dict[int, Any]) -> bool:
+    """Whether all gradients are finite, also when they are unscaled."""
+    for dtype, state, name, table, sizes, _ in _tables(optimizer, gradients):
+        settings = _settings(optimizer, name, state, layout.UPDATE, 0.0)
+        table[:, layout.WINDOW] = 0
+        # The norm is finite when all are, and takes one pass at the speed of memory.
+        divisor, norm = cpu.norms(dtype, table, sizes, settings, True, torch.get_num_threads())
+        if not np.isfinite(norm).all():
+            return False
+    return True
+
+
+def step(optimizer: Any, gradients: dict[int, Any], action: Any, rate: Any) -> None:
+    """Do to the variables what a call does."""
+    threads = torch.get_num_threads()
+    action, rate = _number(action), _number(rate)
+    calls = []
+    for dtype, state, name, table, sizes, decay in _tables(optimizer, gradients):
+        settings = _settings(optimizer, name, state, action, rate)
+        row_settings = np.ones((len(table), layout.ROW_SETTINGS), state)
+        row_settings[:, layout.WEIGHT_DECAY] = decay
+        calls.append((dtype, table, sizes, settings, row_settings))
+    limit = fused.norm_limit(optimizer)
+    if limit is not None and action == layout.UPDATE:
+        _clip(calls, limit, optimizer.global_clipnorm is not None, threads)
+    for call in calls:
+        cpu.step(*call, threads)
+
+
+def _clip(calls: Any, limit: float, together: bool, threads: int) -> None:
+    """Write into the settings of each row what its gradient is divided and multiplied by."""
+    norms = [cpu.norms(*call[:4], together, threads) for call in calls]
+    if together and len(calls) > 1:
+        # In the widest dtype, so that none loses digits.
+        dtype = np.result_type(*(norm for _, norm in norms))
+        divisor = np.max([its_divisor.astype(dtype) for its_divisor, _ in norms], axis=0)
+        shares = [norm * (its_divisor / divisor) for its_divisor, norm in norms]
+        norms = [(divisor, np.sqrt(sum(np.square(share) for share in shares)))] * len(calls)
+    with np.errstate(all="ignore"):
+        for (*_, row_settings), norm in zip(calls, norms, strict=True):
+            divisor, factor = clipping.factors(*norm, limit, np, together)
+            row_settings[:, layout.CLIP_DIVISOR] = divisor
+            row_settings[:, layout.CLIP_FACTOR] = factor

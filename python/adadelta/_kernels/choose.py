@@ -1,0 +1,82 @@
+"""Which kernel can make the step: on this machine, and for the tensors at hand."""
+
+import functools
+import platform
+from importlib.util import find_spec
+from typing import Any
+
+# What each framework's tensors are worked on with, by where they are.
+KERNELS = {
+    "numpy": {"cpu": "cpu"},
+    "torch": {"cpu": "cpu", "cuda": "cuda"},
+    "jax": {"cpu": "xla"},
+    "tensorflow": {"cpu": "tensorflow"},
+}
+DESCRIPTIONS = {
+    "cpu": "one pass over memory for all tensors, compiled by numba (NumPy, torch)",
+    "xla": "the same inside JAX programs, called by XLA",
+    "tensorflow": "TensorFlow's own operation ResourceApplyAdadelta",
+    "cuda": "one Triton kernel over all tensors (torch on NVIDIA GPUs)",
+}
+
+
+@functools.cache
+def reason_against(kernel: str) -> str | None:
+    """Return why a kernel can't serve on this machine, or None when it can.
+
+    Args:
+        kernel: One of `DESCRIPTIONS`.
+
+    """
+    return {"cpu": _against_cpu, "xla": _against_xla, "tensorflow": _against_tensorflow}[kernel]()
+
+
+def _missing(*packages: str) -> str | None:
+    absent = [package for package in packages if find_spec(package) is None]
+    return f"{' and '.join(absent)} can't be imported" if absent else None
+
+
+def _against_cpu() -> str | None:
+    missing = _missing("numba", "llvmlite")
+    if missing:
+        return missing
+    if platform.architecture()[0] != "64bit":
+        return "the processor's addresses are not of 64 bits"
+    from adadelta._kernels import cpu
+
+    return cpu.reason_against()
+
+
+def _against_xla() -> str | None:
+    missing = _missing("jax") or reason_against("cpu")
+    if missing:
+        return missing
+    from adadelta._kernels import xla
+
+    return xla.reason_against()
+
+
+def _against_tensorflow() -> str | None:
+    return _missing("tensorflow")
+
+
+def kernel_info() -> dict[str, dict[str, Any]]:
+    """Say which kernels can make the step on this machine, and why the others can't.
+
+    Returns:
+        For each kernel a dict: `serves` is True or False, `reason` says why not (or is None),
+        `for` says for whom it is.
+
+    Example:
+        >>> import adadelta
+        >>> sorted(adadelta.kernel_info())
+        ['cpu', 'tensorflow', 'xla']
+
+    """
+    info = {}
+    for kernel, description in DESCRIPTIONS.items():
+        if kernel == "cuda":
+            continue
+        reason = reason_against(kernel)
+        info[kernel] = {"serves": reason is None, "reason": reason, "for": description}
+    return info
