@@ -71,7 +71,9 @@
 #'   `FALSE`); `decoupled_weight_decay`, to take the decay from the weights as
 #'   Keras does, instead of adding it to the gradients as torch does (default:
 #'   `TRUE`); `skip_nonfinite`, to skip steps in which a gradient is not finite
-#'   (default: `FALSE`). Other names are errors.
+#'   (default: `FALSE`); `fused`, to make the step by a kernel in one pass over
+#'   memory, or not (default: `NULL`, which is wherever one serves: see
+#'   [kernel_info()]). Other names are errors.
 #' @param loss_scale_factor `NULL`, or a finite number greater than 0 by which
 #'   the loss is multiplied and the gradients are divided, or `"dynamic"` for a
 #'   factor that adjusts itself to half precision. Default: `NULL`.
@@ -91,7 +93,7 @@
 #' Keras' own documentation of the arguments:
 #' <https://keras.io/api/optimizers/adadelta/>
 #'
-#' @seealso [keras_available()]
+#' @seealso [keras_available()], [kernel_info()]
 #' @export
 #' @examplesIf keras_available()
 #' optimizer_adadelta(learning_rate = 1, weight_decay = 0.01)

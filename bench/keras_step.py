@@ -1,68 +1,66 @@
-"""One step of `adadelta.Adadelta` against one of Keras' own, on the backend of KERAS_BACKEND.
-
-Both run in one process, in turns; each line is the ratio of the medians, ours over Keras'.
+"""One step of `adadelta.Adadelta` beside Keras' own and the limit, on the backend KERAS_BACKEND.
 
     KERAS_BACKEND=jax python bench/keras_step.py
 """
 
-import statistics
-import time
+import functools
 
 import keras
 import numpy as np
 
 import adadelta
+from measure import HEADER, measure, row
 
-ROUNDS = 9
-SIZES = {
-    "one tensor of 20 million": [(20_000_000,)],
-    "784-2000-2000-10": [(784, 2000), (2000,), (2000, 2000), (2000,), (2000, 10), (10,)],
-    "200 tensors of 1,000": [(1000,)] * 200,
+BACKEND = keras.config.backend()
+MILLION = [(20_000_000,)]
+NETWORK = [(784, 2000), (2000,), (2000, 2000), (2000,), (2000, 10), (10,)]
+MANY = [(1000,)] * 200
+EVERYTHING = {
+    "global_clipnorm": 1.0,
+    "weight_decay": 0.01,
+    "use_ema": True,
+    "loss_scale_factor": 8.0,
 }
-OPTIONS = {
-    "plain": {},
-    "global_clipnorm, weight_decay, use_ema": {
-        "global_clipnorm": 1.0,
-        "weight_decay": 0.01,
-        "use_ema": True,
-    },
-}
+# Bytes read and written for each parameter; see the design of the step.
+PLAIN, FULL, COLLECTING = 28, 40, 12
+FLOAT64, HALF = 56, 22
 
 
-def stepper(cls, shapes, compiled, **options):
-    """A function that makes one step and waits for it."""
+def arrays(shapes, dtype):
     generator = np.random.default_rng(0)
-    variables = [keras.Variable(generator.normal(size=s).astype("float32")) for s in shapes]
-    gradients = [
-        keras.ops.convert_to_tensor(generator.normal(size=s).astype("float32")) for s in shapes
+    return [
+        keras.ops.cast(keras.ops.convert_to_tensor(generator.normal(size=shape)), dtype)
+        for shape in shapes
     ]
+
+
+def stepper(cls, shapes, mode, dtype="float32", **options):
+    """A function that makes one step and waits for it."""
+    variables = [keras.Variable(value, dtype=dtype) for value in arrays(shapes, dtype)]
+    gradients = arrays(shapes, dtype)
     optimizer = cls(learning_rate=1.0, **options)
     optimizer.build(variables)
-    backend = keras.config.backend()
-    if backend == "jax":
-        return _jax_stepper(optimizer, variables, gradients, compiled)
-    if backend == "tensorflow":
+    if BACKEND == "jax":
+        return _jax_stepper(optimizer, variables, gradients)
+    if BACKEND == "tensorflow":
         import tensorflow as tf
 
         def apply():
             optimizer.apply(gradients)
 
-        return {"eager": apply, "graph": tf.function(apply)}.get(
-            compiled, tf.function(apply, jit_compile=True)
-        )
+        step = tf.function(apply, jit_compile=mode == "XLA")
+
+        def run():
+            step()
+            variables[0].value[:1].numpy() if len(variables[0].shape) else None
+
+        return run
     return lambda: optimizer.apply(gradients)
 
 
-def _jax_stepper(optimizer, variables, gradients, compiled):
+def _jax_stepper(optimizer, variables, gradients):
     import jax
 
-    if compiled == "eager":
-
-        def eager():
-            optimizer.apply(gradients)
-            jax.block_until_ready([variable.value for variable in variables])
-
-        return eager
     step = jax.jit(optimizer.stateless_apply, donate_argnums=(0, 2))
     held = {
         "state": [v.value for v in optimizer.variables],
@@ -71,31 +69,68 @@ def _jax_stepper(optimizer, variables, gradients, compiled):
 
     def run():
         held["values"], held["state"] = step(held["state"], gradients, held["values"])
-        jax.block_until_ready(held["values"])
+        jax.block_until_ready((held["values"], held["state"]))
 
     return run
 
 
-def main():
-    modes = {"jax": ("jit",), "tensorflow": ("graph", "xla"), "torch": ("eager",)}
+def elements(shapes):
+    return sum(int(np.prod(shape)) for shape in shapes)
 
-    for mode in modes[keras.config.backend()]:
-        for size, shapes in SIZES.items():
-            for option, arguments in OPTIONS.items():
-                ours = stepper(adadelta.Adadelta, shapes, mode, **arguments)
-                theirs = stepper(keras.optimizers.Adadelta, shapes, mode, **arguments)
-                times = {"ours": [], "theirs": []}
-                for turn in range(ROUNDS + 3):
-                    for name, step in (("ours", ours), ("theirs", theirs)):
-                        start = time.perf_counter()
-                        step()
-                        if turn >= 3:
-                            times[name].append(time.perf_counter() - start)
-                medians = {name: statistics.median(values) for name, values in times.items()}
-                ours_ms, theirs_ms = (medians[name] * 1e3 for name in ("ours", "theirs"))
-                row = [keras.config.backend(), mode, size, option]
-                row += [f"{ours_ms / theirs_ms:.2f}", f"{ours_ms:.1f}", f"{theirs_ms:.1f}"]
-                print(f"| {' | '.join(row)} |", flush=True)
+
+def compare(what, shapes, mode, bytes_each, targets=("", ""), peer=True, **options):
+    """Print ours and Keras' own."""
+    cores = {"ours": functools.partial(stepper, adadelta.Adadelta)}
+    if peer:
+        cores["Keras' own"] = functools.partial(stepper, keras.optimizers.Adadelta)
+    contenders = {name: make(shapes, mode, **options) for name, make in cores.items()}
+    times, per_byte = measure(contenders)
+    limit = per_byte * bytes_each * elements(shapes)
+    reference = times.get("Keras' own")
+    target = " and ".join(filter(None, targets))
+    print(row(f"{what}: ours", times["ours"], limit, reference, target), flush=True)
+    if reference:
+        print(row(f"{what}: Keras' own", reference, limit), flush=True)
+    return times["ours"]
+
+
+def main():
+    at_most = {
+        "jax": ("1.3 × limit", "0.17 × peer"),
+        "torch": ("1.3 × limit", "0.17 × peer"),
+        "tensorflow": ("2.5 × limit", "0.33 × peer"),
+    }[BACKEND]
+    first = {"jax": "jit", "tensorflow": "graph", "torch": "eager"}[BACKEND]
+    print(f"\n### Keras on {BACKEND}, {first}\n")
+    print("\n".join(HEADER))
+    kernel = BACKEND != "tensorflow"
+    own_bytes = "1.4 × limit" if kernel else ""
+    compare("20 M float32", MILLION, first, PLAIN, at_most)
+    compare("20 M, all options", MILLION, first, FULL, (own_bytes,), **EVERYTHING)
+    window = {"gradient_accumulation_steps": 2**30}
+    compare("20 M, a call inside a window", MILLION, first, COLLECTING, (own_bytes,), **window)
+    if BACKEND != "jax":
+        # JAX has float64 only where it is asked for before it starts.
+        compare("20 M float64", MILLION, first, FLOAT64, (own_bytes,), dtype="float64")
+    for half in ("float16", "bfloat16"):
+        compare(f"20 M {half}", MILLION, first, HALF, (own_bytes,), dtype=half)
+    for what, shapes in (("784-2000-2000-10", NETWORK), ("200 tensors of 1,000", MANY)):
+        compare(what, shapes, first, PLAIN, ("1 × peer",))
+        compare(f"{what}, all options", shapes, first, FULL, ("1 × peer",), **EVERYTHING)
+    if BACKEND == "tensorflow":
+        print("\n### Keras on tensorflow, XLA\n")
+        print("\n".join(HEADER))
+        for what, shapes in (("20 M float32", MILLION), ("200 tensors of 1,000", MANY)):
+            compare(what, shapes, "XLA", PLAIN, ("1 × peer",))
+            compare(f"{what}, all options", shapes, "XLA", FULL, ("1 × peer",), **EVERYTHING)
+    if BACKEND == "torch":
+        one = stepper(adadelta.Adadelta, [(2_000_000,)], first)
+        many = stepper(adadelta.Adadelta, [(1000,)] * 2000, first)
+        times, per_byte = measure({"one": one, "many": many})
+        limit = per_byte * PLAIN * 2_000_000
+        print(row("one tensor of 2 M: ours", times["one"], limit))
+        target = "1.5 × peer (one tensor of 2 M)"
+        print(row("2,000 tensors of 1,000: ours", times["many"], limit, times["one"], target))
 
 
 if __name__ == "__main__":

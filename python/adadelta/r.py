@@ -260,6 +260,21 @@ def _size(shape: Any) -> int:
 # ------------------------------------------------------------------ state
 
 
+def kernels() -> list[dict[str, Any]]:
+    """What `kernel_info()` says, in rows."""
+    from adadelta import kernel_info
+
+    return [
+        {
+            "kernel": name,
+            "serves": kernel["serves"],
+            "reason": kernel["reason"],
+            "description": kernel["for"],
+        }
+        for name, kernel in kernel_info().items()
+    ]
+
+
 def state(optimizer: Any) -> dict[str, Any]:
     """What an optimizer knows, as R takes it: lists by name, and arrays."""
     from adadelta.state import export_state

@@ -5,6 +5,7 @@ import pytest
 
 import driver
 import vectors
+from conftest import floats
 
 # float64: 1e-15 per operation, over 200 steps and through the cancellation of clipping.
 # float32: the hyperparameters alone are rounded by 6e-8, which 200 steps multiply; the least
@@ -29,7 +30,19 @@ def test_there_are_cases_of_every_kind():
 @pytest.mark.parametrize("mode", driver.MODES)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"].replace(" ", "-"))
 def test_numbers(case, mode, dtype):
-    run = driver.Driver(driver.adadelta_of(case), driver.variables_of(case), mode)
+    check_numbers(case, mode, dtype, fused=True)
+
+
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"].replace(" ", "-"))
+def test_numbers_without_a_kernel(case):
+    with floats("float64"):
+        check_numbers(case, driver.MODES[-1], "float64", fused=False)
+
+
+def check_numbers(case, mode, dtype, fused):
+    optimizer = driver.adadelta_of(case, fused=fused)
+    run = driver.Driver(optimizer, driver.variables_of(case), mode)
     expected = {state["call"]: state for state in case["expected"]}
     scheduled = isinstance(case["arguments"]["learning_rate"], dict)
     tolerance = (SCHEDULE_TOLERANCE if scheduled else TOLERANCE)[dtype]

@@ -37,7 +37,7 @@ is_about <- function(argument) {
 }
 
 arguments <- setdiff(names(formals(optimizer_adadelta)), "...")
-further <- c("maximize", "decoupled_weight_decay", "skip_nonfinite")
+further <- c("maximize", "decoupled_weight_decay", "skip_nonfinite", "fused")
 
 for (argument in c(arguments, further)) {
   test_that(paste("cases of", argument), {

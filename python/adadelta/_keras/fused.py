@@ -60,9 +60,12 @@ def served(optimizer: Any, gradients: dict[int, Any]) -> dict[int, Any]:
         for index, gradient in gradients.items()
     }
     fitting = {index: gradient for index, gradient in fitting.items() if gradient is not None}
-    # A norm of all gradients needs all of them in one place.
-    is_split = optimizer.global_clipnorm is not None and len(fitting) < len(gradients)
-    return {} if is_split else fitting
+    if optimizer.global_clipnorm is not None:
+        # One norm is of all gradients, also those that came earlier in the window.
+        windows = optimizer.gradient_accumulation_steps
+        needed = len(optimizer._trainable_variables) if windows else len(gradients)
+        return fitting if len(fitting) == needed else {}
+    return fitting
 
 
 def all_finite(optimizer: Any, gradients: dict[int, Any]) -> Any:

@@ -1,0 +1,64 @@
+"""Epochs of `fit()` on MNIST with Adadelta, beside SGD and Keras' own Adadelta.
+
+A network of 784-2000-2000-10 in batches of 100. An epoch here is the first 10,000 images, so that
+all three take turns often; the first epoch of each is not counted. MNIST comes from the file that
+ADADELTA_MNIST names (x_train, y_train), or from Keras' cache, which it is downloaded to.
+
+    KERAS_BACKEND=jax python bench/fit.py
+"""
+
+import os
+import time
+
+import keras
+import numpy as np
+
+import adadelta
+from measure import HEADER, row
+
+EPOCHS = 5
+IMAGES = 10_000
+
+
+def mnist():
+    path = os.environ.get("ADADELTA_MNIST")
+    if path:
+        with np.load(path) as data:
+            return data["x_train"], data["y_train"]
+    return keras.datasets.mnist.load_data()[0]
+
+
+def model(optimizer):
+    keras.utils.set_random_seed(0)
+    relu = [keras.layers.Dense(2000, activation="relu") for _ in range(2)]
+    network = keras.Sequential([keras.layers.Input((784,)), *relu, keras.layers.Dense(10)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    network.compile(optimizer, loss)
+    return network
+
+
+def main():
+    images, labels = mnist()
+    images = images[:IMAGES].reshape(IMAGES, 784).astype("float32") / 255
+    labels = labels[:IMAGES]
+    models = {
+        "ours": model(adadelta.Adadelta(1.0)),
+        "SGD": model(keras.optimizers.SGD(0.01)),
+        "Keras' own": model(keras.optimizers.Adadelta(1.0)),
+    }
+    times = {name: [] for name in models}
+    for epoch in range(EPOCHS + 1):
+        for name, network in models.items():
+            start = time.perf_counter()
+            network.fit(images, labels, batch_size=100, verbose=0)
+            if epoch:
+                times[name].append(time.perf_counter() - start)
+    print(f"\n### An epoch of fit() on {keras.config.backend()}; the peer is SGD\n")
+    print("\n".join(HEADER))
+    print(row("MNIST: ours", times["ours"], None, times["SGD"], "1.1 × peer"))
+    print(row("MNIST: SGD", times["SGD"], None))
+    print(row("MNIST: Keras' own Adadelta", times["Keras' own"], None, times["SGD"]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+# What R adds: making an optimizer, and an epoch of fit() from R beside the same
+# from Python, in one process. Run by bench/run.py with the package installed.
+
+suppressPackageStartupMessages(library(adadelta))
+keras <- reticulate::import("keras")
+numpy <- reticulate::import("numpy", convert = FALSE)
+
+seconds <- function(code) system.time(code)[["elapsed"]]
+line <- function(what, times, peer = NULL, target = "") {
+  middle <- stats::median(times)
+  spread <- diff(stats::quantile(times, c(0.25, 0.75))) / middle
+  ratio <- if (is.null(peer)) "" else sprintf("%.2f", middle / stats::median(peer))
+  cells <- c(
+    what, sprintf("%.1f", 1000 * middle), sprintf("%.0f %%", 100 * spread), "", ratio, target
+  )
+  cat("|", paste(cells, collapse = " | "), "|\n")
+}
+
+cat("\n### From R\n\n| what | ms | spread | × limit | × peer | at most |\n|---|---|---|---|---|---|\n")
+optimizer_adadelta()
+making <- replicate(50, seconds(for (i in 1:10) optimizer_adadelta(1)) / 10)
+line("optimizer_adadelta(), after the first", making, target = "10 ms")
+
+images <- numpy$random$default_rng(0L)$random(reticulate::tuple(10000L, 784L), "float32")
+labels <- numpy$random$default_rng(0L)$integers(0L, 10L, 10000L)
+network <- function(optimizer) {
+  layers <- keras$layers
+  network <- keras$Sequential(list(
+    layers$Input(list(784L)), layers$Dense(2000L, activation = "relu"),
+    layers$Dense(2000L, activation = "relu"), layers$Dense(10L)
+  ))
+  network$compile(optimizer, keras$losses$SparseCategoricalCrossentropy(from_logits = TRUE))
+  network
+}
+reticulate::py_run_string("
+import time
+def epoch(network, images, labels):
+    start = time.perf_counter()
+    network.fit(images, labels, batch_size=100, verbose=0)
+    return time.perf_counter() - start
+")
+from_r <- network(optimizer_adadelta(1))
+from_python <- network(optimizer_adadelta(1))
+python_epoch <- reticulate::py$epoch
+r_epoch <- function() {
+  seconds(from_r$fit(images, labels, batch_size = 100L, verbose = 0L))
+}
+r_epoch()
+python_epoch(from_python, images, labels)
+times <- replicate(6, c(r = r_epoch(), python = python_epoch(from_python, images, labels)))
+line("an epoch of fit() from R; the peer is Python", times["r", ], times["python", ], "1.05 × peer")
+line("an epoch of fit() from Python", times["python", ])

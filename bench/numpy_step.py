@@ -1,0 +1,39 @@
+"""One step of the kernel on NumPy arrays, beside the rule and the limit."""
+
+import functools
+
+import numpy as np
+
+from adadelta._core import rule
+from adadelta._kernels import cpu, layout
+from measure import HEADER, measure, row
+
+ELEMENTS = 20_000_000
+
+
+def main():
+    generator = np.random.default_rng(0)
+    parameter, gradient = (generator.normal(size=ELEMENTS).astype("float32") for _ in range(2))
+    state = [np.zeros(ELEMENTS, "float32") for _ in range(2)]
+    rows = [parameter, gradient, *state]
+    table = np.array([[*(array.ctypes.data for array in rows), 0, 0]], np.int64)
+    settings = np.array(layout.settings(1.0, 0.95, 1e-7, 2.9e15), "float32")
+    row_settings = np.array([[0, 1, 1]], "float32")
+    kernel = functools.partial(
+        cpu.step, "float32", table, np.array([ELEMENTS]), settings, row_settings, cpu.threads()
+    )
+
+    def by_rule():
+        step, state[0], state[1] = rule.update(gradient, *state, 0.95, 1e-7, np.sqrt)
+        np.subtract(parameter, step, out=parameter)
+
+    times, per_byte = measure({"kernel": kernel, "rule": by_rule})
+    limit = per_byte * 28 * ELEMENTS
+    print("\n### NumPy\n")
+    print("\n".join(HEADER))
+    print(row("20 M float32: the kernel", times["kernel"], limit, times["rule"], "1.3 × limit"))
+    print(row("20 M float32: the rule", times["rule"], limit))
+
+
+if __name__ == "__main__":
+    main()
