@@ -1,4 +1,4 @@
-"""How long the first step takes more than that of Keras' own, with the kernel to be compiled or not.
+"""How much longer the first step takes than that of Keras' own, kernel compiled or not.
 
 Each is measured in a process of its own, several times.
 
@@ -12,7 +12,6 @@ import sys
 import tempfile
 
 import keras
-
 from measure import HEADER, row
 
 RUNS = 5

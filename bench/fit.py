@@ -12,9 +12,9 @@ import time
 
 import keras
 import numpy as np
+from measure import HEADER, row
 
 import adadelta
-from measure import HEADER, row
 
 EPOCHS = 5
 IMAGES = 10_000
@@ -55,7 +55,7 @@ def main():
                 times[name].append(time.perf_counter() - start)
     print(f"\n### An epoch of fit() on {keras.config.backend()}; the peer is SGD\n")
     print("\n".join(HEADER))
-    print(row("MNIST: ours", times["ours"], None, times["SGD"], "1.1 × peer"))
+    print(row("MNIST: ours", times["ours"], None, times["SGD"], "1.1 x peer"))
     print(row("MNIST: SGD", times["SGD"], None))
     print(row("MNIST: Keras' own Adadelta", times["Keras' own"], None, times["SGD"]))
 

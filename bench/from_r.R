@@ -16,7 +16,7 @@ line <- function(what, times, peer = NULL, target = "") {
   cat("|", paste(cells, collapse = " | "), "|\n")
 }
 
-cat("\n### From R\n\n| what | ms | spread | × limit | × peer | at most |\n|---|---|---|---|---|---|\n")
+cat("\n### From R\n\n| what | ms | spread | x limit | x peer | at most |\n|---|---|---|---|---|---|\n")
 optimizer_adadelta()
 making <- replicate(50, seconds(for (i in 1:10) optimizer_adadelta(1)) / 10)
 line("optimizer_adadelta(), after the first", making, target = "10 ms")
@@ -48,5 +48,5 @@ r_epoch <- function() {
 r_epoch()
 python_epoch(from_python, images, labels)
 times <- replicate(6, c(r = r_epoch(), python = python_epoch(from_python, images, labels)))
-line("an epoch of fit() from R; the peer is Python", times["r", ], times["python", ], "1.05 × peer")
+line("an epoch of fit() from R; the peer is Python", times["r", ], times["python", ], "1.05 x peer")
 line("an epoch of fit() from Python", times["python", ])

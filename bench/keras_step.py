@@ -1,15 +1,15 @@
 """One step of `adadelta.Adadelta` beside Keras' own and the limit, on the backend KERAS_BACKEND.
 
-    KERAS_BACKEND=jax python bench/keras_step.py
+KERAS_BACKEND=jax python bench/keras_step.py
 """
 
 import functools
 
 import keras
 import numpy as np
+from measure import HEADER, measure, row
 
 import adadelta
-from measure import HEADER, measure, row
 
 BACKEND = keras.config.backend()
 MILLION = [(20_000_000,)]
@@ -96,15 +96,15 @@ def compare(what, shapes, mode, bytes_each, targets=("", ""), peer=True, **optio
 
 def main():
     at_most = {
-        "jax": ("1.3 × limit", "0.17 × peer"),
-        "torch": ("1.3 × limit", "0.17 × peer"),
-        "tensorflow": ("2.5 × limit", "0.33 × peer"),
+        "jax": ("1.3 x limit", "0.17 x peer"),
+        "torch": ("1.3 x limit", "0.17 x peer"),
+        "tensorflow": ("2.5 x limit", "0.33 x peer"),
     }[BACKEND]
     first = {"jax": "jit", "tensorflow": "graph", "torch": "eager"}[BACKEND]
     print(f"\n### Keras on {BACKEND}, {first}\n")
     print("\n".join(HEADER))
     kernel = BACKEND != "tensorflow"
-    own_bytes = "1.4 × limit" if kernel else ""
+    own_bytes = "1.4 x limit" if kernel else ""
     compare("20 M float32", MILLION, first, PLAIN, at_most)
     compare("20 M, all options", MILLION, first, FULL, (own_bytes,), **EVERYTHING)
     window = {"gradient_accumulation_steps": 2**30}
@@ -115,21 +115,21 @@ def main():
     for half in ("float16", "bfloat16"):
         compare(f"20 M {half}", MILLION, first, HALF, (own_bytes,), dtype=half)
     for what, shapes in (("784-2000-2000-10", NETWORK), ("200 tensors of 1,000", MANY)):
-        compare(what, shapes, first, PLAIN, ("1 × peer",))
-        compare(f"{what}, all options", shapes, first, FULL, ("1 × peer",), **EVERYTHING)
+        compare(what, shapes, first, PLAIN, ("1 x peer",))
+        compare(f"{what}, all options", shapes, first, FULL, ("1 x peer",), **EVERYTHING)
     if BACKEND == "tensorflow":
         print("\n### Keras on tensorflow, XLA\n")
         print("\n".join(HEADER))
         for what, shapes in (("20 M float32", MILLION), ("200 tensors of 1,000", MANY)):
-            compare(what, shapes, "XLA", PLAIN, ("1 × peer",))
-            compare(f"{what}, all options", shapes, "XLA", FULL, ("1 × peer",), **EVERYTHING)
+            compare(what, shapes, "XLA", PLAIN, ("1 x peer",))
+            compare(f"{what}, all options", shapes, "XLA", FULL, ("1 x peer",), **EVERYTHING)
     if BACKEND == "torch":
         one = stepper(adadelta.Adadelta, [(2_000_000,)], first)
         many = stepper(adadelta.Adadelta, [(1000,)] * 2000, first)
         times, per_byte = measure({"one": one, "many": many})
         limit = per_byte * PLAIN * 2_000_000
         print(row("one tensor of 2 M: ours", times["one"], limit))
-        target = "1.5 × peer (one tensor of 2 M)"
+        target = "1.5 x peer (one tensor of 2 M)"
         print(row("2,000 tensors of 1,000: ours", times["many"], limit, times["one"], target))
 
 

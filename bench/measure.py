@@ -47,6 +47,6 @@ def row(what, seconds, limit_seconds, reference=None, target=""):
 
 
 HEADER = [
-    "| what | ms | spread | × limit | × peer | at most |",
+    "| what | ms | spread | x limit | x peer | at most |",
     "|---|---|---|---|---|---|",
 ]

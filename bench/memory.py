@@ -1,12 +1,12 @@
 """The memory that one step of 100 million float32 parameters needs beside them and its state.
 
-    KERAS_BACKEND=torch python bench/memory.py
+KERAS_BACKEND=torch python bench/memory.py
 """
 
 import keras
+from keras_step import stepper
 
 import adadelta
-from keras_step import stepper
 
 ELEMENTS = 100_000_000
 MEGABYTES = ELEMENTS * 4 / 2**20

@@ -3,10 +3,10 @@
 import functools
 
 import numpy as np
+from measure import HEADER, measure, row
 
 from adadelta._core import rule
 from adadelta._kernels import cpu, layout
-from measure import HEADER, measure, row
 
 ELEMENTS = 20_000_000
 
@@ -31,7 +31,7 @@ def main():
     limit = per_byte * 28 * ELEMENTS
     print("\n### NumPy\n")
     print("\n".join(HEADER))
-    print(row("20 M float32: the kernel", times["kernel"], limit, times["rule"], "1.3 × limit"))
+    print(row("20 M float32: the kernel", times["kernel"], limit, times["rule"], "1.3 x limit"))
     print(row("20 M float32: the rule", times["rule"], limit))
 
 

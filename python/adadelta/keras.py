@@ -166,10 +166,7 @@ class Adadelta(Saving):
         hyperparameters.check_clips(arguments)
         if arguments["gradient_accumulation_steps"] == 1:
             arguments["gradient_accumulation_steps"] = None
-        own = {
-            name: arguments.pop(name)
-            for name in _OWN
-        }
+        own = {name: arguments.pop(name) for name in _OWN}
         learning_rate = rates.checked(learning_rate)
         is_variable = isinstance(learning_rate, keras.Variable)
         super().__init__(learning_rate=0.0 if is_variable else learning_rate, **arguments)

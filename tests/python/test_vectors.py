@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from conftest import floats
 
 import driver
 import vectors
-from conftest import floats
 
 # float64: 1e-15 per operation, over 200 steps and through the cancellation of clipping.
 # float32: the hyperparameters alone are rounded by 6e-8, which 200 steps multiply; the least

@@ -44,8 +44,8 @@ def step(optimizer: Any, gradients: dict[int, Any], action: Any, rate: Any) -> N
         rows = [[None if it is None else _value(it) for it in row] for row in variables]
         for row, index in zip(rows, indices, strict=True):
             row[layout.GRADIENT] = gradients[index]
-        decay = [optimizer._decay_of(row[layout.PARAMETER]) for row in variables]
-        calls.append((settings, np.array(decay, dtype), variables, rows))
+        decay = np.array([optimizer._decay_of(row[layout.PARAMETER]) for row in variables], dtype)
+        calls.append((settings, decay, variables, rows))
 
     factors = _factors(optimizer, calls)
     for (settings, decay, variables, rows), (divisor, factor) in zip(calls, factors, strict=True):

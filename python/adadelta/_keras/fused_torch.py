@@ -1,6 +1,5 @@
 """The step by the kernel on torch tensors in the processor's memory."""
 
-import math
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -134,7 +133,7 @@ def all_finite(optimizer: Any, gradients: dict[int, Any]) -> bool:
         settings = _settings(optimizer, name, state, layout.UPDATE, 0.0)
         table[:, layout.WINDOW] = 0
         # The norm is finite when all are, and takes one pass at the speed of memory.
-        divisor, norm = cpu.norms(dtype, table, sizes, settings, True, torch.get_num_threads())
+        _, norm = cpu.norms(dtype, table, sizes, settings, True, torch.get_num_threads())
         if not np.isfinite(norm).all():
             return False
     return True
@@ -159,7 +158,10 @@ def step(optimizer: Any, gradients: dict[int, Any], action: Any, rate: Any) -> N
 
 def _clip(calls: Any, limit: float, together: bool, threads: int) -> None:
     """Write into the settings of each row what its gradient is divided and multiplied by."""
-    norms = [cpu.norms(*call[:4], together, threads) for call in calls]
+    norms = [
+        cpu.norms(dtype, table, sizes, settings, together, threads)
+        for dtype, table, sizes, settings, _ in calls
+    ]
     if together and len(calls) > 1:
         # In the widest dtype, so that none loses digits.
         dtype = np.result_type(*(norm for _, norm in norms))

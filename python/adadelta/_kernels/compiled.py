@@ -135,7 +135,9 @@ define i64 @{ENTRY}({named}) {{
             defined.linkage = "internal"
     passes = binding.create_new_module_pass_manager()
     passes.add_global_dead_code_eliminate_pass()
-    passes.run(parsed, binding.create_pass_builder(_target(), binding.create_pipeline_tuning_options()))
+    passes.run(
+        parsed, binding.create_pass_builder(_target(), binding.create_pipeline_tuning_options())
+    )
     return _target().emit_object(parsed)
 
 

@@ -34,14 +34,14 @@ def _memory(element: Any, code: Any) -> tuple[Any, Any]:
         return builder.gep(builder.inttoptr(address, code.as_pointer()), [index])
 
     @intrinsic
-    def load(context, address, index):  # type: ignore[no-untyped-def]
+    def load(context, address, index):
         def generate(context, builder, signature, arguments):
             return builder.load(place(builder, *arguments))
 
         return element(types.int64, types.int64), generate
 
     @intrinsic
-    def store(context, address, index, value):  # type: ignore[no-untyped-def]
+    def store(context, address, index, value):
         def generate(context, builder, signature, arguments):
             builder.store(arguments[2], place(builder, *arguments[:2]))
 
@@ -57,7 +57,7 @@ _load_uint16, _store_uint16 = _memory(types.uint16, ir.IntType(16))
 
 
 @intrinsic
-def fetch_add(context, address, increment):  # type: ignore[no-untyped-def]
+def fetch_add(context, address, increment):
     """Add to the int64 at an address, for all threads at once, and return what was there."""
 
     def generate(context, builder, signature, arguments):
@@ -68,7 +68,7 @@ def fetch_add(context, address, increment):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def _sqrt(context, value):  # type: ignore[no-untyped-def]
+def _sqrt(context, value):
     """Return the square root by the processor's instruction, without a call of C's library."""
 
     def generate(context, builder, signature, arguments):
@@ -79,7 +79,7 @@ def _sqrt(context, value):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def _block(context, like):  # type: ignore[no-untyped-def]
+def _block(context, like):
     """Return the address of BLOCK elements on the function's own stack."""
 
     def generate(context, builder, signature, arguments):
@@ -92,7 +92,7 @@ def _block(context, like):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def _bits(context, value):  # type: ignore[no-untyped-def]
+def _bits(context, value):
     def generate(context, builder, signature, arguments):
         return builder.bitcast(arguments[0], ir.IntType(32))
 
@@ -100,7 +100,7 @@ def _bits(context, value):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def _float(context, bits):  # type: ignore[no-untyped-def]
+def _float(context, bits):
     def generate(context, builder, signature, arguments):
         return builder.bitcast(arguments[0], ir.FloatType())
 
@@ -191,7 +191,10 @@ def _prepare_gradient(block, parameter, size, settings, row_settings, own, load,
     if load(settings, layout.MAXIMIZE) != 0:
         for i in range(size):
             store(block, i, -load(block, i))
-    divisor, factor = load(row_settings, own + layout.CLIP_DIVISOR), load(row_settings, own + layout.CLIP_FACTOR)
+    divisor, factor = (
+        load(row_settings, own + layout.CLIP_DIVISOR),
+        load(row_settings, own + layout.CLIP_FACTOR),
+    )
     if divisor != 1 or factor != 1:
         for i in range(size):
             store(block, i, load(block, i) / divisor * factor)

@@ -59,12 +59,12 @@ def step(
     given = array.clip(given, -largest, largest) + (given - given)
     share = array.where(mode == layout.DECOUPLED, decay * rate, decay)
     value = array.where(has_decay & (mode != layout.COUPLED), value - value * share, value)
-    # The rule takes rho as a number; here 1 - rho was rounded once, as with a number.
+    rho: Any = _Rho(settings[layout.RHO], settings[layout.ONE_MINUS_RHO])
     change, square_avg, acc_delta = rule.update(
         given,
         square_avg,
         acc_delta,
-        _Rho(settings[layout.RHO], settings[layout.ONE_MINUS_RHO]),
+        rho,
         settings[layout.EPSILON],
         array.sqrt,
     )
@@ -87,7 +87,7 @@ def step(
 
 
 class _Rho:
-    """A rho whose `1 - rho` is known."""
+    """A rho whose `1 - rho` was taken before rounding, as where rho is a Python number."""
 
     def __init__(self, rho: Array, one_minus_rho: Array) -> None:
         self.rho, self.one_minus_rho = rho, one_minus_rho

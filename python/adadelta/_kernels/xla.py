@@ -26,9 +26,7 @@ from adadelta._kernels.cpu import STATE_DTYPES
 Array = Any
 
 # The columns that come back, in their order.
-_RETURNED = [
-    column for column in range(layout.COLUMNS) if column != layout.GRADIENT
-]
+_RETURNED = [column for column in range(layout.COLUMNS) if column != layout.GRADIENT]
 _lock = threading.Lock()
 # Addresses that compiled code holds: they live as long as the process.
 _known: dict[str, np.ndarray] = {}
@@ -92,9 +90,7 @@ def norms(
         again = jnp.where(large, scaled(2.0**-600)[:, 1], scaled(2.0**600)[:, 1])
         return 1 / scale, jnp.where(small | large, again, norm)
 
-    return jax.lax.cond(
-        jnp.any(small | large), careful, lambda: (jnp.ones_like(norm), norm)
-    )
+    return jax.lax.cond(jnp.any(small | large), careful, lambda: (jnp.ones_like(norm), norm))
 
 
 def _columns_of(rows: Sequence[Sequence[Array | None]]) -> int:
@@ -289,7 +285,7 @@ def reason_against() -> str | None:
             (row,) = step(jnp.asarray(settings), jnp.asarray(row_settings), [[*arrays, None, None]])
             wanted = portable.step(np, settings, row_settings[0], *arrays)
             for column, exact in ((0, wanted[0]), (2, wanted[1]), (3, wanted[2])):
-                if not np.allclose(row[column], exact, rtol=1e-6, atol=0):
+                if not np.allclose(np.asarray(row[column]), exact, rtol=1e-6, atol=0):
                     return "a step compiled with this jaxlib gives wrong numbers"
     except Exception as error:
         return f"{type(error).__name__}: {error}"

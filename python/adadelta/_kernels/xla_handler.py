@@ -50,7 +50,7 @@ _SHARED = layout.CONTROL + 4
 
 
 @intrinsic
-def _call_1(context, function, one):  # type: ignore[no-untyped-def]
+def _call_1(context, function, one):
     """Call the C function of one argument at an address."""
 
     def generate(context, builder, signature, arguments):
@@ -61,7 +61,7 @@ def _call_1(context, function, one):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def _call_2(context, function, one, two):  # type: ignore[no-untyped-def]
+def _call_2(context, function, one, two):
     """Call the C function of two arguments at an address."""
 
     def generate(context, builder, signature, arguments):
