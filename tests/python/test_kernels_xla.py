@@ -1,0 +1,215 @@
+"""The kernel inside JAX programs does what the rule does, in place, and only where it can."""
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+jax = pytest.importorskip("jax", reason="JAX is not installed")
+
+import jax.numpy as jnp
+from test_kernels_cpu import CASES, DTYPES, OPTIONS, SIZES, arguments, assert_same, tensors
+
+from adadelta._kernels import cpu, layout, portable, xla
+
+SHAPES = [(), (3, 5), (0, 2)]
+
+
+def precision(dtype):
+    """JAX keeps float64 only where it is allowed to."""
+    allow = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
+    return allow(dtype == "float64")
+
+
+def on_jax(rows):
+    return [[None if array is None else jnp.asarray(array) for array in row] for row in rows]
+
+
+def in_program(dtype, rows, settings, own):
+    """What a compiled program makes of rows, as NumPy arrays."""
+    with precision(dtype):
+        row_settings = np.tile(own, (len(rows), 1))
+        made = jax.jit(xla.step)(jnp.asarray(settings), jnp.asarray(row_settings), on_jax(rows))
+        return [[None if array is None else np.asarray(array) for array in row] for row in made]
+
+
+def expected(rows, settings, own):
+    results = []
+    with np.errstate(all="ignore"):
+        for row in rows:
+            new = portable.step(np, settings, own, *row)
+            results.append([new[0], None, *new[1:]])
+    return results
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("names", CASES[: len(OPTIONS) + 1], ids=lambda it: "".join(it) or "plain")
+def test_it_is_the_rule_bit_for_bit(names, dtype):
+    options = {key: value for name in names for key, value in OPTIONS[name].items()}
+    rows = tensors(dtype, SIZES, options, np.random.default_rng(1))
+    settings, own = arguments(dtype, options)
+    assert_same(in_program(dtype, rows, settings, own), expected(rows, settings, own))
+
+
+def test_tensors_of_any_shape():
+    generator = np.random.default_rng(2)
+    rows = [
+        [array if array is None else array.reshape(shape) for array in row]
+        for shape in SHAPES
+        for row in tensors("float32", [int(np.prod(shape))], {}, generator)
+    ]
+    settings, own = arguments("float32", {})
+    assert_same(in_program("float32", rows, settings, own), expected(rows, settings, own))
+
+
+def test_a_missing_gradient_counts_as_zero():
+    options = {"steps": 2.0}
+    rows = tensors("float32", [2000], options, np.random.default_rng(3))
+    settings, own = arguments("float32", options)
+    without = [[None if column == layout.GRADIENT else a for column, a in enumerate(rows[0])]]
+    zero = [[np.zeros_like(a) if column == layout.GRADIENT else a
+             for column, a in enumerate(rows[0])]]  # fmt: skip
+    made = in_program("float32", without, settings, own)
+    assert_same(made, expected(zero, settings, own))
+
+
+def test_buffers_that_are_given_away_are_updated_in_place():
+    settings, own = arguments("float32", {})
+    rows = tensors("float32", [100_000], {}, np.random.default_rng(4))
+    row_settings = jnp.asarray(own[None])
+
+    def step(parameter, square_avg, acc_delta, gradient):
+        row = [parameter, gradient, square_avg, acc_delta, None, None]
+        (new,) = xla.step(jnp.asarray(settings), row_settings, [row])
+        return new[0], new[2], new[3]
+
+    parameter, gradient, square_avg, acc_delta = (jnp.array(array) for array in rows[0][:4])
+    before = [it.unsafe_buffer_pointer() for it in (parameter, square_avg, acc_delta)]
+    compiled = jax.jit(step, donate_argnums=(0, 1, 2))
+    made = compiled(parameter, square_avg, acc_delta, gradient)
+    assert [it.unsafe_buffer_pointer() for it in made] == before
+
+
+def test_buffers_that_are_kept_are_not_touched():
+    settings, own = arguments("float32", {})
+    rows = tensors("float32", [100_000], {}, np.random.default_rng(5))
+    given = on_jax(rows)
+    jax.block_until_ready(xla.step(jnp.asarray(settings), jnp.asarray(own[None]), given))
+    assert_same([[np.asarray(it) for it in given[0][:4]]], [rows[0][:4]])
+
+
+def test_several_programs_may_run_at_once():
+    settings, own = arguments("float32", {})
+    rows = tensors("float32", [300_000, 7], {}, np.random.default_rng(6))
+    wanted = expected(rows, settings, own)
+    results = []
+
+    def run():
+        for _ in range(10):
+            results.append(in_program("float32", rows, settings, own))
+
+    callers = [threading.Thread(target=run) for _ in range(6)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert len(results) == 60
+    for result in results:
+        assert_same(result, wanted)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("options", [{}, {"loss_scale": 3.0}, {"steps": 3.0}], ids=str)
+@pytest.mark.parametrize("together", [True, False])
+def test_norms_are_those_of_the_other_kernel(dtype, options, together):
+    rows = tensors(dtype, SIZES, options, np.random.default_rng(7))
+    settings, _ = arguments(dtype, options)
+    with precision(dtype):
+        divisor, norm = xla.norms(jnp.asarray(settings), on_jax(rows), together)
+        ours = np.asarray(divisor, "float64") * np.asarray(norm)
+    table = np.array([[0 if a is None else a.ctypes.data for a in row] for row in rows], np.int64)
+    divisor, norm = cpu.norms(dtype, table, np.array(SIZES), settings, together, 2)
+    np.testing.assert_array_equal(ours, divisor.astype("float64") * norm)
+
+
+@pytest.mark.parametrize("magnitude", [1e300, 1e-300])
+def test_norms_of_huge_and_tiny_gradients_are_finite(magnitude):
+    settings, _ = arguments("float64", {})
+    with precision("float64"):
+        gradient = jnp.full(10_000, magnitude, "float64")
+        row = [None, gradient, None, None, None, None]
+        divisor, norm = xla.norms(jnp.asarray(settings), [row], True)
+    np.testing.assert_allclose(float(norm[0]), magnitude / float(divisor[0]) * 100, rtol=1e-12)
+
+
+def test_under_vmap_and_differentiation_it_is_the_rule():
+    settings, own = arguments("float32", {})
+    rows = tensors("float32", [12], {}, np.random.default_rng(8))
+    wanted = expected(rows, settings, own)[0][0]
+    parameter, gradient, square_avg, acc_delta = (jnp.asarray(array) for array in rows[0][:4])
+
+    def moved(parameter, gradient, square_avg, acc_delta):
+        row = [parameter, gradient, square_avg, acc_delta, None, None]
+        return xla.step(jnp.asarray(settings), jnp.asarray(own[None]), [row])[0][0]
+
+    parts = [it.reshape(3, 4) for it in (parameter, gradient, square_avg, acc_delta)]
+    # XLA may fuse a multiplication with an addition, which rounds once less.
+    np.testing.assert_allclose(jax.vmap(moved)(*parts).reshape(-1), wanted, rtol=1e-6)
+    slope = jax.grad(lambda it: moved(it, gradient, square_avg, acc_delta).sum())(parameter)
+    np.testing.assert_array_equal(slope, np.ones(12))
+
+
+SHARDED = """
+import numpy as np, jax, jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from adadelta._kernels import layout, portable, xla
+settings = np.array(layout.settings(1.0, 0.95, 1e-7, 1e15), "float32")
+own = np.array([[0.1, 1, 1]], "float32")
+arrays = [np.random.default_rng(0).normal(size=4096).astype("float32") ** k for k in (1, 3, 2, 4)]
+def step(*row):
+    new = xla.step(jnp.asarray(settings), jnp.asarray(own), [[*row, None, None]])[0]
+    return new[0], new[2], new[3]
+spread = NamedSharding(Mesh(np.array(jax.devices()), ("devices",)), PartitionSpec("devices"))
+given = [jax.device_put(array, spread) for array in arrays]
+compiled = jax.jit(step).lower(*given).compile()
+text = compiled.as_text()
+assert "all-gather" not in text and "custom-call" not in text, text
+made = compiled(*given)
+wanted = portable.step(np, settings, own[0], *arrays)[:3]
+for ours, exact in zip(made, wanted):
+    assert ours.sharding.is_equivalent_to(spread, 1)
+    np.testing.assert_allclose(ours, exact, rtol=2e-6, atol=1e-12)
+one = jax.jit(step).lower(*[jnp.asarray(array) for array in arrays]).compile().as_text()
+assert "adadelta_step_float32" in one, one
+"""
+
+
+@pytest.mark.parametrize("flags", ["--xla_force_host_platform_device_count=4"])
+def test_a_program_that_is_spread_over_devices_gathers_nothing(flags):
+    _run_alone(SHARDED, flags)
+
+
+def test_it_works_with_a_single_thread_of_xla():
+    code = (
+        SHARDED.split("def step")[0]
+        + """
+given = [jnp.asarray(np.resize(array, 200_000)) for array in arrays]
+new = xla.step(jnp.asarray(settings), jnp.asarray(own), [[*given, None, None]])[0]
+wanted = portable.step(np, settings, own[0], *[np.asarray(it) for it in given])
+np.testing.assert_array_equal(new[0], wanted[0])
+"""
+    )
+    _run_alone(code, "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
+
+
+def _run_alone(code, flags):
+    environment = dict(os.environ, XLA_FLAGS=flags, PYTHONPATH=os.pathsep.join(sys.path))
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300,
+        cwd=Path(__file__).parent,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
