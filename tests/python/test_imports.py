@@ -11,6 +11,8 @@ import adadelta
 
 ROOT = Path(adadelta.__file__).resolve().parent
 FRAMEWORKS = ("keras", "jax", "tensorflow", "torch", "tf_keras", "brainpy", "optax", "numba")
+# The folders that hold the parts of a front end of the same name.
+ROOMS = ("_keras", "_torch")
 FILES = sorted(ROOT.rglob("*.py"))
 
 
@@ -29,14 +31,14 @@ def imported(path, at_top_only=False):
 def room(path):
     """The front end or layer that a file belongs to: "_core", "_kernels", "keras", "r"..."""
     parts = path.relative_to(ROOT).with_suffix("").parts
-    return parts[0].lstrip("_") if parts[0] == "_keras" else parts[0]
+    return parts[0].lstrip("_") if parts[0] in ROOMS else parts[0]
 
 
 def rooms_imported(path):
     for name in imported(path):
         parts = name.split(".")
         if parts[0] == "adadelta" and len(parts) > 1:
-            yield parts[1].lstrip("_") if parts[1] == "_keras" else parts[1]
+            yield parts[1].lstrip("_") if parts[1] in ROOMS else parts[1]
 
 
 def test_there_is_something_to_check():
@@ -77,3 +79,13 @@ def test_r_names_public_python_only():
         pytest.skip("the R sources are not here")
     for path in folder.glob("*.R"):
         assert "adadelta._" not in path.read_text(), path.name
+
+
+def test_a_front_end_is_imported_when_it_is_first_used():
+    code = "import sys, adadelta; adadelta.state.read_state; print('adadelta.state' in sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent
+    )
+    assert result.stdout.strip() == "True"
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        adadelta.nothing  # noqa: B018

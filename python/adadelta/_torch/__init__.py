@@ -1,0 +1,1 @@
+"""The parts of the torch front end: arguments, the step, state, loading."""

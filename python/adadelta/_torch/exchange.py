@@ -1,0 +1,158 @@
+"""From the torch optimizer to `OptimizerState` and back: all is checked before any is taken.
+
+Parameters go by the names that they were given with, `model.named_parameters()`; without names
+by their places over all groups, "0", "1", ... State of complex parameters is real, with a last
+axis of two.
+"""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+from adadelta._state import matching
+from adadelta._state.record import OptimizerState, StateMismatchError
+from adadelta._torch import arguments, loading
+from adadelta._torch.step import state_dtype
+
+# The values of a group under the names that every front end shares.
+_SHARED = {
+    "learning_rate": "lr",
+    "rho": "rho",
+    "epsilon": "eps",
+    "weight_decay": "weight_decay",
+    "maximize": "maximize",
+    "decoupled_weight_decay": "decoupled_weight_decay",
+    "skip_nonfinite": "skip_nonfinite",
+}
+
+
+def export_state(optimizer: Any) -> OptimizerState:
+    """Return what the optimizer knows.
+
+    `hyperparameters` holds the first group's values, and with several groups "groups" those of
+    each. A parameter that has had no gradient yet has averages of 0, as it will have.
+    """
+    groups = [_values_of(group) for group in optimizer.param_groups]
+    update = max((int(state["step"]) for state in optimizer.state.values() if state), default=0)
+    skipped = optimizer.skipped
+    return OptimizerState(
+        step=update + skipped,
+        update=update,
+        skipped=skipped,
+        hyperparameters={**groups[0], **({"groups": groups} if len(groups) > 1 else {})},
+        parameters={
+            name: {slot: _array(optimizer, param, slot) for slot in loading.AVERAGES}
+            for name, param in _named(optimizer).items()
+        },
+    )
+
+
+def import_state(optimizer: Any, state: OptimizerState) -> None:
+    """Put a state into the optimizer, or raise with everything that does not fit.
+
+    Every parameter's `step` becomes the state's `update`.
+    """
+    named = _named(optimizer)
+    slots = {name: dict.fromkeys(loading.AVERAGES, _like(it)) for name, it in named.items()}
+    names, problems = matching.fit(state, slots, numbered=False)
+    problems += _problems_with_counters(optimizer, state)
+    rates = _new_rates(optimizer.param_groups, state.hyperparameters, problems)
+    matching.refuse(problems)
+
+    # From here on nothing can be refused, and copies keep the state apart from the optimizer.
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].detach().fill_(rate)
+        else:
+            group["lr"] = rate
+        if group["skip_nonfinite"]:
+            group["skipped"] = torch.tensor(state.skipped, dtype=torch.int64)
+    for group in optimizer.param_groups:
+        for param in group["params"]:
+            optimizer.state[param] = loading.new_state(param, group["capturable"])
+    for name, param in named.items():
+        own = optimizer.state[param]
+        own["step"].fill_(state.update)
+        for slot in loading.AVERAGES:
+            value = torch.from_numpy(np.array(state.parameters[names[name]][slot]))
+            _real(own[slot]).copy_(value)
+
+
+def _named(optimizer: Any) -> dict[str, torch.Tensor]:
+    names = loading.names_of(optimizer.param_groups)
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise StateMismatchError(
+            "The parameters of this optimizer must have names of their own; these occur more "
+            f"than once: {', '.join(repeated)}"
+        )
+    params = (param for group in optimizer.param_groups for param in group["params"])
+    return dict(zip(names, params, strict=True))
+
+
+def _real(value: torch.Tensor) -> torch.Tensor:
+    return torch.view_as_real(value) if value.is_complex() else value
+
+
+def _like(param: torch.Tensor) -> Any:
+    """What has the shape and dtype, NumPy's, of a parameter's averages."""
+    value = _real(torch.empty(0, dtype=state_dtype(param.dtype)))
+    shape = (*param.shape, *value.shape[1:])
+    return SimpleNamespace(shape=shape, dtype=value.numpy().dtype)
+
+
+def _array(optimizer: Any, param: torch.Tensor, slot: str) -> np.ndarray:
+    state = optimizer.state.get(param)
+    if not state:
+        like = _like(param)
+        return np.zeros(like.shape, like.dtype)
+    value = _real(state[slot].detach().to(device="cpu", dtype=state_dtype(param.dtype)))
+    return np.array(value.numpy())
+
+
+def _values_of(group: dict[str, Any]) -> dict[str, Any]:
+    values = {shared: group[own] for shared, own in _SHARED.items()}
+    rate = values["learning_rate"]
+    return {**values, "learning_rate": float(rate)}
+
+
+def _problems_with_counters(optimizer: Any, state: OptimizerState) -> list[str]:
+    problems = []
+    skips = any(group["skip_nonfinite"] for group in optimizer.param_groups)
+    if state.skipped and not skips:
+        problems.append(
+            f"it has {state.skipped} skipped calls, and without `skip_nonfinite` none is skipped"
+        )
+    elif state.step != state.update + state.skipped:
+        problems.append(
+            f"it has {state.update} updates in {state.step} calls, and here every call that is "
+            "not skipped is an update"
+        )
+    if state.window:
+        problems.append(
+            f"it has a window of {state.window} calls open, for which this optimizer has no place"
+        )
+    if state.loss_scale is not None:
+        problems.append("it has a dynamic loss scale, for which this optimizer has no place")
+    return problems
+
+
+def _new_rates(groups: Any, saved: dict[str, Any], problems: list[str]) -> list[Any]:
+    """The rate of each group: the state's, as far as it says which rate is whose."""
+    own = [float(group["lr"]) for group in groups]
+    each = saved.get("groups")
+    if isinstance(each, list) and len(each) == len(groups):
+        rates = [values.get("learning_rate") for values in each]
+    elif each is None and len(set(own)) == 1:
+        rates = [saved.get("learning_rate")] * len(groups)
+    else:
+        return own
+    if not all(isinstance(rate, int | float) and not isinstance(rate, bool) for rate in rates):
+        return own
+    try:
+        return [arguments.checked_rate(rate) for rate in rates]
+    except ValueError as error:
+        problems.append(str(error))
+        return own

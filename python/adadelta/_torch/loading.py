@@ -1,0 +1,136 @@
+"""Loading a `state_dict`: parameters are matched, and all is checked before any is taken."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from adadelta._state import matching
+from adadelta._torch import arguments
+from adadelta._torch.step import state_dtype
+
+AVERAGES = ("square_avg", "acc_delta")
+# These a checkpoint of torch.optim.Adadelta may lack, older ones more of them.
+OPTIONS = ("foreach", "maximize", "differentiable", "capturable", "fused")
+OWN_OPTIONS = ("decoupled_weight_decay", "skip_nonfinite")
+
+
+def fit(optimizer: Any, state_dict: dict[str, Any]) -> dict[str, Any]:
+    """Return the state dict with its parameters in this optimizer's order, or raise.
+
+    What a checkpoint says nothing about stays as it is in this optimizer. Nothing is changed,
+    the given state dict included.
+    """
+    saved = [dict(group) for group in state_dict["param_groups"]]
+    own = optimizer.param_groups
+    sizes = [[len(group["params"]) for group in groups] for groups in (saved, own)]
+    if sizes[0] != sizes[1]:
+        return state_dict  # torch's own check refuses it in its own words
+    problems: list[str] = []
+    for group, current in zip(saved, own, strict=True):
+        missing = [name for name in ("lr", "rho", "eps", "weight_decay") if name not in group]
+        if missing:
+            names = ", ".join(f"`{name}`" for name in missing)
+            problems.append(f"it has no {names}, so it is not of an Adadelta")
+            continue
+        for name in (*OPTIONS, *OWN_OPTIONS):
+            group.setdefault(name, current[name])
+        if group["skip_nonfinite"]:
+            group.setdefault("skipped", torch.zeros((), dtype=torch.int64))
+        try:
+            arguments.checked(group)
+        except (TypeError, ValueError) as error:
+            problems.append(str(error))
+    _match_names(saved, own, problems)
+    for name, (param, key) in zip(names_of(own), _pairs(saved, own), strict=True):
+        state = state_dict["state"].get(key)
+        if not state:
+            continue
+        missing = [slot for slot in (*AVERAGES, "step") if slot not in state]
+        if missing:
+            problems.append(f"parameter {name} has no {', '.join(missing)}")
+        for slot in AVERAGES:
+            value = state.get(slot)
+            if isinstance(value, torch.Tensor) and value.shape != param.shape:
+                problems.append(
+                    f"parameter {name} has a {slot} of shape {tuple(value.shape)} instead of "
+                    f"{tuple(param.shape)}"
+                )
+    matching.refuse(problems)
+    return {**state_dict, "param_groups": saved}
+
+
+def take(optimizer: Any, state_dict: dict[str, Any]) -> None:
+    """Give the optimizer tensors of its own, in the dtype of its averages.
+
+    torch casts averages to the parameter's dtype, and shares with the state dict what need not
+    be cast, so that two optimizers would work on one state.
+    """
+    saved = state_dict["param_groups"]
+    with torch.no_grad():
+        for param, key in _pairs(saved, optimizer.param_groups):
+            state = optimizer.state.get(param)
+            if not state:
+                continue
+            for name, value in state_dict["state"][key].items():
+                if not isinstance(value, torch.Tensor):
+                    continue
+                if name in AVERAGES:
+                    dtype = state_dtype(param.dtype)
+                    state[name] = value.to(device=param.device, dtype=dtype, copy=True)
+                elif state[name] is value:
+                    state[name] = value.clone()
+
+
+def _pairs(saved: Any, own: Any) -> Iterator[tuple[Any, Any]]:
+    for group, current in zip(saved, own, strict=True):
+        yield from zip(current["params"], group["params"], strict=True)
+
+
+def _match_names(saved: Any, own: Any, problems: list[str]) -> None:
+    """Put the saved parameters into the order of the optimizer's, when both have names."""
+    if not all("param_names" in group for group in (*saved, *own)):
+        return
+    keys: dict[str, Any] = {}
+    for group in saved:
+        keys.update(zip(group["param_names"], group["params"], strict=True))
+    names = [name for group in own for name in group["param_names"]]
+    if len(set(names)) != len(names) or len(keys) != len(names):
+        return  # names that are not unique say nothing
+    missing = [name for name in names if name not in keys]
+    extra = [name for name in keys if name not in set(names)]
+    if missing or extra:
+        problems += [f"missing: {', '.join(missing)}"] if missing else []
+        problems += [f"not in this optimizer: {', '.join(extra)}"] if extra else []
+        problems.append('to load by position, take "param_names" out of the saved groups')
+        return
+    for group, current in zip(saved, own, strict=True):
+        group["param_names"] = list(current["param_names"])
+        group["params"] = [keys[name] for name in current["param_names"]]
+
+
+def names_of(groups: Any) -> list[str]:
+    """The name of each parameter: its own when it has one, else its place, "0", "1", ..."""
+    names: list[str] = []
+    for group in groups:
+        start = len(names)
+        places = [str(start + index) for index in range(len(group["params"]))]
+        names += group.get("param_names", places)
+    return names
+
+
+def new_state(param: torch.Tensor, capturable: bool) -> dict[str, torch.Tensor]:
+    """The state of a parameter before its first step."""
+    dtype = state_dtype(param.dtype)
+    return {
+        "step": new_step(param, capturable),
+        "square_avg": torch.zeros_like(param, dtype=dtype, memory_format=torch.preserve_format),
+        "acc_delta": torch.zeros_like(param, dtype=dtype, memory_format=torch.preserve_format),
+    }
+
+
+def new_step(param: torch.Tensor, capturable: bool) -> torch.Tensor:
+    """What counts a parameter's steps, at 0."""
+    # As torch has it: on the host unless it must not be waited for, in float32 by default.
+    dtype = torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
+    return torch.zeros((), dtype=dtype, device=param.device if capturable else None)

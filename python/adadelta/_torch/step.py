@@ -1,0 +1,181 @@
+"""One step on lists of tensors.
+
+`planned` sorts and checks them and changes nothing; `run` does the work. Between the two, the
+groups that come later are checked as well, so that a step is done as a whole or not at all.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from adadelta._core import rule
+from adadelta._kernels import pieces
+
+# gradient, parameter, square_avg, acc_delta
+Row = tuple[Tensor, Tensor, Tensor, Tensor]
+
+# Averages of half precision drift or stand still.
+_WIDER = {
+    torch.float16: torch.float32,
+    torch.bfloat16: torch.float32,
+    torch.complex32: torch.complex64,
+}
+# Tensors of other types may be spread over devices, or be something else than their memory.
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+
+
+class Settings(NamedTuple):
+    """What a step is told beside its tensors.
+
+    `rate` is a number or a tensor without dimensions. `decay_mode` is "coupled" (the decay is
+    added to the gradient), "decoupled" (it is subtracted, times the rate) or None. `proceed` is
+    None, or a tensor that says whether the step takes place, for steps that can't be asked.
+    """
+
+    rate: Any
+    rho: float
+    epsilon: float
+    maximize: bool = False
+    weight_decay: float = 0.0
+    decay_mode: str | None = None
+    proceed: Tensor | None = None
+
+
+class Plan(NamedTuple):
+    """A step that can be done: its rows by how they are done, and how each parameter counts."""
+
+    together: list[list[Row]]
+    one_by_one: list[Row]
+    steps: list[Tensor]
+    settings: Settings
+    differentiable: bool
+
+
+def state_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of the averages of parameters of `dtype`."""
+    return _WIDER.get(dtype, dtype)
+
+
+def planned(
+    params: Sequence[Tensor],
+    grads: Sequence[Tensor],
+    square_avgs: Sequence[Tensor],
+    acc_deltas: Sequence[Tensor],
+    steps: list[Tensor],
+    settings: Settings,
+    *,
+    foreach: bool | None = None,
+    fused: bool | None = None,
+    differentiable: bool = False,
+) -> Plan:
+    """Sort the tensors of a step by how they are updated, or raise when one does not fit."""
+    if fused and params:
+        raise RuntimeError(
+            "`fused=True` needs a kernel for these tensors, and there is none for "
+            f"{params[0].dtype} on {params[0].device.type}; `fused=None` takes what there is"
+        )
+    together: dict[Any, list[Row]] = {}
+    one_by_one: list[Row] = []
+    compiling = torch.compiler.is_compiling()
+    for row in zip(grads, params, square_avgs, acc_deltas, strict=True):
+        grad, param, square_avg, acc_delta = row
+        shape, dtype = param.shape, param.dtype
+        if not compiling and not (grad.shape == shape == square_avg.shape == acc_delta.shape):
+            raise ValueError(
+                f"a parameter of shape {tuple(shape)} has a gradient of shape "
+                f"{tuple(grad.shape)} and averages of shapes {tuple(square_avg.shape)} and "
+                f"{tuple(acc_delta.shape)}"
+            )
+        if not (dtype.is_floating_point or dtype.is_complex):
+            raise TypeError(f"parameters must be floating point or complex; received {dtype}")
+        if grad.layout != torch.strided:
+            # Rows that occur twice are summed.
+            row = (grad.to_dense(), param, square_avg, acc_delta)
+        if dtype.is_complex:
+            grad, *others = row
+            row = tuple(torch.view_as_real(it) for it in (grad.resolve_conj(), *others))
+        if differentiable or compiling or type(param) not in _PLAIN:
+            one_by_one.append(row)
+        else:
+            key = len(together) if foreach is False else (param.device, dtype)
+            together.setdefault(key, []).append(row)
+    return Plan(list(together.values()), one_by_one, steps, settings, differentiable)
+
+
+def run(plan: Plan) -> None:
+    """Do a planned step."""
+    settings = plan.settings
+    _count(plan.steps, settings.proceed)
+    function = functools.partial(_following, settings=settings)
+    for rows in plan.together:
+        pieces.update(function, *zip(*rows, strict=True))
+    for grad, *old in plan.one_by_one:
+        # Gradients are taken with the old values, which are overwritten.
+        values = [it.clone() for it in old] if plan.differentiable else old
+        for tensor, new in zip(old, function(grad, *values), strict=True):
+            tensor.copy_(new)
+
+
+def all_finite(grads: Sequence[Tensor]) -> Tensor | None:
+    """Whether no gradient has a NaN or an infinity, as a tensor; None when there is nothing."""
+    by_device: dict[Any, list[Tensor]] = {}
+    for grad in grads:
+        values = grad.coalesce().values() if grad.layout == torch.sparse_coo else grad
+        values = values if values.layout == torch.strided else values.values()
+        values = torch.view_as_real(values.resolve_conj()) if values.is_complex() else values
+        if values.numel() and not values.is_meta:
+            by_device.setdefault(values.device, []).append(values.detach())
+    found = [
+        # The largest magnitude is finite if all are, and NaN if one is.
+        torch.stack([norm.float() for norm in torch._foreach_norm(values, torch.inf)])
+        .isfinite()
+        .all()
+        for values in by_device.values()
+    ]
+    if not found:
+        return None
+    return (
+        found[0] if len(found) == 1 else torch.stack([it.to(found[0].device) for it in found]).all()
+    )
+
+
+def _following(
+    gradient: Tensor, value: Tensor, square_avg: Tensor, acc_delta: Tensor, settings: Settings
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What becomes of a parameter and its averages."""
+    rate, rho, epsilon, maximize, decay, decay_mode, proceed = settings
+    dtype = state_dtype(value.dtype)
+    old = value, square_avg, acc_delta
+    gradient, value = gradient.to(dtype), value.to(dtype)
+    if maximize:
+        gradient = -gradient
+    if decay and decay_mode == "coupled":
+        gradient = gradient + decay * value
+    numbers = torch.finfo(dtype)
+    limit = rule.largest_gradient(epsilon, numbers.tiny, numbers.max)
+    # The difference is 0 for every finite gradient, and keeps NaN and infinity visible.
+    gradient = gradient.clamp(-limit, limit) + (gradient - gradient)
+    step, square_avg, acc_delta = rule.update(
+        gradient, square_avg.to(dtype), acc_delta.to(dtype), rho, epsilon, torch.sqrt
+    )
+    if decay and decay_mode == "decoupled":
+        value = value - value * (decay * rate)
+    new = (value - rate * step).to(old[0].dtype), square_avg, acc_delta
+    if proceed is None:
+        return new
+    return tuple(torch.where(proceed, it, was) for it, was in zip(new, old, strict=True))
+
+
+def _count(steps: list[Tensor], proceed: Tensor | None) -> None:
+    if not steps:
+        return
+    if proceed is not None:
+        torch._foreach_add_(steps, [proceed.to(it.device, it.dtype) for it in steps])
+    elif not torch.compiler.is_compiling() and steps[0].is_cpu:
+        # A number would become a tensor once for each of them: 2.7 us a parameter instead of 0.4.
+        torch._foreach_add_(steps, torch.ones(()), alpha=1.0)
+    else:
+        torch._foreach_add_(steps, 1)

@@ -1,0 +1,416 @@
+"""Adadelta for torch: `torch.optim.Adadelta` and its functional form, in their own conventions."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import Optimizer, ParamsT, _use_grad_for_differentiable
+
+from adadelta._core import hyperparameters
+from adadelta._torch import arguments, loading
+from adadelta._torch import step as steps
+
+__all__ = ["Adadelta", "adadelta"]
+
+
+# Named after CUDA alone until torch 2.9.
+_check_capture: Any = getattr(
+    Optimizer, "_accelerator_graph_capture_health_check", None
+) or getattr(Optimizer, "_cuda_graph_capture_health_check", None)
+
+
+class Adadelta(Optimizer):
+    """Adadelta (Zeiler 2012) with the signature, defaults and state of `torch.optim.Adadelta`.
+
+    For a parameter x with gradient g, and averages v and u that start at 0:
+
+        g <- g + weight_decay x
+        v <- rho v + (1 - rho) g^2
+        d <- sqrt(u + eps) / sqrt(v + eps) g
+        u <- rho u + (1 - rho) d^2
+        x <- x - lr d
+
+    The state has torch's layout, `step`, `square_avg` and `acc_delta`, so checkpoints of either
+    class load into the other.
+
+    What differs from `torch.optim.Adadelta`:
+
+    * A step is done for all groups or, when anything is wrong, for none.
+    * The values of a group are checked whenever they are new: when they are given, in
+      `add_param_group()`, when they are loaded, and when they were assigned to `param_groups`, at
+      the next step. `rho = 1`, `eps = 0` and infinite values are refused, as is a parameter that
+      is given twice.
+    * A tensor given as `lr` is copied for each group, so that schedulers change neither it nor
+      another group's. To set a rate later, assign to `param_groups[i]["lr"]`, or fill it.
+    * Averages of float16 and bfloat16 parameters are float32, and so is the computation.
+    * A finite gradient whose square overflows does not stop its parameter for good: `square_avg`
+      saturates and recovers.
+    * Sparse gradients work, and equal dense ones. Complex parameters are pairs of real ones, as
+      in torch.
+    * `differentiable` works with a tensor as `lr`, which gets a gradient then.
+    * `load_state_dict()` matches named parameters by name, keeps float32 averages in float32,
+      takes copies of all tensors, and refuses what does not fit before it changes anything.
+    * Gradients are clipped with `torch.nn.utils.clip_grad_norm_`, as everywhere in torch.
+
+    Args:
+        params: Parameters, pairs of names and parameters (`model.named_parameters()`), or
+            dictionaries of parameter groups with values of their own.
+        lr: The learning rate: a finite number of at least 0, or a tensor of one element.
+        rho: Decay rate of both averages, at least 0 and less than 1.
+        eps: Added inside both square roots, greater than 0.
+        weight_decay: At least 0; times the parameter it is added to the gradient.
+        foreach: `False` updates parameters one at a time, which takes the least memory; `None`
+            and `True` take small ones together.
+        capturable: Keep `step` on the parameters' device and never wait for it, so that a step
+            can be captured in a CUDA graph.
+        maximize: Ascend instead of descend. Applies to the gradient before weight decay.
+        differentiable: Let gradients flow through `step()`.
+        fused: `None` takes a fused kernel where one can serve, `False` never, and `True` fails
+            where none can, with the reason.
+        decoupled_weight_decay: Take `lr * weight_decay` times the parameter from the parameter,
+            instead of adding to the gradient.
+        skip_nonfinite: Skip a step, for all groups, in which a gradient of this group is NaN or
+            infinite, and count it in `skipped`. `False` lets it into the parameters, as torch
+            does.
+
+    Raises:
+        TypeError: An argument is of the wrong kind.
+        ValueError: An argument is out of range. The message names it, what it takes and what
+            came. Nothing has changed then.
+
+    References:
+        M. D. Zeiler, "ADADELTA: An Adaptive Learning Rate Method", arXiv:1212.5701.
+        Arguments: https://docs.pytorch.org/docs/stable/generated/torch.optim.Adadelta.html
+
+    Example:
+        >>> import torch, adadelta.torch
+        >>> x = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+        >>> optimizer = adadelta.torch.Adadelta([x], rho=0.75, eps=0.25)
+        >>> x.grad = torch.tensor([1.0, -1.0])
+        >>> optimizer.step()
+        >>> [round(value, 4) for value in x.tolist()]
+        [0.2929, 2.7071]
+
+    """
+
+    state_exchange = "adadelta._torch.exchange"
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 1.0,
+        rho: float = 0.9,
+        eps: float = 1e-6,
+        weight_decay: float = 0,
+        foreach: bool | None = None,
+        *,
+        capturable: bool = False,
+        maximize: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        decoupled_weight_decay: bool = False,
+        skip_nonfinite: bool = False,
+    ) -> None:
+        defaults = arguments.checked(
+            {
+                "lr": lr,
+                "rho": rho,
+                "eps": eps,
+                "weight_decay": weight_decay,
+                "maximize": maximize,
+                "capturable": capturable,
+                "foreach": foreach,
+                "differentiable": differentiable,
+                "fused": fused,
+                "decoupled_weight_decay": decoupled_weight_decay,
+                "skip_nonfinite": skip_nonfinite,
+            }
+        )
+        defaults["lr"] = arguments.copy_of_rate(defaults["lr"], defaults["differentiable"])
+        super().__init__(params, defaults)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:
+            # What older torch, and torch's own class, do not save.
+            for name in ("foreach", "fused"):
+                group.setdefault(name, None)
+            for name in (*loading.OPTIONS, *loading.OWN_OPTIONS):
+                group.setdefault(name, False)
+            for param in group["params"]:
+                its_state = self.state.get(param)
+                if its_state and not isinstance(its_state["step"], Tensor):
+                    count = loading.new_step(param, group["capturable"])
+                    its_state["step"] = count.fill_(float(its_state["step"]))
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters, whose values are checked.
+
+        Args:
+            param_group: "params", and those values that are to differ from the optimizer's.
+
+        Raises:
+            TypeError: It is no dictionary, or a value is of the wrong kind.
+            ValueError: A value is out of range, or a parameter is here already.
+
+        """
+        if not isinstance(param_group, dict) or "params" not in param_group:
+            super().add_param_group(param_group)  # which refuses it in torch's words
+        group = dict(param_group)
+        if not isinstance(group["params"], Tensor | set):
+            group["params"] = list(group["params"])
+            arguments.refuse_repeated(group["params"])
+        group.update(arguments.checked({**self.defaults, **group}))
+        group["lr"] = arguments.copy_of_rate(group["lr"], group["differentiable"])
+        if group["skip_nonfinite"]:
+            group["skipped"] = torch.zeros((), dtype=torch.int64)
+        super().add_param_group(group)
+
+    @property
+    def skipped(self) -> int:
+        """How many steps were skipped for gradients that are not finite."""
+        return max((int(group.get("skipped", 0)) for group in self.param_groups), default=0)
+
+    def _init_group(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        square_avgs: list[Tensor],
+        acc_deltas: list[Tensor],
+        state_steps: list[Tensor],
+        new: dict[Tensor, Any] | None = None,
+    ) -> bool:
+        """Fill the lists with what a step of this group needs.
+
+        torch.compile calls it by this name, outside of what it traces. State that there is not
+        yet goes into `new`, or at once into the optimizer.
+        """
+        new = self.state if new is None else new
+        for param in group["params"]:
+            grad = param.grad
+            if grad is None:
+                continue
+            state = self.state.get(param)
+            if not state:
+                state = new[param] = loading.new_state(param, group["capturable"])
+            params.append(param)
+            grads.append(grad)
+            square_avgs.append(state["square_avg"])
+            acc_deltas.append(state["acc_delta"])
+            state_steps.append(state["step"])
+        return False
+
+    @_use_grad_for_differentiable
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Do one step.
+
+        Args:
+            closure: Computes the loss and its gradients again, and returns the loss.
+
+        Returns:
+            What `closure` returned.
+
+        Raises:
+            TypeError, ValueError, RuntimeError: A value of a group, a gradient or a tensor of the
+                state does not fit. Nothing has changed then.
+
+        """
+        _check_capture(self)
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        compiling = torch.compiler.is_compiling()
+        if not compiling:
+            for group in self.param_groups:
+                arguments.checked(group, read_rate=not group["capturable"])
+        proceed = self._all_finite(compiling)
+        if proceed is False:
+            return loss
+        new: dict[Tensor, Any] = {}
+        plans = []
+        for group in self.param_groups:
+            params: list[Tensor] = []
+            grads: list[Tensor] = []
+            square_avgs: list[Tensor] = []
+            acc_deltas: list[Tensor] = []
+            state_steps: list[Tensor] = []
+            lists = params, grads, square_avgs, acc_deltas, state_steps
+            if compiling:
+                self._init_group(group, params, grads, square_avgs, acc_deltas, state_steps)
+            else:
+                self._init_group(group, *lists, new)
+            plans.append(_planned(*lists, group, proceed))
+        if new:
+            self.state.update(new)
+        for plan in plans:
+            steps.run(plan)
+        return loss
+
+    def _all_finite(self, compiling: bool) -> Any:
+        """Whether the step takes place: None when nobody asks, a tensor when it can't be asked."""
+        asking = [group for group in self.param_groups if group["skip_nonfinite"]]
+        grads = [
+            param.grad for group in asking for param in group["params"] if param.grad is not None
+        ]
+        if not grads:
+            return None
+        with torch.no_grad():
+            finite = steps.all_finite(grads)
+            if finite is None:
+                return None
+            ask = not compiling and not any(group["capturable"] for group in self.param_groups)
+            if ask and bool(finite):
+                return None
+            for group in asking:
+                count = group.setdefault("skipped", torch.zeros((), dtype=torch.int64))
+                count += finite.logical_not().to(count.device)
+        return False if ask else finite
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load what `state_dict()` of this class or of `torch.optim.Adadelta` returned.
+
+        Parameters are matched by name when they have names here and there, else by position.
+        Values of a group that are not saved stay as they are.
+
+        Args:
+            state_dict: The state. It is not changed, and shares no tensor with the optimizer.
+
+        Raises:
+            ValueError: It does not fit: it is another optimizer's, it has other parameters or
+                other shapes, or values that are out of range. The message lists all of it, and
+                nothing has changed.
+
+        """
+        fitted: dict[str, Any] = {}
+
+        def fit(optimizer: Any, state_dict: dict[str, Any]) -> dict[str, Any]:
+            fitted.update(loading.fit(self, state_dict))
+            return fitted
+
+        # Within torch's own, after the user's hooks before and before those after.
+        handles = (
+            self.register_load_state_dict_pre_hook(fit),
+            self.register_load_state_dict_post_hook(
+                lambda optimizer: loading.take(self, fitted), prepend=True
+            ),
+        )
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def adadelta(
+    params: list[Tensor],
+    grads: list[Tensor],
+    square_avgs: list[Tensor],
+    acc_deltas: list[Tensor],
+    state_steps: list[Tensor],
+    capturable: bool = False,
+    foreach: bool | None = None,
+    differentiable: bool = False,
+    has_complex: bool = False,
+    *,
+    lr: float | Tensor,
+    rho: float,
+    eps: float,
+    weight_decay: float,
+    maximize: bool,
+    fused: bool | None = None,
+    decoupled_weight_decay: bool = False,
+) -> None:
+    """Do one step on lists of tensors, in place: the functional form of `Adadelta`.
+
+    Args:
+        params: The parameters.
+        grads: A gradient for each of them; they are not changed.
+        square_avgs: Their averages of squared gradients.
+        acc_deltas: Their averages of squared steps.
+        state_steps: For each of them a tensor that counts its steps.
+        capturable: As for `Adadelta`.
+        foreach: As for `Adadelta`.
+        differentiable: As for `Adadelta`.
+        has_complex: Not needed; torch's function has it.
+        lr: As for `Adadelta`.
+        rho: As for `Adadelta`.
+        eps: As for `Adadelta`.
+        weight_decay: As for `Adadelta`.
+        maximize: As for `Adadelta`.
+        fused: As for `Adadelta`.
+        decoupled_weight_decay: As for `Adadelta`.
+
+    Raises:
+        TypeError, ValueError: A value is refused. Nothing has changed then.
+        RuntimeError: `state_steps` are no tensors, or `fused` is True and there is no kernel.
+
+    Example:
+        >>> import torch, adadelta.torch
+        >>> x, v, u = torch.ones(1), torch.zeros(1), torch.zeros(1)
+        >>> adadelta.torch.adadelta(
+        ...     [x], [torch.ones(1)], [v], [u], [torch.zeros(())],
+        ...     lr=1.0, rho=0.75, eps=0.25, weight_decay=0.0, maximize=False,
+        ... )
+        >>> v
+        tensor([0.2500])
+
+    """
+    group = {
+        "lr": lr,
+        "rho": rho,
+        "eps": eps,
+        "weight_decay": weight_decay,
+        "maximize": maximize,
+        "capturable": capturable,
+        "foreach": foreach,
+        "differentiable": differentiable,
+        "fused": fused,
+        "decoupled_weight_decay": decoupled_weight_decay,
+        "skip_nonfinite": False,
+    }
+    if not torch.compiler.is_compiling():
+        arguments.checked(group, read_rate=not capturable)
+        if not all(isinstance(count, Tensor) for count in state_steps):
+            raise RuntimeError(
+                "`state_steps` argument must contain a list of singleton tensors; received "
+                f"{hyperparameters.received(state_steps)}"
+            )
+    with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
+        steps.run(
+            _planned(params, grads, square_avgs, acc_deltas, state_steps, group, proceed=None)
+        )
+
+
+def _planned(
+    params: list[Tensor],
+    grads: list[Tensor],
+    square_avgs: list[Tensor],
+    acc_deltas: list[Tensor],
+    state_steps: list[Tensor],
+    group: dict[str, Any],
+    proceed: Any,
+) -> steps.Plan:
+    as_tensor = group["capturable"] or group["differentiable"] or torch.compiler.is_compiling()
+    settings = steps.Settings(
+        rate=arguments.rate_of_step(group["lr"], as_tensor),
+        rho=group["rho"],
+        epsilon=group["eps"],
+        maximize=group["maximize"],
+        weight_decay=group["weight_decay"],
+        decay_mode="decoupled" if group["decoupled_weight_decay"] else "coupled",
+        proceed=proceed,
+    )
+    return steps.planned(
+        params,
+        grads,
+        square_avgs,
+        acc_deltas,
+        state_steps,
+        settings,
+        foreach=group["foreach"],
+        fused=group["fused"],
+        differentiable=group["differentiable"],
+    )
