@@ -17,12 +17,6 @@ from adadelta._kernels import pieces
 # gradient, parameter, square_avg, acc_delta
 Row = tuple[Tensor, Tensor, Tensor, Tensor]
 
-# Averages of half precision drift or stand still.
-_WIDER = {
-    torch.float16: torch.float32,
-    torch.bfloat16: torch.float32,
-    torch.complex32: torch.complex64,
-}
 # Tensors of other types may be spread over devices, or be something else than their memory.
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 
@@ -55,8 +49,10 @@ class Plan(NamedTuple):
 
 
 def state_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype of the averages of parameters of `dtype`."""
-    return _WIDER.get(dtype, dtype)
+    """The dtype of the averages of parameters of `dtype`: in less than float32 they drift."""
+    if dtype.is_complex:
+        return torch.complex64 if dtype == torch.complex32 else dtype
+    return torch.float32 if dtype.itemsize < 4 else dtype
 
 
 def planned(
@@ -121,25 +117,19 @@ def run(plan: Plan) -> None:
 
 def all_finite(grads: Sequence[Tensor]) -> Tensor | None:
     """Whether no gradient has a NaN or an infinity, as a tensor; None when there is nothing."""
-    by_device: dict[Any, list[Tensor]] = {}
+    alike: dict[Any, list[Tensor]] = {}
     for grad in grads:
-        values = grad.coalesce().values() if grad.layout == torch.sparse_coo else grad
+        values = grad.coalesce() if grad.layout == torch.sparse_coo else grad
         values = values if values.layout == torch.strided else values.values()
         values = torch.view_as_real(values.resolve_conj()) if values.is_complex() else values
         if values.numel() and not values.is_meta:
-            by_device.setdefault(values.device, []).append(values.detach())
+            alike.setdefault((values.device, values.dtype), []).append(values)
+    # The largest magnitude is finite when all are, and NaN when one is.
     found = [
-        # The largest magnitude is finite if all are, and NaN if one is.
-        torch.stack([norm.float() for norm in torch._foreach_norm(values, torch.inf)])
-        .isfinite()
-        .all()
-        for values in by_device.values()
+        torch.stack(torch._foreach_norm(values, torch.inf)).isfinite().all()
+        for values in alike.values()
     ]
-    if not found:
-        return None
-    return (
-        found[0] if len(found) == 1 else torch.stack([it.to(found[0].device) for it in found]).all()
-    )
+    return torch.stack([it.to(found[0].device) for it in found]).all() if found else None
 
 
 def _following(
@@ -166,6 +156,7 @@ def _following(
     new = (value - rate * step).to(old[0].dtype), square_avg, acc_delta
     if proceed is None:
         return new
+    proceed = proceed.to(value.device)
     return tuple(torch.where(proceed, it, was) for it, was in zip(new, old, strict=True))
 
 
