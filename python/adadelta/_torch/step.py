@@ -85,6 +85,11 @@ def planned(
                 f"{tuple(grad.shape)} and averages of shapes {tuple(square_avg.shape)} and "
                 f"{tuple(acc_delta.shape)}"
             )
+        if not compiling and square_avg.device != param.device:
+            raise ValueError(
+                f"a parameter is on {param.device} and its state on {square_avg.device}; move "
+                "parameters before the optimizer's first step, or load its state again"
+            )
         if not (dtype.is_floating_point or dtype.is_complex):
             raise TypeError(f"parameters must be floating point or complex; received {dtype}")
         if grad.layout != torch.strided:
