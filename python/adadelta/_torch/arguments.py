@@ -103,7 +103,7 @@ def rate_of_step(rate: Any, as_tensor: bool) -> Any:
     """Return a group's rate as a number, or as a tensor without dimensions where asked for."""
     if not isinstance(rate, torch.Tensor):
         return float(rate)
-    return rate.reshape(()) if as_tensor or rate.is_meta else float(rate)
+    return rate.reshape(()) if as_tensor or rate.is_meta else float(rate.detach())
 
 
 def refuse_repeated(params: list[Any]) -> None:

@@ -114,8 +114,7 @@ def _array(optimizer: Any, param: torch.Tensor, slot: str) -> np.ndarray:
 
 def _values_of(group: dict[str, Any]) -> dict[str, Any]:
     values = {shared: group[own] for shared, own in _SHARED.items()}
-    rate = values["learning_rate"]
-    return {**values, "learning_rate": float(rate)}
+    return {**values, "learning_rate": arguments.rate_of_step(group["lr"], as_tensor=False)}
 
 
 def _problems_with_counters(optimizer: Any, state: OptimizerState) -> list[str]:
@@ -141,7 +140,7 @@ def _problems_with_counters(optimizer: Any, state: OptimizerState) -> list[str]:
 
 def _new_rates(groups: Any, saved: dict[str, Any], problems: list[str]) -> list[Any]:
     """The rate of each group: the state's, as far as it says which rate is whose."""
-    own = [float(group["lr"]) for group in groups]
+    own = [arguments.rate_of_step(group["lr"], as_tensor=False) for group in groups]
     each = saved.get("groups")
     if isinstance(each, list) and len(each) == len(groups):
         rates = [values.get("learning_rate") for values in each]
