@@ -172,6 +172,23 @@ class Adadelta(Optimizer):
         """How many steps were skipped for gradients that are not finite."""
         return max((int(group.get("skipped", 0)) for group in self.param_groups), default=0)
 
+    def _rows_of(
+        self, group: dict[str, Any], new: dict[Tensor, Any]
+    ) -> tuple[list[steps.Row], list[Tensor]]:
+        """What a step of this group needs; state that there is not yet goes into `new`."""
+        rows: list[steps.Row] = []
+        counts: list[Tensor] = []
+        state_of, decay = self.state.get, group["weight_decay"]
+        for param in group["params"]:
+            grad = param.grad
+            if grad is not None:
+                state = state_of(param)
+                if not state:
+                    state = new[param] = loading.new_state(param, group["capturable"])
+                rows.append((param, grad, state["square_avg"], state["acc_delta"], None, decay))
+                counts.append(state["step"])
+        return rows, counts
+
     def _init_group(
         self,
         group: dict[str, Any],
@@ -180,27 +197,14 @@ class Adadelta(Optimizer):
         square_avgs: list[Tensor],
         acc_deltas: list[Tensor],
         state_steps: list[Tensor],
-        new: dict[Tensor, Any] | None = None,
-    ) -> bool:
-        """Fill the lists with what a step of this group needs.
-
-        torch.compile calls it by this name, outside of what it traces. State that there is not
-        yet goes into `new`, or at once into the optimizer.
-        """
-        new = self.state if new is None else new
-        for param in group["params"]:
-            grad = param.grad
-            if grad is None:
-                continue
-            state = self.state.get(param)
-            if not state:
-                state = new[param] = loading.new_state(param, group["capturable"])
-            params.append(param)
-            grads.append(grad)
-            square_avgs.append(state["square_avg"])
-            acc_deltas.append(state["acc_delta"])
-            state_steps.append(state["step"])
-        return False
+    ) -> None:
+        # torch.compile calls it by this name, outside of what it traces.
+        rows, counts = self._rows_of(group, self.state)
+        for column, items in zip(
+            (params, grads, square_avgs, acc_deltas), zip(*rows, strict=True), strict=False
+        ):
+            column.extend(items)
+        state_steps.extend(counts)
 
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -232,17 +236,14 @@ class Adadelta(Optimizer):
         new: dict[Tensor, Any] = {}
         plans = []
         for group in self.param_groups:
-            params: list[Tensor] = []
-            grads: list[Tensor] = []
-            square_avgs: list[Tensor] = []
-            acc_deltas: list[Tensor] = []
-            state_steps: list[Tensor] = []
-            lists = params, grads, square_avgs, acc_deltas, state_steps
             if compiling:
-                self._init_group(group, params, grads, square_avgs, acc_deltas, state_steps)
+                lists: tuple[list[Tensor], ...] = ([], [], [], [], [])
+                params, grads, square_avgs, acc_deltas, counts = lists
+                self._init_group(group, params, grads, square_avgs, acc_deltas, counts)
+                rows = _rows(params, grads, square_avgs, acc_deltas, group["weight_decay"])
             else:
-                self._init_group(group, *lists, new)
-            plans.append(_planned(*lists, group, proceed))
+                rows, counts = self._rows_of(group, new)
+            plans.append(_planned(rows, counts, group, proceed))
         if new:
             self.state.update(new)
         for plan in plans:
@@ -378,20 +379,26 @@ def adadelta(
                 "`state_steps` argument must contain a list of singleton tensors; received "
                 f"{hyperparameters.received(state_steps)}"
             )
+    rows = _rows(params, grads, square_avgs, acc_deltas, weight_decay)
     with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
-        steps.run(
-            _planned(params, grads, square_avgs, acc_deltas, state_steps, group, proceed=None)
-        )
+        steps.run(_planned(rows, state_steps, group, proceed=None))
 
 
-def _planned(
+def _rows(
     params: list[Tensor],
     grads: list[Tensor],
     square_avgs: list[Tensor],
     acc_deltas: list[Tensor],
-    state_steps: list[Tensor],
-    group: dict[str, Any],
-    proceed: Any,
+    decay: float,
+) -> list[steps.Row]:
+    return [
+        (*tensors, None, decay)
+        for tensors in zip(params, grads, square_avgs, acc_deltas, strict=True)
+    ]
+
+
+def _planned(
+    rows: list[steps.Row], counts: list[Tensor], group: dict[str, Any], proceed: Any
 ) -> steps.Plan:
     as_tensor = group["capturable"] or group["differentiable"] or torch.compiler.is_compiling()
     settings = steps.Settings(
@@ -399,16 +406,12 @@ def _planned(
         rho=group["rho"],
         epsilon=group["eps"],
         maximize=group["maximize"],
-        weight_decay=group["weight_decay"],
         decay_mode="decoupled" if group["decoupled_weight_decay"] else "coupled",
         proceed=proceed,
     )
     return steps.planned(
-        params,
-        grads,
-        square_avgs,
-        acc_deltas,
-        state_steps,
+        rows,
+        counts,
         settings,
         foreach=group["foreach"],
         fused=group["fused"],

@@ -35,6 +35,7 @@ def update(
 
     """
     import torch
+    from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
     if not values:
         return
@@ -44,30 +45,29 @@ def update(
 
     def run_waiting() -> None:
         if waiting:
-            columns = [[row[column] for row in waiting] for column in range(4)]
-            joined = [column[0] if len(column) == 1 else torch.cat(column) for column in columns]
-            sizes = [tensor.numel() for tensor in columns[1]]
+            columns = [list(column) for column in zip(*waiting, strict=True)]
+            joined = [_flatten_dense_tensors(column) for column in columns]
             for old, new in zip(columns[1:], function(*joined), strict=True):
-                parts = [new] if len(old) == 1 else new.split(sizes)
-                torch._foreach_copy_(old, list(parts))
+                torch._foreach_copy_(old, list(_unflatten_dense_tensors(new, old)))
             waiting.clear()
 
     for row in zip(gradients, values, square_avgs, acc_deltas, strict=True):
-        if not all(tensor.is_contiguous() for tensor in row[1:]):
-            # No flat view to write into; the whole tensor is one piece.
-            for old, new in zip(row[1:], function(*row), strict=True):
-                old.copy_(new)
-            continue
-        flat = tuple(tensor.reshape(-1) for tensor in row)
-        count = flat[1].numel()
+        count = row[1].numel()
         if count > size:
-            for piece in zip(*(tensor.split(size) for tensor in flat), strict=True):
+            whole = all(tensor.is_contiguous() for tensor in row[1:])
+            # Without a flat view to write into, the whole tensor is one piece.
+            flat = (
+                [tensor.reshape(-1).split(size) for tensor in row]
+                if whole
+                else [[it] for it in row]
+            )
+            for piece in zip(*flat, strict=True):
                 for old, new in zip(piece[1:], function(*piece), strict=True):
                     old.copy_(new)
         elif count:
             if waiting_size + count > size:
                 run_waiting()
                 waiting_size = 0
-            waiting.append(flat)
+            waiting.append(row)
             waiting_size += count
     run_waiting()

@@ -14,8 +14,9 @@ from torch import Tensor
 from adadelta._core import rule
 from adadelta._kernels import pieces
 
-# gradient, parameter, square_avg, acc_delta
-Row = tuple[Tensor, Tensor, Tensor, Tensor]
+# parameter, gradient, square_avg, acc_delta, moving average (which torch's optimizers have none
+# of), weight decay
+Row = tuple[Tensor, Tensor, Tensor, Tensor, None, float]
 
 # Tensors of other types may be spread over devices, or be something else than their memory.
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
@@ -33,7 +34,6 @@ class Settings(NamedTuple):
     rho: float
     epsilon: float
     maximize: bool = False
-    weight_decay: float = 0.0
     decay_mode: str | None = None
     proceed: Tensor | None = None
 
@@ -56,10 +56,7 @@ def state_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def planned(
-    params: Sequence[Tensor],
-    grads: Sequence[Tensor],
-    square_avgs: Sequence[Tensor],
-    acc_deltas: Sequence[Tensor],
+    rows: list[Row],
     steps: list[Tensor],
     settings: Settings,
     *,
@@ -67,57 +64,80 @@ def planned(
     fused: bool | None = None,
     differentiable: bool = False,
 ) -> Plan:
-    """Sort the tensors of a step by how they are updated, or raise when one does not fit."""
-    if fused and params:
+    """Sort the rows of a step by how they are updated, or raise when one does not fit."""
+    if fused and rows:
         raise RuntimeError(
             "`fused=True` needs a kernel for these tensors, and there is none for "
-            f"{params[0].dtype} on {params[0].device.type}; `fused=None` takes what there is"
+            f"{rows[0][0].dtype} on {rows[0][0].device.type}; `fused=None` takes what there is"
         )
     together: dict[Any, list[Row]] = {}
     one_by_one: list[Row] = []
     compiling = torch.compiler.is_compiling()
-    for row in zip(grads, params, square_avgs, acc_deltas, strict=True):
-        grad, param, square_avg, acc_delta = row
-        shape, dtype = param.shape, param.dtype
-        if not compiling and not (grad.shape == shape == square_avg.shape == acc_delta.shape):
-            raise ValueError(
-                f"a parameter of shape {tuple(shape)} has a gradient of shape "
-                f"{tuple(grad.shape)} and averages of shapes {tuple(square_avg.shape)} and "
-                f"{tuple(acc_delta.shape)}"
-            )
-        if not compiling and square_avg.device != param.device:
-            raise ValueError(
-                f"a parameter is on {param.device} and its state on {square_avg.device}; move "
-                "parameters before the optimizer's first step, or load its state again"
-            )
+    for row in rows:
+        param, grad, square_avg, acc_delta, _, _ = row
+        shape, dtype, device = param.shape, param.dtype, param.device
+        if not compiling and not (
+            grad.shape == shape == square_avg.shape == acc_delta.shape
+            and square_avg.device == acc_delta.device == device
+        ):
+            raise ValueError(_what_does_not_fit(row))
         if not (dtype.is_floating_point or dtype.is_complex):
             raise TypeError(f"parameters must be floating point or complex; received {dtype}")
-        if grad.layout != torch.strided:
-            # Rows that occur twice are summed.
-            row = (grad.to_dense(), param, square_avg, acc_delta)
-        if dtype.is_complex:
-            grad, *others = row
-            row = tuple(torch.view_as_real(it) for it in (grad.resolve_conj(), *others))
+        if dtype.is_complex or grad.layout != torch.strided:
+            row = _real_and_dense(row)
         if differentiable or compiling or type(param) not in _PLAIN:
             one_by_one.append(row)
         else:
-            key = len(together) if foreach is False else (param.device, dtype)
+            key = len(together) if foreach is False else (device, dtype)
             together.setdefault(key, []).append(row)
     return Plan(list(together.values()), one_by_one, steps, settings, differentiable)
 
 
+def _what_does_not_fit(row: Row) -> str:
+    param, grad, *averages = row[:4]
+    for average in averages:
+        if average.device != param.device:
+            return (
+                f"a parameter is on {param.device} and its state on {average.device}; move "
+                "parameters before the optimizer's first step, or load its state again"
+            )
+    shapes = [tuple(it.shape) for it in averages]
+    return (
+        f"a parameter of shape {tuple(param.shape)} has a gradient of shape {tuple(grad.shape)} "
+        f"and averages of shapes {shapes[0]} and {shapes[1]}"
+    )
+
+
+def _real_and_dense(row: Row) -> Row:
+    param, grad, square_avg, acc_delta, average, decay = row
+    if grad.layout != torch.strided:
+        # Rows that occur twice are summed.
+        grad = grad.to_dense()
+    if param.is_complex():
+        tensors = param, grad.resolve_conj(), square_avg, acc_delta
+        param, grad, square_avg, acc_delta = (torch.view_as_real(it) for it in tensors)
+    return param, grad, square_avg, acc_delta, average, decay
+
+
 def run(plan: Plan) -> None:
     """Do a planned step."""
-    settings = plan.settings
-    _count(plan.steps, settings.proceed)
-    function = functools.partial(_following, settings=settings)
+    _count(plan.steps, plan.settings.proceed)
     for rows in plan.together:
-        pieces.update(function, *zip(*rows, strict=True))
-    for grad, *old in plan.one_by_one:
+        update(rows, plan.settings)
+    for param, grad, square_avg, acc_delta, _, decay in plan.one_by_one:
+        old = param, square_avg, acc_delta
         # Gradients are taken with the old values, which are overwritten.
         values = [it.clone() for it in old] if plan.differentiable else old
-        for tensor, new in zip(old, function(grad, *values), strict=True):
-            tensor.copy_(new)
+        new = _following(grad, *values, settings=plan.settings, decay=decay)
+        for tensor, value in zip(old, new, strict=True):
+            tensor.copy_(value)
+
+
+def update(rows: list[Row], settings: Settings) -> None:
+    """Update rows of one dtype, device and weight decay, in place."""
+    params, grads, square_avgs, acc_deltas, _, decays = zip(*rows, strict=True)
+    function = functools.partial(_following, settings=settings, decay=decays[0])
+    pieces.update(function, grads, params, square_avgs, acc_deltas)
 
 
 def all_finite(grads: Sequence[Tensor]) -> Tensor | None:
@@ -138,10 +158,15 @@ def all_finite(grads: Sequence[Tensor]) -> Tensor | None:
 
 
 def _following(
-    gradient: Tensor, value: Tensor, square_avg: Tensor, acc_delta: Tensor, settings: Settings
+    gradient: Tensor,
+    value: Tensor,
+    square_avg: Tensor,
+    acc_delta: Tensor,
+    settings: Settings,
+    decay: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What becomes of a parameter and its averages."""
-    rate, rho, epsilon, maximize, decay, decay_mode, proceed = settings
+    rate, rho, epsilon, maximize, decay_mode, proceed = settings
     dtype = state_dtype(value.dtype)
     old = value, square_avg, acc_delta
     gradient, value = gradient.to(dtype), value.to(dtype)
