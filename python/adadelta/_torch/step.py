@@ -126,9 +126,10 @@ def run(plan: Plan) -> None:
         update(rows, plan.settings)
     for param, grad, square_avg, acc_delta, _, decay in plan.one_by_one:
         old = param, square_avg, acc_delta
-        # Gradients are taken with the old values, which are overwritten.
-        values = [it.clone() for it in old] if plan.differentiable else old
-        new = _following(grad, *values, settings=plan.settings, decay=decay)
+        if plan.differentiable:
+            # Gradients are taken with the old values, which are overwritten.
+            param, square_avg, acc_delta = (it.clone() for it in old)
+        new = _following(grad, param, square_avg, acc_delta, plan.settings, decay)
         for tensor, value in zip(old, new, strict=True):
             tensor.copy_(value)
 
