@@ -66,8 +66,8 @@ class Adadelta(Optimizer):
             can be captured in a CUDA graph.
         maximize: Ascend instead of descend. Applies to the gradient before weight decay.
         differentiable: Let gradients flow through `step()`.
-        fused: `None` takes a fused kernel where one can serve, `False` never, and `True` fails
-            where none can, with the reason.
+        fused: `None` takes a fused kernel for the tensors that one can serve, unless `foreach` is
+            `False`. `False` takes none, and `True` fails where none can serve, with the reason.
         decoupled_weight_decay: Take `lr * weight_decay` times the parameter from the parameter,
             instead of adding to the gradient.
         skip_nonfinite: Skip a step, for all groups, in which a gradient of this group is NaN or
@@ -234,7 +234,8 @@ class Adadelta(Optimizer):
         if proceed is False:
             return loss
         new: dict[Tensor, Any] = {}
-        plans = []
+        known = self.__dict__.setdefault("_known", {})
+        plans: list[steps.Plan] = []
         for group in self.param_groups:
             if compiling:
                 lists: tuple[list[Tensor], ...] = ([], [], [], [], [])
@@ -243,7 +244,15 @@ class Adadelta(Optimizer):
                 rows = _rows(params, grads, square_avgs, acc_deltas, group["weight_decay"])
             else:
                 rows, counts = self._rows_of(group, new)
-            plans.append(_planned(rows, counts, group, proceed))
+            plans.append(
+                _planned(
+                    rows,
+                    counts,
+                    group,
+                    proceed,
+                    None if compiling else known.setdefault(len(plans), {}),
+                )
+            )
         if new:
             self.state.update(new)
         for plan in plans:
@@ -398,7 +407,11 @@ def _rows(
 
 
 def _planned(
-    rows: list[steps.Row], counts: list[Tensor], group: dict[str, Any], proceed: Any
+    rows: list[steps.Row],
+    counts: list[Tensor],
+    group: dict[str, Any],
+    proceed: Any,
+    known: dict[str, Any] | None = None,
 ) -> steps.Plan:
     as_tensor = group["capturable"] or group["differentiable"] or torch.compiler.is_compiling()
     settings = steps.Settings(
@@ -416,4 +429,5 @@ def _planned(
         foreach=group["foreach"],
         fused=group["fused"],
         differentiable=group["differentiable"],
+        known=known,
     )

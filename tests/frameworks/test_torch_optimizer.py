@@ -494,15 +494,6 @@ def test_gradients_flow_through_a_differentiable_step(kwargs, dtype):
     assert torch.autograd.gradcheck(stepped, inputs)
 
 
-def test_a_kernel_that_there_is_not_is_refused_before_anything_changes():
-    params, loss = problem()
-    optimizer = Adadelta(params, fused=True)
-    loss()
-    with pytest.raises(RuntimeError, match="`fused=True` needs a kernel"):
-        optimizer.step()
-    assert not optimizer.state
-
-
 class TestSkipNonfinite:
     """`skip_nonfinite`: a step with such a gradient changes nothing but the count."""
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from adadelta._core import rule
 from adadelta._kernels import pieces
+from adadelta._torch import fused as kernel
 
 # parameter, gradient, square_avg, acc_delta, moving average (which torch's optimizers have none
 # of), weight decay
@@ -41,6 +42,7 @@ class Settings(NamedTuple):
 class Plan(NamedTuple):
     """A step that can be done: its rows by how they are done, and how each parameter counts."""
 
+    calls: list[kernel.Call]
     together: list[list[Row]]
     one_by_one: list[Row]
     steps: list[Tensor]
@@ -63,34 +65,57 @@ def planned(
     foreach: bool | None = None,
     fused: bool | None = None,
     differentiable: bool = False,
+    known: dict[str, Any] | None = None,
 ) -> Plan:
-    """Sort the rows of a step by how they are updated, or raise when one does not fit."""
-    if fused and rows:
-        raise RuntimeError(
-            "`fused=True` needs a kernel for these tensors, and there is none for "
-            f"{rows[0][0].dtype} on {rows[0][0].device.type}; `fused=None` takes what there is"
-        )
+    """Sort the rows of a step by how they are updated, or raise when one does not fit.
+
+    `known` is what the kernel's part notes from step to step of the same group.
+    """
+    compiling = torch.compiler.is_compiling()
+    asked = isinstance(settings.rate, float) and settings.proceed is None
+    # As in torch, `foreach = False` alone asks for one tensor at a time.
+    chosen = fused or (fused is None and foreach is not False)
+    may_fuse = rows and chosen and asked and not (differentiable or compiling)
+    if may_fuse:
+        again = kernel.repeated(rows, known)
+        if again is not None:
+            return Plan([again], [], [], steps, settings, differentiable)
     together: dict[Any, list[Row]] = {}
     one_by_one: list[Row] = []
-    compiling = torch.compiler.is_compiling()
     for row in rows:
-        param, grad, square_avg, acc_delta, _, _ = row
-        shape, dtype, device = param.shape, param.dtype, param.device
-        if not compiling and not (
-            grad.shape == shape == square_avg.shape == acc_delta.shape
-            and square_avg.device == acc_delta.device == device
-        ):
-            raise ValueError(_what_does_not_fit(row))
-        if not (dtype.is_floating_point or dtype.is_complex):
-            raise TypeError(f"parameters must be floating point or complex; received {dtype}")
+        _check(row, compiling)
+    calls: list[kernel.Call] = []
+    rest = rows
+    if may_fuse:
+        calls, rest = kernel.prepared(rows, known)
+    if fused and rest:
+        reason = kernel.reason_against(rest[0]) or "the rate is a tensor on its device"
+        raise RuntimeError(
+            f"`fused=True` needs a kernel, and there is none for these tensors: {reason}; "
+            "`fused=None` takes what there is"
+        )
+    for row in rest:
+        param, grad, dtype = row[0], row[1], row[0].dtype
         if dtype.is_complex or grad.layout != torch.strided:
             row = _real_and_dense(row)
         if differentiable or compiling or type(param) not in _PLAIN:
             one_by_one.append(row)
         else:
-            key = len(together) if foreach is False else (device, dtype)
+            key = len(together) if foreach is False else (param.device, dtype)
             together.setdefault(key, []).append(row)
-    return Plan(list(together.values()), one_by_one, steps, settings, differentiable)
+    return Plan(calls, list(together.values()), one_by_one, steps, settings, differentiable)
+
+
+def _check(row: Row, compiling: bool) -> None:
+    param, grad, square_avg, acc_delta, _, _ = row
+    shape, dtype, device = param.shape, param.dtype, param.device
+    if not compiling and not (
+        grad.shape == shape == square_avg.shape == acc_delta.shape
+        and square_avg.device == acc_delta.device == device
+    ):
+        raise ValueError(_what_does_not_fit(row))
+    if not (dtype.is_floating_point or dtype.is_complex):
+        raise TypeError(f"parameters must be floating point or complex; received {dtype}")
 
 
 def _what_does_not_fit(row: Row) -> str:
@@ -122,6 +147,8 @@ def _real_and_dense(row: Row) -> Row:
 def run(plan: Plan) -> None:
     """Do a planned step."""
     _count(plan.steps, plan.settings.proceed)
+    for call in plan.calls:
+        kernel.run(call, plan.settings)
     for rows in plan.together:
         update(rows, plan.settings)
     for param, grad, square_avg, acc_delta, _, decay in plan.one_by_one:
