@@ -1,6 +1,7 @@
 """The kernel in the torch front end: the rule's numbers, and what it can't serve is noticed."""
 
 import copy
+import weakref
 
 import pytest
 import torch
@@ -165,8 +166,8 @@ def test_changes_between_steps_are_noticed(change):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda it: torch.randn(it.shape[::-1]).permute(*range(it.dim())[::-1]),
-        lambda it: torch.randn(1).expand(it.shape),
+        lambda it: torch.randn(it.shape[::-1]).permute(tuple(range(it.dim()))[::-1]),
+        lambda it: torch.randn(()).expand(it.shape),
         lambda it: torch.sparse_coo_tensor(size=it.shape) if it.dim() else torch.ones(()),
         lambda it: torch._neg_view(torch.randn(it.shape)),
     ],
@@ -231,3 +232,14 @@ def test_copies_do_not_share_what_was_noted():
     copied.step()
     assert all(map(torch.equal, params, before))
     assert fused.repeated([], one._known[0]) is None
+
+
+def test_gradients_are_not_kept_in_memory():
+    param = torch.nn.Parameter(torch.ones(3))
+    optimizer = Adadelta([param], fused=True)
+    for _ in range(3):
+        param.grad = torch.ones(3)
+        kept = weakref.ref(param.grad)
+        optimizer.step()
+        optimizer.zero_grad()
+        assert kept() is None

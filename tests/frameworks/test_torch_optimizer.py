@@ -494,6 +494,22 @@ def test_gradients_flow_through_a_differentiable_step(kwargs, dtype):
     assert torch.autograd.gradcheck(stepped, inputs)
 
 
+def test_gradients_flow_to_the_rate_through_decoupled_decay():
+    def stepped(rate, param):
+        param = param.clone()
+        optimizer = Adadelta(
+            [param], lr=rate, weight_decay=0.1, decoupled_weight_decay=True, differentiable=True
+        )
+        for _ in range(2):
+            param.grad = param * 2
+            optimizer.step()
+        return param
+
+    rate = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+    param = torch.rand(3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(stepped, (rate, param))
+
+
 class TestSkipNonfinite:
     """`skip_nonfinite`: a step with such a gradient changes nothing but the count."""
 

@@ -17,6 +17,7 @@ from adadelta._kernels import choose, layout
 
 _address = torch.Tensor.data_ptr
 _dtype = operator.attrgetter("dtype")
+_layout = operator.attrgetter("layout")
 
 _STATE_DTYPES = {
     torch.float32: torch.float32,
@@ -28,17 +29,20 @@ _NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
 
 
 class Call(NamedTuple):
-    """Parameters of one dtype and their addresses: of parameters, averages and gradients."""
+    """Parameters of one dtype, their averages, and where they and their gradients lie."""
 
     dtype: torch.dtype
     params: tuple[Tensor, ...]
     square_avgs: tuple[Tensor, ...]
     acc_deltas: tuple[Tensor, ...]
+    # Of the three, as lists, which are compared faster than arrays are made.
     addresses: list[list[int]]
     sizes: list[int]
+    table: np.ndarray
+    row_sizes: np.ndarray
     decays: tuple[float, ...]
+    # They must live until the step is done.
     grads: tuple[Tensor, ...]
-    grad_addresses: list[int]
 
 
 def reason_against(row: Any) -> str | None:
@@ -82,7 +86,9 @@ def prepared(rows: list[Any], known: dict[str, Any] | None) -> tuple[list[Call],
             rest.append(row)
     calls = [_call(dtype, group) for dtype, group in served.items()]
     if known is not None:
-        known["call"] = calls[0] if len(calls) == 1 and not rest else None
+        # Without the gradients, which would be kept in memory.
+        alone = len(calls) == 1 and not rest
+        known["call"] = calls[0]._replace(grads=()) if alone else None
     return calls, rest
 
 
@@ -91,8 +97,12 @@ def _call(dtype: torch.dtype, rows: list[Any]) -> Call:
     lasting = params, square_avgs, acc_deltas
     addresses = [list(map(_address, column)) for column in lasting]
     sizes = list(map(torch.Tensor.numel, params))
-    grad_addresses = list(map(_address, grads))
-    return Call(dtype, *lasting, addresses, sizes, decays, grads, grad_addresses)
+    table = np.zeros((len(rows), layout.COLUMNS), np.int64)
+    places = layout.PARAMETER, layout.SQUARE_AVG, layout.ACC_DELTA, layout.GRADIENT
+    for place, its_addresses in zip(places, (*addresses, list(map(_address, grads))), strict=True):
+        table[:, place] = its_addresses
+    row_sizes = np.array(sizes, np.int64)
+    return Call(dtype, *lasting, addresses, sizes, table, row_sizes, decays, grads)
 
 
 def repeated(rows: list[Any], known: dict[str, Any] | None) -> Call | None:
@@ -111,11 +121,12 @@ def repeated(rows: list[Any], known: dict[str, Any] | None) -> Call | None:
         return None
     if set(map(_dtype, params)) != {last.dtype} or set(map(_dtype, grads)) != {last.dtype}:
         return None
-    if any(grad.layout != torch.strided for grad in grads):
+    if set(map(_layout, grads)) != {torch.strided}:
         return None
     if not all(map(torch.Tensor.is_contiguous, grads)) or any(map(torch.Tensor.is_neg, grads)):
         return None
-    return last._replace(grads=grads, grad_addresses=list(map(_address, grads)), decays=decays)
+    last.table[:, layout.GRADIENT] = list(map(_address, grads))
+    return last._replace(grads=grads, decays=decays)
 
 
 def run(call: Call, settings: Any) -> None:
@@ -132,16 +143,12 @@ def run(call: Call, settings: Any) -> None:
         maximize=settings.maximize,
         decay_mode=layout.DECOUPLED if settings.decay_mode == "decoupled" else layout.COUPLED,
     )
-    table = np.zeros((len(call.params), layout.COLUMNS), np.int64)
-    places = (layout.PARAMETER, layout.SQUARE_AVG, layout.ACC_DELTA, layout.GRADIENT)
-    for place, addresses in zip(places, (*call.addresses, call.grad_addresses), strict=True):
-        table[:, place] = addresses
-    row_settings = np.ones((len(table), layout.ROW_SETTINGS), _NUMPY[dtype])
+    row_settings = np.ones((len(call.table), layout.ROW_SETTINGS), _NUMPY[dtype])
     row_settings[:, layout.WEIGHT_DECAY] = call.decays
     cpu.step(
         str(call.dtype).removeprefix("torch."),
-        table,
-        np.array(call.sizes, np.int64),
+        call.table,
+        call.row_sizes,
         np.array(numbers, _NUMPY[dtype]),
         row_settings,
         torch.get_num_threads(),
