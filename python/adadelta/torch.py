@@ -227,16 +227,19 @@ class Adadelta(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         compiling = torch.compiler.is_compiling()
+        # What a step notes about each group, so that the next one looks at less.
+        known: list[Any] = [None] * len(self.param_groups)
         if not compiling:
-            for group in self.param_groups:
-                arguments.checked(group, read_rate=not group["capturable"])
+            kept = self.__dict__.setdefault("_known", {})
+            known = [kept.setdefault(place, {}) for place in range(len(known))]
+            for group, noted in zip(self.param_groups, known, strict=True):
+                arguments.check_again(group, noted)
         proceed = self._all_finite(compiling)
         if proceed is False:
             return loss
         new: dict[Tensor, Any] = {}
-        known = self.__dict__.setdefault("_known", {})
         plans: list[steps.Plan] = []
-        for group in self.param_groups:
+        for group, noted in zip(self.param_groups, known, strict=True):
             if compiling:
                 lists: tuple[list[Tensor], ...] = ([], [], [], [], [])
                 params, grads, square_avgs, acc_deltas, counts = lists
@@ -244,15 +247,7 @@ class Adadelta(Optimizer):
                 rows = _rows(params, grads, square_avgs, acc_deltas, group["weight_decay"])
             else:
                 rows, counts = self._rows_of(group, new)
-            plans.append(
-                _planned(
-                    rows,
-                    counts,
-                    group,
-                    proceed,
-                    None if compiling else known.setdefault(len(plans), {}),
-                )
-            )
+            plans.append(_planned(rows, counts, group, proceed, noted))
         if new:
             self.state.update(new)
         for plan in plans:

@@ -64,15 +64,19 @@ def groups_of_the_constructor(cls):
 
 @trap(52, "wrong values that are assigned are used")
 def assigned_values(cls):
-    for name, value in WRONG_VALUES:
-        params = [ones(1), ones(1)]
-        optimizer = cls([{"params": params[0]}, {"params": params[1]}])
-        optimizer.param_groups[1][name] = value
-        refused(optimizer.step)
-        assert all(param.item() == 1 for param in params) and not optimizer.state
+    for steps in (0, 1):
+        for name, value in WRONG_VALUES:
+            params = [ones(1), ones(1)]
+            optimizer = cls([{"params": params[0]}, {"params": params[1]}])
+            for _ in range(steps):
+                optimizer.step()
+            before = [param.item() for param in params]
+            optimizer.param_groups[1][name] = value
+            refused(optimizer.step)
+            assert [param.item() for param in params] == before
     optimizer.param_groups[1]["weight_decay"] = 0.0
     optimizer.step()
-    assert all(param.item() < 1 for param in params)
+    assert all(param.item() < old for param, old in zip(params, before, strict=True))
 
 
 @trap(52, "a tensor with a wrong rate is used")

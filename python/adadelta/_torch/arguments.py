@@ -9,13 +9,6 @@ import torch
 from adadelta._core import hyperparameters
 from adadelta._core.hyperparameters import ARGUMENTS
 
-
-def _choice(argument: str, value: Any) -> bool | None:
-    if value is None or isinstance(value, bool):
-        return value
-    raise TypeError(hyperparameters.refusal(argument, "True, False or None", value))
-
-
 _RATE: Any = ARGUMENTS["learning_rate"]
 _DECAY: Any = ARGUMENTS["weight_decay"]
 
@@ -31,9 +24,9 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     ),
     "maximize": ARGUMENTS["maximize"],
     "capturable": hyperparameters.Flag(),
-    "foreach": _choice,
+    "foreach": ARGUMENTS["fused"],
     "differentiable": hyperparameters.Flag(),
-    "fused": _choice,
+    "fused": ARGUMENTS["fused"],
     "decoupled_weight_decay": ARGUMENTS["decoupled_weight_decay"],
     "skip_nonfinite": ARGUMENTS["skip_nonfinite"],
 }
@@ -66,6 +59,23 @@ def checked(values: Mapping[str, Any], read_rate: bool = True) -> dict[str, Any]
             "of tensors have no gradients"
         )
     return result
+
+
+def check_again(group: Mapping[str, Any], known: dict[str, Any]) -> None:
+    """Check the values of a group, unless they are those that were checked before.
+
+    `known` notes them.
+    """
+    rate = group["lr"]
+    read_rate = not group["capturable"]
+    if isinstance(rate, torch.Tensor) and rate.numel() == 1 and read_rate and not rate.is_meta:
+        rate = rate.detach().item()
+    values: list[Any] = [rate, *(group[name] for name in NAMES[1:])]
+    values += map(type, values[:])  # True would equal 1.0
+    # What is no number may not be comparable, and NaN differs from itself.
+    if isinstance(rate, torch.Tensor) or known.get("values") != values:
+        checked(group, read_rate)
+        known["values"] = values
 
 
 def _checked(name: str, value: Any, read_rate: bool) -> Any:
