@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.optimizer import Optimizer, ParamsT, _use_grad_for_differentiable
+from torch.optim.optimizer import Optimizer, _use_grad_for_differentiable
 
 from adadelta._core import hyperparameters
 from adadelta._torch import arguments, loading
@@ -98,7 +98,7 @@ class Adadelta(Optimizer):
 
     def __init__(
         self,
-        params: ParamsT,
+        params: Any,
         lr: float | Tensor = 1.0,
         rho: float = 0.9,
         eps: float = 1e-6,

@@ -192,7 +192,7 @@ def test_one_by_one_equals_together_bit_for_bit(options, dtype):
     together = [torch.nn.Parameter(torch.randn(n, dtype=dtype)) for n in (5, 70_000, 1, 0, 999)]
     one_by_one = copy.deepcopy(together)
     optimizers = [
-        adadelta.torch.Adadelta(params, foreach=foreach, **options)
+        adadelta.torch.Adadelta(params, foreach=foreach, fused=False, **options)
         for params, foreach in ((together, True), (one_by_one, False))
     ]
     for _ in range(3):
@@ -217,7 +217,9 @@ def test_memory_of_any_order(format):
     plain = torch.nn.Parameter(torch.randn(4, 3, 5, 5))
     other = torch.nn.Parameter(laid_out(plain.detach().clone()))
     assert not other.is_contiguous()
-    optimizers = [adadelta.torch.Adadelta([param], weight_decay=0.1) for param in (plain, other)]
+    optimizers = [
+        adadelta.torch.Adadelta([param], weight_decay=0.1, fused=False) for param in (plain, other)
+    ]
     for _ in range(3):
         plain.grad = torch.randn_like(plain)
         other.grad = laid_out(plain.grad.clone())

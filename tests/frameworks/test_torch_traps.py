@@ -215,9 +215,10 @@ def sparse_gradients(cls):
             params[1].grad = params[0].grad.to_dense()
             for optimizer in optimizers:
                 optimizer.step()
-        assert torch.equal(*params)
+        # The kernel, which takes dense ones, and torch round square roots differently.
+        torch.testing.assert_close(*params)
         averages = [it.state[param] for it, param in zip(optimizers, params, strict=True)]
-        assert torch.equal(*(it["square_avg"] for it in averages))
+        torch.testing.assert_close(*(it["square_avg"] for it in averages))
 
 
 @trap(57, "an embedding with sparse gradients can't be trained")
