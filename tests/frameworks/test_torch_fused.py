@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(
     choose.reason_against("cpu") is not None, reason=f"no kernel: {choose.reason_against('cpu')}"
 )
 
-SHAPES = ((3, 5), (), (0, 3), (70_000,), (1, 1, 2))
+SHAPES = ((3, 5), (), (0, 3), (70_000,), (1, 1, 2), (4, 4))
 OPTIONS = [
     {},
     {"weight_decay": 0.1, "maximize": True},
@@ -100,6 +100,21 @@ def cut_in_place(optimizer, params):
     optimizer.state.pop(params[0])
 
 
+def cut_with_its_state(optimizer, params):
+    state = optimizer.state[params[0]]
+    for tensor in (params[0], state["square_avg"], state["acc_delta"]):
+        tensor.data = tensor.data[:2]
+
+
+def turned_in_place(optimizer, params):
+    params[5].data = params[5].data.t()
+
+
+def average_turned(optimizer, params):
+    state = optimizer.state[params[5]]
+    state["square_avg"] = state["square_avg"].t()
+
+
 def made_half(optimizer, params):
     for param in params:
         param.data = param.data.half()
@@ -139,6 +154,9 @@ def parameter_taken_out(optimizer, params):
     [
         resized,
         cut_in_place,
+        cut_with_its_state,
+        turned_in_place,
+        average_turned,
         made_half,
         state_replaced,
         state_moved,

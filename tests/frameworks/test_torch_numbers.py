@@ -208,13 +208,15 @@ def test_one_by_one_equals_together_bit_for_bit(options, dtype):
 
 
 @pytest.mark.parametrize("format", [torch.channels_last, None], ids=["channels_last", "transposed"])
-def test_memory_of_any_order(format):
+@pytest.mark.parametrize("size", [5, 80])
+def test_memory_of_any_order(format, size):
     def laid_out(value):
         if format is not None:
             return value.contiguous(memory_format=format)
         return value.transpose(0, 1).contiguous().transpose(0, 1)
 
-    plain = torch.nn.Parameter(torch.randn(4, 3, 5, 5))
+    # The second shape has more elements than a piece.
+    plain = torch.nn.Parameter(torch.randn(4, 3, size, size))
     other = torch.nn.Parameter(laid_out(plain.detach().clone()))
     assert not other.is_contiguous()
     optimizers = [

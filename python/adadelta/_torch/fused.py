@@ -123,7 +123,9 @@ def repeated(rows: list[Any], known: dict[str, Any] | None) -> Call | None:
         return None
     if set(map(_layout, grads)) != {torch.strided}:
         return None
-    if not all(map(torch.Tensor.is_contiguous, grads)) or any(map(torch.Tensor.is_neg, grads)):
+    if not all(all(map(torch.Tensor.is_contiguous, it)) for it in (params, grads)):
+        return None
+    if any(map(torch.Tensor.is_neg, grads)):
         return None
     last.table[:, layout.GRADIENT] = list(map(_address, grads))
     return last._replace(grads=grads, decays=decays)
