@@ -25,6 +25,7 @@ OPTIONS = [
 
 def pair(dtype=torch.float32, shapes=SHAPES, **options):
     """An optimizer with the kernel, and one with the rule, on the same parameters."""
+    torch.manual_seed(0)
     first = [torch.nn.Parameter(torch.randn(shape).to(dtype)) for shape in shapes]
     second = copy.deepcopy(first)
     return first, second, Adadelta(first, fused=True, **options), Adadelta(
@@ -46,8 +47,9 @@ def assert_equal(params, others, one, other):
         pairs += [(value, other.state[second][name]) for name, value in one.state[first].items()]
         for mine, its in pairs:
             # torch's square root is not always rounded to nearest, as the kernel's is: an
-            # average was off by 2 units in its last place after five steps.
-            tolerance = 8 * torch.finfo(its.dtype).eps
+            # average was off by 2 units in its last place after five steps. A half-precision
+            # parameter that is rounded the other way shows in the averages by coupled decay.
+            tolerance = 8 * torch.finfo(first.dtype).eps
             largest = its.detach().abs().nan_to_num(0, 0).max().item() if its.numel() else 0
             torch.testing.assert_close(
                 mine, its, rtol=tolerance, atol=tolerance * largest, equal_nan=True
