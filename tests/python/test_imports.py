@@ -10,7 +10,17 @@ import pytest
 import adadelta
 
 ROOT = Path(adadelta.__file__).resolve().parent
-FRAMEWORKS = ("keras", "jax", "tensorflow", "torch", "tf_keras", "brainpy", "optax", "numba")
+FRAMEWORKS = (
+    "keras",
+    "jax",
+    "tensorflow",
+    "torch",
+    "tf_keras",
+    "brainpy",
+    "optax",
+    "numba",
+    "triton",
+)
 FILES = sorted(ROOT.rglob("*.py"))
 
 
