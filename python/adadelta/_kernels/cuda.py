@@ -53,36 +53,34 @@ def _reason_against_row(
 ) -> str | None:
     import torch
 
-    dtype = _state_dtype(parameter)
-    if parameter.dtype not in (torch.float16, torch.bfloat16, dtype):
-        return f"the parameter is {parameter.dtype}"
-    if gradient.dtype not in (parameter.dtype, dtype):
-        return f"the parameter is {parameter.dtype}, its gradient {gradient.dtype}"
+    # Asked for each parameter in each step: 7 us, beside 3 us in `step`.
+    dtype, device, shape = parameter.dtype, parameter.device, parameter.shape
+    state_dtype = torch.float64 if dtype == torch.float64 else torch.float32
+    if dtype not in (torch.float16, torch.bfloat16, state_dtype):
+        return f"the parameter is {dtype}"
+    if gradient.dtype not in (dtype, state_dtype):
+        return f"the parameter is {dtype}, its gradient {gradient.dtype}"
+    if device.type != device_type:
+        return f"the parameter is on {device}"
     averages = [tensor for tensor in state if tensor is not None]
     for tensor in averages:
-        if tensor.dtype != dtype:
-            return f"an average is {tensor.dtype}, not {dtype}"
+        if tensor.dtype != state_dtype:
+            return f"an average is {tensor.dtype}, not {state_dtype}"
     for tensor in (parameter, gradient, *averages):
         # Subclasses may be spread over devices, or have no memory at all.
         if type(tensor) not in (torch.Tensor, torch.nn.Parameter):
             return f"a tensor is a {type(tensor).__name__}"
         if tensor.layout is not torch.strided:
             return f"a tensor is sparse ({tensor.layout})"
-        if tensor.device.type != device_type or tensor.device != parameter.device:
-            return f"a tensor is on {tensor.device}"
-        if tensor.shape != parameter.shape:
-            return f"a tensor has shape {tuple(tensor.shape)}, not {tuple(parameter.shape)}"
+        if tensor.device != device:
+            return f"a tensor is on {tensor.device}, the parameter on {device}"
+        if tensor.shape != shape:
+            return f"a tensor has shape {tuple(tensor.shape)}, not {tuple(shape)}"
         if not tensor.is_contiguous():
             return "a tensor is not contiguous"
     if device_type == "cuda" and torch.cuda.is_current_stream_capturing():
         return "a CUDA graph is being captured"
     return None
-
-
-def _state_dtype(parameter: Tensor) -> Any:
-    import torch
-
-    return torch.float64 if parameter.dtype == torch.float64 else torch.float32
 
 
 @functools.cache

@@ -9,8 +9,8 @@ from typing import Any
 class Settings:
     """One step's hyperparameters and options, in the order in which the step uses them.
 
-    `rate`, `unscale` and `factor` may be Python numbers, or tensors of one element on the
-    parameters' device, whose values the host never waits for. All numbers are rounded to the
+    `rate`, `unscale` and `factor` may be Python numbers or tensors of one element; for the value
+    of one on the parameters' own device the host never waits. All numbers are rounded to the
     dtype of the averages before they are used, as operators on tensors do.
 
     Attributes:
