@@ -10,7 +10,17 @@ import pytest
 import adadelta
 
 ROOT = Path(adadelta.__file__).resolve().parent
-FRAMEWORKS = ("keras", "jax", "tensorflow", "torch", "tf_keras", "brainpy", "optax", "numba")
+FRAMEWORKS = (
+    "keras",
+    "jax",
+    "tensorflow",
+    "torch",
+    "tf_keras",
+    "brainpy",
+    "optax",
+    "numba",
+    "triton",
+)
 # The folders that hold the parts of a front end of the same name.
 ROOMS = ("_keras", "_torch")
 FILES = sorted(ROOT.rglob("*.py"))

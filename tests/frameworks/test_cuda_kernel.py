@@ -1,0 +1,604 @@
+"""The Triton kernel computes the rule: interpreted, and compiled as far as that needs no GPU.
+
+The interpreter runs the kernel with NumPy, on CPU tensors. It shows the arithmetic, the table and
+every option. It can't show the rounding of a GPU's instructions, which loads are wide, or whether
+the kernel compiles at all; so the kernel is also compiled for two GPUs, and the instructions read.
+Nothing here runs on a GPU: there, `cuda._failure_on` tries the kernel before it serves.
+"""
+
+import collections
+import dataclasses
+import importlib.util
+import itertools
+import re
+import subprocess
+import sys
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+triton = pytest.importorskip("triton")
+
+import vectors  # noqa: E402
+from adadelta import _kernels  # noqa: E402
+from adadelta._core import rule  # noqa: E402
+from adadelta._kernels import cuda, layout, portable  # noqa: E402
+from adadelta._kernels.settings import Settings  # noqa: E402
+from stepper import Stepper  # noqa: E402
+
+# The interpreter's NumPy warns of what NaN, infinity and some of the FAULTS make.
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+
+CPU = torch.device("cpu")
+# Chunks of 16 elements make small tensors large: the interpreter takes 1 ms for each chunk.
+BLOCK = 16
+PLAIN = Settings(rate=0.5, rho=0.9, epsilon=1e-6, largest=1e15)
+
+
+def kernel_module(name, edit=None):
+    """triton_step.py as a module of its own, whatever else in this process uses Triton."""
+    spec = importlib.util.find_spec("adadelta._kernels.triton_step")
+    source = spec.loader.get_source(spec.name)
+    if edit is not None:
+        assert edit[0] in source
+        source = source.replace(*edit)
+    folder = kernel_module.folder
+    path = folder / f"{name}.py"
+    path.write_text(source)
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _folder(tmp_path_factory):
+    kernel_module.folder = tmp_path_factory.mktemp("kernel")
+
+
+def interpreted_module(name, edit=None):
+    # Triton reads the variable when it decorates a function, so other tests never see it.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1")
+        return kernel_module(name, edit)
+
+
+@pytest.fixture(scope="module")
+def interpreted_kernel(_folder):
+    return interpreted_module("interpreted_step")
+
+
+@pytest.fixture
+def interpreted(interpreted_kernel, monkeypatch):
+    """Let cuda.step() run in the interpreter, in small chunks."""
+    monkeypatch.setattr(_kernels, "triton_step", interpreted_kernel, raising=False)
+    monkeypatch.setattr(cuda, "BLOCK", BLOCK)
+    cuda._row_of_chunk.cache_clear()  # it depends on BLOCK
+    yield
+    cuda._row_of_chunk.cache_clear()
+
+
+def array_of(tensor):
+    if tensor is not None and tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return None if tensor is None else tensor.numpy()
+
+
+DECAY_MODES = {
+    "coupled": layout.COUPLED,
+    "decoupled": layout.DECOUPLED,
+    "unscaled": layout.UNSCALED,
+}
+
+
+def expected_step(row, settings):
+    """What the rule makes of a row: NumPy, whose root is exact, as is sqrt.rn on a GPU.
+
+    (torch's own root on a CPU is off by one unit in the last place in one float32 of five.)
+    """
+    *tensors, decay = row
+    parameter, gradient, square_avg, acc_delta, average = map(array_of, tensors)
+    dtype = square_avg.dtype
+    numbers = layout.settings(
+        float(settings.rate),
+        settings.rho,
+        settings.epsilon,
+        settings.largest,
+        loss_scale=1.0 if settings.unscale is None else float(settings.unscale),
+        maximize=settings.maximize,
+        decay_mode=DECAY_MODES[settings.decay_mode or "coupled"],
+        momentum=settings.ema_momentum,
+        average_starts=settings.ema_mode == "start",
+    )
+    factor = 1.0 if settings.factor is None else float(settings.factor)
+    own = np.array([decay if settings.decay_mode else 0.0, 1.0, factor], dtype)
+    average = None if settings.ema_mode is None else average
+    new, square_avg, acc_delta, moved, _ = portable.step(
+        np, np.array(numbers, dtype), own, parameter, gradient, square_avg, acc_delta, average
+    )
+    return new, gradient, square_avg, acc_delta, array_of(tensors[4]) if moved is None else moved
+
+
+def random_row(size, dtype=torch.float32, gradient_dtype=None, decay=0.0, average=True, seed=0):
+    random = torch.Generator().manual_seed(1000 * seed + size)
+    state_dtype = torch.float64 if dtype == torch.float64 else torch.float32
+
+    def normal(power=1):
+        return torch.randn(size, generator=random, dtype=torch.float64) * 10.0**power
+
+    # Gradients over 8 orders of magnitude, so that epsilon counts in some and not in others.
+    spread = torch.logspace(-6, 2, max(size, 1), dtype=torch.float64)[:size]
+    return (
+        normal(0).to(dtype),
+        (normal(0) * spread).to(gradient_dtype or dtype),
+        normal(0).square().to(state_dtype),
+        normal(-2).square().to(state_dtype),
+        normal(0).to(state_dtype) if average else None,
+        decay,
+    )
+
+
+NAMES = ("parameter", "gradient", "square_avg", "acc_delta", "average")
+
+
+def assert_steps(rows, settings, steps=2):
+    """The kernel makes of the rows, bit for bit, what the rule makes of them."""
+    for number in range(steps):
+        expected = [expected_step(row, settings) for row in rows]
+        before = [row[1].clone() for row in rows]
+        cuda.step(rows, settings)
+        for row, after, gradient in zip(rows, expected, before, strict=True):
+            assert torch.equal(row[1].nan_to_num(), gradient.nan_to_num()), "gradient changed"
+            for name, ours, its in zip(NAMES, row, after, strict=False):
+                if name != "gradient" and ours is not None:
+                    same = np.array_equal(array_of(ours), its, equal_nan=True)
+                    assert same, f"{name} of size {ours.numel()} after step {number + 1}"
+
+
+OPTIONS = {
+    "unscale": {"unscale": 3.0},
+    "unscale on the device": {"unscale": torch.tensor(1024.0)},
+    "factor": {"factor": 0.3},
+    "factor on the device": {"factor": torch.tensor(0.3)},
+    "rate on the device": {"rate": torch.tensor([0.1], dtype=torch.float64)},
+    "maximize": {"maximize": True},
+    "coupled": {"decay_mode": "coupled"},
+    "decoupled": {"decay_mode": "decoupled"},
+    "unscaled": {"decay_mode": "unscaled"},
+    "average starts": {"ema_mode": "start"},
+    "average moves": {"ema_mode": "move", "ema_momentum": 0.7},
+    "saturated": {"largest": 0.01},
+}
+PAIRS = [
+    pair
+    for pair in itertools.combinations(OPTIONS, 2)
+    if not OPTIONS[pair[0]].keys() & OPTIONS[pair[1]].keys()
+]
+
+
+@pytest.mark.usefixtures("interpreted")
+class TestNumbers:
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    @pytest.mark.parametrize("size", [0, 1, 13, BLOCK, BLOCK + 1, 3 * BLOCK, 53])
+    def test_of_a_tensor_of_any_size(self, size, dtype):
+        assert_steps([random_row(size, dtype)], PLAIN)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_of_many_tensors_at_once(self, dtype):
+        sizes = (5, 0, 2 * BLOCK, 1, 37, BLOCK, 0)
+        decays = (0.0, 0.1, 0.01, 0.2, 0.0, 0.3, 0.1)
+        rows = [
+            random_row(size, dtype, decay=decay, average=size != 37)
+            for size, decay in zip(sizes, decays, strict=True)
+        ]
+        settings = dataclasses.replace(PLAIN, decay_mode="coupled", ema_mode="move")
+        assert_steps(rows, settings, steps=3)
+
+    def test_of_tensors_of_any_shape_that_are_not_aligned(self):
+        whole = random_row(1 + 3 * 4 * 5)
+        row = tuple(tensor[1:].view(3, 4, 5) for tensor in whole[:5])
+        assert row[0].data_ptr() % 16
+        assert_steps([(*row, 0.0), random_row(20)], PLAIN)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    @pytest.mark.parametrize("option", OPTIONS)
+    def test_with_an_option(self, option, dtype):
+        settings = dataclasses.replace(PLAIN, **OPTIONS[option])
+        assert_steps([random_row(21, dtype, decay=0.1), random_row(3, dtype)], settings)
+
+    @pytest.mark.parametrize("pair", PAIRS, ids=" and ".join)
+    def test_with_two_options(self, pair):
+        settings = dataclasses.replace(PLAIN, **OPTIONS[pair[0]], **OPTIONS[pair[1]])
+        assert_steps([random_row(17, decay=0.1)], settings, steps=1)
+
+    @pytest.mark.parametrize("gradient_dtype", [torch.float16, torch.float32])
+    def test_of_float16_parameters(self, gradient_dtype):
+        row = random_row(41, torch.float16, gradient_dtype, decay=0.1)
+        assert_steps(
+            [row], dataclasses.replace(PLAIN, decay_mode="decoupled", ema_mode="move"), steps=3
+        )
+
+    @pytest.mark.parametrize("gradient_dtype", [torch.bfloat16, torch.float32])
+    def test_of_bfloat16_parameters(self, gradient_dtype):
+        row = random_row(41, torch.bfloat16, gradient_dtype)
+        expected = expected_step(row, PLAIN)
+        cuda.step([row], PLAIN)
+        assert np.array_equal(row[2], expected[2]) and np.array_equal(row[3], expected[3])
+        # The interpreter truncates to bfloat16, where a GPU rounds to nearest (see below): the
+        # result may be one bfloat16 lower in magnitude.
+        wanted = expected[0].astype("float32")
+        np.testing.assert_allclose(row[0].float().numpy(), wanted, rtol=2.0**-7, atol=0)
+        assert not torch.equal(row[0], random_row(41, torch.bfloat16)[0])
+
+    def test_of_dtypes_mixed_in_one_call(self):
+        assert_steps([random_row(n, d) for n in (3, 20) for d in (torch.float32, torch.float16)],
+                     PLAIN)  # fmt: skip
+
+    def test_nan_and_infinity_stay_visible_and_huge_gradients_are_limited(self):
+        row = random_row(6)
+        row[1][:] = torch.tensor([np.nan, np.inf, -np.inf, 3e38, -3e38, 0.0])
+        numbers = torch.finfo(torch.float32)
+        largest = rule.largest_gradient(PLAIN.epsilon, numbers.tiny, numbers.max)
+        parameter = row[0].clone()
+        assert_steps([row], dataclasses.replace(PLAIN, largest=largest), steps=1)
+        assert row[0][:3].isnan().all() and row[0][3:].isfinite().all()
+        assert (row[0][3:5] != parameter[3:5]).all() and row[0][5] == parameter[5]
+
+    def test_a_rate_on_the_device_is_read_when_the_kernel_runs(self):
+        rate = torch.tensor(0.5)
+        settings = dataclasses.replace(PLAIN, rate=rate)
+        assert_steps([random_row(5)], settings, steps=1)
+        rate.fill_(0.125)
+        assert_steps([random_row(5)], settings, steps=1)
+
+
+@pytest.mark.usefixtures("interpreted")
+class TestTable:
+    def test_it_is_sent_again_only_when_an_address_changes(self):
+        rows = [random_row(20), random_row(7)]
+        cuda.step(rows, PLAIN)
+        sent = cuda._on_device.cache_info().misses
+        cuda.step(rows, PLAIN)
+        assert cuda._on_device.cache_info().misses == sent
+        rows[1] = (rows[1][0], rows[1][1].clone(), *rows[1][2:])
+        assert_steps(rows, PLAIN, steps=1)
+        assert cuda._on_device.cache_info().misses == sent + 1
+
+    def test_one_launch_serves_all_tensors_of_a_dtype(self, monkeypatch):
+        launches = []
+        launch = cuda._launch
+        monkeypatch.setattr(cuda, "_launch", lambda *a: (launches.append(a[0]), launch(*a)))
+        many = [random_row(size, average=False) for size in (1, 20, 3, 0, 40)]
+        cuda.step(many, PLAIN)
+        cuda.step([*many, random_row(5, torch.float16)], PLAIN)
+        assert [len(rows) for rows in launches] == [4, 4, 1]
+
+    def test_no_tensor_no_launch(self):
+        cuda.step([], PLAIN)
+        cuda.step([random_row(0)], PLAIN)
+
+    def test_autograd_notices_the_change(self):
+        row = random_row(5, average=False)
+        parameter = row[0].requires_grad_()
+        loss = (parameter**2).sum()
+        cuda.step([row], PLAIN)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            loss.backward()
+
+
+class KernelStepper(Stepper):
+    """The stepper that proves the vectors, with the kernel in place of its arithmetic."""
+
+    def __init__(self, case, dtype):
+        super().__init__(case["arguments"], case.get("weight_decay_mode"), case["variables"])
+        self.dtype = dtype
+
+    def _update(self, gradients, rate):
+        arguments = self.arguments
+        if "clipvalue" in arguments:
+            gradients = self._clip(gradients)
+        # They come unscaled, and as the mean of a window. Both is for the kernel to do.
+        unscale = self.micro * (arguments.get("loss_scale_factor") or 1.0)
+        by_kernel = arguments.get("use_ema") and not any(self.constraints)
+        numbers = np.finfo(self.dtype)
+        settings = Settings(
+            rate=rate,
+            rho=arguments["rho"],
+            epsilon=arguments["epsilon"],
+            unscale=unscale,
+            maximize=arguments.get("maximize", False),
+            decay_mode=self.mode,
+            ema_momentum=arguments.get("ema_momentum", 0.0),
+            ema_mode=("start" if self.average is None else "move") if by_kernel else None,
+            largest=rule.largest_gradient(
+                arguments["epsilon"], float(numbers.tiny), float(numbers.max)
+            ),
+        )
+        kept = [self.variables, self.square_avg, self.acc_delta, self.average or self.variables]
+        kept = [[np.array(array, dtype=self.dtype) for array in arrays] for arrays in kept]
+        self.variables, self.square_avg, self.acc_delta, averages = kept
+        rows_by_factor = collections.defaultdict(list)
+        for index, (gradient, factor) in enumerate(
+            zip(gradients, self._factors(gradients), strict=True)
+        ):
+            if gradient is None:
+                continue
+            arrays = [kept[0][index], np.array(gradient * unscale, dtype=self.dtype)]
+            arrays += [column[index] for column in kept[1:]]
+            decay = arguments.get("weight_decay") or 0.0
+            rows_by_factor[factor].append((*map(torch.from_numpy, arrays), decay))
+        for factor, rows in rows_by_factor.items():
+            cuda.step(rows, dataclasses.replace(settings, factor=factor))
+        self.update += 1
+        if by_kernel:
+            for index, gradient in enumerate(gradients):
+                if gradient is None and self.average is not None:
+                    keep = arguments["ema_momentum"]
+                    averages[index] = keep * averages[index] + (1 - keep) * self.variables[index]
+            self.average = averages
+            every = arguments.get("ema_overwrite_frequency")
+            if every and self.update % every == 0:
+                self.variables = [average.copy() for average in averages]
+            return
+        for index, gradient in enumerate(gradients):
+            if gradient is not None:
+                self.variables[index] = self._constrained(index, self.variables[index])
+        if arguments.get("use_ema"):
+            self._average([])
+
+    def _factors(self, gradients):
+        one = self.arguments.get("clipnorm")
+        limit = self.arguments.get("global_clipnorm") if one is None else one
+        if limit is None:
+            return [None] * len(gradients)
+        squares = [None if g is None else np.sum(g**2) for g in gradients]
+        together = sum(square for square in squares if square is not None)
+        if one is None:
+            squares = [together] * len(squares)
+        return [s if s is None else float(limit / max(np.sqrt(s), limit)) for s in squares]
+
+
+# As in tests/python: test_vectors_bite.py for float64, test_vectors.py for float32.
+TOLERANCE = {"float64": 1e-11, "float32": 2e-4}
+
+
+# float64 shows what is computed; in float32 each option once, since long runs take the interpreter
+# long, and TestNumbers shows every pair bit for bit.
+RUNS = [(case, "float64") for name in vectors.NAMES for case in vectors.load(name)]
+RUNS += [(case, "float32") for case in vectors.load("options")]
+
+
+@pytest.mark.usefixtures("interpreted")
+@pytest.mark.parametrize(
+    ("case", "dtype"),
+    RUNS,
+    ids=lambda it: it if isinstance(it, str) else it["name"].replace(" ", "-"),
+)
+def test_it_gives_the_numbers_of_the_vectors(case, dtype):
+    stepper = KernelStepper(case, dtype)
+    due = {state["call"]: state for state in case["expected"]}
+    for number, gradients in enumerate(case["gradients"], 1):
+        stepper.call(gradients)
+        for slot in vectors.TENSORS if number in due else ():
+            if due[number][slot] is None:
+                continue
+            for ours, exact in zip(getattr(stepper, slot), due[number][slot], strict=True):
+                limit = TOLERANCE[dtype]
+                largest = np.max(np.abs(exact), initial=0.0) if dtype == "float32" else 0.0
+                np.testing.assert_allclose(
+                    ours, exact, rtol=limit, atol=limit * largest, err_msg=f"{slot}, {number}"
+                )
+
+
+# What is broken on purpose, and how. None of them may go unnoticed.
+FAULTS = {
+    "no epsilon above": ("acc_delta + epsilon,", "acc_delta,"),
+    "no epsilon below": ("square_avg + epsilon)", "square_avg)"),
+    "no root": ("return tl.math.sqrt_rn(quotient)", "return quotient"),
+    "rho swapped": ("rho * square_avg + one_minus_rho", "one_minus_rho * square_avg + rho"),
+    "rate in the accumulator": ("(step * step)", "(rate * step * step)"),
+    "new u": ("step = _root", "acc_delta = rho * acc_delta\n    step = _root"),
+    "old v": ("    square_avg = rho * square_avg", "    new = rho * square_avg"),
+    "not negated": ("gradient = -gradient", "gradient = gradient"),
+    "multiplied by the scale": ("_quotient(gradient, tl", "(gradient * tl"),
+    "not clipped": ("gradient * tl.load(factor).to(STATE)", "gradient"),
+    "coupled decay halved": ("gradient + decay * value", "gradient + 0.5 * decay * value"),
+    "decay without the rate": ("value * (decay * rate)", "value * decay"),
+    "decay with the rate": ("value - value * decay,", "value - value * decay * rate,"),
+    "0 times infinity": ("tl.where(decay != 0, gradient + decay * value, gradient)",
+                         "gradient + decay * value"),
+    "first row's decay": ("FIRST_DECAY + row", "FIRST_DECAY"),
+    "not limited": ("limited = tl.minimum(tl.maximum(gradient, -largest), largest)",
+                    "limited = gradient"),
+    "limited from one side": ("tl.maximum(gradient, -largest)", "gradient"),
+    "NaN hidden": ("limited + (gradient - gradient)", "tl.where(gradient == gradient, limited, 0)"),
+    "average of the unrounded": ("stored.to(STATE)", "value - rate * step"),
+    "average always starts": ('AVERAGE == "move"', 'AVERAGE == "never"'),
+    "momentum swapped": ("momentum * tl.load(averages, mask) + one_minus_momentum * average",
+                         "one_minus_momentum * tl.load(averages, mask) + momentum * average"),
+    "last element left": ("offsets < size,", "offsets < size - 1,"),
+    "later chunks left": ("first_chunk) * BLOCK", "first_chunk) * 0"),
+    "step forgotten": ("value - rate * step)", "value)"),
+    "u not stored": ("tl.store(acc_deltas, acc_delta, mask)", "pass"),
+}  # fmt: skip
+
+
+def assert_everything():
+    for options in OPTIONS.values():
+        rows = [random_row(21, decay=0.1), random_row(3)]
+        rows[1][0][0] = np.inf
+        assert_steps(rows, dataclasses.replace(PLAIN, **options))
+    half = random_row(4, torch.float16, average=True)
+    assert_steps([half], dataclasses.replace(PLAIN, ema_mode="move"))
+    strange = random_row(3)
+    strange[1][1] = np.nan
+    assert_steps([strange], PLAIN, steps=1)
+
+
+@pytest.mark.usefixtures("interpreted")
+def test_nothing_is_wrong_with_the_kernel_as_it_is():
+    assert_everything()
+
+
+@pytest.mark.usefixtures("interpreted")
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_noticed(fault, monkeypatch):
+    wrong = interpreted_module(re.sub(r"\W", "_", fault), FAULTS[fault])
+    monkeypatch.setattr(_kernels, "triton_step", wrong)
+    with pytest.raises(AssertionError, match="of size"):
+        assert_everything()
+
+
+class Recorder:
+    """In place of the kernel: keeps what it was launched with."""
+
+    def __getitem__(self, grid):
+        return lambda *arguments, **named: vars(self).update(arguments=arguments, named=named)
+
+
+def ptx_of(row, settings, capability, monkeypatch, tmp_path):
+    """The kernel of this launch, compiled to PTX for a GPU that need not be here."""
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    module = kernel_module("compiled_step")
+    recorder = Recorder()
+    with monkeypatch.context() as patch:
+        patch.setattr(_kernels, "triton_step", module, raising=False)
+        patch.setattr(module, "step", recorder)
+        cuda.step([row], settings)
+    kernel = kernel_module("compiled_step").step
+    options = {name: recorder.named.pop(name) for name in ("num_warps", "enable_fp_fusion")}
+    names = kernel.arg_names
+    given = dict(zip(names, recorder.arguments, strict=False))
+    constants = {**recorder.named, **{name: None for name in given if given[name] is None}}
+    signature = {
+        name: "constexpr" if name in constants else triton.runtime.jit.mangle_type(given[name])
+        for name in names
+    }
+    source = ASTSource(
+        kernel,
+        signature,
+        {(names.index(name),): value for name, value in constants.items()},
+        {(position,): [["tt.divisibility", 16]] for position in (0, 1)},
+    )
+    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options).asm[
+        "ptx"
+    ]
+
+
+COMPILED = {
+    "plain": {},
+    "coupled": dict(unscale=2.0, factor=0.5, maximize=True, decay_mode="coupled", ema_mode="move"),
+    "decoupled": dict(factor=torch.tensor(0.5), decay_mode="decoupled", ema_mode="start"),
+    "unscaled": dict(rate=torch.tensor(0.5), decay_mode="unscaled"),
+}
+WIDE = {torch.float32: "v4.[bf]32", torch.float64: "v2.[bf]64", torch.bfloat16: "v4.b32"}
+
+
+@pytest.mark.parametrize(
+    ("options", "dtype", "capability"),
+    [
+        ("plain", torch.float32, 75),
+        ("plain", torch.bfloat16, 90),
+        ("coupled", torch.float32, 90),
+        ("coupled", torch.float64, 90),
+        ("decoupled", torch.float32, 80),
+        ("decoupled", torch.bfloat16, 80),
+        ("unscaled", torch.float64, 80),
+    ],
+    ids=str,
+)
+def test_it_compiles_to_exact_instructions(options, dtype, capability, monkeypatch, tmp_path):
+    row = random_row(5000, dtype, decay=0.1)
+    settings = dataclasses.replace(PLAIN, **COMPILED[options])
+    ptx = ptx_of(row, settings, capability, monkeypatch, tmp_path)
+    kind = "f64" if dtype == torch.float64 else "f32"
+    instructions = set(re.findall(rf"\b[a-z]+(?:\.\w+)*\.{kind}\b", ptx))
+    assert {f"div.rn.{kind}", f"sqrt.rn.{kind}"} <= instructions
+    # Rounded to nearest, each by itself: no fused multiply-add, nothing approximate or flushed.
+    inexact = [i for i in instructions if re.search(r"fma|mad|approx|full|ftz|\.r[zmp]\b", i)]
+    assert not inexact
+    assert all(".rn" in i for i in instructions if i.split(".")[0] in ("add", "sub", "mul", "div"))
+    if dtype == torch.bfloat16:
+        assert re.search(r"cvt\.rn\.bf16(x2)?\.f32", ptx)
+    for access in ("ld", "st"):
+        assert re.search(rf"{access}\.global\S*\.{WIDE[dtype]}", ptx), f"no wide {access}"
+
+
+class TestWhatItServes:
+    @pytest.fixture(autouse=True)
+    def _machine(self, monkeypatch):
+        """A machine whose GPU is called "cpu"."""
+        ask = cuda._reason_against_row
+        monkeypatch.setattr(cuda, "_reason_against_machine", lambda: None)
+        monkeypatch.setattr(cuda, "_reason_against_row", lambda *row: ask(*row, device_type="cpu"))
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+    def test_every_real_floating_dtype(self, dtype):
+        row = random_row(5, dtype)
+        assert cuda.can_serve(*row[:5]) and cuda.can_serve(*row[:4], None)
+        assert cuda.can_serve(torch.nn.Parameter(row[0]), *row[1:4])
+
+    def test_a_gradient_in_the_dtype_of_the_averages(self):
+        assert cuda.can_serve(*random_row(5, torch.bfloat16, torch.float32)[:5])
+
+    @pytest.mark.parametrize(
+        ("position", "other", "reason"),
+        [
+            (0, torch.ones(4, dtype=torch.complex64), "parameter is torch.complex64"),
+            (0, torch.ones(4, dtype=torch.int32), "parameter is torch.int32"),
+            (0, torch.ones(8)[::2], "not contiguous"),
+            (1, torch.ones(1).expand(4), "not contiguous"),
+            (1, torch.ones(4).to_sparse(), "sparse"),
+            (1, torch.ones(4, dtype=torch.float64), "gradient torch.float64"),
+            (1, torch.ones(5), "shape"),
+            (2, torch.ones(4, dtype=torch.bfloat16), "average is torch.bfloat16"),
+            (3, torch.ones(4, device="meta"), "on meta"),
+            (4, torch.ones(8)[::2], "not contiguous"),
+            (0, torch.nn.Buffer(torch.ones(4)).as_subclass(type("Own", (torch.Tensor,), {})),
+             "is a Own"),
+        ],
+    )  # fmt: skip
+    def test_not_other_tensors(self, position, other, reason):
+        row = list(random_row(4)[:5])
+        assert cuda.reason_against(*row) is None
+        row[position] = other
+        assert reason in cuda.reason_against(*row) and not cuda.can_serve(*row)
+
+
+class TestTheMachine:
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+    def test_without_a_gpu_there_is_a_reason(self):
+        assert cuda.reason_against() == "torch finds no NVIDIA GPU"
+        assert not cuda.can_serve(*random_row(3)[:5])
+
+    @pytest.mark.usefixtures("interpreted")
+    def test_the_trial_passes_a_kernel_that_is_right(self):
+        assert cuda._failure_on(CPU) is None
+
+    @pytest.mark.usefixtures("interpreted")
+    def test_the_trial_notices_a_kernel_that_is_wrong(self, monkeypatch):
+        monkeypatch.setattr(
+            _kernels, "triton_step", interpreted_module("wrong", FAULTS["no epsilon below"])
+        )
+        assert "differ from the rule's" in cuda._failure_on(CPU)
+
+    @pytest.mark.usefixtures("interpreted")
+    def test_the_trial_notices_a_kernel_that_does_not_run(self, monkeypatch):
+        def fail(*_):
+            raise RuntimeError("no C compiler")
+
+        monkeypatch.setattr(cuda, "_launch", fail)
+        assert cuda._failure_on(CPU).endswith("RuntimeError: no C compiler")
+
+
+def test_triton_is_imported_only_when_the_kernel_is_used():
+    code = "import sys; from adadelta._kernels import cuda; cuda.reason_against(); "
+    code += "print('triton' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
