@@ -168,6 +168,29 @@ ARGUMENTS: Mapping[str, Check] = {
     "fused": Flag("True, False or None", optional=True),
 }
 
+_TOLERANCE = Number("a finite number of at least 0", _finite_not_negative)
+
+# What else minimizing a function takes: when to stop, under the names of `minimization`. Front
+# ends name them as their host does.
+MINIMIZATION: Mapping[str, Check] = {
+    "gtol": _TOLERANCE,
+    "xtol": _TOLERANCE,
+    "ftol": _TOLERANCE,
+    "f_target": Number("a number, not NaN", lambda value: not math.isnan(value)),
+    "maxiter": Number(
+        "a whole number of at least 0", lambda value: 0 <= value < math.inf, whole=True
+    ),
+    "maxfev": Number(
+        "a whole number of at least 1, or None",
+        lambda value: 1 <= value < math.inf,
+        whole=True,
+        optional=True,
+    ),
+    "finite_diff_rel_step": Number(
+        "a finite number greater than 0, or None", _finite_positive, optional=True
+    ),
+}
+
 _CLIPS = ("clipnorm", "clipvalue", "global_clipnorm")
 
 
