@@ -18,9 +18,15 @@ _PAPER = hyperparameters.CONVENTIONS["paper"]
 
 # The status and the message for each reason to stop.
 _ENDS = {
-    "gtol": (0, "Optimization terminated successfully: no element of the gradient is larger than `gtol`."),
+    "gtol": (
+        0,
+        "Optimization terminated successfully: no element of the gradient is larger than `gtol`.",
+    ),
     "xtol": (0, "Optimization terminated successfully: x no longer moves by more than `xtol`."),
-    "ftol": (0, "Optimization terminated successfully: the value no longer changes by more than `ftol`."),
+    "ftol": (
+        0,
+        "Optimization terminated successfully: the value no longer changes by more than `ftol`.",
+    ),
     "f_target": (0, "Optimization terminated successfully: the value is at most `f_target`."),
     "maxiter": (1, "Maximum number of iterations has been exceeded."),
     "maxfev": (2, "Maximum number of function evaluations has been exceeded."),
@@ -153,9 +159,7 @@ def adadelta(
     maxfev = _checked("maxfev", maxfev)
     rate = _rate(learning_rate)
     args = args if isinstance(args, tuple) else (args,)
-    function = _Function(
-        fun, args, jac, _checked("finite_diff_rel_step", finite_diff_rel_step)
-    )
+    function = _Function(fun, args, jac, _checked("finite_diff_rel_step", finite_diff_rel_step))
     report = _reporter(callback)
 
     path = []
@@ -255,7 +259,9 @@ def _rate(learning_rate: Any) -> Callable[[int], float]:
 def _number(value: Any) -> float:
     array = np.asarray(value)
     if array.size != 1:
-        raise ValueError(f"`fun` must return one number; received {hyperparameters.received(value)}")
+        raise ValueError(
+            f"`fun` must return one number; received {hyperparameters.received(value)}"
+        )
     number = hyperparameters.as_number(array.reshape(()))
     if number is None:
         raise TypeError(f"`fun` must return one number; received {hyperparameters.received(value)}")
@@ -276,9 +282,7 @@ def _reporter(callback: Any) -> Callable[[np.ndarray, float], Any]:
     if callback is None:
         return lambda x, value: None
     if set(inspect.signature(callback).parameters) == {"intermediate_result"}:
-        return lambda x, value: callback(
-            intermediate_result=OptimizeResult(x=x.copy(), fun=value)
-        )
+        return lambda x, value: callback(intermediate_result=OptimizeResult(x=x.copy(), fun=value))
     return lambda x, value: callback(x.copy())
 
 
