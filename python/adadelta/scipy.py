@@ -10,7 +10,7 @@ import numpy as np
 from scipy.optimize import OptimizeResult, OptimizeWarning, approx_fprime
 
 from adadelta._core import hyperparameters
-from adadelta._core.minimization import Minimization
+from adadelta._core.minimization import MAXITER, Minimization
 
 __all__ = ["adadelta"]
 
@@ -54,7 +54,7 @@ def adadelta(
     xtol: float = 0.0,
     ftol: float = 0.0,
     f_target: float = -math.inf,
-    maxiter: int = 10_000,
+    maxiter: int = MAXITER,
     maxfev: int | None = None,
     finite_diff_rel_step: float | None = None,
     disp: bool = False,

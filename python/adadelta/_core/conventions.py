@@ -153,7 +153,7 @@ def translate(from_: str, to: str, **arguments: Any) -> dict[str, Any]:
 
 
 def _convention(argument: str, framework: Any) -> Convention:
-    if framework not in CONVENTIONS:
+    if not isinstance(framework, str) or framework not in CONVENTIONS:
         names = ", ".join(f'"{name}"' for name in CONVENTIONS)
         raise ValueError(hyperparameters.refusal(argument, f"one of {names}", framework))
     return CONVENTIONS[framework]

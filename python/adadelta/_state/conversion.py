@@ -72,7 +72,7 @@ def _moved(
         return array
     if moved.size != array.size:
         problems.append(f"the function for {what} made {moved.shape} of {array.shape}")
-    elif not np.can_cast(array.dtype, moved.dtype):
+    elif not np.can_cast(array.dtype, moved.dtype) or not np.can_cast(moved.dtype, "float64"):
         problems.append(f"the function for {what} made {moved.dtype} of {array.dtype}")
     # Averages of squares and of updates follow the elements that they belong to, and nothing
     # else: a function that scales weights would need another one for each slot.
