@@ -30,6 +30,7 @@ _REFUSALS = {
     "skip_nonfinite": "it skips no step; look at the gradients before it",
     "name": "it takes no name",
 }
+_NEUTRAL = {"loss_scale_factor": 1, "gradient_accumulation_steps": 1}
 _SHOWN = ("learning_rate", "rho", "epsilon", "weight_decay")
 
 
@@ -130,7 +131,9 @@ def translate(from_: str, to: str, **arguments: Any) -> dict[str, Any]:
     if from_ == to:
         return dict(arguments)
     for argument, reason in source.others.items():
-        if reason and arguments.get(argument):
+        value = arguments.get(argument)
+        is_off = value is None or value is False or hyperparameters.as_number(value) == 0
+        if reason and not is_off:
             raise _without_equal(argument, from_, to, reason)
 
     found = {}
@@ -145,7 +148,7 @@ def translate(from_: str, to: str, **arguments: Any) -> dict[str, Any]:
             continue
         if argument in target.names:
             found[argument] = value
-        elif argument in _REFUSALS and value not in (None, False, math.inf):
+        elif argument in _REFUSALS and value not in (None, False, math.inf, _NEUTRAL.get(argument)):
             raise _without_equal(source.names[argument], from_, to, _REFUSALS[argument])
     return {
         target.names[argument]: found[argument] for argument in target.names if argument in found
