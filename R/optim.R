@@ -89,7 +89,7 @@
 #' }
 #' falling <- function(step) 0.3 / (1 + step / 50)
 #' adadelta_optim(c(-1.2, 1), fr, grr, control = list(
-#'   learning_rate = falling, epsilon = 0.01, maxit = 3000
+#'   learning_rate = falling, epsilon = 0.01, maxit = 8000
 #' ))
 adadelta_optim <- function(par, fn, gr = NULL, ..., control = list()) {
   call <- named_call(sys.call(), "adadelta_optim")
@@ -121,7 +121,9 @@ adadelta_optim <- function(par, fn, gr = NULL, ..., control = list()) {
   iteration <- gradients <- 0L
   repeat {
     value <- value_at(x)
-    if (iteration == 0 && !is.finite(value)) refuse("fn", "finite at `par`", value, call)
+    if (iteration == 0 && !is.finite(value)) {
+      refuse("fn", "finite at `par`", if (is.na(value)) NA else value, call)
+    }
     show(iteration, value)
     gradient <- if (is.finite(value)) gradient_at(x) else rep(NaN, length(x))
     gradients <- gradients + is.finite(value)

@@ -386,7 +386,12 @@ def attempt(name: str, *arguments: Any) -> dict[str, Any]:
     """Call a function of this package; return its "value", or the "error" that it raised."""
     import adadelta
 
-    own = {"state": state, "conventions": conventions, "translate": translate, "minimize": Run}
+    own: dict[str, Callable[..., Any]] = {
+        "state": state,
+        "conventions": conventions,
+        "translate": translate,
+        "minimize": Run,
+    }
     try:
         function = own.get(name) or getattr(adadelta, name)
         return {"value": function(*arguments)}

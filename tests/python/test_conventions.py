@@ -149,7 +149,15 @@ def test_options_go_where_they_exist():
     [
         ("torch", "keras", {"lr": -1}, ValueError, "`lr` must be a finite number of at least 0"),
         ("torch", "keras", {"eps": "a"}, TypeError, "`eps` must be a finite number"),
-        ("torch", "keras", {"learning_rate": 1}, TypeError, "is not an argument of torch; it tak"),
+        ("torch", "keras", {"learning_rate": 1}, TypeError, "of torch .did you mean `lr`?"),
+        ("keras", "torch", {"lr": 1}, TypeError, "of keras .did you mean `learning_rate`?"),
+        (
+            "torch",
+            "keras",
+            {"nonsense": 1},
+            TypeError,
+            "is not an argument of torch; it takes `lr`",
+        ),
         ("torch", "keras", {"forech": 1}, TypeError, "of torch .did you mean `foreach`?"),
         ("tf1", "keras", {"decay": 0.1}, ValueError, "`decay` of tf1 has no equal in keras: the"),
         ("optax", "keras", {"weight_decay_mask": [1]}, ValueError, "`weight_decay_mask` of optax"),

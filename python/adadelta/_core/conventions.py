@@ -175,11 +175,7 @@ def _given(framework: str, source: Convention, arguments: dict[str, Any]) -> dic
         if name in source.others:
             continue
         if name not in ours:
-            known = [*ours, *source.others]
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f" (did you mean `{near[0]}`?)" if near else ""
-            takes = ", ".join(f"`{it}`" for it in known)
-            raise TypeError(f"`{name}` is not an argument of {framework}{hint}; it takes {takes}")
+            raise TypeError(_unknown(name, framework, source))
         argument = ours[name]
         if argument == "epsilon" and value is None and source.epsilon is None:
             value = KERAS_EPSILON
@@ -192,6 +188,20 @@ def _given(framework: str, source: Convention, arguments: dict[str, Any]) -> dic
         given[argument] = hyperparameters.ARGUMENTS[argument](name, value)
     hyperparameters.check_clips({**dict.fromkeys(hyperparameters.ARGUMENTS), **given})
     return given
+
+
+def _unknown(name: str, framework: str, source: Convention) -> str:
+    known = [*source.names.values(), *source.others]
+    elsewhere = [
+        source.names[argument]
+        for convention in CONVENTIONS.values()
+        for argument, theirs in convention.names.items()
+        if theirs == name and argument in source.names
+    ]
+    near = [*elsewhere, *difflib.get_close_matches(name, known, n=1)]
+    hint = f" (did you mean `{near[0]}`?)" if near else ""
+    takes = ", ".join(f"`{it}`" for it in known)
+    return f"`{name}` is not an argument of {framework}{hint}; it takes {takes}"
 
 
 def _decay(
