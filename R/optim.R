@@ -93,56 +93,53 @@
 #' ))
 adadelta_optim <- function(par, fn, gr = NULL, ..., control = list()) {
   call <- named_call(sys.call(), "adadelta_optim")
-  refuse_optim_arguments(names(match.call(expand.dots = FALSE)$...), fn, call)
-  names <- names(par)
-  par <- check_par(par, call)
-  if (!is.function(fn)) refuse("fn", "a function", fn, call)
-  if (!is.null(gr) && !is.function(gr)) refuse("gr", "a function, or NULL", gr, call)
+  check_functions(fn, gr, names(match.call(expand.dots = FALSE)$...), call)
+  start <- check_par(par, call)
   module <- core_without_keras(call)
-  control <- check_control(control, default_control(length(par), module), call)
-  rate <- rate_of_step(control$learning_rate)
-  at <- function(x) {
-    x <- x * control$parscale
-    names(x) <- names
-    x
-  }
+  control <- check_control(control, default_control(length(start), module), call)
+  at <- function(x) stats::setNames(x * control$parscale, names(par))
   value_at <- function(x) check_value(fn(at(x), ...), call) / control$fnscale
   gradient_at <- if (is.null(gr)) {
     function(x) differences(value_at, x, control$ndeps)
   } else {
-    function(x) check_gradient(gr(at(x), ...), par, call) * control$parscale / control$fnscale
+    factor <- control$parscale / control$fnscale
+    function(x) check_gradient(gr(at(x), ...), start, call) * factor
   }
+  found <- minimize(module, start / control$parscale, value_at, gradient_at, control, call)
+  list(
+    par = at(found$x),
+    value = found$value * control$fnscale,
+    counts = found$counts,
+    convergence = found$end$convergence,
+    message = found$end$message
+  )
+}
 
-  x <- par / control$parscale
+# R evaluates the functions and Python makes the steps, so that neither calls the other's
+# functions: an error in `fn` is R's own.
+minimize <- function(module, x, value_at, gradient_at, control, call) {
   settings <- lapply(control[python_control], as_python)
   run <- value_of(module$attempt("minimize", python_numbers(x), settings), "argument", call)
   tell <- run$tell
+  rate <- rate_of_step(control$learning_rate)
   show <- progress(control)
-  iteration <- gradients <- 0L
+  counts <- c(`function` = 0L, gradient = 0L)
   repeat {
+    step <- counts[["function"]]
     value <- value_at(x)
-    if (iteration == 0 && !is.finite(value)) {
-      refuse("fn", "finite at `par`", if (is.na(value)) NA else value, call)
-    }
-    show(iteration, value)
+    if (step == 0) check_start(value, call)
+    show(step, value)
     gradient <- if (is.finite(value)) gradient_at(x) else rep(NaN, length(x))
-    gradients <- gradients + is.finite(value)
-    told <- tell(value, python_numbers(gradient), as_python(rate(iteration)))
-    if (!is.null(told$error)) fail(in_r_words(told$error), "argument", call)
+    counts <- counts + c(1L, is.finite(value))
+    told <- tell(value, python_numbers(gradient), as_python(rate(step)))
+    value_of(told, "argument", call)
     if (!is.null(told$reason)) break
     x <- as.double(told$x)
-    iteration <- iteration + 1L
   }
   best <- run$best()
   end <- optim_ends[[told$reason]]
-  show(iteration, best$value, end = if (end$convergence == 0) "converged" else end$message)
-  list(
-    par = at(as.double(best$x)),
-    value = best$value * control$fnscale,
-    counts = c(`function` = iteration + 1L, gradient = gradients),
-    convergence = end$convergence,
-    message = end$message
-  )
+  show(step, best$value, end)
+  list(x = as.double(best$x), value = best$value, counts = counts, end = end)
 }
 
 optim_ends <- list(
@@ -184,24 +181,37 @@ check_control <- function(control, defaults, call) {
   }
   known <- intersect(names(control), names(defaults))
   checked <- replace(defaults, known, control[known])
-  check <- function(name, requirement, accepts) {
-    value <- checked[[name]]
-    is_good <- is.numeric(value) && length(value) == length(defaults[[name]]) &&
-      all(is.finite(value)) && all(accepts(value))
-    if (!is_good) refuse(name, requirement, value, call)
-  }
   if (is.logical(checked$trace)) checked$trace <- as.numeric(checked$trace)
-  check("trace", "a number of at least 0", function(value) value >= 0)
-  check("REPORT", "a number of at least 1", function(value) value >= 1)
-  check("fnscale", "a number other than 0", function(value) value != 0)
-  for (name in c("parscale", "ndeps")) {
-    check(name, "numbers other than 0, one for each parameter", function(value) value != 0)
+  for (name in names(r_control)) {
+    value <- checked[[name]]
+    if (!are_finite(value, length(defaults[[name]])) || !all(r_control[[name]]$accepts(value))) {
+      refuse(name, r_control[[name]]$requirement, value, call)
+    }
   }
   checked
 }
 
+# What R itself uses, and Python never sees.
+r_control <- list(
+  trace = list(requirement = "a number of at least 0", accepts = function(value) value >= 0),
+  REPORT = list(requirement = "a number of at least 1", accepts = function(value) value >= 1),
+  fnscale = list(requirement = "a number other than 0", accepts = function(value) value != 0),
+  parscale = list(
+    requirement = "numbers other than 0, one for each parameter",
+    accepts = function(value) value != 0
+  ),
+  ndeps = list(
+    requirement = "numbers other than 0, one for each parameter",
+    accepts = function(value) value != 0
+  )
+)
+
+are_finite <- function(value, length) {
+  is.numeric(value) && length(value) == length && all(is.finite(value))
+}
+
 check_par <- function(par, call) {
-  if (!is.numeric(par) || length(par) == 0 || !all(is.finite(par))) {
+  if (length(par) == 0 || !are_finite(par, length(par))) {
     refuse("par", "a vector of finite numbers", par, call)
   }
   as.double(par)
@@ -229,12 +239,21 @@ refuse <- function(name, requirement, value, call) {
   fail(paste0("`", name, "` must be ", requirement, "; received ", code), "argument", call)
 }
 
-# Who replaces optim() by this would not see that these go to `fn`, when that takes all.
-refuse_optim_arguments <- function(extra, fn, call) {
-  own <- if (is.function(fn)) names(formals(args(fn)))
-  found <- setdiff(intersect(c("method", "lower", "upper", "hessian"), extra), own)
-  if (length(found)) {
-    fail(sprintf("`%s` of optim() is no argument of adadelta_optim()", found[[1]]), "argument", call)
+check_start <- function(value, call) {
+  if (!is.finite(value)) {
+    refuse("fn", "finite at `par`", if (is.na(value)) NA else value, call)
+  }
+}
+
+check_functions <- function(fn, gr, extra, call) {
+  if (!is.function(fn)) refuse("fn", "a function", fn, call)
+  if (!is.null(gr) && !is.function(gr)) refuse("gr", "a function, or NULL", gr, call)
+  # Who replaces optim() by this would not see that these go to `fn`, when that takes all.
+  extra <- intersect(c("method", "lower", "upper", "hessian"), extra)
+  extra <- setdiff(extra, names(formals(args(fn))))
+  if (length(extra)) {
+    message <- sprintf("`%s` of optim() is no argument of adadelta_optim()", extra[[1]])
+    fail(message, "argument", call)
   }
 }
 
@@ -263,13 +282,14 @@ differences <- function(value_at, x, steps) {
 # Shows what optim() shows.
 progress <- function(control) {
   if (!control$trace) return(function(...) invisible())
-  function(iteration, value, end = NULL) {
+  function(step, value, end = NULL) {
     if (!is.null(end)) {
-      cat(sprintf("final  value %f\n%s\n", value, end))
-    } else if (iteration == 0) {
+      cat(sprintf("final  value %f\n", value))
+      cat(if (end$convergence == 0) "converged" else end$message, "\n", sep = "")
+    } else if (step == 0) {
       cat(sprintf("initial  value %f\n", value))
-    } else if (iteration %% control$REPORT == 0) {
-      cat(sprintf("iter%4d value %f\n", iteration, value))
+    } else if (step %% control$REPORT == 0) {
+      cat(sprintf("iter%4d value %f\n", step, value))
     }
   }
 }
