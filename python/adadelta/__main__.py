@@ -160,12 +160,13 @@ def _axes(text: str) -> tuple[str, tuple[int, ...] | None]:
 
 
 def _info(_: argparse.Namespace) -> Iterator[str]:
-    """The sections of the report; a further one is one more `yield from`."""
     yield f"adadelta {adadelta.__version__} in {os.path.dirname(adadelta.__file__)}"
     yield f"Python {sys.version.split()[0]} at {sys.executable}"
     yield f"KERAS_BACKEND {os.environ.get('KERAS_BACKEND') or 'is not set'}"
     yield ""
     yield from _packages()
+    yield ""
+    yield from _kernels()
     problem = r.problem()
     if problem:
         yield from ("", *problem)
@@ -179,6 +180,14 @@ def _packages() -> Iterator[str]:
     missing = [name for name, version in versions.items() if version is None]
     if missing:
         yield from ("", f"To get what is missing: {_install(*missing)}")
+
+
+def _kernels() -> Iterator[str]:
+    yield "What makes the steps; where none of these can, the equations themselves do:"
+    for name, kernel in adadelta.kernel_info().items():
+        yield f"{name}: {kernel['for']}"
+        if not kernel["serves"]:
+            yield f"  not here: {kernel['reason']}"
 
 
 def _version(package: str) -> str | None:

@@ -139,7 +139,7 @@ def convert_state(
     _refuse_no_state(state)
     if not isinstance(mapping, Mapping):
         raise TypeError(hyperparameters.refusal("mapping", "a mapping of names", mapping))
-    keep_others = hyperparameters.Flag()("keep_others", keep_others)
+    hyperparameters.Flag()("keep_others", keep_others)
     return conversion.convert(state, mapping, keep_others)
 
 

@@ -59,7 +59,8 @@ def test_it_runs_as_a_module_and_imports_no_framework():
     result = in_a_process("-h")
     assert result.returncode == 0 and "usage: adadelta" in result.stdout
     code = (
-        "import sys; from adadelta.__main__ import main; main(['info']); main(['conventions']);"
+        "import sys; from adadelta.__main__ import main; main(['conventions']);"
+        "main(['translate', 'torch', 'keras']);"
         "sys.exit(any(it in sys.modules for it in ('keras', 'jax', 'tensorflow', 'torch')))"
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
@@ -73,6 +74,18 @@ def test_info_says_what_there_is(run):
     versions = {line.split()[0]: line.split()[1] for line in out.splitlines() if line[:1].islower()}
     assert versions["numpy"] == np.__version__
     assert "keras" in versions
+
+
+def test_info_says_which_kernels_serve(run, monkeypatch):
+    found = {"cpu": {"serves": False, "reason": "no luck", "for": "all tensors"}}
+    monkeypatch.setattr(adadelta, "kernel_info", lambda: found, raising=False)
+    out = run("info")[1]
+    assert "cpu: all tensors\n  not here: no luck\n" in out
+    monkeypatch.undo()
+    out = run("info")[1]
+    for name, kernel in adadelta.kernel_info().items():
+        assert f"{name}: {kernel['for']}" in out
+        assert kernel["serves"] or f"  not here: {kernel['reason']}" in out
 
 
 def test_info_says_what_is_missing_and_how_to_get_it(run, monkeypatch):
