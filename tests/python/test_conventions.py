@@ -136,6 +136,7 @@ def test_options_go_where_they_exist():
     # What is off is off everywhere.
     off = {"use_ema": False, "ema_momentum": 0.5, "clipnorm": None, "clipvalue": math.inf}
     assert translate("keras", "torch", **off) == translate("keras", "torch")
+    assert translate("keras", "torch", fused=True) == translate("keras", "torch")
     neutral = {"gradient_accumulation_steps": 1, "loss_scale_factor": 1.0}
     assert translate("keras", "torch", **neutral) == translate("keras", "torch")
     assert translate("tf1", "keras", decay=0.0) == translate("tf1", "keras")

@@ -16,8 +16,7 @@ _DECAYS = {
     "decoupled": "x loses learning_rate * weight_decay * x",
     "unscaled": "x loses weight_decay * x",
 }
-# Why an argument can't go where the other framework has none of its kind. What only matters
-# together with one of these, such as the momentum of the average, is left out.
+# Why an argument can't go where the other framework has none of its kind.
 _REFUSALS = {
     **dict.fromkeys(
         ("clipnorm", "clipvalue", "global_clipnorm"),
@@ -30,6 +29,9 @@ _REFUSALS = {
     "skip_nonfinite": "it skips no step; look at the gradients before it",
     "name": "it takes no name",
 }
+# What says how a step is computed, and what matters only together with `use_ema`.
+_LEFT_OUT = ("fused", "ema_momentum", "ema_overwrite_frequency")
+# What does nothing, besides what is off: None, False, and infinity.
 _NEUTRAL = {"loss_scale_factor": 1, "gradient_accumulation_steps": 1}
 _SHOWN = ("learning_rate", "rho", "epsilon", "weight_decay")
 
@@ -148,8 +150,11 @@ def translate(from_: str, to: str, **arguments: Any) -> dict[str, Any]:
             continue
         if argument in target.names:
             found[argument] = value
-        elif argument in _REFUSALS and value not in (None, False, math.inf, _NEUTRAL.get(argument)):
-            raise _without_equal(source.names[argument], from_, to, _REFUSALS[argument])
+        elif argument in _LEFT_OUT or value in (None, False, math.inf, _NEUTRAL.get(argument)):
+            continue
+        else:
+            reason = _REFUSALS.get(argument, "it has nothing like it")
+            raise _without_equal(source.names[argument], from_, to, reason)
     return {
         target.names[argument]: found[argument] for argument in target.names if argument in found
     }
