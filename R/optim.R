@@ -10,8 +10,8 @@
 #' training does. With a constant rate it can swing ever wider in a narrow
 #' valley; a rate that falls settles there, as in the example.
 #'
-#' What is returned is the best point that it saw. There are no bounds; for a
-#' Hessian there is [stats::optimHess()].
+#' What is returned is the best point that it saw; of a noisy `fn` that may be the
+#' luckiest. There are no bounds; for a Hessian there is [stats::optimHess()].
 #'
 #' @section Control: The list `control` takes, as in [stats::optim()]:
 #'   \describe{
