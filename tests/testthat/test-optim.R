@@ -79,6 +79,9 @@ test_that("names and further arguments reach both functions", {
   fn <- function(x, target) (x[["a"]] - target)^2 + x[["b"]]^2
   gr <- function(x, target) 2 * c(x[["a"]] - target, x[["b"]])
   expect_equal(adadelta_optim(start, fn, gr, target = 7)$par, c(a = 7, b = 0))
+  # An argument of optim() goes to a function that has one of that name.
+  above <- function(x, lower) bowl(x) + lower
+  expect_equal(adadelta_optim(start, above, lower = 3, control = list(pgtol = 1e-3))$value, 3)
   expect_null(names(adadelta_optim(unname(start), bowl, slope)$par))
   dims <- NULL
   adadelta_optim(diag(2), function(x) {
