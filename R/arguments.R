@@ -10,7 +10,7 @@ as_python <- function(value) {
     # Names are dropped; strings cross as UTF-8.
     if (is.character(value)) enc2utf8(as.vector(value)) else as.vector(unname(value))
   } else {
-    the$core$Value(r_code(value))
+    the$module$Value(r_code(value))
   }
 }
 
@@ -77,13 +77,16 @@ r_code <- function(value) {
   substr(enc2utf8(text), 1L, 500L)
 }
 
+shortened <- function(text) {
+  if (nchar(text) > 80) paste0(substr(text, 1, 77), "...") else text
+}
+
 # The arguments in `...`: each named, and once.
 check_names <- function(extra, call) {
   names <- if (is.null(names(extra))) character(length(extra)) else names(extra)
   if (any(names == "")) {
     text <- paste(vapply(extra[names == ""], r_code, ""), collapse = ", ")
-    if (nchar(text) > 80) text <- paste0(substr(text, 1, 77), "...")
-    fail(paste("arguments in `...` must be named; received", text), "argument", call)
+    fail(paste("arguments in `...` must be named; received", shortened(text)), "argument", call)
   }
   if (anyDuplicated(names)) {
     twice <- names[duplicated(names)][[1]]

@@ -93,7 +93,8 @@
 #' Keras' own documentation of the arguments:
 #' <https://keras.io/api/optimizers/adadelta/>
 #'
-#' @seealso [keras_available()], [kernel_info()]
+#' @seealso [adadelta_translate()] for the arguments of other frameworks,
+#'   [adadelta_optim()] for functions, [keras_available()], [kernel_info()]
 #' @export
 #' @examplesIf keras_available()
 #' optimizer_adadelta(learning_rate = 1, weight_decay = 0.01)

@@ -5,7 +5,7 @@ the <- new.env(parent = emptyenv())
 
 python_folder <- function() system.file("python", package = "adadelta")
 
-# The Python module `adadelta.r`.
+# The Python module `adadelta.r`, once Keras is there too.
 core <- function(call = NULL) {
   if (is.null(the$core)) {
     the$is_loading <- TRUE
@@ -21,7 +21,28 @@ core_beside_keras <- function() {
   if (!isTRUE(the$is_loading)) try(core(), silent = TRUE)
 }
 
+# The same module, for what needs no Keras.
+core_without_keras <- function(call = NULL) {
+  if (is.null(the$core)) {
+    module <- load_module(call)
+    fail_on(module$problem_without_keras(), call)
+  }
+  the$module
+}
+
 load_core <- function(call, folder = python_folder()) {
+  module <- load_module(call, folder)
+  choose_backend(module)
+  fail_on(module$problem(), call)
+  tryCatch(
+    reticulate::import("adadelta.keras"),
+    error = function(error) fail_to_load("Keras", error, call)
+  )
+  check_numpy(call)
+  module
+}
+
+load_module <- function(call, folder = python_folder()) {
   if (!file.exists(file.path(folder, "adadelta", "__init__.py"))) {
     fail(paste(
       "The Python part of this package is missing, as when the package was installed from a copy",
@@ -30,19 +51,15 @@ load_core <- function(call, folder = python_folder()) {
     ), "python", call)
   }
   start_python(call)
-  module <- tryCatch(
+  the$module <- tryCatch(
     reticulate::import_from_path("adadelta.r", path = folder),
     error = function(error) fail_to_load("The Python part of this package", error, call)
   )
-  choose_backend(module)
-  problem <- module$problem()
+  the$module
+}
+
+fail_on <- function(problem, call) {
   if (!is.null(problem)) fail(paste(problem, collapse = "\n"), "python", call)
-  tryCatch(
-    reticulate::import("adadelta.keras"),
-    error = function(error) fail_to_load("Keras", error, call)
-  )
-  check_numpy(call)
-  module
 }
 
 start_python <- function(call) {

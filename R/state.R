@@ -98,7 +98,11 @@ check_path <- function(path, call) {
 # Calls a function of the Python part that takes an optimizer or a model first.
 core_call <- function(name, call, object, ...) {
   module <- core(call)
-  result <- module$attempt(name, as_python(object), ...)
-  if (!is.null(result$error)) fail(in_r_words(result$error), "state", call)
+  value_of(module$attempt(name, as_python(object), ...), "state", call)
+}
+
+# What Python returned, or its error as ours.
+value_of <- function(result, kind, call) {
+  if (!is.null(result$error)) fail(in_r_words(result$error), kind, call)
   result$value
 }

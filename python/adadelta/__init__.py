@@ -14,24 +14,30 @@ __version__ = "0.1.0"
 _HOMES = {
     "Adadelta": "adadelta.keras",
     "OptimizerState": "adadelta.state",
+    "conventions": "adadelta._core.conventions",
+    "convert_state": "adadelta.state",
     "export_state": "adadelta.state",
     "import_state": "adadelta.state",
     "kernel_info": "adadelta._kernels.choose",
     "load_state": "adadelta.state",
     "save_model": "adadelta.state",
     "save_state": "adadelta.state",
+    "translate": "adadelta._core.conventions",
 }
 
 __all__ = [
     "Adadelta",
     "OptimizerState",
     "__version__",
+    "conventions",
+    "convert_state",
     "export_state",
     "import_state",
     "kernel_info",
     "load_state",
     "save_model",
     "save_state",
+    "translate",
 ]
 
 

@@ -34,14 +34,25 @@ COMPANIONS = "numba safetensors"
 # ------------------------------------------------------------------ what is installed
 
 
-def problem() -> list[str] | None:
-    """What keeps the optimizer from working in this Python: the cause and the cure, or None."""
+def problem_without_keras() -> list[str] | None:
+    """What keeps all else from working in this Python: the cause and the cure, or None."""
     here = sys.executable or "Python"
     if sys.version_info < _version(PYTHON_MINIMUM):
         return [
             f"{here} is Python {sys.version.split()[0]}, and {PYTHON_MINIMUM} or newer is needed.",
             "Name a newer one in the environment variable RETICULATE_PYTHON, and start R again.",
         ]
+    if not _is_installed("numpy"):
+        cause = f"NumPy is not installed in the Python that R uses, {here}."
+        return [cause, _install(here, "numpy")]
+    return None
+
+
+def problem() -> list[str] | None:
+    """What keeps the optimizer from working in this Python: the cause and the cure, or None."""
+    here = sys.executable or "Python"
+    if sys.version_info < _version(PYTHON_MINIMUM):
+        return problem_without_keras()
     keras = f'"keras>={KERAS_MINIMUM}"'
     if not _is_installed("keras"):
         cause = f"Keras is not installed in the Python that R uses, {here}."
@@ -289,12 +300,100 @@ def state(optimizer: Any) -> dict[str, Any]:
     }
 
 
+# ------------------------------------------------------------------ conventions
+
+
+def conventions() -> dict[str, list[Any]]:
+    """The table of conventions by columns, as R's data frames are. None stays None."""
+    import adadelta
+
+    table = adadelta.conventions()
+    return {column: [row[column] for row in table] for column in table[0]}
+
+
+def translate(from_: str, to: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Translate arguments that come as a dict."""
+    import adadelta
+
+    try:
+        return adadelta.translate(from_, to, **arguments)
+    except ValueError as error:
+        # In R it has its plain name.
+        raise ValueError(str(error).replace("`from_`", "`from`")) from error
+
+
+# ------------------------------------------------------------------ minimization
+
+# The names of the arguments of `minimization` in R's optim().
+_CONTROL = {"pgtol": "gtol", "reltol": "ftol", "abstol": "f_target", "maxit": "maxiter"}
+
+
+def control_defaults() -> dict[str, Any]:
+    """The defaults of what both optim() in R and the method for SciPy take."""
+    from adadelta._core.minimization import MAXITER
+
+    paper = hyperparameters.CONVENTIONS["paper"]
+    return {
+        "maxit": MAXITER,
+        "learning_rate": paper.learning_rate,
+        "rho": paper.rho,
+        "epsilon": paper.epsilon,
+    }
+
+
+class Run:
+    """A minimization that R drives: it evaluates the function, and this makes the steps.
+
+    Arrays come and go as lists of numbers, which every reticulate can exchange with every NumPy.
+    """
+
+    def __init__(self, x: list[float], control: dict[str, Any]) -> None:
+        import numpy as np
+
+        from adadelta._core.minimization import Minimization
+
+        checked = {
+            name: hyperparameters.MINIMIZATION[name](given, control[given])
+            for given, name in _CONTROL.items()
+        }
+        for name in ("rho", "epsilon"):
+            checked[name] = hyperparameters.check(name, control[name])
+        self.run = Minimization(np.array(x, dtype=np.float64), np, **checked)
+
+    def tell(self, value: float, gradient: list[float], learning_rate: Any) -> dict[str, Any]:
+        """Take what R found at the last point; return the next one, or why there is none."""
+        import numpy as np
+
+        try:
+            rate = hyperparameters.check("learning_rate", learning_rate)
+        except (TypeError, ValueError) as error:
+            return {"error": str(error)}
+        reason = self.run.tell(value, np.array(gradient, dtype=np.float64))
+        if reason is not None:
+            return {"reason": next((r for r, own in _CONTROL.items() if own == reason), reason)}
+        self.run.step(rate)
+        return {"x": self.run.x.tolist()}
+
+    def best(self) -> dict[str, Any] | None:
+        """The lowest value and where it was found."""
+        if self.run.best is None:
+            return None
+        value, x, _ = self.run.best
+        return {"value": value, "x": x.tolist()}
+
+
 def attempt(name: str, *arguments: Any) -> dict[str, Any]:
     """Call a function of this package; return its "value", or the "error" that it raised."""
     import adadelta
 
+    own: dict[str, Callable[..., Any]] = {
+        "state": state,
+        "conventions": conventions,
+        "translate": translate,
+        "minimize": Run,
+    }
     try:
-        function = state if name == "state" else getattr(adadelta, name)
+        function = own.get(name) or getattr(adadelta, name)
         return {"value": function(*arguments)}
     except Exception as error:
         return {"error": _message(error)}

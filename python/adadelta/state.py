@@ -8,11 +8,12 @@ has its `export_state()` and `import_state()`.
 """
 
 import os
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
 from adadelta._core import hyperparameters
-from adadelta._state import atomic, storage
+from adadelta._state import atomic, conversion, storage
 from adadelta._state.record import OptimizerState, StateMismatchError
 from adadelta._state.storage import StateFileError
 
@@ -20,6 +21,7 @@ __all__ = [
     "OptimizerState",
     "StateFileError",
     "StateMismatchError",
+    "convert_state",
     "export_state",
     "import_state",
     "load_state",
@@ -90,9 +92,55 @@ def import_state(optimizer: Any, state: OptimizerState) -> None:
 
     """
     exchange = _exchange_of(optimizer)
-    if not isinstance(state, OptimizerState):
-        raise TypeError(f"`state` must be an OptimizerState; received {type(state).__name__}")
+    _refuse_no_state(state)
     exchange.import_state(optimizer, state)
+
+
+def convert_state(
+    state: OptimizerState,
+    mapping: Mapping[str, str | tuple[str, Callable[..., Any]]],
+    *,
+    keep_others: bool = False,
+) -> OptimizerState:
+    """Return a state with other names and layouts, for the same model in another framework.
+
+    Frameworks name parameters and lay them out each in their own way: the kernel of a Keras layer
+    is the transpose of the weight of the same layer in torch. The optimizer of the other framework
+    matches parameters by name and refuses what has another shape, but a square kernel that was not
+    transposed would fit. So every parameter has to be named here, unless `keep_others` is given.
+
+    Args:
+        state: What `export_state()` or `read_state()` returned. It stays as it is.
+        mapping: For the name of each parameter its new name, or a tuple of that and a function
+            that takes an array and returns it as it lies there, such as `numpy.transpose`. It is
+            called for every slot of the parameter, and may only move elements, and widen float32
+            to float64.
+        keep_others: Keep the parameters that are not in the mapping as they are.
+
+    Returns:
+        A new state, with copies of the arrays. Counters and hyperparameters are those of `state`.
+
+    Raises:
+        TypeError: It is no state, or the mapping holds something else.
+        StateMismatchError: A name is unknown, one is missing, two would get the same name, or a
+            function fails, changes numbers, their count or their dtype. The message lists all.
+
+    Example:
+        >>> import numpy as np
+        >>> import adadelta
+        >>> averages = np.arange(6, dtype="float32").reshape(2, 3)
+        >>> slots = {"square_avg": averages, "acc_delta": averages}
+        >>> state = adadelta.OptimizerState(parameters={"dense/kernel": slots})
+        >>> moved = adadelta.convert_state(state, {"dense/kernel": ("0.weight", np.transpose)})
+        >>> moved.parameters["0.weight"]["square_avg"].shape
+        (3, 2)
+
+    """
+    _refuse_no_state(state)
+    if not isinstance(mapping, Mapping):
+        raise TypeError(hyperparameters.refusal("mapping", "a mapping of names", mapping))
+    hyperparameters.Flag()("keep_others", keep_others)
+    return conversion.convert(state, mapping, keep_others)
 
 
 def save_state(optimizer: Any, path: str | os.PathLike[str]) -> None:
@@ -173,8 +221,7 @@ def write_state(state: OptimizerState, path: str | os.PathLike[str]) -> None:
         OptimizerState(step=3, update=3, 0 parameters, slots: none)
 
     """
-    if not isinstance(state, OptimizerState):
-        raise TypeError(f"`state` must be an OptimizerState; received {type(state).__name__}")
+    _refuse_no_state(state)
     storage.write(state, _checked(path))
 
 
@@ -228,6 +275,11 @@ def save_model(model: Any, path: str | os.PathLike[str]) -> None:
         raise ValueError(f'`path` must end in ".keras"; received "{os.fspath(path)}"')
     with atomic.replaced(path) as beside:
         model.save(beside)
+
+
+def _refuse_no_state(state: Any) -> None:
+    if not isinstance(state, OptimizerState):
+        raise TypeError(f"`state` must be an OptimizerState; received {type(state).__name__}")
 
 
 def _checked(path: Any) -> str:

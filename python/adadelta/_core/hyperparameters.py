@@ -8,7 +8,7 @@ import difflib
 import math
 import numbers
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 Check = Callable[[str, Any], Any]
@@ -168,6 +168,29 @@ ARGUMENTS: Mapping[str, Check] = {
     "fused": Flag("True, False or None", optional=True),
 }
 
+_TOLERANCE = Number("a finite number of at least 0", _finite_not_negative)
+
+# What else minimizing a function takes: when to stop, under the names of `minimization`. Front
+# ends name them as their host does.
+MINIMIZATION: Mapping[str, Check] = {
+    "gtol": _TOLERANCE,
+    "xtol": _TOLERANCE,
+    "ftol": _TOLERANCE,
+    "f_target": Number("a number, not NaN", lambda value: not math.isnan(value)),
+    "maxiter": Number(
+        "a whole number of at least 0", lambda value: 0 <= value < math.inf, whole=True
+    ),
+    "maxfev": Number(
+        "a whole number of at least 1, or None",
+        lambda value: 1 <= value < math.inf,
+        whole=True,
+        optional=True,
+    ),
+    "finite_diff_rel_step": Number(
+        "a finite number greater than 0, or None", _finite_positive, optional=True
+    ),
+}
+
 _CLIPS = ("clipnorm", "clipvalue", "global_clipnorm")
 
 
@@ -208,12 +231,16 @@ def refuse_unknown(unknown: Mapping[str, Any], owner: str) -> None:
 
 @dataclass(frozen=True)
 class Convention:
-    """What one framework means by Adadelta: its defaults and its weight decay.
+    """What one framework means by Adadelta: its arguments, their defaults, its weight decay.
 
     `weight_decay_mode` is "coupled" (added to the gradient, so it enters the accumulators),
     "decoupled" (x - learning_rate * weight_decay * x), "unscaled" (x - weight_decay * x), or
     None where the framework's class has no weight decay. An `epsilon` of None means
     `keras.config.epsilon()`.
+
+    `names` has the framework's name of each argument of ours that it knows, in its order.
+    `others` has the arguments that only it knows, with why no other framework can take them over,
+    or with None where they say how a step is computed and not which.
     """
 
     learning_rate: float
@@ -221,16 +248,72 @@ class Convention:
     epsilon: float | None
     weight_decay: float | None
     weight_decay_mode: str | None
+    names: Mapping[str, str] = field(default_factory=dict)
+    others: Mapping[str, str | None] = field(default_factory=dict)
 
+
+def _own_names(*arguments: str, **renamed: str) -> Mapping[str, str]:
+    """The names of arguments, in their order: our own except for those that are renamed."""
+    return {argument: renamed.get(argument, argument) for argument in arguments}
+
+
+_RULE = ("learning_rate", "rho", "epsilon")
+_AVERAGE = ("use_ema", "ema_momentum", "ema_overwrite_frequency")
 
 # Read from each framework's own signature: Keras 3.15, tf_keras 2.21, TensorFlow 1.13,
-# BrainPy 2.8, torch 2.13, optax 0.2.8; "paper" is Zeiler 2012, section 4.1.
+# BrainPy 2.8, torch 2.13, optax 0.2.8; "paper" is Zeiler 2012, section 4.1. Those of "keras" are
+# Keras' and our own. The learning rate of "optax" is ours: with its own, None, it ascends.
 CONVENTIONS: Mapping[str, Convention] = {
-    "keras": Convention(0.001, 0.95, 1e-7, None, "decoupled"),
-    "tf_keras": Convention(0.001, 0.95, 1e-7, None, "decoupled"),
-    "tf1": Convention(1.0, 0.95, None, None, None),
-    "brainpy": Convention(1.0, 0.95, 1e-6, None, "unscaled"),
-    "torch": Convention(1.0, 0.9, 1e-6, 0.0, "coupled"),
-    "optax": Convention(1.0, 0.9, 1e-6, 0.0, "coupled"),
-    "paper": Convention(1.0, 0.95, 1e-6, None, None),
+    "keras": Convention(0.001, 0.95, 1e-7, None, "decoupled", _own_names(*ARGUMENTS)),
+    "tf_keras": Convention(
+        0.001,
+        0.95,
+        1e-7,
+        None,
+        "decoupled",
+        _own_names(*_RULE, "weight_decay", *_CLIPS, *_AVERAGE, "name"),
+        {"jit_compile": None},
+    ),
+    "tf1": Convention(
+        1.0,
+        0.95,
+        None,
+        None,
+        None,
+        _own_names(*_RULE, "clipnorm", "clipvalue", learning_rate="lr"),
+        {"decay": "the rate falls as lr / (1 + decay * step), which elsewhere takes a schedule"},
+    ),
+    "brainpy": Convention(
+        1.0,
+        0.95,
+        1e-6,
+        None,
+        "unscaled",
+        _own_names("learning_rate", "weight_decay", "epsilon", "rho", "name", learning_rate="lr"),
+        {"train_vars": "every framework is given its parameters in its own way"},
+    ),
+    "torch": Convention(
+        1.0,
+        0.9,
+        1e-6,
+        0.0,
+        "coupled",
+        _own_names(*_RULE, "weight_decay", "maximize", learning_rate="lr", epsilon="eps"),
+        {
+            "params": "every framework is given its parameters in its own way",
+            "foreach": None,
+            "capturable": None,
+            "differentiable": None,
+        },
+    ),
+    "optax": Convention(
+        1.0,
+        0.9,
+        1e-6,
+        0.0,
+        "coupled",
+        _own_names(*_RULE, "weight_decay", epsilon="eps"),
+        {"weight_decay_mask": "every framework excludes parameters from weight decay in its way"},
+    ),
+    "paper": Convention(1.0, 0.95, 1e-6, None, None, _own_names(*_RULE)),
 }

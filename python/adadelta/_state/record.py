@@ -18,7 +18,7 @@ _DTYPES = (np.dtype("float32"), np.dtype("float64"))
 
 
 class StateMismatchError(ValueError):
-    """A state that does not fit the optimizer. The optimizer is as it was."""
+    """A state that does not fit an optimizer or a mapping. What it was for is as it was."""
 
 
 @dataclass(eq=False, repr=False)

@@ -1,0 +1,70 @@
+#' What each framework means by Adadelta
+#'
+#' Every framework has its own names and defaults for the arguments of Adadelta,
+#' and its own idea of weight decay. `adadelta_conventions()` shows them side by
+#' side; `adadelta_translate()` gives the arguments of one in the terms of
+#' another, so that both make the same steps in exact arithmetic. They need
+#' Python with NumPy, but no Keras.
+#'
+#' Defaults of the one framework that differ from those of the other are among
+#' the result. Arguments that say how a step is computed and not which, such as
+#' torch's `foreach`, are left out. Coupled weight decay goes into `"keras"` with
+#' `decoupled_weight_decay = FALSE`. Decay that is not scaled by the learning
+#' rate becomes decay that is, and the other way round, for the learning rate
+#' that is given here: when that changes in training, they differ.
+#'
+#' @param from,to A framework: one of those in `adadelta_conventions()`.
+#' @param ... Arguments of `from`, by their names there: numbers, `TRUE`, `FALSE`,
+#'   strings and `NULL`. Learning rates that are functions or schedules belong to
+#'   their framework.
+#'
+#' @return `adadelta_conventions()` returns a data frame with a row for each
+#'   `framework`: `"keras"` is [optimizer_adadelta()] (which has arguments that
+#'   Keras' own lacks), `"tf1"` is `tf.keras` of TensorFlow 1.13, and `"paper"` is
+#'   Zeiler (2012). `learning_rate`, `rho`, `epsilon` and `weight_decay` are the
+#'   defaults; `NA` for `epsilon` is what Keras is set to, which is 1e-7, and for
+#'   `weight_decay` none. Columns that end in `_name` have the names of these
+#'   arguments, `NA` where there is none. `weight_decay_mode` is `"coupled"` where
+#'   the decay is added to the gradient and so enters the averages, `"decoupled"`
+#'   where it is taken from the weights, times the learning rate, `"unscaled"`
+#'   where it is taken from them as it is, or `NA`.
+#'
+#'   `adadelta_translate()` returns a list of the arguments for `to`, by their
+#'   names there.
+#' @section Errors: Errors are of class `adadelta_error_argument`: a framework or
+#'   an argument is unknown, an argument is out of range, or `to` has nothing
+#'   equal to one. The message names it and says why.
+#' @references
+#' Zeiler, M. D. (2012). ADADELTA: An Adaptive Learning Rate Method.
+#' \doi{10.48550/arXiv.1212.5701}
+#' @export
+#' @examplesIf keras_available()
+#' adadelta_conventions()[, c("framework", "learning_rate", "rho", "epsilon")]
+#'
+#' # What made a network train in torch
+#' arguments <- adadelta_translate("torch", "keras", lr = 0.5, weight_decay = 0.01)
+#' do.call(optimizer_adadelta, arguments)
+#'
+#' # Keras' own kind of weight decay is unknown to torch
+#' try(adadelta_translate("keras", "torch", weight_decay = 0.01))
+adadelta_conventions <- function() {
+  call <- named_call(sys.call(), "adadelta_conventions")
+  columns <- value_of(core_without_keras(call)$attempt("conventions"), "argument", call)
+  as.data.frame(lapply(columns, without_null))
+}
+
+#' @rdname adadelta_conventions
+#' @export
+adadelta_translate <- function(from, to, ...) {
+  call <- named_call(sys.call(), "adadelta_translate")
+  arguments <- check_names(list(...), call)
+  module <- core_without_keras(call)
+  arguments <- reticulate::dict(lapply(arguments, as_python))
+  result <- module$attempt("translate", as_python(from), as_python(to), arguments)
+  value_of(result, "argument", call)
+}
+
+# Python's None is NULL in a list, and NA in a column.
+without_null <- function(column) {
+  unlist(lapply(column, function(value) if (is.null(value)) NA else value))
+}

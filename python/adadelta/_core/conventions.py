@@ -1,0 +1,248 @@
+"""What each framework means by the arguments of Adadelta, and those of one in terms of another."""
+
+import difflib
+import math
+from typing import Any
+
+from adadelta._core import hyperparameters
+from adadelta._core.hyperparameters import CONVENTIONS, Convention
+
+# What keras.config.epsilon() is unless a program has set it. Which program that would be, nobody
+# can know here, so this does not ask the Keras of this one.
+KERAS_EPSILON = 1e-7
+
+_DECAYS = {
+    "coupled": "g + weight_decay * x takes the place of the gradient",
+    "decoupled": "x loses learning_rate * weight_decay * x",
+    "unscaled": "x loses weight_decay * x",
+}
+# Why an argument can't go where the other framework has none of its kind.
+_REFUSALS = {
+    **dict.fromkeys(
+        ("clipnorm", "clipvalue", "global_clipnorm"),
+        "it has no such clipping; clip the gradients before the step",
+    ),
+    "use_ema": "it keeps no average of the weights",
+    "loss_scale_factor": "it scales nothing; divide the gradients before the step",
+    "gradient_accumulation_steps": "it collects no gradients; give it their mean",
+    "maximize": "it only descends; negate the gradients before the step",
+    "skip_nonfinite": "it skips no step; look at the gradients before it",
+    "name": "it takes no name",
+}
+# What says how a step is computed, and what matters only together with `use_ema`.
+_LEFT_OUT = ("fused", "ema_momentum", "ema_overwrite_frequency")
+# What does nothing, besides what is off: None, False, and infinity.
+_NEUTRAL = {"loss_scale_factor": 1, "gradient_accumulation_steps": 1}
+_SHOWN = ("learning_rate", "rho", "epsilon", "weight_decay")
+
+
+class Conventions(list[dict[str, Any]]):
+    """The table that `conventions()` returns: a list with a dict per framework."""
+
+    def __repr__(self) -> str:
+        head = ("framework", *_SHOWN, "the decay")
+        rows = [head]
+        for it in self:
+            cells = (
+                "" if it[f"{name}_name"] is None else f"{it[f'{name}_name']} = {it[name]}"
+                for name in _SHOWN
+            )
+            rows.append((it["framework"], *cells, it["weight_decay_mode"] or ""))
+        widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        ]
+        lines += ["", *(f"{mode}: {meaning}" for mode, meaning in _DECAYS.items())]
+        return "\n".join([*lines, "epsilon = None: keras.config.epsilon(), which is 1e-07"])
+
+
+def conventions() -> Conventions:
+    """Return what each framework means by Adadelta: its arguments' names, defaults and decay.
+
+    Returns:
+        A list that prints as a table. It has a dict per framework: `framework`; `learning_rate`,
+        `rho`, `epsilon` and `weight_decay`, the defaults; with `_name` at their ends, the names
+        of these arguments there, None where there is none; and `weight_decay_mode`: "coupled",
+        where the decay is added to the gradient and so enters the averages, "decoupled", where it
+        is taken from the weights, times the learning rate, "unscaled", where it is taken from
+        them as it is, or None. An `epsilon` of None means `keras.config.epsilon()`.
+        "paper" is Zeiler 2012, section 4.1.
+
+    Example:
+        >>> import adadelta
+        >>> table = adadelta.conventions()
+        >>> {it["framework"]: it["rho"] for it in table}["torch"]
+        0.9
+        >>> table  # doctest: +ELLIPSIS
+        framework  learning_rate          rho ...
+        keras      learning_rate = 0.001  rho = 0.95  epsilon = 1e-07 ...
+
+    """
+    return Conventions(
+        {
+            "framework": framework,
+            **{name: getattr(convention, name) for name in _SHOWN},
+            **{f"{name}_name": convention.names.get(name) for name in _SHOWN},
+            "weight_decay_mode": convention.weight_decay_mode,
+        }
+        for framework, convention in CONVENTIONS.items()
+    )
+
+
+def translate(from_: str, to: str, **arguments: Any) -> dict[str, Any]:
+    """Return the arguments of one framework's Adadelta in the terms of another's.
+
+    Both make the same steps with them, in exact arithmetic. Defaults of the one that differ from
+    those of the other are among them. Arguments that say how a step is computed and not which,
+    such as torch's `foreach`, are left out. The frameworks are those of `conventions()`: "keras"
+    is `adadelta.Adadelta`, which has arguments that `keras.optimizers.Adadelta` lacks.
+
+    Weight decay means three things. Coupled decay goes into `keras` with
+    `decoupled_weight_decay=False`. Decay that is not scaled by the learning rate becomes decay
+    that is, and the other way round, for the learning rate that is given here: when that changes
+    in training, they differ.
+
+    Args:
+        from_: The framework that the arguments are for.
+        to: The framework to translate them for.
+        **arguments: Arguments of `from_`, by their names there. Numbers; schedules and functions
+            as learning rate belong to their framework.
+
+    Returns:
+        The arguments for `to`, by their names there.
+
+    Raises:
+        TypeError: An argument is unknown or of the wrong kind.
+        ValueError: A framework is unknown, an argument is out of range, or `to` has nothing equal
+            to one. The message names it and says why.
+
+    Example:
+        >>> import adadelta
+        >>> adadelta.translate("torch", "keras", lr=0.5)
+        {'learning_rate': 0.5, 'rho': 0.9, 'epsilon': 1e-06}
+        >>> adadelta.translate("brainpy", "keras", lr=0.5, weight_decay=0.01)["weight_decay"]
+        0.02
+        >>> adadelta.translate("torch", "tf1", weight_decay=0.01)
+        Traceback (most recent call last):
+        ValueError: `weight_decay` of torch has no equal in tf1: it has no weight decay
+
+    """
+    source, target = _convention("from_", from_), _convention("to", to)
+    given = _given(from_, source, arguments)
+    if from_ == to:
+        return dict(arguments)
+    for argument, reason in source.others.items():
+        value = arguments.get(argument)
+        is_off = value is None or value is False or hyperparameters.as_number(value) == 0
+        if reason and not is_off:
+            raise _without_equal(argument, from_, to, reason)
+
+    found = {}
+    for argument, default in _defaults(target).items():
+        value = given.get(argument, _defaults(source)[argument])
+        if argument in given or value != default:
+            found[argument] = value
+    rate = given.get("learning_rate", source.learning_rate)
+    found.update(_decay(from_, source, to, target, given, rate))
+    for argument, value in given.items():
+        if argument in (*_SHOWN, "decoupled_weight_decay"):
+            continue
+        if argument in target.names:
+            found[argument] = value
+        elif argument in _LEFT_OUT or value in (None, False, math.inf, _NEUTRAL.get(argument)):
+            continue
+        else:
+            reason = _REFUSALS.get(argument, "it has nothing like it")
+            raise _without_equal(source.names[argument], from_, to, reason)
+    return {
+        target.names[argument]: found[argument] for argument in target.names if argument in found
+    }
+
+
+def _convention(argument: str, framework: Any) -> Convention:
+    if not isinstance(framework, str) or framework not in CONVENTIONS:
+        names = ", ".join(f'"{name}"' for name in CONVENTIONS)
+        raise ValueError(hyperparameters.refusal(argument, f"one of {names}", framework))
+    return CONVENTIONS[framework]
+
+
+def _defaults(convention: Convention) -> dict[str, float]:
+    epsilon = KERAS_EPSILON if convention.epsilon is None else convention.epsilon
+    return {"learning_rate": convention.learning_rate, "rho": convention.rho, "epsilon": epsilon}
+
+
+def _given(framework: str, source: Convention, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments by our own names, checked."""
+    ours = {name: argument for argument, name in source.names.items()}
+    given = {}
+    for name, value in arguments.items():
+        if name in source.others:
+            continue
+        if name not in ours:
+            raise TypeError(_unknown(name, framework, source))
+        argument = ours[name]
+        if argument == "epsilon" and value is None and source.epsilon is None:
+            value = KERAS_EPSILON
+        if argument == "learning_rate" and callable(value):
+            raise ValueError(
+                hyperparameters.refusal(
+                    name, "a number: schedules and functions belong to their framework", value
+                )
+            )
+        given[argument] = hyperparameters.ARGUMENTS[argument](name, value)
+    hyperparameters.check_clips({**dict.fromkeys(hyperparameters.ARGUMENTS), **given})
+    return given
+
+
+def _unknown(name: str, framework: str, source: Convention) -> str:
+    known = [*source.names.values(), *source.others]
+    elsewhere = [
+        source.names[argument]
+        for convention in CONVENTIONS.values()
+        for argument, theirs in convention.names.items()
+        if theirs == name and argument in source.names
+    ]
+    near = [*elsewhere, *difflib.get_close_matches(name, known, n=1)]
+    hint = f" (did you mean `{near[0]}`?)" if near else ""
+    takes = ", ".join(f"`{it}`" for it in known)
+    return f"`{name}` is not an argument of {framework}{hint}; it takes {takes}"
+
+
+def _decay(
+    from_: str,
+    source: Convention,
+    to: str,
+    target: Convention,
+    given: dict[str, Any],
+    rate: float,
+) -> dict[str, Any]:
+    """The arguments of the target that say how weights decay."""
+    decay = given.get("weight_decay", source.weight_decay)
+    mode, wanted = source.weight_decay_mode, target.weight_decay_mode
+    if given.get("decoupled_weight_decay") is False:
+        mode = "coupled"
+    if not decay:
+        is_said = "weight_decay" in given and "weight_decay" in target.names
+        return {"weight_decay": target.weight_decay} if is_said else {}
+    if mode == wanted:
+        return {"weight_decay": decay}
+    if mode == "coupled" and "decoupled_weight_decay" in target.names:
+        return {"weight_decay": decay, "decoupled_weight_decay": False}
+    if wanted is None:
+        reason = "it has no weight decay"
+    elif mode == "coupled":
+        reason = "there the decay is taken from the weights and does not enter the averages"
+    elif wanted == "coupled":
+        reason = "there the decay is added to the gradient and enters the averages"
+    elif wanted == "unscaled":
+        return {"weight_decay": decay * rate}
+    elif rate == 0:
+        reason = "there the decay is scaled by the learning rate, which is 0"
+    else:
+        return {"weight_decay": hyperparameters.check("weight_decay", decay / rate)}
+    raise _without_equal(source.names["weight_decay"], from_, to, reason)
+
+
+def _without_equal(name: str, from_: str, to: str, reason: str) -> ValueError:
+    return ValueError(f"`{name}` of {from_} has no equal in {to}: {reason}")

@@ -1,0 +1,128 @@
+"""Minimizing a function with Adadelta, a step at a time: where to go next, and when to stop.
+
+Whoever uses this evaluates the function: SciPy's front end in Python, R in R. So an error in the
+function is the caller's own, and no function of one language is called from the other.
+
+`array` is any namespace with NumPy's names, as in `clipping`.
+"""
+
+import math
+import sys
+from typing import Any
+
+from adadelta._core import clipping, rule
+
+Array = Any
+
+# Of quadratic bowls, one that is a hundred times as long as wide takes 1,900 steps from a few
+# units away.
+MAXITER = 10_000
+
+
+class Minimization:
+    """A run of Adadelta on one function, in float64.
+
+    It alternates: evaluate the function and its gradient at `x`, `tell` them, and unless that
+    says why to stop, `step`.
+
+    Args:
+        x: Where to start: a float64 array of one dimension.
+        array: The namespace of its kind of array.
+        rho: As for the rule.
+        epsilon: As for the rule.
+        gtol: Stop when no element of the gradient is larger than this.
+        xtol: Stop when no element of x moves by more than `xtol * (xtol + abs(x))` any more.
+        ftol: Stop when the value changes by no more than `ftol * (ftol + abs(value))` any more.
+        f_target: Stop when the value is at most this.
+        maxiter: Stop after this number of steps.
+
+    "Any more" means in as many successive steps as the averages remember, `1 / (1 - rho)`: the
+    value of one step may be close to that of the last by chance, where the path turns.
+
+    Attributes:
+        x: Where the function is to be evaluated next.
+        steps: How many steps there were.
+        best: Of what was told, the value, x and gradient with the lowest value, or those where
+            `gtol` was reached; None before.
+
+    Example:
+        >>> import numpy
+        >>> from adadelta._core.minimization import Minimization
+        >>> run = Minimization(numpy.array([3.0]), numpy, rho=0.95, epsilon=1e-6, gtol=1e-5)
+        >>> while not (reason := run.tell((run.x[0] - 1) ** 2, 2 * (run.x - 1))):
+        ...     run.step(learning_rate=1.0)
+        >>> reason, round(float(run.x[0]), 3)
+        ('gtol', 1.0)
+
+    """
+
+    def __init__(
+        self,
+        x: Array,
+        array: Any,
+        *,
+        rho: float,
+        epsilon: float,
+        gtol: float = 0.0,
+        xtol: float = 0.0,
+        ftol: float = 0.0,
+        f_target: float = -math.inf,
+        maxiter: int = MAXITER,
+    ) -> None:
+        self.x = x
+        self.steps = 0
+        self.best: tuple[float, Array, Array] | None = None
+        self._array = array
+        self._rho, self._epsilon = rho, epsilon
+        self._gtol, self._xtol, self._ftol = gtol, xtol, ftol
+        self._f_target, self._maxiter = f_target, maxiter
+        self._memory = math.ceil(1 / (1 - rho))
+        self._value: float | None = None
+        self._gradient: Array = None
+        # Successive steps in which x or the value hardly changed.
+        self._x_rests = self._f_rests = 0
+        self._square_avg = self._acc_delta = array.zeros_like(x)
+        self._largest = rule.largest_gradient(epsilon, sys.float_info.min, sys.float_info.max)
+
+    def tell(self, value: float, gradient: Array) -> str | None:
+        """Take the value and the gradient at `x`; return why to stop, or None to go on.
+
+        The reasons are the names of the arguments, and "value" and "gradient" when that is NaN
+        or infinite.
+        """
+        array, last = self._array, self._value
+        self._value, self._gradient = value, gradient
+        if not math.isfinite(value):
+            return "value"
+        if self.best is None or value < self.best[0]:
+            self.best = (value, self.x, gradient)
+        if not array.all(array.isfinite(gradient)):
+            return "gradient"
+        if last is not None:
+            is_close = abs(value - last) <= self._ftol * (self._ftol + abs(value))
+            self._f_rests = self._f_rests + 1 if is_close else 0
+        if array.all(array.abs(gradient) <= self._gtol):
+            self.best = (value, self.x, gradient)
+            return "gtol"
+        if value <= self._f_target:
+            return "f_target"
+        if self._f_rests >= self._memory:
+            return "ftol"
+        if self._x_rests >= self._memory:
+            return "xtol"
+        if self.steps >= self._maxiter:
+            return "maxiter"
+        return None
+
+    def step(self, learning_rate: float) -> None:
+        """Make one step from `x`."""
+        array, start = self._array, self.x
+        gradient = clipping.by_value(self._gradient, self._largest, array)
+        step, self._square_avg, self._acc_delta = rule.update(
+            gradient, self._square_avg, self._acc_delta, self._rho, self._epsilon, array.sqrt
+        )
+        self.x = start - learning_rate * step
+        limit = self._xtol * (self._xtol + array.abs(start))
+        is_at_rest = array.all(array.abs(self.x - start) <= limit)
+        self._x_rests = self._x_rests + 1 if is_at_rest else 0
+        self.steps += 1

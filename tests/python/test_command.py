@@ -1,0 +1,197 @@
+"""The command line: what it prints, its exit status, and no traceback for bad input."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import adadelta
+from adadelta import __main__ as command
+from adadelta.state import OptimizerState, read_state, write_state
+
+ROOT = Path(adadelta.__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def run(capsys):
+    def run(*arguments):
+        try:
+            status = command.main(arguments)
+        except SystemExit as error:
+            status = error.code
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return status, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def saved(tmp_path):
+    array = np.arange(6, dtype="float32").reshape(2, 3)
+    state = OptimizerState(
+        step=5,
+        update=5,
+        hyperparameters={"rho": 0.9},
+        parameters={
+            "dense/kernel": {"square_avg": array, "acc_delta": array},
+            "dense/bias": {"square_avg": array[0], "acc_delta": array[0]},
+        },
+    )
+    write_state(state, tmp_path / "in.safetensors")
+    return tmp_path / "in.safetensors"
+
+
+def in_a_process(*arguments, **settings):
+    return subprocess.run(
+        [sys.executable, "-m", "adadelta", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **settings},
+        timeout=120,
+    )
+
+
+def test_it_runs_as_a_module_and_imports_no_framework():
+    result = in_a_process("-h")
+    assert result.returncode == 0 and "usage: adadelta" in result.stdout
+    code = (
+        "import sys; from adadelta.__main__ import main; main(['conventions']);"
+        "main(['translate', 'torch', 'keras']);"
+        "sys.exit(any(it in sys.modules for it in ('keras', 'jax', 'tensorflow', 'torch')))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+def test_info_says_what_there_is(run):
+    status, out, err = run("info")
+    assert status == 0 and err == ""
+    assert adadelta.__version__ in out and sys.executable in out
+    versions = {line.split()[0]: line.split()[1] for line in out.splitlines() if line[:1].islower()}
+    assert versions["numpy"] == np.__version__
+    assert "keras" in versions
+
+
+def test_info_says_which_kernels_serve(run, monkeypatch):
+    found = {"cpu": {"serves": False, "reason": "no luck", "for": "all tensors"}}
+    monkeypatch.setattr(adadelta, "kernel_info", lambda: found, raising=False)
+    out = run("info")[1]
+    assert "cpu: all tensors\n  not here: no luck\n" in out
+    monkeypatch.undo()
+    out = run("info")[1]
+    for name, kernel in adadelta.kernel_info().items():
+        assert f"{name}: {kernel['for']}" in out
+        assert kernel["serves"] or f"  not here: {kernel['reason']}" in out
+
+
+def test_info_says_what_is_missing_and_how_to_get_it(run, monkeypatch):
+    monkeypatch.setitem(command._PACKAGES, "no-such-package", "nothing")
+    status, out, _ = run("info")
+    assert status == 0
+    assert any(line.split()[:2] == ["no-such-package", "missing"] for line in out.splitlines())
+    last = next(line for line in out.splitlines() if line.startswith("To get what is missing: "))
+    assert "-m pip install" in last and last.endswith("no-such-package")
+
+
+def test_info_says_why_keras_can_not_work():
+    result = in_a_process("info", KERAS_BACKEND="torch", PYTHONNOUSERSITE="1")
+    assert result.returncode == 0 and "KERAS_BACKEND torch" in result.stdout
+    import importlib.util
+
+    complaint = 'KERAS_BACKEND is "torch", which is not installed'
+    assert (complaint in result.stdout) == (importlib.util.find_spec("torch") is None)
+
+
+def test_conventions_are_the_table(run):
+    assert run("conventions") == (0, repr(adadelta.conventions()) + "\n", "")
+
+
+def test_translate(run):
+    status, out, _ = run("translate", "torch", "keras", "lr=0.5", "weight_decay=0.01")
+    assert status == 0
+    assert out.splitlines() == [
+        "learning_rate=0.5",
+        "rho=0.9",
+        "epsilon=1e-06",
+        "weight_decay=0.01",
+        "decoupled_weight_decay=False",
+    ]
+    assert "name='mine'" in run("translate", "brainpy", "keras", "name=mine")[1]
+    assert "clipnorm=None" in run("translate", "keras", "tf1", "clipnorm=None")[1]
+
+
+def test_translate_refuses(run):
+    status, out, err = run("translate", "torch", "brainpy", "weight_decay=0.01")
+    assert (status, out) == (1, "") and err.startswith("adadelta: `weight_decay` of torch has no")
+    assert run("translate", "torch", "nowhere")[0] == 1
+    assert run("translate", "torch", "keras", "lr=fast")[0] == 1
+    status, _, err = run("translate", "torch", "keras", "lr=1", "lr=2")
+    assert status == 1 and "lr is given more than once" in err
+    status, _, err = run("translate", "torch", "keras", "lr")
+    assert status == 2 and "'lr' is not of the form NAME=VALUE" in err
+
+
+def test_state_show(run, saved):
+    status, out, _ = run("state", "show", str(saved))
+    assert status == 0
+    for text in (repr(read_state(saved)), "rho = 0.9", "dense/kernel", "acc_delta: (2, 3) float32"):
+        assert text in out
+
+
+def test_state_convert(run, saved, tmp_path):
+    out_path = tmp_path / "out.safetensors"
+    status, out, _ = run(
+        *("state", "convert", str(saved), str(out_path), "--rename", "dense/kernel=0.weight"),
+        *("--rename", "dense/bias=0.bias", "--transpose", "dense/kernel"),
+    )
+    assert status == 0 and str(out_path) in out
+    expected = adadelta.convert_state(
+        read_state(saved), {"dense/kernel": ("0.weight", np.transpose), "dense/bias": "0.bias"}
+    )
+    assert read_state(out_path) == expected
+
+
+def test_state_convert_with_axes_and_others(run, saved, tmp_path):
+    out_path = tmp_path / "out.safetensors"
+    arguments = ("state", "convert", str(saved), str(out_path), "--transpose", "dense/kernel=1,0")
+    status, _, err = run(*arguments)
+    assert status == 1 and "not in the mapping: dense/bias" in err and not out_path.exists()
+    assert run(*arguments, "--keep-others")[0] == 0
+    assert read_state(out_path).parameters["dense/kernel"]["acc_delta"].shape == (3, 2)
+
+
+def test_state_refuses(run, saved, tmp_path):
+    def convert(*arguments):
+        return run("state", "convert", str(saved), str(tmp_path / "out"), *arguments)
+
+    status, _, err = run("state", "show", str(tmp_path / "nothing"))
+    assert status == 1 and "No such file" in err
+    (tmp_path / "other").write_text("text, and no state")
+    assert run("state", "show", str(tmp_path / "other"))[0] == 1
+    assert run("state", "show", str(tmp_path))[0] == 1
+    assert convert("--rename", "dense/kernel")[0] == 2
+    assert convert("--transpose", "dense/kernel=a,b")[0] == 2
+    status, _, err = convert("--transpose", "dense/kernel=0,1,2", "--keep-others")
+    assert status == 1 and "the function for dense/kernel (square_avg) failed" in err
+    status, _, err = convert("--rename", "dense/kernl=a", "--keep-others")
+    assert status == 1 and "did you mean dense/kernel?" in err
+    assert not (tmp_path / "out").exists()
+    nowhere = str(tmp_path / "nowhere" / "out")
+    assert run("state", "convert", str(saved), nowhere, "--keep-others")[0] == 1
+
+
+def test_a_package_that_is_missing_is_named(run, saved, monkeypatch):
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    status, _, err = run("state", "show", str(saved))
+    assert status == 1 and "-m pip install safetensors" in err
+
+
+def test_a_command_line_that_is_none(run):
+    for arguments in ([], ["nonsense"], ["state"], ["translate", "torch"]):
+        status, _, err = run(*arguments)
+        assert status == 2 and "usage: adadelta" in err
+    assert run("--version") == (0, f"adadelta {adadelta.__version__}\n", "")

@@ -1,0 +1,70 @@
+"""The loop that SciPy's front end and R share: when it stops, and what it remembers."""
+
+import math
+
+import numpy as np
+import pytest
+
+from adadelta._core.minimization import Minimization
+
+
+def follow(values, gradients=None, **options):
+    """Tell a run these values; return the reasons that it gave, and the run."""
+    run = Minimization(np.zeros(2), np, **{"rho": 0.75, "epsilon": 1e-6, **options})
+    reasons = []
+    for i, value in enumerate(values):
+        gradient = np.ones(2) if gradients is None else np.asarray(gradients[i], float)
+        reasons.append(run.tell(value, gradient))
+        run.step(1.0)
+    return reasons, run
+
+
+def test_a_value_that_repeats_by_chance_is_no_end():
+    # With rho 0.75 the averages remember 4 steps.
+    reasons, _ = follow([5, 5, 5, 5, 4, 4, 4, 4, 4])
+    assert reasons == [None] * 8 + ["ftol"]
+
+
+def test_the_tolerance_of_the_value_is_relative_and_absolute():
+    def ends(values, ftol):
+        return follow(values, ftol=ftol)[0][-1] == "ftol"
+
+    large = [1000, 1000.9, 1000, 1000.9, 1000]
+    assert ends(large, 1e-3) and not ends(large, 8e-4)
+    small = [0, 9e-7, 0, 9e-7, 0]
+    assert ends(small, 1e-3) and not ends(small, 8e-4)
+
+
+def test_x_is_at_rest_only_after_as_many_steps():
+    reasons, run = follow(range(6, 0, -1), [[1, 1]] + [[1e-300, 0]] * 5, xtol=1e-9)
+    assert reasons == [None] * 5 + ["xtol"]
+    assert run.steps == 6
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_is_a_reason(bad):
+    reasons, run = follow([5, 4, bad])
+    assert reasons == [None, None, "value"] and run.best[0] == 4
+    reasons, run = follow([5, 4, 6], [[1, 1], [1, 1], [1, bad]])
+    assert reasons == [None, None, "gradient"] and run.best[0] == 4
+
+
+def test_the_best_is_the_lowest_or_where_the_gradient_vanished():
+    reasons, run = follow([5, 3, 4])
+    assert run.best[0] == 3 and reasons == [None] * 3
+    reasons, run = follow([5, 3, 4], [[1, 1], [1, 1], [1e-6, -1e-6]], gtol=1e-5)
+    assert reasons[-1] == "gtol" and run.best[0] == 4
+    np.testing.assert_array_equal(run.best[2], [1e-6, -1e-6])
+
+
+def test_every_element_of_the_gradient_counts():
+    assert follow([1], [[0, -1]], gtol=0.5)[0] == [None]
+    assert follow([1], [[0, -0.5]], gtol=0.5)[0] == ["gtol"]
+
+
+def test_targets_and_limits():
+    assert follow([3, 2, 1], f_target=2)[0][1] == "f_target"
+    assert follow([3, 2, 1], maxiter=1)[0][1] == "maxiter"
+    assert follow([3], maxiter=0)[0] == ["maxiter"]
+    # Success comes before failure.
+    assert follow([3, 2], [[1, 1], [0, 0]], maxiter=1)[0][1] == "gtol"

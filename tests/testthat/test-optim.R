@@ -1,0 +1,289 @@
+# Minimizing R functions, beside stats::optim() where it says what to expect.
+
+bowl <- function(x) sum((x - c(1, 2))^2)
+slope <- function(x) 2 * (x - c(1, 2))
+start <- c(a = 3, b = -2)
+
+# Of ?optim. A rate that falls settles in its narrow valley.
+fr <- function(x) 100 * (x[[2]] - x[[1]]^2)^2 + (1 - x[[1]])^2
+grr <- function(x) {
+  c(-400 * x[[1]] * (x[[2]] - x[[1]]^2) - 2 * (1 - x[[1]]), 200 * (x[[2]] - x[[1]]^2))
+}
+falling <- list(learning_rate = function(step) 0.3 / (1 + step / 50), epsilon = 0.01)
+
+test_that("the result is built as that of optim()", {
+  skip_without_keras()
+  ours <- adadelta_optim(start, bowl, slope)
+  theirs <- optim(start, bowl, slope, method = "L-BFGS-B")
+  expect_identical(names(ours), names(theirs))
+  expect_identical(lapply(ours, class), lapply(theirs, class))
+  expect_identical(lapply(ours, names), lapply(theirs, names))
+  expect_equal(ours$par, theirs$par)
+  expect_identical(ours$convergence, theirs$convergence)
+  expect_identical(ours$value, bowl(ours$par))
+  expect_match(ours$message, "reltol")
+})
+
+test_that("it finds minima that are known", {
+  skip_without_keras()
+  expect_equal(adadelta_optim(c(9, -9), bowl, slope)$par, c(1, 2))
+  expect_equal(adadelta_optim(5L, function(x) (x - 4)^2, function(x) 2 * (x - 4))$par, 4)
+  banana <- adadelta_optim(c(-1.2, 1), fr, grr, control = c(falling, maxit = 8000))
+  expect_lt(banana$value, 1e-6)
+  # The value says 0.0002 of the distance along the valley: sqrt(2e-7).
+  expect_equal(banana$par, c(1, 1), tolerance = 2e-3)
+})
+
+test_that("it makes the steps of the rule", {
+  skip_without_keras()
+  x <- c(-1.2, 1)
+  v <- u <- c(0, 0)
+  for (step in 0:24) {
+    g <- grr(x)
+    v <- 0.9 * v + 0.1 * g^2
+    d <- sqrt(u + 0.01) / sqrt(v + 0.01) * g
+    u <- 0.9 * u + 0.1 * d^2
+    x <- x - 0.3 / (1 + step / 50) * d
+  }
+  seen <- list()
+  watched <- function(x) {
+    seen[[length(seen) + 1]] <<- x
+    fr(x)
+  }
+  adadelta_optim(c(-1.2, 1), watched, grr, control = c(falling, rho = 0.9, maxit = 25))
+  expect_length(seen, 26)
+  # Python takes one root of the quotient: a rounding in each step.
+  expect_equal(seen[[26]], x, tolerance = 1e-12)
+})
+
+test_that("differences take the place of a gradient", {
+  skip_without_keras()
+  with <- adadelta_optim(start, bowl, slope)
+  without <- adadelta_optim(start, bowl)
+  # Central differences of a square are exact but for rounding, by 1e-16 / 1e-3.
+  expect_equal(without$par, with$par, tolerance = 1e-6)
+  expect_identical(without$counts[["function"]], without$counts[["gradient"]])
+  points <- list()
+  watched <- function(x) {
+    points[[length(points) + 1]] <<- x
+    bowl(x)
+  }
+  result <- adadelta_optim(start, watched, control = list(maxit = 0, ndeps = c(0.5, 0.25)))
+  expect_identical(result$counts, c(`function` = 1L, gradient = 1L))
+  moved <- lapply(points, function(x) unname(x - start))
+  expect_equal(moved, list(c(0, 0), c(0.5, 0), c(-0.5, 0), c(0, 0.25), c(0, -0.25)))
+})
+
+test_that("names and further arguments reach both functions", {
+  skip_without_keras()
+  fn <- function(x, target) (x[["a"]] - target)^2 + x[["b"]]^2
+  gr <- function(x, target) 2 * c(x[["a"]] - target, x[["b"]])
+  expect_equal(adadelta_optim(start, fn, gr, target = 7)$par, c(a = 7, b = 0))
+  # An argument of optim() goes to a function that has one of that name.
+  above <- function(x, lower) bowl(x) + lower
+  expect_equal(adadelta_optim(start, above, lower = 3, control = list(maxit = 5000))$value, 3,
+    tolerance = 1e-6)
+  expect_null(names(adadelta_optim(unname(start), bowl, slope)$par))
+  dims <- NULL
+  adadelta_optim(diag(2), function(x) {
+    dims <<- dim(x)
+    sum(x^2)
+  }, control = list(maxit = 1))
+  expect_null(dims)
+})
+
+test_that("it maximizes and scales as optim() does", {
+  skip_without_keras()
+  top <- adadelta_optim(start, function(x) 5 - bowl(x), function(x) -slope(x),
+    control = list(fnscale = -2))
+  # It ends when the value rests to 1e-7, by reltol, whose root is 3e-4.
+  expect_equal(top$par, c(a = 1, b = 2), tolerance = 3e-4)
+  expect_equal(top$value, 5)
+  # Elongated a thousandfold, and divided by as much.
+  long <- function(x) bowl(x / c(1000, 1))
+  scaled <- adadelta_optim(start * c(1000, 1), long, control = list(parscale = c(1000, 1)))
+  plain <- adadelta_optim(start, bowl)
+  expect_equal(scaled$par, plain$par * c(1000, 1))
+  expect_identical(scaled$counts, plain$counts)
+  gradient <- function(x) slope(x / c(1000, 1)) / c(1000, 1)
+  expect_equal(
+    adadelta_optim(start * c(1000, 1), long, gradient, control = list(parscale = c(1000, 1)))$par,
+    plain$par * c(1000, 1)
+  )
+})
+
+test_that("it says why it ended", {
+  skip_without_keras()
+  ended <- function(...) {
+    adadelta_optim(start, bowl, slope, control = list(...))[c("convergence", "message")]
+  }
+  expect_identical(ended(maxit = 5), list(convergence = 1L, message = "maxit was reached"))
+  expect_identical(ended(abstol = 1)$convergence, 0L)
+  expect_match(ended(abstol = 1)$message, "abstol")
+  expect_match(ended(pgtol = 0.1)$message, "pgtol")
+  expect_match(ended(reltol = 0.1)$message, "reltol")
+  # A minimum at the start has no gradient.
+  result <- adadelta_optim(c(1, 2), bowl, slope)
+  expect_identical(result$counts, c(`function` = 1L, gradient = 1L))
+  expect_identical(result$convergence, 0L)
+})
+
+test_that("the best point is returned, not the last", {
+  skip_without_keras()
+  values <- numeric()
+  watched <- function(x) {
+    values <<- c(values, fr(x))
+    fr(x)
+  }
+  # With a constant rate it swings out of the valley.
+  result <- adadelta_optim(c(-1.2, 1), watched, grr, control = list(maxit = 2000))
+  expect_identical(result$convergence, 1L)
+  expect_identical(result$value, min(values))
+  expect_lt(result$value, tail(values, 1) / 2)
+  expect_identical(fr(result$par), result$value)
+})
+
+test_that("what is not finite ends it with the best point so far", {
+  skip_without_keras()
+  for (bad in list(NA, NaN, Inf, -Inf, NA_integer_)) {
+    fn <- function(x) if (x[["a"]] < 2) bad else bowl(x)
+    result <- adadelta_optim(start, fn, slope)
+    expect_identical(result$convergence, 52L)
+    expect_match(result$message, "^fn returned NA or an infinite number")
+    expect_gt(result$par[["a"]], 2)
+    expect_lt(result$par[["a"]], 2.1)
+    gr <- function(x) if (x[["a"]] < 2) c(0, bad) else slope(x)
+    result <- adadelta_optim(start, bowl, gr)
+    expect_identical(result$convergence, 52L)
+    expect_match(result$message, "gradient is NA or infinite")
+    error <- error_of(adadelta_optim(start, function(x) bad))
+    expect_s3_class(error, c("adadelta_error_argument", "adadelta_error"))
+    expect_match(conditionMessage(error), "`fn` must be finite at `par`; received ", fixed = TRUE)
+  }
+})
+
+test_that("errors in the user's functions arrive as they are", {
+  skip_without_keras()
+  mine <- function(...) stop(errorCondition("it is mine", class = "mine", call = quote(here())))
+  for (error in list(
+    error_of(adadelta_optim(start, mine)),
+    error_of(adadelta_optim(start, bowl, mine)),
+    error_of(adadelta_optim(start, bowl, slope, control = list(learning_rate = mine)))
+  )) {
+    expect_s3_class(error, "mine")
+    expect_identical(conditionMessage(error), "it is mine")
+    expect_identical(conditionCall(error), quote(here()))
+  }
+  warned <- capture_warnings(adadelta_optim(start, function(x) {
+    warning("careful")
+    bowl(x)
+  }, slope, control = list(maxit = 1)))
+  expect_identical(warned, c("careful", "careful"))
+})
+
+test_that("the learning rate may be a function with or without the step", {
+  skip_without_keras()
+  steps <- numeric()
+  of_step <- function(step) {
+    steps <<- c(steps, step)
+    0.5
+  }
+  settings <- function(rate) list(learning_rate = rate, maxit = 3)
+  one <- adadelta_optim(start, bowl, slope, control = settings(of_step))
+  expect_equal(steps[1:3], 0:2)
+  expect_identical(one, adadelta_optim(start, bowl, slope, control = settings(0.5)))
+  expect_identical(one, adadelta_optim(start, bowl, slope, control = settings(function() 0.5)))
+})
+
+test_that("bad arguments are refused before anything is called", {
+  skip_without_keras()
+  refused <- function(message, par = start, fn = function(x) stop("called"), gr = NULL, ...) {
+    error <- error_of(adadelta_optim(par, fn, gr, ...))
+    expect_s3_class(error, c("adadelta_error_argument", "adadelta_error"))
+    expect_match(conditionMessage(error), message, fixed = TRUE)
+    expect_identical(conditionCall(error)[[1]], quote(adadelta_optim))
+  }
+  refused("`par` must be a vector of finite numbers; received \"a\"", par = "a")
+  refused("`par` must be", par = c(1, NA))
+  refused("`par` must be", par = numeric())
+  refused("`fn` must be a function; received 3", fn = 3)
+  refused("`gr` must be a function, or NULL; received TRUE", gr = TRUE)
+  refused("`control` must be a list with names; received 3", control = 3)
+  refused("`control` must be a list with names", control = list(3))
+  for (case in list(
+    list("`rho` must be a number of at least 0 and less than 1; received 1.5", rho = 1.5),
+    list("`epsilon` must be a finite number greater than 0; received NA", epsilon = NA),
+    list("`maxit` must be a whole number of at least 0; received 2.5", maxit = 2.5),
+    list("`maxit` must be a whole number of at least 0; received NULL", maxit = NULL),
+    list("`reltol` must be a finite number of at least 0; received c(1, 2)", reltol = c(1, 2)),
+    list("`abstol` must be a number, not NaN; received NaN", abstol = NaN),
+    list("`pgtol` must be a finite number of at least 0; received -1.0", pgtol = -1),
+    list("`trace` must be a number of at least 0; received -1", trace = -1),
+    list("`REPORT` must be a number of at least 1; received 0", REPORT = 0),
+    list("`fnscale` must be a number other than 0; received 0", fnscale = 0),
+    list("`parscale` must be numbers other than 0, one for each parameter", parscale = 1),
+    list("`ndeps` must be numbers other than 0, one for each parameter", ndeps = c(1, 0))
+  )) {
+    refused(case[[1]], control = case[-1])
+  }
+  refused("`learning_rate` must be a finite number", fn = bowl, control = list(learning_rate = -1))
+  refused("`method` of optim() is no argument of adadelta_optim()", method = "BFGS")
+  refused("`lower` of optim()", fn = function(x, ...) stop("called"), lower = 0)
+})
+
+test_that("functions that return something else are refused", {
+  skip_without_keras()
+  returned <- function(...) conditionMessage(error_of(adadelta_optim(start, ...)))
+  expect_match(returned(identity), "`fn` must be a function that returns one number; received c(",
+    fixed = TRUE)
+  expect_match(returned(function(x) "low"), "received \"low\"", fixed = TRUE)
+  expect_match(returned(bowl, function(x) 1),
+    "`gr` must be a function that returns a number for each parameter; received 1")
+})
+
+test_that("unknown names in control are a warning, as of optim()", {
+  skip_without_keras()
+  warnings <- list()
+  control <- list(maxit = 1, nonsense = 1, alpha = 2)
+  result <- withCallingHandlers(
+    adadelta_optim(start, bowl, control = control),
+    warning = function(warning) {
+      warnings[[length(warnings) + 1]] <<- warning
+      invokeRestart("muffleWarning")
+    }
+  )
+  expect_length(warnings, 1)
+  expect_s3_class(warnings[[1]], "adadelta_warning")
+  expect_identical(conditionMessage(warnings[[1]]), "unknown names in control: nonsense, alpha")
+  expect_identical(result$counts[["function"]], 2L)
+})
+
+test_that("trace shows progress in the form of optim()", {
+  skip_without_keras()
+  shown <- capture.output(adadelta_optim(start, bowl, slope,
+    control = list(trace = TRUE, REPORT = 2, maxit = 5)))
+  shape <- function(lines) gsub("[0-9.]+", "0", lines)
+  expect_identical(shape(shown[1:5]), c(
+    "initial  value 0", "iter   0 value 0", "iter   0 value 0", "final  value 0",
+    "maxit was reached"
+  ))
+  done <- capture.output(adadelta_optim(start, bowl, slope, control = list(trace = 1)))
+  expect_true("converged" %in% done)
+})
+
+test_that("it needs no Keras, but Python with NumPy", {
+  skip_without_keras()
+  lines <- run_in_child(c(
+    "r <- adadelta_optim(2, function(x) x^2, control = list(maxit = 10))",
+    "cat(r$counts[[1]], reticulate::py_eval(\"'keras' in __import__('sys').modules\"))"
+  ))
+  expect_identical(lines, "11 FALSE")
+  lines <- run_in_child(c(
+    "error <- tryCatch(adadelta_optim(2, identity), adadelta_error_python = identity)",
+    "print(conditionCall(error))",
+    "cat(conditionMessage(error))"
+  ), RETICULATE_PYTHON = local_python())
+  expect_identical(lines[[1]], "adadelta_optim(2, identity)")
+  expect_match(lines[[2]], "^NumPy is not installed in the Python that R uses, ")
+  expect_match(lines[[3]], "-m pip install numpy$")
+})
