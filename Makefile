@@ -25,15 +25,15 @@ demo: ## train on ggplot2's diamonds and draw what happened
 test: ## the tests on the stock environment, default backend
 	@$(SETUP) stock test
 	@$(INSTALL) stock
-	@$(RUN) r python:jax rpy2 check
+	@$(RUN) r python:jax kernels rpy2 check
 
 test-all: ## and on every backend and the latest environment
 	@$(SETUP) stock all
 	@$(SETUP) latest test
 	@$(INSTALL) stock
 	@$(INSTALL) latest
-	@$(RUN) r python:jax python:tensorflow python:torch frameworks rpy2 check \
-	  latest/r latest/python:jax latest/rpy2
+	@$(RUN) r python:jax python:tensorflow python:torch kernels frameworks rpy2 check \
+	  latest/r latest/python:jax latest/kernels latest/rpy2
 
 lint: ## ruff, mypy and lintr
 	@$(SETUP) stock test

@@ -6,6 +6,7 @@ Suites:
 
     r        tests/testthat on the installed R package
     python   tests/python, on the Keras backend named (jax, tensorflow, torch)
+    kernels  tests/kernels, the kernels beside the rule
     frameworks
              tests/frameworks, the front ends of other frameworks beside their hosts
     rpy2     tests/rpy2, R and Python in one process
@@ -255,6 +256,7 @@ def run_demo(suite: Suite, result: Result, scratch: pathlib.Path) -> None:
 KINDS = {
     "r": run_r,
     "python": run_pytest,
+    "kernels": run_pytest,
     "frameworks": run_pytest,
     "rpy2": run_pytest,
     "check": run_check,

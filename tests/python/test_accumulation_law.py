@@ -242,7 +242,7 @@ def test_a_call_inside_a_window_computes_no_update(mode):
         mock.patch.object(operation, "update", counting(operation.update)),
     ):
         variable = keras.Variable([1.0, 2.0], dtype="float32")
-        # The kernels of the other backends can't be counted; tests/python/test_kernels_cpu.py
+        # The kernels of the other backends can't be counted; tests/kernels/test_cpu.py
         # holds that they only collect.
         fused = None if BACKEND == "tensorflow" else False
         optimizer = adadelta.Adadelta(gradient_accumulation_steps=4, fused=fused)

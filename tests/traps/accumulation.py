@@ -65,7 +65,7 @@ def _primitives_that_always_run(jaxpr, found):
 
 
 def _by_the_rule(cls):
-    # A kernel is told to collect instead (tests/python/test_kernels_cpu.py); this looks at the
+    # A kernel is told to collect instead (tests/kernels/test_cpu.py); this looks at the
     # operators that run.
     return {"fused": False} if is_ours(cls) else {}
 

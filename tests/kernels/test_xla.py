@@ -6,13 +6,11 @@ import sys
 import threading
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-
-jax = pytest.importorskip("jax", reason="JAX is not installed")
-
-import jax.numpy as jnp
-from test_kernels_cpu import CASES, DTYPES, OPTIONS, SIZES, arguments, assert_same, tensors
+from test_cpu import CASES, DTYPES, OPTIONS, SIZES, arguments, assert_same, tensors
 
 from adadelta._kernels import cpu, layout, portable, xla
 
