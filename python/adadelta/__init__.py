@@ -5,6 +5,7 @@ is imported when `Adadelta` is first used.
 """
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 __version__ = "0.1.0"
@@ -35,9 +36,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'adadelta' has no attribute '{name}'")
-    return getattr(import_module(_HOMES[name]), name)
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    # The front ends are modules, each of which needs its own framework.
+    if not name.startswith("_") and find_spec(f"adadelta.{name}"):
+        return import_module(f"adadelta.{name}")
+    raise AttributeError(f"module 'adadelta' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:
