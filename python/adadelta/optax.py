@@ -1,7 +1,7 @@
 """Adadelta for JAX, as a gradient transformation with the conventions of optax.
 
 optax itself is not needed. `adadelta` takes the place of `optax.adadelta`; `fused_adadelta` makes
-the new parameters in the same pass over memory, in about half of the time.
+the new parameters itself, in the place of `update()` and `optax.apply_updates()`.
 """
 
 from collections.abc import Callable, Sequence
@@ -128,12 +128,12 @@ def fused_adadelta(
     weight_decay: Any = _CONVENTION.weight_decay,
     weight_decay_mask: Any = None,
 ) -> FusedOptimizer:
-    """Adadelta that makes the new parameters itself, in one pass over memory.
+    """Adadelta that makes the new parameters itself.
 
     A gradient transformation must write its updates out, and `optax.apply_updates` reads them
-    again. This does the same step without that. Compiled with `donate_argnums=(1, 2)`, it writes
-    the new state and parameters where the old ones were. Half-precision parameters are rounded
-    once instead of twice.
+    again, unless both are compiled together. This does the whole step at once. Compiled with
+    `donate_argnums=(1, 2)`, it writes the new state and parameters where the old ones were.
+    Half-precision parameters are rounded once instead of twice.
 
     The state is that of `adadelta`, so one can go on where the other stopped.
 
