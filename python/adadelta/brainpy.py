@@ -111,6 +111,8 @@ class Adadelta(brainpy.optim.Optimizer):  # type: ignore[misc]
     rho = _Argument()
     epsilon = _Argument()
     weight_decay = _Argument()
+    # BrainPy prints objects whose name it refuses.
+    lr: Any = None
 
     def __init__(
         self,
@@ -123,10 +125,14 @@ class Adadelta(brainpy.optim.Optimizer):  # type: ignore[misc]
     ) -> None:
         lr = rates.checked(lr)
         self.rho, self.epsilon, self.weight_decay = rho, epsilon, weight_decay
+        hyperparameters.check("name", name)
+        self.vars_to_train = bm.ArrayCollector()
         self._averages: dict[str, tuple[Any, Any]] = {}
-        self.vars_to_train: dict[str, Any] = {}
         self._refuse_variables(train_vars)
-        super().__init__(rates.scheduler_of(lr), train_vars, name)
+        # As BrainPy's own optimizers do, past Optimizer.__init__(), which takes fewer rates.
+        super(brainpy.optim.Optimizer, self).__init__(name=name)
+        self.lr = rates.scheduler_of(lr)
+        self.register_train_vars(train_vars)
         self.step = bm.Variable(jnp.zeros((), jnp.int32))
 
     def register_train_vars(self, train_vars: Mapping[str, Any] | None = None) -> None:

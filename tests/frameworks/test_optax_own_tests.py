@@ -64,9 +64,11 @@ def test_it_finds_the_minimum(target, dtype, arguments):
 
 
 def test_it_comes_near_the_minimum_of_the_complex_rosenbrock_function():
-    start, _, objective = rosenbrock("complex64")
+    # optax leaves this one out too. In the valley it is slow: after 10000 steps the second
+    # parameter, which is to be 2i, is 1.89i.
+    start, end, objective = rosenbrock("complex64")
     found = minimize(make(0.1), start, objective, 10000)
-    assert objective(found) < 0.01 * objective(start)
+    np.testing.assert_allclose(found, end, atol=0.15)
 
 
 def test_optax_own_climbs_by_default_and_fails_on_complex_parameters():
