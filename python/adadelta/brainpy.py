@@ -17,7 +17,7 @@ __all__ = ["Adadelta"]
 
 bm = brainpy.math
 _CONVENTION = hyperparameters.CONVENTIONS["brainpy"]
-_CHECKS = {
+_CHECKS: Mapping[str, hyperparameters.Check] = {
     "rho": hyperparameters.ARGUMENTS["rho"],
     "epsilon": hyperparameters.ARGUMENTS["epsilon"],
     "weight_decay": hyperparameters.UNSCALED_WEIGHT_DECAY,
@@ -50,7 +50,7 @@ class _Argument:
         arguments[self.name] = value
 
 
-class Adadelta(brainpy.optim.Optimizer):  # type: ignore[misc]
+class Adadelta(brainpy.optim.Optimizer):
     """Adadelta (Zeiler 2012) with the signature of `brainpy.optim.Adadelta`.
 
     For a variable x with gradient g, and averages v and u that start at 0:

@@ -261,9 +261,7 @@ class _Adadelta:
 
         return _trees(map(one, rows, decays), structure, state)
 
-    def apply(
-        self, gradients: Any, state: AdadeltaState, params: Any
-    ) -> tuple[Any, AdadeltaState]:
+    def apply(self, gradients: Any, state: AdadeltaState, params: Any) -> tuple[Any, AdadeltaState]:
         if params is None:
             raise ValueError(hyperparameters.refusal("params", "the parameters", params))
         rows, structure = _rows("gradients", gradients, state, params)

@@ -17,10 +17,7 @@ def named(dtype="float32"):
 def trained(optimizer, calls, start=0):
     for call in range(start, start + calls):
         optimizer.update(
-            {
-                name: bm.as_jax(it) * (call % 3 - 0.7)
-                for name, it in optimizer.vars_to_train.items()
-            }
+            {name: bm.as_jax(it) * (call % 3 - 0.7) for name, it in optimizer.vars_to_train.items()}
         )
         optimizer.lr.step_epoch()
     return optimizer

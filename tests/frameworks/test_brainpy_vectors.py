@@ -29,7 +29,9 @@ def test_there_are_cases_of_every_kind():
     assert len(CASES) > 20
     assert any(callable(arguments_of(case)["lr"]) for case in CASES)
     assert any(case["arguments"].get("weight_decay") for case in CASES)
-    assert any(gradient is None for case in CASES for call in case["gradients"] for gradient in call)
+    assert any(
+        gradient is None for case in CASES for call in case["gradients"] for gradient in call
+    )
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -21,9 +21,11 @@ NAMES = ["dense/bias", "dense/kernel", "layers/0", "layers/1", "phases"]
 
 def trained(made, steps, params=PARAMS, state=None):
     state = made.init(params) if state is None else state
-    for step in range(steps):
-        gradients = jax.tree.map(lambda it: it * (step % 3 - 0.7), params)
-        params, state = jax.jit(made.apply)(gradients, state, params)
+    apply = jax.jit(made.apply)
+    for step in range(int(state.count), int(state.count) + steps):
+        factor = step % 3 - 0.7
+        gradients = jax.tree.map(lambda it, factor=factor: it * factor, params)
+        params, state = apply(gradients, state, params)
     return params, state
 
 
@@ -66,10 +68,7 @@ def test_a_run_stopped_and_resumed_is_the_run_that_was_not_stopped(tmp_path):
     write_state(export(state), tmp_path / "state.safetensors")
     again = restore(made.init(half), read_state(tmp_path / "state.safetensors"))
     same(again, state)
-    params = half
-    for step in range(3, 6):
-        gradients = jax.tree.map(lambda it: it * (step % 3 - 0.7), params)
-        params, again = jax.jit(made.apply)(gradients, again, params)
+    params, again = trained(made, 3, half, again)
     same(params, whole)
     same(again, whole_state)
 

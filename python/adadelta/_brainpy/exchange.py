@@ -96,4 +96,3 @@ def _values_for(scheduler: Any, saved: Any, problems: list[str]) -> list[tuple[A
         else:
             result.append((variable, values[name] if isinstance(variable, rates.Rate) else value))
     return result
-

@@ -60,7 +60,7 @@ def _plain(value: Any) -> Any:
     return bm.as_jax(value) if isinstance(value, bm.Array) else value
 
 
-class Rate(bm.Variable):
+class Rate(brainpy.math.Variable):
     """A number that can be set, to a checked one of any kind, while compiled functions use it."""
 
     def __init__(self, value: float) -> None:
@@ -115,7 +115,7 @@ class Constant(brainpy.optim.Constant):
         return f"{type(self).__name__}(lr={shown})"
 
 
-class Function(brainpy.optim.CallBasedScheduler):  # type: ignore[misc]
+class Function(brainpy.optim.CallBasedScheduler):
     """A function as the rate.
 
     Args:
