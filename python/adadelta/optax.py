@@ -297,7 +297,7 @@ class _Adadelta:
 
 def _refuse_parameter(path: Any, parameter: Any) -> None:
     try:
-        dtype = jnp.result_type(parameter)
+        dtype = precision.dtype_of(parameter)
     except Exception:
         dtype = type(parameter).__name__
     else:

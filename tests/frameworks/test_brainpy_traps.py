@@ -162,7 +162,7 @@ BAD_GRADIENTS = [
     ({"a": jnp.ones(2)}, brainpy.errors.MathError, "missing: b"),
     ({"a": jnp.ones(2), "b": jnp.ones((2, 1))}, ValueError, r"for b must have shape \(1,\)"),
     ({"a": jnp.ones(2), "b": jnp.ones(())}, ValueError, r"for b must have shape \(1,\)"),
-    ({"a": jnp.ones(2), "b": "1"}, TypeError, "for b must be an array; received"),
+    ({"a": jnp.ones(2), "b": "float32"}, TypeError, "for b must be an array of numbers; received"),
     ({"a": jnp.ones(2), "b": jnp.ones(1) * 1j}, TypeError, "for b must be real"),
     ({"a": None, "b": None}, ValueError, "No gradients provided for any variable"),
     ([jnp.ones(2), jnp.ones(1)], TypeError, "`grads` must be a dict of gradients by name"),

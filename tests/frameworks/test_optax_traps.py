@@ -182,8 +182,10 @@ def test_other_bad_input_is_refused(form):
         one_step(form, params, {"w": jnp.ones(3, jnp.int32)})
     with pytest.raises(TypeError, match=r"\['w'\]` must be real, as the parameter is"):
         one_step(form, {"w": jnp.ones(3, jnp.complex64)}, params)
-    with pytest.raises(TypeError, match=r"\['w'\]` must be an array; received"):
-        one_step(form, {"w": "a"}, params)
+    with pytest.raises(TypeError, match=r"\['w'\]` must be an array of numbers; received"):
+        one_step(form, {"w": "float32"}, params)
+    with pytest.raises(TypeError, match=r"`params\['w'\]` must be an array of a floating"):
+        one_step(form, params, {"w": "float32"})
     with pytest.raises(ValueError, match="must have the structure of"):
         one_step(form, {"v": jnp.ones(3)}, params)
     with pytest.raises(TypeError, match="`state` must be what init"):

@@ -22,6 +22,12 @@ def is_traced(value: Any) -> bool:
     return isinstance(value, jax.core.Tracer)
 
 
+def dtype_of(value: Any) -> Any:
+    """The dtype of what is an array or can be made one."""
+    # JAX itself would take a string for the name of a dtype.
+    return value.dtype if hasattr(value, "dtype") else np.asarray(value).dtype
+
+
 def can_be_trained(dtype: Any) -> bool:
     """Whether parameters can be of this dtype."""
     return bool(jnp.issubdtype(dtype, jnp.inexact))
@@ -45,7 +51,7 @@ def problem_with_gradient(gradient: Array, like: Array) -> tuple[type[Exception]
 
     """
     try:
-        dtype, shape = jnp.result_type(gradient), jnp.shape(gradient)
+        dtype, shape = dtype_of(gradient), np.shape(gradient)
     except Exception:
         return TypeError, f"must be an array; received {hyperparameters.received(gradient)}"
     if not jnp.issubdtype(dtype, jnp.number) and dtype != jnp.bool_:
