@@ -10,7 +10,7 @@ from adadelta import state as portable
 from adadelta._brainpy import rates
 from adadelta._brainpy.host import brainpy
 from adadelta._core import hyperparameters
-from adadelta._jax import precision
+from adadelta._jax import fused, precision
 from adadelta._jax import step as rule_step
 
 __all__ = ["Adadelta"]
@@ -200,19 +200,21 @@ class Adadelta(brainpy.optim.Optimizer):
         """
         gradients = self._checked(grads)
         rate = rates.value_of(self.lr)
-        values: list[tuple[Any, Any]] = []
-        for name, gradient in gradients.items():
-            variables = (self.vars_to_train[name], *self._averages[name])
-            new = rule_step.apply(
-                gradient,
-                *(jnp.asarray(bm.as_jax(variable)) for variable in variables),
-                rate,
-                self.rho,
-                self.epsilon,
-                self.weight_decay,
-                _CONVENTION.weight_decay_mode,
-            )
-            values += zip(variables, new, strict=True)
+        variables = [(self.vars_to_train[name], *self._averages[name]) for name in gradients]
+        new = fused.apply(
+            [
+                (gradient, *(jnp.asarray(bm.as_jax(variable)) for variable in row))
+                for gradient, row in zip(gradients.values(), variables, strict=True)
+            ],
+            rate,
+            self.rho,
+            self.epsilon,
+            [self.weight_decay] * len(variables),
+            _CONVENTION.weight_decay_mode,
+        )
+        values = [
+            pair for row in zip(variables, new, strict=True) for pair in zip(*row, strict=True)
+        ]
         step = self.step.value
         values.append((self.step, rule_step.counted(step)))
         if precision.is_traced(step):

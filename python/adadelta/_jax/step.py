@@ -1,7 +1,7 @@
-"""The step of one parameter, on JAX arrays: what a fused kernel can take over.
+"""The step of one parameter, on JAX arrays.
 
-`update` writes the update out, as gradient transformations must; `apply` makes the new parameter
-in the same pass. XLA fuses either into one loop over memory.
+`update` writes the update out, as gradient transformations must; `apply` makes the new parameter,
+which the kernel of `fused.py` can take over.
 
 The numbers (`rate`, `rho`, ...) are Python floats, or scalar arrays where they come from a
 compiled function.
@@ -45,14 +45,15 @@ def _number(value: Any, dtype: Any) -> Any:
     return jnp.asarray(value).astype(dtype) if hasattr(value, "dtype") else value
 
 
+def largest_gradient(epsilon: Any, dtype: Any) -> Any:
+    """Return `rule.largest_gradient` for averages of `dtype`."""
+    information = jnp.finfo(dtype)
+    minimum = jnp.minimum if hasattr(epsilon, "dtype") else min
+    return rule.largest_gradient(epsilon, float(information.tiny), float(information.max), minimum)
+
+
 def _saturated(gradient: Array, epsilon: Any) -> Array:
-    information = jnp.finfo(gradient.dtype)
-    limit = rule.largest_gradient(
-        epsilon,
-        float(information.tiny),
-        float(information.max),
-        jnp.minimum if hasattr(epsilon, "dtype") else min,
-    )
+    limit = largest_gradient(epsilon, gradient.dtype)
     # The difference is 0 for every finite gradient, and keeps NaN and infinity visible.
     return jnp.clip(gradient, -limit, limit) + (gradient - gradient)
 

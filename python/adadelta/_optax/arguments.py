@@ -1,6 +1,5 @@
 """The arguments of optax' Adadelta: numbers, schedules, and a mask of booleans."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -74,12 +73,12 @@ def _is_function(value: Any) -> bool:
     return callable(value) and jax.tree_util.all_leaves([value])
 
 
-_check_flag: Callable[[str, Any], bool] = hyperparameters.Flag(
+_check_flag = hyperparameters.Flag(
     "a tree of True and False, a function that makes one of the parameters, or None"
 )
 
 
-def _flag(value: Any) -> bool:
+def _flag(value: Any) -> Any:
     if not precision.is_traced(value) and getattr(value, "shape", None) == ():
         value = value.item()
     return _check_flag("weight_decay_mask", value)
