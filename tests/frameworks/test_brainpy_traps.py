@@ -79,7 +79,7 @@ RATES = {
     "a function that returns an array": lambda: lambda: jnp.ones(1),
     "a function of the step": lambda: lambda step: 1.0 + 0.0 * step,
 }
-THEIRS_REFUSES = {
+THEIRS_REFUSES = [
     "NumPy's float32",
     "NumPy's array",
     "JAX's array",
@@ -88,7 +88,7 @@ THEIRS_REFUSES = {
     "a function",
     "a function that returns an array",
     "a function of the step",
-}
+]
 
 
 @pytest.mark.parametrize("mode", MODES)
