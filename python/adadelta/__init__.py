@@ -42,11 +42,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    # The front ends are modules, each of which needs its own framework.
     if not name.startswith("_") and find_spec(f"adadelta.{name}"):
         return import_module(f"adadelta.{name}")
-    if name not in _HOMES:
-        raise AttributeError(f"module 'adadelta' has no attribute '{name}'")
-    return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'adadelta' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:

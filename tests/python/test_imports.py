@@ -21,9 +21,10 @@ FRAMEWORKS = (
     "numba",
     "triton",
 )
-# The folders that hold the parts of a front end of the same name.
-ROOMS = ("_keras", "_torch")
 FILES = sorted(ROOT.rglob("*.py"))
+FRONT_ENDS = {path.stem for path in ROOT.glob("*.py")} - {"__init__", "state", "r"}
+# What several front ends share.
+SHARED = {"_core", "_kernels", "_state", "_jax"}
 
 
 def imported(path, at_top_only=False):
@@ -38,17 +39,21 @@ def imported(path, at_top_only=False):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+def room_of(name):
+    """The front end or layer that the first part of a path is: "_keras" is a part of "keras"."""
+    return name.lstrip("_") if name.lstrip("_") in FRONT_ENDS else name
+
+
 def room(path):
     """The front end or layer that a file belongs to: "_core", "_kernels", "keras", "r"..."""
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return parts[0].lstrip("_") if parts[0] in ROOMS else parts[0]
+    return room_of(path.relative_to(ROOT).with_suffix("").parts[0])
 
 
 def rooms_imported(path):
     for name in imported(path):
         parts = name.split(".")
         if parts[0] == "adadelta" and len(parts) > 1:
-            yield parts[1].lstrip("_") if parts[1] in ROOMS else parts[1]
+            yield room_of(parts[1])
 
 
 def test_there_is_something_to_check():
@@ -62,11 +67,10 @@ def test_imports_point_one_way(path):
         assert outside <= {"adadelta"} and set(rooms_imported(path)) <= {"_core"}
     elif room(path) == "_kernels":
         assert set(rooms_imported(path)) <= {"_core", "_kernels"}
-    else:
-        front_ends = {p.stem for p in ROOT.glob("*.py")} - {"__init__", "state", "r"}
-        others = front_ends - {room(path)}
-        if room(path) not in ("r", "state", "__init__"):
-            assert not others & set(rooms_imported(path))
+    elif room(path) in SHARED:
+        assert set(rooms_imported(path)) <= SHARED
+    elif room(path) not in ("r", "state", "__init__"):
+        assert not (FRONT_ENDS - {room(path)}) & set(rooms_imported(path))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -80,6 +84,17 @@ def test_importing_the_package_imports_no_framework():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent
     )
     assert result.stdout.strip() == "[]"
+
+
+def test_front_ends_are_there_after_importing_the_package():
+    code = (
+        "import adadelta; adadelta.keras.Adadelta; adadelta.state.read_state\n"
+        "print([hasattr(adadelta, name) for name in ('nothing', '_nothing', 'keras')])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent
+    )
+    assert result.stdout.strip() == "[False, False, True]"
 
 
 def test_r_names_public_python_only():

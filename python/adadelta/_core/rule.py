@@ -46,7 +46,9 @@ def update(
     return step, square_avg, acc_delta
 
 
-def largest_gradient(epsilon: float, smallest: float, largest: float) -> float:
+def largest_gradient(
+    epsilon: Any, smallest: float, largest: float, minimum: Callable[[Any, Any], Any] = min
+) -> Any:
     """The magnitude to which gradients are limited, so that nothing in `update` leaves the range.
 
     A gradient above the root of the largest number (1.8e19 in float32) would make `square_avg`
@@ -59,7 +61,8 @@ def largest_gradient(epsilon: float, smallest: float, largest: float) -> float:
         epsilon: As for `update`.
         smallest: The smallest positive number of the dtype with full precision.
         largest: The largest number of the dtype.
+        minimum: The smaller of two numbers, for an `epsilon` that is an array.
 
     """
     # The factor leaves room for rounding in the average.
-    return float(min(largest, epsilon / smallest) ** 0.5) * (1 - 2.0**-10)
+    return minimum(largest, epsilon / smallest) ** 0.5 * (1 - 2.0**-10)

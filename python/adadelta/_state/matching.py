@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,33 @@ from adadelta._state.record import SLOTS, OptimizerState, StateMismatchError
 _Slots = Mapping[str, Mapping[str, Any]]
 
 
-def fit(state: OptimizerState, slots: _Slots, numbered: bool) -> tuple[dict[str, str], list[str]]:
+@dataclass(frozen=True)
+class Numbering:
+    """How a framework numbers the objects that it names.
+
+    `separator` is between the parts of a name, `number` finds the number in a part, and with
+    `except_last` the last part is the user's own word.
+    """
+
+    separator: str
+    number: str
+    except_last: bool = False
+
+
+# In Keras' files | stands in the place of /.
+KERAS = Numbering(r"[/|]", r"_([1-9]\d*)$")
+
+
+def fit(
+    state: OptimizerState, slots: _Slots, numbered: bool, numbering: Numbering = KERAS
+) -> tuple[dict[str, str], list[str]]:
     """Match a state to an optimizer.
 
     Args:
         state: The state.
         slots: For each parameter of the optimizer what has the `shape` and `dtype` of each slot.
-        numbered: Whether names may differ in the numbers that Keras gives, see `paired`.
+        numbered: Whether names may differ in the numbers that frameworks give, see `paired`.
+        numbering: How the optimizer's framework gives them.
 
     Returns:
         The state's name for each parameter of the optimizer, and what is wrong, in words. Only
@@ -35,7 +56,7 @@ def fit(state: OptimizerState, slots: _Slots, numbered: bool) -> tuple[dict[str,
             problems.append(f"it has {slot}, for which an optimizer{reason} has no place")
     both = [slot for slot in SLOTS if slot in wanted and slot in state.slots]
 
-    names = paired(state.parameters, slots, numbered)
+    names = paired(state.parameters, slots, numbered, numbering)
     missing = [name for name in slots if name not in names]
     extra = [name for name in state.parameters if name not in names.values()]
     shapes, dtypes, negative = [], [], []
@@ -66,6 +87,24 @@ def fit(state: OptimizerState, slots: _Slots, numbered: bool) -> tuple[dict[str,
     return names, problems
 
 
+def problems_with_counters(state: OptimizerState, largest: int) -> list[str]:
+    """What is wrong with the counters, for an optimizer that only counts steps, up to `largest`."""
+    problems = []
+    if state.update != state.step:
+        problems.append(
+            f"it has {state.update} updates in {state.step} calls, and here every call is an update"
+        )
+    if state.window:
+        problems.append(
+            f"it has a window of {state.window} calls open, for which this optimizer has no place"
+        )
+    if state.loss_scale is not None:
+        problems.append("it has a dynamic loss scale, for which this optimizer has no place")
+    if state.step > largest:
+        problems.append(f"`step` is {state.step}, and this optimizer counts up to {largest}")
+    return problems
+
+
 def refuse(problems: Iterable[str]) -> None:
     """Raise when there are problems, with all of them."""
     problems = list(problems)
@@ -76,7 +115,9 @@ def refuse(problems: Iterable[str]) -> None:
         )
 
 
-def paired(saved: Iterable[str], own: Iterable[str], numbered: bool) -> dict[str, str]:
+def paired(
+    saved: Iterable[str], own: Iterable[str], numbered: bool, numbering: Numbering = KERAS
+) -> dict[str, str]:
     """Return the saved name for each own one that has one.
 
     Keras numbers layers as they are made, so the same model made twice in one process has other
@@ -87,14 +128,15 @@ def paired(saved: Iterable[str], own: Iterable[str], numbered: bool) -> dict[str
     """
     saved, own = list(saved), list(own)
     names = {name: name for name in own if name in set(saved)}
-    if numbered and not len(names) == len(own) == len(saved) and _alike(saved, own):
+    if numbered and not len(names) == len(own) == len(saved) and _alike(saved, own, numbering):
         return dict(zip(own, saved, strict=True))
     return names
 
 
-def _alike(saved: list[str], own: list[str]) -> bool:
+def _alike(saved: list[str], own: list[str], numbering: Numbering) -> bool:
     shifts: dict[str, int] = {}
-    for theirs, mine in zip(map(_parts, saved), map(_parts, own), strict=False):
+    for name, other_name in zip(saved, own, strict=False):
+        theirs, mine = _parts(name, numbering), _parts(other_name, numbering)
         for (base, number), (other, other_number) in zip(theirs, mine, strict=False):
             shift = other_number - number
             if base != other or shifts.setdefault(base, shift) != shift:
@@ -102,11 +144,12 @@ def _alike(saved: list[str], own: list[str]) -> bool:
     return len(saved) == len(own)
 
 
-def _parts(name: str) -> list[tuple[str, int]]:
+def _parts(name: str, numbering: Numbering) -> list[tuple[str, int]]:
     """The parts of a path and their numbers, from the last one: "dense" is 0 of its kind."""
-    parts = []
-    # Repeated paths end in #2 and so on. In Keras' files | stands in the place of /.
-    for part in reversed(re.split(r"[/|]", re.sub(r"#\d+$", "", name))):
-        found = re.search(r"_([1-9]\d*)$", part)
+    parts: list[tuple[str, int]] = []
+    # Repeated paths end in #2 and so on.
+    for part in reversed(re.split(numbering.separator, re.sub(r"#\d+$", "", name))):
+        is_own_word = numbering.except_last and not parts
+        found = None if is_own_word else re.search(numbering.number, part)
         parts.append((part[: found.start()], int(found[1])) if found else (part, 0))
     return parts

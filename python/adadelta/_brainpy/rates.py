@@ -1,0 +1,171 @@
+"""The learning rate: a number, a variable, a scheduler, or a function, each as a scheduler.
+
+BrainPy's schedulers keep the rate that they start from as a Python number, which compiled
+training never reads again. Here it is in a variable, so `set_value()` reaches compiled training.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import io_callback
+
+from adadelta._brainpy.host import brainpy
+from adadelta._core import hyperparameters
+from adadelta._jax import precision
+
+bm = brainpy.math
+Array = Any
+
+_check = hyperparameters.ARGUMENTS["learning_rate"]
+
+
+def checked(lr: Any) -> Any:
+    """Return a rate as `scheduler_of` takes it, or raise. Nothing changes."""
+    if isinstance(lr, brainpy.optim.Scheduler):
+        if not isinstance(lr.lr, bm.Variable):
+            _check("lr", lr.lr)
+        return lr
+    if isinstance(lr, bm.Variable):
+        is_float = jnp.issubdtype(lr.dtype, jnp.floating)
+        if lr.size != 1 or not is_float or not 0 <= float(bm.as_jax(lr).reshape(())) < jnp.inf:
+            requirement = "a variable of one finite number of at least 0"
+            raise ValueError(hyperparameters.refusal("lr", requirement, bm.as_jax(lr)))
+        return lr
+    if isinstance(lr, type):
+        raise TypeError(hyperparameters.refusal("lr", "an instance, not a class", lr))
+    return lr if callable(lr) else _check("lr", _plain(lr))
+
+
+def scheduler_of(lr: Any) -> Any:
+    """Return a checked rate as a scheduler."""
+    if not isinstance(lr, brainpy.optim.Scheduler):
+        return Function(lr) if callable(lr) else Constant(lr)
+    if not isinstance(lr.lr, bm.Variable):
+        lr.lr = Rate(lr.lr)
+    return lr
+
+
+def value_of(scheduler: Any) -> Array:
+    """Return the rate of this step, checked where it is known already."""
+    rate = scheduler()
+    rate = bm.as_jax(rate) if isinstance(rate, bm.Array) else rate
+    return rate if precision.is_traced(rate) else _check("lr()", rate)
+
+
+def _plain(value: Any) -> Any:
+    return bm.as_jax(value) if isinstance(value, bm.Array) else value
+
+
+class Rate(brainpy.math.Variable):
+    """A number that can be set, to a checked one of any kind, while compiled functions use it."""
+
+    def __init__(self, value: float) -> None:
+        self.given = _check("lr", value)
+        super().__init__(jnp.asarray(self.given, jax.dtypes.canonicalize_dtype(jnp.float64)))
+
+    @property
+    def value(self) -> Array:
+        """The number."""
+        return bm.Variable.value.fget(self)
+
+    @value.setter
+    def value(self, value: Any) -> None:
+        if not precision.is_traced(value):
+            self.given = _check("lr", _plain(value))
+            value = jnp.asarray(self.given, self.dtype)
+        bm.Variable.value.fset(self, value)
+
+    def number(self) -> float:
+        """The number as it was given, where compiled code has not changed it since."""
+        now = self.value
+        return self.given if now == jnp.asarray(self.given, now.dtype) else float(now)
+
+
+class Constant(brainpy.optim.Constant):
+    """The same rate at every step, until another is set.
+
+    Args:
+        lr: The rate: a number, or a variable of one element.
+
+    """
+
+    def __init__(self, lr: Any) -> None:
+        super().__init__(0.0)
+        self.lr = lr if isinstance(lr, bm.Variable) else Rate(lr)
+
+    def __call__(self, i: Any = None) -> Array:
+        """Return the rate."""
+        return jnp.reshape(bm.as_jax(self.lr), ())
+
+    def set_value(self, learning_rate: Any) -> None:
+        """Set another rate, for compiled functions too."""
+        number = _check("lr", _plain(learning_rate))
+        if isinstance(self.lr, Rate):
+            self.lr.value = number
+        else:
+            self.lr.value = jnp.full(self.lr.shape, number, self.lr.dtype)
+
+    def __repr__(self) -> str:
+        rate = self()
+        shown = "traced" if precision.is_traced(rate) else f"{float(rate):g}"
+        return f"{type(self).__name__}(lr={shown})"
+
+
+class Function(brainpy.optim.CallBasedScheduler):
+    """A function as the rate.
+
+    Args:
+        function: A function of no argument, asked at every step, by compiled functions too; or of
+            the number of steps so far, in `jax.numpy`, as optax' schedules are.
+
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(0.0)
+        self.function = function
+        self.takes_step = _takes_argument(function)
+
+    def __call__(self, i: Any = None) -> Array:
+        """Return the rate of this step."""
+        step = self.last_call.value + 1 if i is None else i
+        if self.takes_step:
+            return _plain(self.function(step))
+        if not precision.is_traced(step):
+            return self._answer()
+        dtype = jax.dtypes.canonicalize_dtype(jnp.float64)
+        return io_callback(
+            lambda: np.asarray(self._answer(), dtype), jax.ShapeDtypeStruct((), dtype)
+        )
+
+    def _answer(self) -> float:
+        answer = _plain(self.function())
+        return float(_check("lr()", np.asarray(answer).reshape(()) if _is_one(answer) else answer))
+
+    def set_value(self, learning_rate: Any) -> None:
+        """Refuse: the function says what the rate is."""
+        raise ValueError(
+            "`lr` is a function, which says what the rate is; change what it returns; received "
+            f"{hyperparameters.received(learning_rate)}"
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(lr={self.function!r})"
+
+
+def _is_one(value: Any) -> bool:
+    return getattr(value, "shape", None) == (1,)
+
+
+def _takes_argument(function: Callable[..., Any]) -> bool:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    return any(
+        it.default is it.empty and it.kind in (it.POSITIONAL_ONLY, it.POSITIONAL_OR_KEYWORD)
+        for it in parameters
+    )

@@ -1,0 +1,1 @@
+"""The parts of `adadelta.optax`: its arguments and its state."""

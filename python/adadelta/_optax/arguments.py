@@ -1,0 +1,84 @@
+"""The arguments of optax' Adadelta: numbers, schedules, and a mask of booleans."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from adadelta._core import hyperparameters
+from adadelta._jax import precision
+
+# The core's names of the arguments that optax names otherwise.
+_CORE_NAMES = {"eps": "epsilon"}
+
+
+def is_none(value: Any) -> bool:
+    """Whether a leaf is missing."""
+    return value is None
+
+
+def number(argument: str, value: Any, shown: str | None = None) -> Any:
+    """Return a number as float, or one that is only known when it runs as it is, or raise.
+
+    `optax.inject_hyperparams` passes arguments as arrays, in compiled functions too.
+    """
+    check = hyperparameters.ARGUMENTS[_CORE_NAMES.get(argument, argument)]
+    if not precision.is_traced(value):
+        return check(shown or argument, value)
+    is_real = jnp.issubdtype(value.dtype, jnp.integer) or jnp.issubdtype(value.dtype, jnp.floating)
+    if value.shape != () or not is_real:
+        requirement = getattr(check, "requirement", "a number")
+        raise ValueError(hyperparameters.refusal(shown or argument, requirement, value))
+    return value
+
+
+def number_or_schedule(argument: str, value: Any) -> Any:
+    """Return a schedule as it is and anything else as `number` does."""
+    return value if callable(value) else number(argument, value)
+
+
+def at(argument: str, value: Any, count: Any) -> Any:
+    """Return what a number or schedule is at the step `count`."""
+    return number(argument, value(count), f"{argument}({count})") if callable(value) else value
+
+
+def mask(value: Any) -> Any:
+    """Return a weight-decay mask, or raise when it is no tree of booleans nor a function."""
+    if value is not None and not _is_function(value):
+        jax.tree_util.tree_map(_flag, value)
+    return value
+
+
+def masked(value: Any, params: Any) -> list[bool]:
+    """For each leaf of `params`, missing ones too, whether it decays."""
+    if value is None:
+        value = True
+    tree = mask(value(params)) if _is_function(value) else value
+
+    def spread(flag: Any, part: Any) -> Any:
+        return jax.tree_util.tree_map(lambda leaf: _flag(flag), part, is_leaf=is_none)
+
+    try:
+        spread_tree = jax.tree_util.tree_map(spread, tree, params)
+    except ValueError as error:
+        raise ValueError(
+            "`weight_decay_mask` must be a tree with the structure of the parameters, or of the "
+            f"beginning of it: {error}"
+        ) from error
+    return [bool(flag) for flag in jax.tree_util.tree_leaves(spread_tree, is_leaf=is_none)]
+
+
+def _is_function(value: Any) -> bool:
+    # Models can be called too, and are trees.
+    return callable(value) and jax.tree_util.all_leaves([value])
+
+
+_check_flag = hyperparameters.Flag(
+    "a tree of True and False, a function that makes one of the parameters, or None"
+)
+
+
+def _flag(value: Any) -> Any:
+    if not precision.is_traced(value) and getattr(value, "shape", None) == ():
+        value = value.item()
+    return _check_flag("weight_decay_mask", value)

@@ -1,0 +1,100 @@
+"""From optimizer states, however deep inside others, to `OptimizerState` and back."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adadelta._jax import precision
+from adadelta._optax.state import AdadeltaState
+from adadelta._state import matching
+from adadelta._state.record import OptimizerState, StateMismatchError
+
+
+def export_state(state: Any) -> OptimizerState:
+    """See `adadelta.optax.export_state`."""
+    found = _found(state)
+    counts = {int(it.count) for it in found}
+    if len(counts) > 1:
+        raise StateMismatchError(
+            "the states of Adadelta in `state` have made different numbers of steps: "
+            + ", ".join(map(str, sorted(counts)))
+        )
+    step = counts.pop()
+    return OptimizerState(
+        step=step,
+        update=step,
+        parameters={
+            name: {slot: precision.to_record(average) for slot, average in slots.items()}
+            for name, slots in _slots(found).items()
+        },
+    )
+
+
+def import_state(state: Any, exported: OptimizerState) -> Any:
+    """See `adadelta.optax.import_state`."""
+    if not isinstance(exported, OptimizerState):
+        raise TypeError(f"`exported` must be an OptimizerState; received {type(exported).__name__}")
+    found = _found(state)
+    likes = {
+        name: {slot: precision.like_record(average) for slot, average in slots.items()}
+        for name, slots in _slots(found).items()
+    }
+    names, problems = matching.fit(exported, likes, numbered=False)
+    largest = min(int(jnp.iinfo(it.count.dtype).max) for it in found)
+    matching.refuse(problems + matching.problems_with_counters(exported, largest))
+
+    def taken(own: AdadeltaState) -> AdadeltaState:
+        def of(slot: str) -> Callable[[Any, Any], Any]:
+            return lambda path, like: precision.from_record(
+                exported.parameters[names[_name(path)]][slot], like
+            )
+
+        count = precision.from_record(np.asarray(exported.step), own.count)
+        with_path = jax.tree_util.tree_map_with_path
+        return AdadeltaState(
+            count, with_path(of("square_avg"), own.e_g), with_path(of("acc_delta"), own.e_x)
+        )
+
+    return jax.tree_util.tree_map(
+        lambda it: taken(it) if _is_state(it) else it, state, is_leaf=_is_state
+    )
+
+
+def _is_state(value: Any) -> bool:
+    return isinstance(value, AdadeltaState)
+
+
+def _found(state: Any) -> list[AdadeltaState]:
+    found = [it for it in jax.tree_util.tree_leaves(state, is_leaf=_is_state) if _is_state(it)]
+    if not found:
+        raise TypeError(
+            "`state` must be what init() of this package's Adadelta returned, or have it inside; "
+            f"received {type(state).__name__}"
+        )
+    return found
+
+
+def _slots(found: list[AdadeltaState]) -> dict[str, dict[str, Any]]:
+    """The averages by parameter and slot."""
+    slots: dict[str, dict[str, Any]] = {}
+    for state in found:
+        with_paths, _ = jax.tree_util.tree_flatten_with_path(state.e_g)
+        for (path, e_g), e_x in zip(with_paths, jax.tree_util.tree_leaves(state.e_x), strict=True):
+            name = _name(path)
+            if name in slots:
+                raise StateMismatchError(f"two parameters in `state` have the name {name}")
+            slots[name] = {"square_avg": e_g, "acc_delta": e_x}
+    return slots
+
+
+def _name(path: Any) -> str:
+    """The name of a parameter from where it is in its tree, such as "dense/kernel"."""
+    parts = []
+    for key in path:
+        kinds = (getattr(key, kind, None) for kind in ("key", "idx", "name"))
+        parts.append(str(next((part for part in kinds if part is not None), key)))
+    # Parameters that are a single array have no path.
+    return "/".join(parts) or "params"

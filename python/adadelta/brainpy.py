@@ -1,0 +1,300 @@
+"""Adadelta for BrainPy, with the signature and the weight decay of `brainpy.optim.Adadelta`."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+
+from adadelta import state as portable
+from adadelta._brainpy import rates
+from adadelta._brainpy.host import brainpy
+from adadelta._core import hyperparameters
+from adadelta._jax import fused, precision
+from adadelta._jax import step as rule_step
+
+__all__ = ["Adadelta"]
+
+bm = brainpy.math
+_CONVENTION = hyperparameters.CONVENTIONS["brainpy"]
+_CHECKS: Mapping[str, hyperparameters.Check] = {
+    "rho": hyperparameters.ARGUMENTS["rho"],
+    "epsilon": hyperparameters.ARGUMENTS["epsilon"],
+    "weight_decay": hyperparameters.UNSCALED_WEIGHT_DECAY,
+}
+
+
+class _Argument:
+    """An argument that can be set until a compiled function uses it, and is always checked."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        try:
+            return instance.__dict__["_arguments"][self.name]
+        except KeyError:
+            raise AttributeError(self.name) from None
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        value = _CHECKS[self.name](self.name, value)
+        arguments = instance.__dict__.setdefault("_arguments", {})
+        if instance.__dict__.get("_is_compiled") and value != arguments[self.name]:
+            raise ValueError(
+                f"`{self.name}` can't be changed once a compiled function has the optimizer in "
+                "it, which would not see it; make a new optimizer; received "
+                f"{hyperparameters.received(value)}"
+            )
+        arguments[self.name] = value
+
+
+class Adadelta(brainpy.optim.Optimizer):
+    """Adadelta (Zeiler 2012) with the signature of `brainpy.optim.Adadelta`.
+
+    For a variable x with gradient g, and averages v and u that start at 0:
+
+        v <- rho v + (1 - rho) g^2
+        d <- sqrt(u + epsilon) / sqrt(v + epsilon) g
+        u <- rho u + (1 - rho) d^2
+        x <- x - weight_decay x - lr d
+
+    As in BrainPy, the learning rate does not scale the weight decay. It works with `bm.jit`,
+    `bm.for_loop` and `BPTT`; compiled functions need the JAX that BrainPy needs for them.
+
+    Float16 and bfloat16 variables are updated in float32 and have float32 averages. Complex
+    variables are pairs of real ones; their gradients are the conjugates of what `bm.grad` returns.
+
+    Args:
+        lr: A finite number of at least 0 of any kind, a variable of one such number, a
+            `brainpy.optim.Scheduler`, a function of no argument that returns the rate and is
+            asked at every step, by compiled functions too, or a function of the number of steps
+            so far in `jax.numpy`. `lr.set_value()` reaches compiled functions; for that, the
+            number in a scheduler is put into a variable.
+        train_vars: `None`, or the variables to train, by name.
+        weight_decay: `None`, or the share of each variable that is taken away at every step, from
+            0 to 1.
+        epsilon: Added inside both square roots, greater than 0. The first steps are about
+            `sqrt(epsilon)` long.
+        rho: Decay rate of both averages, at least 0 and less than 1.
+        name: The optimizer's name; `None` for "Adadelta0" and so on.
+
+    Attributes:
+        lr: The scheduler of the learning rate.
+        vars_to_train: The variables by name.
+        step: How many steps there were, a variable.
+
+    Raises:
+        TypeError: An argument is of the wrong kind.
+        ValueError: An argument is out of range. The message names the argument, what it takes and
+            what came. Nothing has changed then.
+        brainpy.errors.MathError: `train_vars` is no dict.
+
+    References:
+        M. D. Zeiler, "ADADELTA: An Adaptive Learning Rate Method", arXiv:1212.5701.
+        Arguments: https://brainpy.readthedocs.io/ (brainpy.optim.Adadelta)
+
+    Example:
+        >>> import adadelta.brainpy
+        >>> import brainpy.math as bm
+        >>> x = bm.TrainVar(bm.asarray([1.0, 2.0]))
+        >>> optimizer = adadelta.brainpy.Adadelta(train_vars={"x": x}, rho=0.75, epsilon=0.25)
+        >>> optimizer.update({"x": bm.asarray([1.0, -1.0])})
+        >>> [round(float(value), 4) for value in x]
+        [0.2929, 2.7071]
+
+    """
+
+    state_exchange = "adadelta._brainpy.exchange"
+
+    rho = _Argument()
+    epsilon = _Argument()
+    weight_decay = _Argument()
+    # BrainPy prints objects whose name it refuses.
+    lr: Any = None
+
+    def __init__(
+        self,
+        lr: Any = _CONVENTION.learning_rate,
+        train_vars: Mapping[str, Any] | None = None,
+        weight_decay: float | None = _CONVENTION.weight_decay,
+        epsilon: float | None = _CONVENTION.epsilon,
+        rho: float = _CONVENTION.rho,
+        name: str | None = None,
+    ) -> None:
+        lr = rates.checked(lr)
+        self.rho, self.epsilon, self.weight_decay = rho, epsilon, weight_decay
+        hyperparameters.check("name", name)
+        self.vars_to_train = bm.ArrayCollector()
+        self._averages: dict[str, tuple[Any, Any]] = {}
+        self._refuse_variables(train_vars)
+        # As BrainPy's own optimizers do, past Optimizer.__init__(), which takes fewer rates.
+        super(brainpy.optim.Optimizer, self).__init__(name=name)
+        self.lr = rates.scheduler_of(lr)
+        self.register_train_vars(train_vars)
+        self.step = bm.Variable(jnp.zeros((), jnp.int32))
+
+    def register_train_vars(self, train_vars: Mapping[str, Any] | None = None) -> None:
+        """Add variables to train.
+
+        Args:
+            train_vars: The variables by name.
+
+        Raises:
+            brainpy.errors.MathError: It is no dict.
+            TypeError: A name is no string, or a variable is none, or not of a floating or complex
+                dtype.
+            ValueError: A name or a variable is registered already. Nothing has changed then.
+
+        """
+        self._refuse_variables(train_vars)
+        for name, variable in (train_vars or {}).items():
+            self.vars_to_train[name] = variable
+            value = jnp.asarray(bm.as_jax(variable))
+            cache, delta = (bm.Variable(precision.zeros_like(value)) for _ in range(2))
+            self._averages[name] = cache, delta
+            self.register_implicit_vars({f"{name}_cache": cache, f"{name}_delta": delta})
+
+    def _refuse_variables(self, train_vars: Any) -> None:
+        if train_vars is not None and not isinstance(train_vars, dict):
+            requirement = "a dict of variables by name, or None"
+            raise brainpy.errors.MathError(
+                hyperparameters.refusal("train_vars", requirement, train_vars)
+            )
+        seen = {id(variable): name for name, variable in self.vars_to_train.items()}
+        for name, variable in (train_vars or {}).items():
+            if not isinstance(name, str):
+                raise TypeError(hyperparameters.refusal("train_vars", "named by strings", name))
+            if not isinstance(variable, bm.Variable):
+                requirement = "a brainpy.math.Variable"
+                raise TypeError(
+                    hyperparameters.refusal(f'train_vars["{name}"]', requirement, variable)
+                )
+            if not precision.can_be_trained(variable.dtype):
+                raise TypeError(
+                    f'`train_vars["{name}"]` must be of a floating or complex dtype; received '
+                    f"{variable.dtype}"
+                )
+            if name in self.vars_to_train:
+                raise ValueError(f'a variable named "{name}" is registered already')
+            if id(variable) in seen:
+                raise ValueError(
+                    f'the variable named "{name}" is registered already, as "{seen[id(variable)]}"'
+                )
+            seen[id(variable)] = name
+
+    def update(self, grads: Mapping[str, Any]) -> None:
+        """Update the variables by one step.
+
+        Args:
+            grads: The gradient for each variable by name, of the variable's shape; `None` for a
+                variable that is to be left alone.
+
+        Raises:
+            brainpy.errors.MathError: There are more or fewer names than variables, or others.
+            TypeError: A gradient is no array of numbers.
+            ValueError: A gradient has another shape, all of them are `None`, or the rate is out
+                of range. Nothing has changed then.
+
+        """
+        gradients = self._checked(grads)
+        rate = rates.value_of(self.lr)
+        variables = [(self.vars_to_train[name], *self._averages[name]) for name in gradients]
+        new = fused.apply(
+            [
+                (gradient, *(jnp.asarray(bm.as_jax(variable)) for variable in row))
+                for gradient, row in zip(gradients.values(), variables, strict=True)
+            ],
+            rate,
+            self.rho,
+            self.epsilon,
+            [self.weight_decay] * len(variables),
+            _CONVENTION.weight_decay_mode,
+        )
+        values = [
+            pair for row in zip(variables, new, strict=True) for pair in zip(*row, strict=True)
+        ]
+        step = self.step.value
+        values.append((self.step, rule_step.counted(step)))
+        if precision.is_traced(step):
+            self._is_compiled = True
+        for variable, value in values:
+            variable.value = value
+        self.lr.step_call()
+
+    def _checked(self, grads: Any) -> dict[str, Any]:
+        """The gradients that are there, or raise."""
+        if not isinstance(grads, Mapping):
+            raise TypeError(hyperparameters.refusal("grads", "a dict of gradients by name", grads))
+        missing = [name for name in self.vars_to_train if name not in grads]
+        extra = [name for name in grads if name not in self.vars_to_train]
+        if missing or extra:
+            parts = [f"missing: {', '.join(missing)}"] if missing else []
+            parts += [f"unknown: {', '.join(map(str, extra))}"] if extra else []
+            raise brainpy.errors.MathError(
+                "`grads` must have the names of the variables to train, with None where there is "
+                f"no gradient; {'; '.join(parts)}"
+            )
+        gradients = {}
+        for name, gradient in grads.items():
+            if gradient is None:
+                continue
+            gradient = bm.as_jax(gradient) if isinstance(gradient, bm.Array) else gradient
+            like = bm.as_jax(self._averages[name][0])
+            problem = precision.problem_with_gradient(gradient, like)
+            if problem:
+                kind, text = problem
+                raise kind(f"the gradient for {name} {text}")
+            gradients[name] = gradient
+        if self.vars_to_train and not gradients:
+            raise ValueError("No gradients provided for any variable.")
+        return gradients
+
+    def averages(self) -> dict[str, dict[str, Any]]:
+        """Return the variables that hold the averages: by name, then `square_avg`, `acc_delta`."""
+        return {
+            name: {"square_avg": cache, "acc_delta": delta}
+            for name, (cache, delta) in self._averages.items()
+        }
+
+    def save_states(self, filename: str | os.PathLike[str]) -> None:
+        """Write what the optimizer knows to a file, in the place of the file that is there.
+
+        It is the file of `adadelta.save_state()`: by the variables' names, with a checksum, and
+        whole at every moment.
+
+        Args:
+            filename: The file, usually ending in ".safetensors".
+
+        Raises:
+            TypeError: It is no file name.
+            OSError: The file can't be written. The old one is unharmed.
+
+        """
+        portable.save_state(self, filename)
+
+    def load_states(self, filename: str | os.PathLike[str]) -> None:
+        """Read a file that `save_states()`, or `adadelta.save_state()`, wrote.
+
+        Variables are matched by name. Names that differ only in the numbers that BrainPy gives to
+        objects, such as Dense0.W and Dense3.W, match too, when all do in their order. A scheduler
+        goes on where the saved one stopped, when it is of the same class.
+
+        Args:
+            filename: The file.
+
+        Raises:
+            OSError: There is no such file, or it can't be read.
+            adadelta.state.StateFileError: The file is damaged or of another kind.
+            adadelta.state.StateMismatchError: Variables are missing, or unknown, or of another
+                shape or dtype. The message lists all of it. Nothing has changed.
+
+        """
+        portable.load_state(self, filename)
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(lr={self.lr!r}, weight_decay={self.weight_decay}, "
+            f"epsilon={self.epsilon}, rho={self.rho})"
+        )

@@ -1,0 +1,365 @@
+"""Adadelta for JAX, as a gradient transformation with the conventions of optax.
+
+optax itself is not needed. `adadelta` takes the place of `optax.adadelta`; `fused_adadelta` makes
+the new parameters itself, in the place of `update()` and `optax.apply_updates()`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from adadelta._core import hyperparameters
+from adadelta._jax import fused, precision, step
+from adadelta._optax import arguments, exchange
+from adadelta._optax.state import AdadeltaState
+from adadelta._state.record import OptimizerState
+
+__all__ = [
+    "AdadeltaState",
+    "FusedOptimizer",
+    "GradientTransformation",
+    "adadelta",
+    "export_state",
+    "fused_adadelta",
+    "import_state",
+]
+
+_CONVENTION = hyperparameters.CONVENTIONS["optax"]
+
+
+class GradientTransformation(NamedTuple):
+    """A pair of pure functions, which optax takes for one of its own.
+
+    Attributes:
+        init: `init(params)` returns the state before the first step.
+        update: `update(updates, state, params=None)` returns what is to be added to the
+            parameters, and the next state. It ignores other arguments by name.
+
+    """
+
+    init: Callable[..., Any]
+    update: Callable[..., Any]
+
+
+class FusedOptimizer(NamedTuple):
+    """A pair of pure functions that make parameters instead of updates.
+
+    Attributes:
+        init: `init(params)` returns the state before the first step.
+        apply: `apply(gradients, state, params)` returns the next parameters and the next state.
+
+    """
+
+    init: Callable[..., Any]
+    apply: Callable[..., Any]
+
+
+def adadelta(
+    learning_rate: Any = _CONVENTION.learning_rate,
+    rho: Any = _CONVENTION.rho,
+    eps: Any = _CONVENTION.epsilon,
+    weight_decay: Any = _CONVENTION.weight_decay,
+    weight_decay_mask: Any = None,
+) -> GradientTransformation:
+    """Adadelta (Zeiler 2012) with the signature of `optax.adadelta`.
+
+    For a parameter x with gradient g, and averages e_g and e_x that start at 0:
+
+        g <- g + weight_decay x
+        e_g <- rho e_g + (1 - rho) g^2
+        d <- sqrt(e_x + eps) / sqrt(e_g + eps) g
+        e_x <- rho e_x + (1 - rho) d^2
+        update = -learning_rate d
+
+    It works in `optax.chain`, `inject_hyperparams`, `multi_transform` and `MultiSteps`, and under
+    `jax.jit`, `vmap` and `lax.scan`.
+
+    Float16 and bfloat16 parameters are updated in float32 and have float32 state. Complex
+    parameters are pairs of real ones; as in all of optax, their gradients are the conjugates of
+    what `jax.grad` returns. Updates have the dtype of the gradients, or of the parameters where
+    these are given and wider. A gradient that is `None` gives the update `None` and changes
+    nothing.
+
+    Args:
+        learning_rate: A finite number of at least 0, or a schedule, which takes the number of
+            steps so far. The default descends, while optax' own, `None`, climbs.
+        rho: Decay rate of both averages, at least 0 and less than 1.
+        eps: Added inside both square roots, greater than 0. The first steps are about
+            `sqrt(eps)` long.
+        weight_decay: A number of at least 0, or a schedule: how much of each parameter is added
+            to its gradient. `update()` needs the parameters only where there is weight decay.
+        weight_decay_mask: `None`, or which parameters decay: a tree of `True` and `False` with
+            the parameters' structure or the beginning of it, or a function that makes one of the
+            parameters.
+
+    Raises:
+        TypeError: An argument is of the wrong kind; later, a parameter is not of a floating or
+            complex dtype, or a gradient is none.
+        ValueError: An argument is out of range; later, a gradient has not the shape of its
+            parameter, or the trees have not the same structure. In compiled functions, the range
+            of arguments that come from outside, and of what schedules return, can't be checked.
+
+    References:
+        M. D. Zeiler, "ADADELTA: An Adaptive Learning Rate Method", arXiv:1212.5701.
+        Arguments: https://optax.readthedocs.io/en/latest/api/optimizers.html#optax.adadelta
+
+    Example:
+        >>> import jax, jax.numpy as jnp, adadelta.optax
+        >>> transformation = adadelta.optax.adadelta(rho=0.75, eps=0.25)
+        >>> params = {"w": jnp.array([1.0, 2.0])}
+        >>> state = transformation.init(params)
+        >>> gradients = {"w": jnp.array([1.0, -1.0])}
+        >>> updates, state = transformation.update(gradients, state, params)
+        >>> params = jax.tree.map(jnp.add, params, updates)  # as optax.apply_updates() does
+        >>> print(params["w"].round(4))
+        [0.2929 2.7071]
+
+    """
+    make = _Adadelta(learning_rate, rho, eps, weight_decay, weight_decay_mask)
+    return GradientTransformation(make.init, make.update)
+
+
+def fused_adadelta(
+    learning_rate: Any = _CONVENTION.learning_rate,
+    rho: Any = _CONVENTION.rho,
+    eps: Any = _CONVENTION.epsilon,
+    weight_decay: Any = _CONVENTION.weight_decay,
+    weight_decay_mask: Any = None,
+) -> FusedOptimizer:
+    """Adadelta that makes the new parameters itself.
+
+    A gradient transformation must write its updates out, and `optax.apply_updates` reads them
+    again. This does the whole step at once: on the processor, all parameters in one pass over
+    memory, where `adadelta.kernel_info()` says that the kernel "xla" serves. Compiled with
+    `donate_argnums=(1, 2)`, it writes the new state and parameters where the old ones were.
+    Half-precision parameters are rounded once instead of twice.
+
+    The state is that of `adadelta`, so one can go on where the other stopped.
+
+    Args:
+        learning_rate: As for `adadelta`.
+        rho: As for `adadelta`.
+        eps: As for `adadelta`.
+        weight_decay: As for `adadelta`.
+        weight_decay_mask: As for `adadelta`.
+
+    Raises:
+        TypeError: As for `adadelta`.
+        ValueError: As for `adadelta`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, adadelta.optax
+        >>> optimizer = adadelta.optax.fused_adadelta(rho=0.75, eps=0.25)
+        >>> apply = jax.jit(optimizer.apply, donate_argnums=(1, 2))
+        >>> params = {"w": jnp.array([1.0, 2.0])}
+        >>> state = optimizer.init(params)
+        >>> params, state = apply({"w": jnp.array([1.0, -1.0])}, state, params)
+        >>> print(params["w"].round(4))
+        [0.2929 2.7071]
+
+    """
+    make = _Adadelta(learning_rate, rho, eps, weight_decay, weight_decay_mask)
+    return FusedOptimizer(make.init, make.apply)
+
+
+def export_state(state: Any) -> OptimizerState:
+    """Return what Adadelta knows, as NumPy arrays by parameter name.
+
+    Parameters are named by where they are in their tree: `{"dense": {"kernel": ...}}` has
+    "dense/kernel". So the state can go on in another framework, by `adadelta.import_state()`, and
+    into a file, by `adadelta.state.write_state()`.
+
+    What else a chain of transformations knows, such as the mean gradients of `MultiSteps` or the
+    count of a schedule outside, is not part of it.
+
+    Args:
+        state: The state of `adadelta` or `fused_adadelta`, or one that has it inside.
+
+    Raises:
+        TypeError: There is none inside.
+        StateMismatchError: There are several that do not go together: two parameters have the
+            same name, or they have made different numbers of steps.
+
+    Example:
+        >>> import jax.numpy as jnp, adadelta.optax
+        >>> state = adadelta.optax.adadelta().init({"w": jnp.array([1.0, 2.0])})
+        >>> adadelta.optax.export_state(state)
+        OptimizerState(step=0, update=0, 1 parameter, slots: square_avg, acc_delta)
+
+    """
+    return exchange.export_state(state)
+
+
+def import_state(state: Any, exported: OptimizerState) -> Any:
+    """Return a state like `state` that knows what `exported` says.
+
+    Everything is checked first. `state` itself does not change, as nothing does in JAX.
+
+    Args:
+        state: What `init(params)` returned, for the parameters in question.
+        exported: What `export_state()`, `adadelta.export_state()` or
+            `adadelta.state.read_state()` returned.
+
+    Raises:
+        TypeError: `state` has no state of this package's Adadelta inside, or `exported` is none.
+        StateMismatchError: Parameters are missing, or unknown, or of another shape or dtype, or
+            `exported` needs an option that is not here. The message lists all of it.
+
+    Example:
+        >>> import jax.numpy as jnp, adadelta.optax
+        >>> params = {"w": jnp.array([1.0, 2.0])}
+        >>> transformation = adadelta.optax.adadelta()
+        >>> _, state = transformation.update(params, transformation.init(params))
+        >>> exported = adadelta.optax.export_state(state)
+        >>> again = adadelta.optax.import_state(transformation.init(params), exported)
+        >>> int(again.count)
+        1
+
+    """
+    return exchange.import_state(state, exported)
+
+
+class _Adadelta:
+    """The checked arguments, and the functions that they make."""
+
+    def __init__(
+        self, learning_rate: Any, rho: Any, eps: Any, weight_decay: Any, weight_decay_mask: Any
+    ) -> None:
+        self.learning_rate = arguments.number_or_schedule("learning_rate", learning_rate)
+        self.rho = arguments.number("rho", rho)
+        self.eps = arguments.number("eps", eps)
+        self.weight_decay = arguments.number_or_schedule("weight_decay", weight_decay)
+        self.weight_decay_mask = arguments.mask(weight_decay_mask)
+        # A decay from a compiled function is there, whatever its value will be.
+        is_number = isinstance(self.weight_decay, float)
+        self.decays = self.weight_decay != 0 if is_number else self.weight_decay is not None
+
+    def init(self, params: Any) -> AdadeltaState:
+        for path, parameter in jax.tree_util.tree_flatten_with_path(params)[0]:
+            _refuse_parameter(path, parameter)
+        return AdadeltaState(
+            jnp.zeros((), jnp.int32),
+            jax.tree_util.tree_map(precision.zeros_like, params),
+            jax.tree_util.tree_map(precision.zeros_like, params),
+        )
+
+    def update(
+        self, updates: Any, state: AdadeltaState, params: Any = None, **extra_args: Any
+    ) -> tuple[Any, AdadeltaState]:
+        del extra_args
+        rows, structure = _rows("updates", updates, state, params)
+        decays = self._decays_at(state.count, params, len(rows))
+        numbers = self._numbers_at(state.count)
+
+        def one(row: Sequence[Any], decay: Any) -> tuple[Any, Any, Any]:
+            gradient, parameter, e_g, e_x = row
+            if gradient is None:
+                return None, e_g, e_x
+            change, e_g, e_x = step.update(gradient, parameter, e_g, e_x, *numbers, decay)
+            return change.astype(_dtype_of_update(gradient, parameter, e_g)), e_g, e_x
+
+        return _trees(map(one, rows, decays), structure, state)
+
+    def apply(self, gradients: Any, state: AdadeltaState, params: Any) -> tuple[Any, AdadeltaState]:
+        if params is None:
+            raise ValueError(hyperparameters.refusal("params", "the parameters", params))
+        rows, structure = _rows("gradients", gradients, state, params)
+        decays = self._decays_at(state.count, params, len(rows))
+        numbers = self._numbers_at(state.count)
+
+        new: list[Any] = [row[1:] for row in rows]
+        present = [index for index, row in enumerate(rows) if row[0] is not None]
+        results = fused.apply(
+            [(rows[i][0], jnp.asarray(rows[i][1]), *rows[i][2:]) for i in present],
+            *numbers,
+            [decays[i] for i in present],
+            _CONVENTION.weight_decay_mode,
+        )
+        for index, result in zip(present, results, strict=True):
+            new[index] = result
+        return _trees(new, structure, state)
+
+    def _numbers_at(self, count: Any) -> tuple[Any, Any, Any]:
+        return arguments.at("learning_rate", self.learning_rate, count), self.rho, self.eps
+
+    def _decays_at(self, count: Any, params: Any, size: int) -> list[Any]:
+        """The weight decay of each leaf, `None` where it has none."""
+        if not self.decays:
+            return [None] * size
+        if params is None:
+            raise ValueError(
+                "`params` must be given, since there is weight decay: "
+                "update(updates, state, params); received None"
+            )
+        decay = arguments.at("weight_decay", self.weight_decay, count)
+        flags = arguments.masked(self.weight_decay_mask, params)
+        return [decay if flag else None for flag in flags]
+
+
+def _refuse_parameter(path: Any, parameter: Any) -> None:
+    try:
+        dtype = precision.dtype_of(parameter)
+    except Exception:
+        dtype = type(parameter).__name__
+    else:
+        if precision.can_be_trained(dtype):
+            return
+    raise TypeError(
+        f"`params{jax.tree_util.keystr(path)}` must be an array of a floating or complex dtype; "
+        f"received {dtype}"
+    )
+
+
+def _rows(
+    name: str, gradients: Any, state: Any, params: Any
+) -> tuple[list[tuple[Any, Any, Any, Any]], Any]:
+    """Gradient, parameter and averages of each leaf, and the trees' structure, or raise."""
+    if not isinstance(state, AdadeltaState):
+        raise TypeError(hyperparameters.refusal("state", "what init(params) returned", state))
+    with_paths, structure = jax.tree_util.tree_flatten_with_path(gradients, arguments.is_none)
+    paths = [path for path, _ in with_paths]
+    columns = [[gradient for _, gradient in with_paths]]
+    for other, tree in (("params", params), ("state.e_g", state.e_g), ("state.e_x", state.e_x)):
+        if other == "params" and params is None:
+            columns.append([None] * len(paths))
+            continue
+        leaves, found = jax.tree_util.tree_flatten(tree, arguments.is_none)
+        if found != structure:
+            raise ValueError(
+                f"`{name}` must have the structure of `{other}`, which is {found}; "
+                f"received {structure}"
+            )
+        columns.append(leaves)
+    rows = list(zip(*columns, strict=True))
+    for path, (gradient, parameter, e_g, _) in zip(paths, rows, strict=True):
+        if gradient is None:
+            continue
+        where = jax.tree_util.keystr(path)
+        if e_g is None:
+            raise ValueError(f"`{name}{where}` must be None, as its parameter is in `state`")
+        problem = precision.problem_with_gradient(gradient, e_g)
+        if problem:
+            kind, text = problem
+            raise kind(f"`{name}{where}` {text}")
+        if params is not None and jnp.shape(parameter) != jnp.shape(e_g):
+            raise ValueError(
+                f"`params{where}` must have shape {jnp.shape(e_g)}, as in `state`; "
+                f"received {jnp.shape(parameter)}"
+            )
+    return rows, structure
+
+
+def _dtype_of_update(gradient: Any, parameter: Any, average: Any) -> Any:
+    dtype = jnp.result_type(gradient)
+    if not precision.can_be_trained(dtype):
+        dtype = average.dtype
+    return dtype if parameter is None else jnp.promote_types(dtype, jnp.result_type(parameter))
+
+
+def _trees(results: Any, structure: Any, state: AdadeltaState) -> tuple[Any, AdadeltaState]:
+    """Put results leaf by leaf back into trees, and count the step."""
+    columns = list(zip(*results, strict=True)) or [(), (), ()]
+    first, e_g, e_x = (jax.tree_util.tree_unflatten(structure, column) for column in columns)
+    return first, AdadeltaState(step.counted(state.count), e_g, e_x)
