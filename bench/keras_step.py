@@ -61,14 +61,19 @@ def stepper(cls, shapes, mode, dtype="float32", **options):
 def _jax_stepper(optimizer, variables, gradients):
     import jax
 
-    step = jax.jit(optimizer.stateless_apply, donate_argnums=(0, 2))
+    def step(values, state, gradients):
+        return optimizer.stateless_apply(state, gradients, values)
+
+    # Given away in the order in which they come back, as Keras' trainer does: JAX pairs buffers
+    # by their order, and copies where a parameter's is paired with that of an average.
+    step = jax.jit(step, donate_argnums=(0, 1))
     held = {
-        "state": [v.value for v in optimizer.variables],
         "values": [v.value for v in variables],
+        "state": [v.value for v in optimizer.variables],
     }
 
     def run():
-        held["values"], held["state"] = step(held["state"], gradients, held["values"])
+        held["values"], held["state"] = step(held["values"], held["state"], gradients)
         jax.block_until_ready((held["values"], held["state"]))
 
     return run

@@ -1,5 +1,7 @@
 """State by name: exported, imported, written and read; resumed bit for bit; refused as a whole."""
 
+import subprocess
+import sys
 import warnings
 
 import keras
@@ -452,3 +454,9 @@ def test_any_arrays_come_back(tmp_path):
     for name, array in arrays.items():
         assert np.array_equal(back.parameters[name]["square_avg"], array, equal_nan=True)
     assert back.hyperparameters == state.hyperparameters
+
+
+def test_variables_can_be_read_from_the_outermost_level_of_a_script():
+    code = "import adadelta; print(len(adadelta.Adadelta().variables))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "2", done.stderr

@@ -16,10 +16,11 @@ from adadelta._keras import learning_rate as rates
 
 def reading_trainer() -> Any:
     """Return the model whose trainer on JAX is reading the optimizer's variables, if one is."""
-    # Keras' LossScaleOptimizer may stand between the trainer and this optimizer.
-    for depth in (2, 3):
-        frame = sys._getframe(depth)
-        if frame.f_code.co_name == "_get_jax_state":
+    frame = sys._getframe().f_back
+    # Behind `variables` and its reader; Keras' LossScaleOptimizer may stand between them.
+    for _ in range(2):
+        frame = frame and frame.f_back
+        if frame and frame.f_code.co_name == "_get_jax_state":
             owner = frame.f_locals.get("self")
             return owner if isinstance(owner, keras.Model) else None
     return None
