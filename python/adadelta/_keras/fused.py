@@ -78,12 +78,6 @@ def step(optimizer: Any, gradients: dict[int, Any], action: Any, rate: Any) -> N
     _backend().step(optimizer, gradients, action, rate)
 
 
-def moves_average(optimizer: Any, index: int) -> bool:
-    """Whether the kernel moves a variable's average: not before the variable's constraint."""
-    constraint = optimizer._trainable_variables[index].constraint
-    return bool(optimizer.use_ema and constraint is None)
-
-
 def settings(optimizer: Any, dtype: str, action: Any, rate: Any) -> list[Any]:
     """Return `layout.settings()` of a call for state of `dtype`, tensors where they change."""
     updates = ops.convert_to_tensor(optimizer.iterations)
@@ -129,7 +123,9 @@ def groups(optimizer: Any, indices: Any) -> dict[tuple[str, bool], list[int]]:
     found: dict[tuple[str, bool], list[int]] = {}
     for index in indices:
         dtype = precision.dtype_of(optimizer._trainable_variables[index])
-        found.setdefault((dtype, moves_average(optimizer, index)), []).append(index)
+        # An average is of the constrained value, so the kernel leaves it alone then.
+        averaged = bool(optimizer.use_ema and index not in optimizer._constrained)
+        found.setdefault((dtype, averaged), []).append(index)
     return found
 
 

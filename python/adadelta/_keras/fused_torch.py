@@ -81,20 +81,21 @@ def fits(optimizer: Any, gradients: list[Any], variables: Any) -> bool:
         len(variables) == len(known) and all(map(operator.is_, variables, known))
     ):
         return False
-    if not all(isinstance(gradient, torch.Tensor) for gradient in gradients):
+    if not set(map(type, gradients)) <= {torch.Tensor, torch.nn.Parameter}:
         return False
     values = [variable._value for variable in known]
+    dtypes = list(map(_dtype, values))
     return (
-        _tensor(known[0]) is not None
-        and list(map(_dtype, gradients)) == list(map(_dtype, values))
+        not optimizer._has_overwriting
+        and _tensor(known[0]) is not None
+        and not any(dtype.is_complex for dtype in set(dtypes))
+        and list(map(_dtype, gradients)) == dtypes
         and list(map(_shape, gradients)) == list(map(_shape, values))
         and all(map(_is_on_cpu, gradients))
         and all(map(_is_on_cpu, values))
         and set(map(_layout, gradients)) == {torch.strided}
         and all(map(torch.Tensor.is_contiguous, gradients))
         and all(map(torch.Tensor.is_contiguous, values))
-        and not any(map(torch.Tensor.is_complex, values))
-        and not any(map(optimizer._overwrite_variable_with_gradient, known))
     )
 
 
@@ -113,8 +114,9 @@ def _tables(optimizer: Any, gradients: dict[int, Any]) -> Any:
         table = np.zeros((len(members), layout.COLUMNS), np.int64)
         for column, tensors in enumerate(columns):
             if tensors is not None:
-                table[:, column] = list(map(_address, tensors))
-        table[:, layout.GRADIENT] = [_address(gradients[index]) for index in members]
+                table[:, column] = np.fromiter(map(_address, tensors), np.int64, len(tensors))
+        given = map(gradients.__getitem__, members)
+        table[:, layout.GRADIENT] = np.fromiter(map(_address, given), np.int64, len(members))
         yield dtype, state, name, table, sizes, decay
 
 

@@ -214,8 +214,8 @@ class Step(State):
         done = {
             id(variable)
             for index in range(len(self._trainable_variables) if served else 0)
-            if index in served and self._trainable_variables[index].constraint is None
-            for variable in fused.arrays(self, index, fused.moves_average(self, index))
+            if index in served and index not in self._constrained
+            for variable in fused.arrays(self, index, self.use_ema)
         }
         variables = [*self._trainable_variables, *self.variables]
         branch(predicate, if_true, if_false, [it for it in variables if id(it) not in done])
@@ -309,10 +309,10 @@ class Step(State):
             zip(gradients, self._clip_gradients(list(gradients.values())), strict=True)
         )
 
-        def constrain(indices: list[int]) -> None:
-            for index in indices:
-                variable = self._trainable_variables[index]
-                if variable.constraint is not None:
+        def constrain(indices: Container[int]) -> None:
+            for index in self._constrained:
+                if index in indices:
+                    variable = self._trainable_variables[index]
                     variable.assign(variable.constraint(variable))
 
         def update(indices: list[int]) -> None:
@@ -324,11 +324,11 @@ class Step(State):
         update([index for index in gradients if index not in came])
         for index, predicate in came.items():
             self._branch(predicate, partial(update, [index]), lambda: None, served)
-        every = range(len(self._trainable_variables))
-        constrain([index for index in every if index in served])
+        constrain(served)
         if self.use_ema:
+            every = range(len(self._trainable_variables))
             self._update_average(
-                [it for it in every if it not in served or not fused.moves_average(self, it)]
+                [it for it in every if it not in served or it in self._constrained]
             )
         if self._update_counter is not None:
             count(self._update_counter)
