@@ -503,7 +503,7 @@ class Adadelta(tf_keras.optimizers.Optimizer):
                 on_mesh = self._mesh or self._run_with_dtensor
                 if aggregate and not skip_gradients_aggregation and not on_mesh:
                     present = list(self.aggregate_gradients(present))
-                return self._internal_apply_gradients(self._ready(present))
+                return self._apply(present)
 
     def _answer(self) -> list[Any]:
         # Nothing may change before a function has answered, which may fail.
@@ -511,47 +511,39 @@ class Adadelta(tf_keras.optimizers.Optimizer):
             return []
         return [self._current_learning_rate.read_value()]
 
-    def _ready(self, pairs: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-        """The gradients as the rule takes them."""
+    def _apply(self, pairs: list[tuple[Any, Any]]) -> Any:
+        variables = [variable for _, variable in pairs]
         gradients = [step.prepared(gradient, variable) for gradient, variable in pairs]
+        # Before clipping, which makes infinite elements finite.
+        finite = step.all_finite(gradients) if self.skip_nonfinite else None
         if self._mesh:
             gradients = [
                 rows.dense(gradient, variable.shape)
-                for gradient, (_, variable) in zip(gradients, pairs, strict=True)
+                for gradient, variable in zip(gradients, variables, strict=True)
             ]
         if self.maximize:
             gradients = [rows.map_values(tf.negative, gradient) for gradient in gradients]
         gradients = self._clip_gradients(gradients)
-        return list(zip(gradients, [variable for _, variable in pairs], strict=True))
+        pairs = list(zip(gradients, variables, strict=True))
+        if self._mesh or self._run_with_dtensor:
+            return self._update_all(None, pairs, finite)
+        return tf.__internal__.distribute.interim.maybe_merge_call(
+            self._update_all, self._distribution_strategy, pairs, finite
+        )
 
     def _clip_gradients(self, grads: Sequence[Any]) -> list[Any]:
         present = [rows.summed(gradient) for gradient in grads if gradient is not None]
         clipped = iter(clip.clipped(present, self.clipnorm, self.clipvalue, self.global_clipnorm))
         return [None if gradient is None else next(clipped) for gradient in grads]
 
-    def _internal_apply_gradients(self, grads_and_vars: list[tuple[Any, Any]]) -> Any:
-        finite = None
-        if self.skip_nonfinite:
-            finite = step.all_finite(gradient for gradient, _ in grads_and_vars)
-        if self._mesh or self._run_with_dtensor:
-            return self._distributed_apply_gradients_fn(None, grads_and_vars, finite)
-        return tf.__internal__.distribute.interim.maybe_merge_call(
-            self._distributed_apply_gradients_fn,
-            self._distribution_strategy,
-            grads_and_vars,
-            finite,
-        )
-
-    def _distributed_apply_gradients_fn(
-        self, distribution: Any, grads_and_vars: Any, finite: Any = None, **kwargs: Any
-    ) -> Any:
+    def _update_all(self, distribution: Any, pairs: list[tuple[Any, Any]], finite: Any) -> Any:
         """Update all variables on all devices, then the averages and the counters."""
 
         def proceed() -> Any:
-            for gradient, variable in grads_and_vars:
+            for gradient, variable in pairs:
                 self._on_each_device(distribution, variable, self._apply_to_variable, gradient)
             if self.use_ema:
-                self._move_averages([variable for _, variable in grads_and_vars])
+                self._move_averages([variable for _, variable in pairs])
             return tf.constant(0)
 
         def skip() -> Any:
