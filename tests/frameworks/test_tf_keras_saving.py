@@ -39,7 +39,7 @@ def fit(model, begin, end):
     return model
 
 
-def same(one, other, but_names=False):
+def same(one, other):
     for ours, theirs in zip(
         [*one.get_weights(), *one.optimizer.get_weights()],
         [*other.get_weights(), *other.optimizer.get_weights()],
@@ -48,14 +48,12 @@ def same(one, other, but_names=False):
         np.testing.assert_array_equal(ours, theirs)
 
 
-@pytest.mark.parametrize("ending", ["keras", "h5", "tf"])
+@pytest.mark.parametrize("ending", ["keras", "h5"])
 @pytest.mark.parametrize("options", [{}, EVERYTHING], ids=["plain", "everything"])
 def test_training_resumes_from_a_saved_model(ending, options, tmp_path):
     path = tmp_path / f"model.{ending}"
     whole = fit(network(OURS(0.7, **options)), 0, 12)
-    fit(network(OURS(0.7, **options)), 0, 5).save(
-        path, **({"save_format": "tf"} if ending == "tf" else {})
-    )
+    fit(network(OURS(0.7, **options)), 0, 5).save(path)
     again = tf_keras.models.load_model(path)
     assert type(again.optimizer) is OURS
     assert again.optimizer.get_config() == whole.optimizer.get_config()
@@ -258,7 +256,8 @@ def test_state_goes_on_from_the_keras_optimizer():
     for gradient in gradients[4:]:
         optimizer.apply([keras.ops.array(gradient)], [x])
         other.apply_gradients([(tf.constant(gradient), y)])
-    np.testing.assert_allclose(x.numpy(), y.numpy(), rtol=1e-6)
+    # Weights of about 1 in float32, of which each step rounds by 6e-8.
+    np.testing.assert_allclose(x.numpy(), y.numpy(), rtol=0, atol=1e-6)
     adadelta.import_state(optimizer, adadelta.export_state(other))
     assert int(optimizer.iterations) == 9
 
