@@ -14,9 +14,9 @@ HERE = Path(__file__).resolve().parent
 PACKAGE = Path(adadelta.__file__).resolve().parent.parent
 
 
-def distances(place):
+def distances(place, how):
     result = subprocess.run(
-        [sys.executable, HERE / "tf_keras_many_devices.py", place],
+        [sys.executable, HERE / "tf_keras_many_devices.py", place, how],
         env={**os.environ, "PYTHONPATH": str(PACKAGE)},
         capture_output=True,
         text=True,
@@ -27,10 +27,11 @@ def distances(place):
     return json.loads(result.stdout.splitlines()[-1])
 
 
+@pytest.mark.parametrize("how", ["compiled", "eagerly"])
 @pytest.mark.parametrize("place", ["mesh", "strategy"])
-def test_the_numbers_are_those_of_one_device(place):
-    off = distances(place)
-    assert len(off) == 16
+def test_the_numbers_are_those_of_one_device(place, how):
+    off = distances(place, how)
+    assert len(off) == 8
     # 6 steps of a weight of about 1 in float32, of which each rounds by 6e-8.
     wrong = {name: it for name, it in off.items() if not isinstance(it, float) or it > 2e-6}
     assert not wrong
