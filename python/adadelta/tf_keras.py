@@ -173,7 +173,7 @@ class Adadelta(tf_keras.optimizers.Optimizer):
         )
         arguments = {it: hyperparameters.check(it, value) for it, value in arguments.items()}
         hyperparameters.check_clips(arguments)
-        jit_compile = hyperparameters.Flag()("jit_compile", jit_compile)
+        jit_compile = bool(hyperparameters.Flag()("jit_compile", jit_compile))
         learning_rate = rates.checked(learning_rate)
         own = {it: arguments.pop(it) for it in _OWN}
         super().__init__(jit_compile=jit_compile, **arguments, **kwargs)

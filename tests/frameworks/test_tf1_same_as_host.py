@@ -69,7 +69,7 @@ def updates_of(cls, options, loss, variables):
 
 
 def same(ours, theirs, dtype):
-    assert np.max(np.abs(theirs)) > 0.01
+    assert np.max(np.abs(theirs)) > 1e-3
     atol = TOLERANCE[dtype] * np.max(np.abs(theirs))
     np.testing.assert_allclose(ours, theirs, atol=atol, rtol=0)
 
