@@ -51,7 +51,10 @@ def take(array: Any, gradient: Any) -> Any:
 
 def put(array: Any, gradient: Any, values: Any) -> Any:
     """Return a tensor with the rows for which there is a gradient replaced by `values`."""
-    return tf.tensor_scatter_nd_update(array, tf.reshape(gradient.indices, [-1, 1]), values)
+    # By adding the difference. XLA fills the unique rows up with row 0, whose gradient is 0 there
+    # and whose difference is 0 too; replacing it would undo what its own gradient did.
+    change = values - tf.gather(array, gradient.indices)
+    return tf.tensor_scatter_nd_add(array, tf.reshape(gradient.indices, [-1, 1]), change)
 
 
 def dense(gradient: Any, shape: Sequence[int]) -> Any:
