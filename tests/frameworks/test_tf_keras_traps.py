@@ -111,9 +111,13 @@ def test_the_config_survives_json(rate):
     assert config.keys() == optimizer.get_config().keys()
     with SafeModeScope(False):  # as load_model(..., safe_mode=False) does, for the lambda
         again = OURS.from_config(config)
-    assert json.loads(json.dumps(again.get_config())) == config
-    if not callable(rate):
-        assert config["learning_rate"] == float(rate)
+    given, kept = config.pop("learning_rate"), again.get_config().pop("learning_rate")
+    assert {**again.get_config(), "learning_rate": given} == {**config, "learning_rate": given}
+    if callable(rate):
+        # The code of a lambda is written with other references each time.
+        assert float(again.learning_rate) == pytest.approx(0.1)
+    else:
+        assert given == kept == float(rate)
 
 
 def test_the_config_does_not_survive_json_in_tf_keras():
