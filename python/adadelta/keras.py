@@ -7,9 +7,9 @@ import numpy as np
 from keras import ops
 
 from adadelta._core import hyperparameters
+from adadelta._core.arguments import Checked
 from adadelta._keras import learning_rate as rates
 from adadelta._keras import precision
-from adadelta._keras.arguments import Checked
 from adadelta._keras.saving import Saving
 
 __all__ = ["Adadelta"]

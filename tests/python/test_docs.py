@@ -9,7 +9,7 @@ import pytest
 import adadelta
 
 # These need a framework that is not always installed; tests/frameworks runs their examples.
-ELSEWHERE = ("torch", "tf_keras", "tf1", "brainpy", "optax", "scipy", "_kernels.cuda")
+ELSEWHERE = ("torch", "tf_keras", "tf1", "tensorflow", "brainpy", "optax", "scipy", "_kernels.cuda")
 MODULES = [
     info.name
     for info in pkgutil.walk_packages(adadelta.__path__, "adadelta.")

@@ -24,7 +24,7 @@ FRAMEWORKS = (
 FILES = sorted(ROOT.rglob("*.py"))
 FRONT_ENDS = {path.stem for path in ROOT.glob("*.py")} - {"__init__", "state", "r"}
 # What several front ends share.
-SHARED = {"_core", "_kernels", "_state", "_jax"}
+SHARED = {"_core", "_kernels", "_state", "_jax", "_tensorflow"}
 
 
 def imported(path, at_top_only=False):

@@ -7,7 +7,7 @@ Both languages read these messages, so they are worded to fit both: R shows `Non
 import difflib
 import math
 import numbers
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -196,6 +196,10 @@ UNSCALED_WEIGHT_DECAY = Number(
     "a number of at least 0 and at most 1, or None", lambda value: 0 <= value <= 1, optional=True
 )
 
+# What only some front ends have.
+FIXED_RATE = Number("a finite number of at least 0", _rate)
+RATE_DECAY = Number("a finite number of at least 0", _finite_not_negative)
+
 _CLIPS = ("clipnorm", "clipvalue", "global_clipnorm")
 
 
@@ -205,19 +209,28 @@ def check(argument: str, value: Any) -> Any:
 
 
 def check_clips(arguments: Mapping[str, Any]) -> None:
-    """Refuse two ways of clipping at once."""
-    given = [
-        f"{name}={received(arguments[name])}" for name in _CLIPS if arguments[name] is not None
-    ]
+    """Refuse two ways of clipping at once, of those that there are."""
+    ways = [name for name in _CLIPS if name in arguments]
+    given = [f"{name}={received(arguments[name])}" for name in ways if arguments[name] is not None]
     if len(given) > 1:
+        names = [f"`{name}`" for name in ways]
         raise ValueError(
-            "Only one of `clipnorm`, `clipvalue` and `global_clipnorm` can be given; "
+            f"Only one of {', '.join(names[:-1])} and {names[-1]} can be given; "
             f"received {', '.join(given)}"
         )
 
 
-def refuse_unknown(unknown: Mapping[str, Any], owner: str) -> None:
-    """Refuse arguments that do not exist, with what to write instead where that is known."""
+def refuse_unknown(
+    unknown: Mapping[str, Any], owner: str, known: Collection[str] = ARGUMENTS
+) -> None:
+    """Refuse arguments that do not exist, with what to write instead where that is known.
+
+    Args:
+        unknown: The arguments.
+        owner: Whose arguments they are not.
+        known: The arguments that there are.
+
+    """
     for argument, value in unknown.items():
         if argument == "decay":
             raise TypeError(
@@ -226,11 +239,12 @@ def refuse_unknown(unknown: Mapping[str, Any], owner: str) -> None:
                 "keras.optimizers.schedules.InverseTimeDecay(learning_rate, decay_steps=1, "
                 f"decay_rate={received(value)}) as `learning_rate`"
             )
-        near = "learning_rate" if argument == "lr" else None
-        for guess in difflib.get_close_matches(argument, ARGUMENTS, n=1):
+        near = {"lr": "learning_rate", "learning_rate": "lr"}.get(argument)
+        near = near if near in known else None
+        for guess in difflib.get_close_matches(argument, known, n=1):
             near = near or guess
         hint = f" (did you mean `{near}`?)" if near else ""
-        names = ", ".join(f"`{name}`" for name in ARGUMENTS)
+        names = ", ".join(f"`{name}`" for name in known)
         raise TypeError(f"`{argument}` is not an argument of {owner}{hint}; it takes {names}")
 
 

@@ -19,84 +19,11 @@ from keras import ops
 from adadelta._keras import exchange, loss_scale
 from adadelta._keras.state import parameter_names
 from adadelta._keras.step import Step
-from adadelta._state import matching
-from adadelta._state.record import SLOTS, OptimizerState
-
-_Arrays = Mapping[str, np.ndarray]
-
-# In the file a parameter's name has | in the place of /, which would make a folder.
-_COUNTERS = {
-    "iteration": "step",
-    "update": "update",
-    "window": "window",
-    "skipped": "skipped",
-    "finite_calls": "finite_calls",
-}
-_CAME = "window_has_gradient"
-_PLACE = "place"
+from adadelta._state import keras_file, matching
+from adadelta._state.record import OptimizerState
 
 
-def to_file(state: OptimizerState) -> dict[str, np.ndarray]:
-    """Return the arrays of a file, by name."""
-    arrays = {
-        f"{name.replace('/', '|')}|{slot}": array
-        for name, slots in state.parameters.items()
-        for slot, array in slots.items()
-    }
-    for name, attribute in _COUNTERS.items():
-        if getattr(state, attribute) is not None:
-            arrays[name] = np.asarray(getattr(state, attribute))
-    if state.loss_scale is not None:
-        arrays["loss_scale"] = np.asarray(state.loss_scale, "float32")
-    for place, name in enumerate(state.parameters):
-        # The order, which the file does not keep.
-        arrays[f"{name.replace('/', '|')}|{_PLACE}"] = np.asarray(place)
-    for name in state.window_gradients:
-        arrays[f"{name.replace('/', '|')}|{_CAME}"] = np.asarray(1)
-    return arrays
-
-
-def from_file(saved: _Arrays) -> OptimizerState:
-    """Return the state in a file of ours."""
-    state = OptimizerState()
-    parameters: dict[str, dict[str, np.ndarray]] = {}
-    places: dict[str, int] = {}
-    came, unknown = [], []
-    for key, array in saved.items():
-        path, _, slot = key.rpartition("|")
-        name = path.replace("|", "/")
-        if name and slot in SLOTS:
-            parameters.setdefault(name, {})[slot] = array
-        elif name and slot == _PLACE:
-            places[name] = int(array)
-        elif name and slot == _CAME:
-            came.append(name)
-        elif key in _COUNTERS:
-            setattr(state, _COUNTERS[key], int(array))
-        elif key == "loss_scale":
-            state.loss_scale = float(array)
-        elif key == "learning_rate":
-            state.hyperparameters[key] = float(array)
-        else:
-            unknown.append(key)
-    problems = [] if "iteration" in saved else ["missing: iteration"]
-    problems += [f"not in this optimizer: {', '.join(unknown)}"] if unknown else []
-    matching.refuse(problems)
-    return OptimizerState(
-        **{
-            **state.counters(),
-            "update": state.update if "update" in saved else state.step,
-            "window_gradients": came,
-            "hyperparameters": state.hyperparameters,
-            "parameters": {
-                name: parameters[name]
-                for name in sorted(parameters, key=lambda name: places.get(name, 0))
-            },
-        }
-    )
-
-
-def from_keras(saved: _Arrays, optimizer: Any) -> OptimizerState:
+def from_keras(saved: keras_file.Arrays, optimizer: Any) -> OptimizerState:
     """Return the state in a file written with `keras.optimizers.Adadelta`.
 
     Its variables are numbered: the counter, the rate when it is a number, the averages, the sums
@@ -171,11 +98,11 @@ class Saving(Step):
     def save_own_variables(self, store: Any) -> None:
         """Write the state into a Keras file, by name; what waits is written as it was loaded."""
         if self.built:
-            arrays = to_file(exchange.export_state(self, copy=False))
+            arrays = keras_file.to_file(exchange.export_state(self, copy=False))
         else:
             start = {"iteration": ops.convert_to_numpy(self._iterations)}
             arrays = dict(self._waiting_state or start)
-        if isinstance(self._learning_rate, keras.Variable) and not _is_numbered(arrays):
+        if isinstance(self._learning_rate, keras.Variable) and not keras_file.is_numbered(arrays):
             arrays["learning_rate"] = ops.convert_to_numpy(self._learning_rate)
         for name, array in arrays.items():
             store[name] = array
@@ -201,14 +128,16 @@ class Saving(Step):
             exchange.import_rate(self, float(rate))
         self._waiting_state = saved or None
 
-    def _take(self, saved: _Arrays) -> None:
+    def _take(self, saved: keras_file.Arrays) -> None:
         # The optimizer may be built inside compiled training, of which this must be no part.
         with _eagerly():
-            numbered = _is_numbered(saved)
+            numbered = keras_file.is_numbered(saved)
             if numbered and len(saved) <= 2:
-                saved = dict(zip(("iteration", "learning_rate"), _in_order(saved), strict=False))
+                saved = dict(
+                    zip(("iteration", "learning_rate"), keras_file.in_order(saved), strict=False)
+                )
                 numbered = False
-            state = from_keras(saved, self) if numbered else from_file(saved)
+            state = from_keras(saved, self) if numbered else keras_file.from_file(saved)
             if not state.parameters and not state.step:
                 state = exchange.start_of(self, state.hyperparameters)
             exchange.import_state(self, state)
@@ -220,12 +149,3 @@ def _eagerly() -> contextlib.AbstractContextManager[Any]:
     import tensorflow
 
     return tensorflow.init_scope()
-
-
-def _is_numbered(saved: _Arrays) -> bool:
-    """Whether Keras' Adadelta, or another optimizer of Keras, has written this."""
-    return all(name.isdigit() for name in saved)
-
-
-def _in_order(saved: _Arrays) -> list[np.ndarray]:
-    return [saved[key] for key in sorted(saved, key=int)]

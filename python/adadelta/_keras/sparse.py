@@ -33,14 +33,9 @@ def summed(gradient: Any) -> Any:
     """Return the gradient as a tensor, or as rows that each occur once."""
     backend = keras.config.backend()
     if backend == "tensorflow" and is_rows(gradient):
-        import tensorflow as tf
+        from adadelta._tensorflow import rows
 
-        shape = tf.convert_to_tensor(gradient.dense_shape)
-        indices, positions = tf.unique(tf.reshape(gradient.indices, [-1]))
-        row = tf.shape(gradient.values)[1:]
-        values = tf.reshape(gradient.values, tf.concat([[-1], row], 0))
-        rows = tf.math.unsorted_segment_sum(values, positions, tf.size(indices))
-        return tf.IndexedSlices(rows, indices, shape)
+        return rows.summed(gradient)
     if backend == "jax":
         from jax.experimental.sparse import JAXSparse
 
@@ -74,9 +69,9 @@ def with_values(gradient: Any, values: Any) -> Any:
     """Return a gradient of the same rows with other values, or the values when it is dense."""
     backend = _backend_of_rows(gradient)
     if backend == "tensorflow":
-        import tensorflow as tf
+        from adadelta._tensorflow import rows
 
-        return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
+        return rows.with_values(gradient, values)
     if backend == "jax":
         from jax.experimental.sparse import BCOO
 
@@ -92,19 +87,18 @@ def map_values(function: Callable[[Any], Any], gradient: Any) -> Any:
 def take(array: Any, gradient: Any) -> Any:
     """Return the rows of a tensor for which there is a gradient."""
     if _backend_of_rows(gradient) == "tensorflow":
-        import tensorflow as tf
+        from adadelta._tensorflow import rows
 
-        return tf.gather(array, gradient.indices)
+        return rows.take(array, gradient)
     return array.at[gradient.indices[:, 0]].get(mode="fill", fill_value=0)
 
 
 def put(array: Any, gradient: Any, values: Any) -> Any:
     """Return a tensor with the rows for which there is a gradient replaced by `values`."""
     if _backend_of_rows(gradient) == "tensorflow":
-        import tensorflow as tf
+        from adadelta._tensorflow import rows
 
-        indices = tf.reshape(gradient.indices, [-1, 1])
-        return tf.tensor_scatter_nd_update(array, indices, values)
+        return rows.put(array, gradient, values)
     # Summing duplicates leaves places unused, with an index outside, which is dropped.
     return array.at[gradient.indices[:, 0]].set(values, mode="drop")
 
@@ -113,7 +107,7 @@ def dense(gradient: Any, shape: tuple[int, ...]) -> Any:
     """Return a gradient of rows as a dense tensor of the variable's shape."""
     backend = _backend_of_rows(gradient)
     if backend == "tensorflow":
-        import tensorflow as tf
+        from adadelta._tensorflow import rows
 
-        return tf.math.unsorted_segment_sum(gradient.values, gradient.indices, shape[0])
+        return rows.dense(gradient, shape)
     return gradient.todense() if backend == "jax" else gradient

@@ -1,5 +1,6 @@
 """What the optimizer knows: its variables, made by `build()`, and their names."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,7 +8,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from adadelta._core import parameters
 from adadelta._keras import fused, jax_trainer, loss_scale, precision
+from adadelta._state import matching
 
 # The variables that count, beside Keras' own `iteration`, by their names in saved state.
 COUNTERS = {
@@ -34,15 +37,7 @@ def count(counter: Any) -> None:
 
 def parameter_names(variables: Sequence[Any]) -> list[str]:
     """The name of each parameter: its path, with a number where paths repeat."""
-    counts: dict[str, int] = {}
-    names = []
-    for variable in variables:
-        path = path_of(variable)
-        # Saved files write "|" for "/", so "a/b" and "a|b" are the same name there.
-        key = path.replace("/", "|")
-        counts[key] = counts.get(key, 0) + 1
-        names.append(path if counts[key] == 1 else f"{path}#{counts[key]}")
-    return names
+    return matching.distinct(path_of(variable) for variable in variables)
 
 
 class State(keras.optimizers.Optimizer):
@@ -160,26 +155,16 @@ class State(keras.optimizers.Optimizer):
         for variable in variables:
             key = self._var_key(variable)
             if key in seen:
-                raise ValueError(f"the variable {path_of(variable)} is given more than once")
+                raise parameters.repeated(path_of(variable))
             seen.add(key)
 
     def _refuse_unusable(self, variables: list[Any]) -> None:
         self._refuse_repeated(variables)
         for variable in variables:
-            dtype = precision.dtype_of(variable)
-            if not ("float" in dtype or "complex" in dtype):
-                raise ValueError(
-                    f"the variable {path_of(variable)} must be of a floating dtype; "
-                    f"received {dtype}"
-                )
-            if self._overwrite_variable_with_gradient(variable):
-                continue
-            smallest = precision.smallest_normal(dtype)
-            if self.epsilon < smallest:
-                raise ValueError(
-                    f"`epsilon` must be at least {smallest:.3g} for the variable "
-                    f"{path_of(variable)} of dtype {dtype}; received {self.epsilon}"
-                )
+            # A variable that is overwritten has no accumulators, so any epsilon will do.
+            overwritten = self._overwrite_variable_with_gradient(variable)
+            epsilon = math.inf if overwritten else self.epsilon
+            parameters.check(path_of(variable), precision.dtype_of(variable), epsilon)
 
     def _refuse_other_variables(self, variables: list[Any]) -> None:
         known = self._trainable_variables_indices

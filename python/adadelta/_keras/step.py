@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from adadelta._core import clipping, hyperparameters, rule
+from adadelta._core import clipping, hyperparameters, parameters, rule
 from adadelta._keras import average, fused, loss_scale, precision, sparse
 from adadelta._keras import learning_rate as rates
 from adadelta._keras.branch import branch, choose
@@ -48,18 +48,13 @@ def _fitting(gradient: Any, variable: Any) -> Any:
     except Exception:
         dtype = "none"
     if not any(kind in dtype for kind in ("float", "int", "bool", "complex")):
-        raise TypeError(
-            f"the gradient for {path_of(variable)} must be a tensor of numbers; received "
-            f"{hyperparameters.received(given)}"
-        )
+        raise parameters.no_numbers(path_of(variable), given)
     shape, expected = sparse.shape_of(gradient), tuple(variable.shape)
     fits = len(shape) == len(expected) and all(
         mine is None or mine == other for mine, other in zip(shape, expected, strict=True)
     )
     if not fits:
-        raise ValueError(
-            f"the gradient for {path_of(variable)} must have shape {expected}; received {shape}"
-        )
+        raise parameters.other_shape(path_of(variable), expected, shape)
     return gradient
 
 

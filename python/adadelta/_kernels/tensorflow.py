@@ -13,7 +13,9 @@ def can_serve(variable: Any) -> bool:
     """Whether the operation can update this variable."""
     import tensorflow as tf
 
-    is_resource = isinstance(variable, tf.Variable) and hasattr(variable, "handle")
+    # The variables of TensorFlow 1 that are no resources have a handle of another dtype.
+    handle = getattr(variable, "handle", None) if isinstance(variable, tf.Variable) else None
+    is_resource = handle is not None and handle.dtype == tf.resource
     # Under a distribution strategy the averages are several variables in one.
     return (
         is_resource
@@ -44,8 +46,8 @@ def update(
     epsilon: float,
     gradient: Any,
     saturated: Callable[[Any], Any],
-) -> None:
-    """Update a variable and its averages, all `tf.Variable`.
+) -> Any:
+    """Update a variable and its averages, all `tf.Variable`; in a graph, return the operation.
 
     The operation lets squares overflow. One more read of the gradient finds out whether any
     could, or whether one is not finite; only then is it passed through `saturated`.
@@ -54,7 +56,7 @@ def update(
 
     is_small = tf.math.is_finite(tf.nn.l2_loss(gradient))
     gradient = tf.cond(is_small, lambda: gradient, lambda: saturated(gradient))
-    tf.raw_ops.ResourceApplyAdadelta(
+    return tf.raw_ops.ResourceApplyAdadelta(
         var=variable.handle,
         accum=square_avg.handle,
         accum_update=acc_delta.handle,

@@ -115,6 +115,18 @@ def refuse(problems: Iterable[str]) -> None:
         )
 
 
+def distinct(paths: Iterable[str]) -> list[str]:
+    """Return a name for each parameter: its path, with a number where paths repeat."""
+    counts: dict[str, int] = {}
+    names = []
+    for path in paths:
+        # Saved files write "|" for "/", so "a/b" and "a|b" are the same name there.
+        key = path.replace("/", "|")
+        counts[key] = counts.get(key, 0) + 1
+        names.append(path if counts[key] == 1 else f"{path}#{counts[key]}")
+    return names
+
+
 def paired(
     saved: Iterable[str], own: Iterable[str], numbered: bool, numbering: Numbering = KERAS
 ) -> dict[str, str]:

@@ -1,0 +1,31 @@
+"""In which dtype the optimizer keeps what it knows about a parameter, by the names of dtypes.
+
+Half-precision parameters have float32 state: averages in float16 or bfloat16 stand still or
+drift. Complex parameters are pairs of real ones, as in torch: their state is real, with a last
+axis of two (real, imaginary).
+"""
+
+_WIDER = {"float16": "float32", "bfloat16": "float32"}
+_REAL = {"complex64": "float32", "complex128": "float64"}
+
+
+def state_dtype(dtype: str) -> str:
+    """The dtype of the optimizer's state for parameters of `dtype`."""
+    return _WIDER.get(dtype, _REAL.get(dtype, dtype))
+
+
+def is_complex(dtype: str) -> bool:
+    """Whether parameters of `dtype` are pairs of real ones."""
+    return dtype in _REAL
+
+
+def smallest_normal(dtype: str) -> float:
+    """The smallest number that all keep: JAX and TensorFlow flush smaller ones to 0."""
+    return {"float32": 2.0**-126, "float64": 2.0**-1022}[state_dtype(dtype)]
+
+
+def largest_number(dtype: str) -> float:
+    """The largest finite number of the state's dtype."""
+    return {"float32": (2 - 2.0**-23) * 2.0**127, "float64": (2 - 2.0**-52) * 2.0**1023}[
+        state_dtype(dtype)
+    ]

@@ -1,0 +1,99 @@
+"""Where the variables of a TensorFlow 1 graph have their values, and how they get there.
+
+Eagerly a variable has its value itself; in a graph it has one in each session.
+"""
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+try:
+    # The graph mode of tf_keras, which is what became of TF 1.13's tf.keras, takes optimizers
+    # of this class only.
+    from tf_keras.saving import register_keras_serializable
+    from tf_keras.src.optimizers.optimizer_v1 import Optimizer as KerasOptimizer
+except ImportError:
+    KerasOptimizer = object
+
+
+def known_to_keras(optimizer: type) -> type:
+    """Make tf_keras find the class when it loads a model, where there is a tf_keras."""
+    if KerasOptimizer is not object:
+        register_keras_serializable(package="adadelta", name="tf1.Adadelta")(optimizer)
+    return optimizer
+
+
+def variable(value: Any, name: str, dtype: Any) -> Any:
+    """Make a variable of the optimizer; tf_keras initializes it with its own."""
+    with tf.init_scope():
+        made = tf.compat.v1.Variable(
+            value, name=name, dtype=dtype, trainable=False, use_resource=True
+        )
+        backend = _keras_backend()
+        if backend is not None:
+            backend.track_variable(made)
+    return made
+
+
+def graph_of(variable: Any) -> Any:
+    """The graph of a variable, or None for one that is eager."""
+    # An eager variable has the attribute and raises when it is asked.
+    return None if _is_eager(variable) else variable.graph
+
+
+def has_session() -> bool:
+    """Whether variables of a graph have values now."""
+    return tf.compat.v1.get_default_session() is not None or _keras_backend() is not None
+
+
+def read(variables: Iterable[Any]) -> list[np.ndarray]:
+    """Return the values of variables; those without one are initialized first."""
+    variables = list(variables)
+    if all(map(_is_eager, variables)):
+        return [variable.numpy() for variable in variables]
+    session = _session(variables[0])
+    with session.graph.as_default():
+        asked = [tf.compat.v1.is_variable_initialized(variable) for variable in variables]
+        known = session.run(asked)
+        session.run(
+            [it.initializer for it, is_known in zip(variables, known, strict=True) if not is_known]
+        )
+        return list(session.run([variable.read_value() for variable in variables]))
+
+
+def write(variables: Sequence[Any], values: Sequence[Any]) -> None:
+    """Give values to variables."""
+    for variable, value in zip(variables, values, strict=True):
+        value = np.asarray(value, variable.dtype.base_dtype.as_numpy_dtype)
+        if _is_eager(variable):
+            variable.assign(value)
+        else:
+            # Through the initializer, which adds nothing to the graph.
+            initial = variable.initializer.inputs[1]
+            _session(variable).run(variable.initializer, {initial: value})
+
+
+def _is_eager(variable: Any) -> bool:
+    return not tf.is_symbolic_tensor(variable.handle)
+
+
+def _session(variable: Any) -> Any:
+    current = tf.compat.v1.get_default_session()
+    backend = _keras_backend()
+    if current is None and backend is not None:
+        with variable.graph.as_default():
+            current = backend.get_session()
+    if current is None:
+        raise RuntimeError(
+            "the optimizer's variables have their values in a session, and there is none: use "
+            "`with session.as_default():`"
+        )
+    return current
+
+
+def _keras_backend() -> Any:
+    """The backend of tf_keras where it is in use: it keeps one session for every graph."""
+    return sys.modules.get("tf_keras.src.backend")

@@ -1,0 +1,57 @@
+"""The learning rate of tf_keras: a number, a schedule, or a function asked at every step."""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+from tf_keras.optimizers.schedules import LearningRateSchedule
+
+from adadelta._core import hyperparameters
+
+
+def checked(value: Any) -> Any:
+    """Return a learning rate as the optimizer keeps it, or raise.
+
+    A number comes back as float, a function as `Asked`, a schedule as it is. As in tf_keras, a
+    variable or tensor is a number: the one that it holds now.
+    """
+    if isinstance(value, LearningRateSchedule):
+        return value
+    if isinstance(value, tf.Variable) or tf.is_tensor(value):
+        value = value.numpy() if hasattr(value, "numpy") else value
+    elif isinstance(value, type):
+        raise TypeError(hyperparameters.refusal("learning_rate", "an instance, not a class", value))
+    elif callable(value):
+        return Asked(value)
+    return hyperparameters.check("learning_rate", value)
+
+
+class Asked(LearningRateSchedule):
+    """A function of no argument that is asked for the rate at every step.
+
+    A compiled step would keep what the function returned while it was traced.
+    """
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self.function = function
+
+    def __call__(self, step: Any) -> Any:
+        """Return the rate, also in a graph."""
+        if tf.executing_eagerly():
+            return tf.constant(self.answer(), tf.float64)
+        # XLA can't call Python and says so with this name.
+        name = "learning_rate_function_needs_jit_compile_False"
+        return tf.ensure_shape(tf.py_function(self.answer, [], tf.float64, name=name), ())
+
+    def answer(self) -> float:
+        """Call the function and check what it returns."""
+        value = self.function()
+        if isinstance(value, tf.Variable) or tf.is_tensor(value):
+            value = value.numpy()
+        check = hyperparameters.ARGUMENTS["learning_rate"]
+        return float(check("learning_rate()", value))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the function, serialized as tf_keras serializes functions."""
+        return {"function": tf_keras.saving.serialize_keras_object(self.function)}

@@ -1,0 +1,411 @@
+"""Adadelta with the API of TF 1.13's `tf.keras.optimizers.Adadelta`, in graphs and eagerly."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from adadelta._core import hyperparameters, parameters
+from adadelta._core.arguments import Checked
+from adadelta._core.precision import state_dtype
+from adadelta._state import matching
+from adadelta._tensorflow import clip, precision, rows, step
+from adadelta._tf1 import session
+
+__all__ = ["Adadelta"]
+
+_HOST = hyperparameters.CONVENTIONS["tf1"]
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "lr": hyperparameters.FIXED_RATE,
+    "rho": hyperparameters.ARGUMENTS["rho"],
+    "epsilon": hyperparameters.ARGUMENTS["epsilon"],
+    "decay": hyperparameters.RATE_DECAY,
+    "clipnorm": hyperparameters.ARGUMENTS["clipnorm"],
+    "clipvalue": hyperparameters.ARGUMENTS["clipvalue"],
+}
+_CLIPS = ("clipnorm", "clipvalue")
+
+
+class _Rate:
+    """The learning rate or its decay: a number that is also a variable."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        return self if instance is None else instance._rate_variable(self.name)
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        instance._set_rate(self.name, value)
+
+
+@session.known_to_keras
+class Adadelta(session.KerasOptimizer):
+    """Adadelta (Zeiler 2012) with the API of TF 1.13's `tf.keras.optimizers.Adadelta`.
+
+    For a parameter x with gradient g, and averages v and u that start at 0, the t-th call does,
+    from t = 0:
+
+        v <- rho v + (1 - rho) g^2
+        d <- sqrt(u + epsilon) / sqrt(v + epsilon) g
+        u <- rho u + (1 - rho) d^2
+        x <- x - lr / (1 + decay t) d
+
+    and then applies the variable's constraint. It works in a `tf.Graph` with a session, in the
+    graph mode of tf_keras (as `optimizer` of `model.compile()`), in a `tf.function` and eagerly.
+
+    Float16 and bfloat16 parameters are updated in float32 and have float32 state. Complex
+    parameters are pairs of real ones. A sparse gradient gives the numbers of the dense one.
+
+    Args:
+        lr: The learning rate, a finite number of at least 0.
+        rho: Decay rate of both averages, at least 0 and less than 1.
+        epsilon: Added inside both square roots, greater than 0; `None` for
+            `tf.keras.backend.epsilon()`, which is 1e-7 unless it was set.
+        decay: How fast the rate falls, a finite number of at least 0.
+        **kwargs: `clipnorm`, the norm to which each gradient is clipped, or `clipvalue`, the
+            magnitude to which each element is clipped: a number greater than 0, where infinity
+            means no clipping, or `None`. Only one of the two can be given.
+
+    Attributes:
+        lr: A variable with the learning rate; can be set to a number at any time.
+        decay: Likewise.
+        iterations: A variable with the number of calls.
+        weights: The state: the average of squared gradients of every parameter, and then that of
+            its squared updates.
+        updates: What `get_updates()` returned last.
+
+    Raises:
+        TypeError: An argument is of the wrong kind or unknown.
+        ValueError: An argument is out of range, or two ways of clipping are given. The message
+            names the argument, what it takes and what came. Nothing has changed then.
+
+    References:
+        M. D. Zeiler, "ADADELTA: An Adaptive Learning Rate Method", arXiv:1212.5701.
+        Arguments and methods: the documentation of `tf.keras.optimizers.Adadelta` in TF 1.13.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> import adadelta.tf1
+        >>> with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        ...     x = tf.compat.v1.get_variable("x", initializer=[1.0, 2.0])
+        ...     optimizer = adadelta.tf1.Adadelta(lr=1.0, rho=0.75, epsilon=0.25)
+        ...     updates = optimizer.get_updates(loss=x[0] - x[1], params=[x])
+        ...     session.run(tf.compat.v1.global_variables_initializer())
+        ...     _ = session.run(updates)
+        ...     [round(float(value), 4) for value in session.run(x)]
+        [0.2929, 2.7071]
+
+        Eagerly the loss is a function, and the step is made at once:
+
+        >>> x = tf.Variable([1.0, 2.0])
+        >>> optimizer = adadelta.tf1.Adadelta(lr=1.0, rho=0.75, epsilon=0.25)
+        >>> updates = optimizer.get_updates(loss=lambda: x[0] - x[1], params=[x])
+        >>> [round(float(value), 4) for value in x.numpy()]
+        [0.2929, 2.7071]
+
+    """
+
+    # For adadelta.state: who moves this optimizer's state, and what builds it.
+    state_exchange = "adadelta._tensorflow.exchange"
+    build_argument = "params"
+
+    lr = _Rate()
+    decay = _Rate()
+    rho = Checked()
+    epsilon = Checked()
+    clipnorm = Checked()
+    clipvalue = Checked()
+
+    def __init__(
+        self,
+        lr: float = _HOST.learning_rate,
+        rho: float = _HOST.rho,
+        epsilon: float | None = _HOST.epsilon,
+        decay: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        unknown = {name: value for name, value in kwargs.items() if name not in _CLIPS}
+        hyperparameters.refuse_unknown(unknown, "adadelta.tf1.Adadelta", tuple(_CHECKS))
+        if epsilon is None:
+            epsilon = tf.keras.backend.epsilon()
+        given = {"lr": lr, "rho": rho, "epsilon": epsilon, "decay": decay}
+        given.update({name: kwargs.get(name) for name in _CLIPS})
+        arguments = {name: _CHECKS[name](name, value) for name, value in given.items()}
+        hyperparameters.check_clips({name: arguments[name] for name in _CLIPS})
+        self._rates = {name: arguments.pop(name) for name in ("lr", "decay")}
+        self._rate_variables: dict[str, Any] = {}
+        self.initial_decay = self._rates["decay"]
+        for name, value in arguments.items():
+            setattr(self, name, value)
+        self.weights: list[Any] = []
+        self.updates: list[Any] = []
+        self._parameters: list[Any] = []
+
+    # ------------------------------------------------------------------ rates and counter
+
+    def _rate_variable(self, name: str) -> Any:
+        """The variable of this name, made in the graph in which it is first asked for."""
+        if name not in self._rate_variables:
+            value, dtype = self._rates.get(name, 0), tf.keras.backend.floatx()
+            with tf.name_scope(type(self).__name__):
+                self._rate_variables[name] = session.variable(
+                    value, name, tf.int64 if name == "iterations" else dtype
+                )
+        return self._rate_variables[name]
+
+    def _set_rate(self, name: str, value: Any) -> None:
+        value = _CHECKS[name](name, value)
+        if name in self._rate_variables:
+            session.write([self._rate_variables[name]], [value])
+        self._rates[name] = value
+
+    def _rate(self, name: str) -> float:
+        """The number that was given, or what its variable was set to since."""
+        given = self._rates[name]
+        variable = self._rate_variables.get(name)
+        is_readable = variable is not None and (
+            session.graph_of(variable) is None or session.has_session()
+        )
+        if not is_readable:
+            return given
+        now = session.read([variable])[0]
+        return given if now == np.asarray(given, now.dtype) else float(now)
+
+    @property
+    def iterations(self) -> Any:
+        """A variable with the number of calls."""
+        return self._rate_variable("iterations")
+
+    def _rate_in(self, dtype: str, calls: Any) -> Any:
+        lr, decay = (
+            precision.exact_rate(self._rate_variable(name), self._rates[name], dtype)
+            for name in ("lr", "decay")
+        )
+        return lr / (1 + decay * tf.cast(calls, dtype))
+
+    # ------------------------------------------------------------------ the step
+
+    @property
+    def built(self) -> bool:
+        """Whether the state has been made."""
+        return bool(self.__dict__.get("_parameters"))
+
+    def build(self, params: Sequence[Any]) -> None:
+        """Make the state for the parameters that will be updated; `get_updates()` does it too.
+
+        Args:
+            params: TensorFlow variables of a floating or complex dtype, each once.
+
+        Raises:
+            ValueError: A variable occurs twice or is not of such a dtype, `epsilon` is too small
+                for it, or the optimizer belongs to other variables.
+
+        """
+        params = list(params)
+        if self.built:
+            if [id(it) for it in params] != [id(it) for it in self._parameters]:
+                raise ValueError(
+                    "This optimizer belongs to other variables, and its state is about them: make "
+                    "a new optimizer for these, for example with "
+                    "adadelta.tf1.Adadelta.from_config(optimizer.get_config())"
+                )
+            return
+        if not params:
+            raise ValueError("`params` must be a list of variables; received an empty one")
+        for position, variable in enumerate(params):
+            if any(variable is other for other in params[:position]):
+                raise parameters.repeated(step.name_of(variable))
+            parameters.check(step.name_of(variable), precision.dtype_of(variable), self.epsilon)
+        with tf.name_scope(type(self).__name__):
+            self.weights = [
+                session.variable(
+                    partial(tf.zeros, precision.state_shape(variable), dtype), slot, dtype
+                )
+                for slot in ("accumulator", "delta_accumulator")
+                for variable in params
+                for dtype in [state_dtype(precision.dtype_of(variable))]
+            ]
+        for name in ("lr", "decay", "iterations"):
+            self._rate_variable(name)
+        self._parameters = params
+
+    def _create_all_weights(self, params: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+        """Make the state, and return its two halves; tf_keras calls this when it loads a model."""
+        self.build(params)
+        count = len(self._parameters)
+        return self.weights[:count], self.weights[count:]
+
+    @tf.autograph.experimental.do_not_convert
+    def get_gradients(self, loss: Any, params: Sequence[Any]) -> list[Any]:
+        """Return the gradients of a loss, clipped if the optimizer clips.
+
+        Args:
+            loss: A scalar tensor of the graph, or a function of no argument that returns the
+                loss, as it must be eagerly.
+            params: TensorFlow variables.
+
+        Raises:
+            ValueError: A gradient can't be computed: the loss does not depend on a variable, or
+                by an operation that has no gradient.
+
+        """
+        params = list(params)
+        return [
+            rows.map_values(partial(precision.from_state, dtype=precision.dtype_of(it)), gradient)
+            for gradient, it in zip(self._gradients(loss, params), params, strict=True)
+        ]
+
+    def _gradients(self, loss: Any, params: Sequence[Any]) -> list[Any]:
+        if callable(loss):
+            with tf.GradientTape() as tape:
+                tape.watch(params)
+                value = loss()
+            gradients = tape.gradient(value, params)
+        elif tf.executing_eagerly():
+            raise ValueError(
+                "Eagerly, `loss` must be a function of no argument that returns the loss, since "
+                "gradients of a number can't be computed; received "
+                f"{hyperparameters.received(loss)}"
+            )
+        else:
+            gradients = tf.gradients(loss, params)
+        missing = [
+            step.name_of(variable)
+            for gradient, variable in zip(gradients, params, strict=True)
+            if gradient is None
+        ]
+        if missing:
+            raise ValueError(
+                f"The gradient can't be computed for {', '.join(missing)}: `loss` does not depend "
+                "on it, or only by operations without a gradient, such as argmax and round"
+            )
+        prepared = [
+            step.prepared(step.fitting(gradient, variable), variable)
+            for gradient, variable in zip(gradients, params, strict=True)
+        ]
+        return clip.clipped(prepared, self.clipnorm, self.clipvalue)
+
+    @tf.autograph.experimental.do_not_convert
+    def get_updates(self, loss: Any, params: Sequence[Any]) -> list[Any]:
+        """Return the operations of one step; eagerly, make the step.
+
+        Args:
+            loss: As for `get_gradients()`.
+            params: The variables to update. The state is made on the first call, and later calls
+                must give the same variables.
+
+        Returns:
+            The operations, all of which must be run for one step. Eagerly the step has been made
+            and the list is empty; in a `tf.function` it is made when the function runs.
+
+        Raises:
+            ValueError: A gradient can't be computed, or the variables can't be updated, as for
+                `build()`. Nothing has changed then.
+
+        """
+        params = list(params)
+        gradients = self._gradients(loss, params)
+        self.build(params)
+        accumulators, delta_accumulators = self._create_all_weights(params)
+        # Every gradient is computed before any variable changes, and the number of calls is read
+        # before it grows: a graph has no other order.
+        with tf.control_dependencies([rows.values_of(gradient) for gradient in gradients]):
+            calls = self.iterations.read_value()
+            updates = []
+            for variable, gradient, square_avg, acc_delta in zip(
+                params, gradients, accumulators, delta_accumulators, strict=True
+            ):
+                updates += step.update(
+                    variable,
+                    gradient,
+                    square_avg,
+                    acc_delta,
+                    self._rate_in(state_dtype(precision.dtype_of(variable)), calls),
+                    self.rho,
+                    self.epsilon,
+                    constraint=getattr(variable, "constraint", None),
+                )
+            with tf.control_dependencies([calls]):
+                updates.append(self.iterations.assign_add(1))
+        eager = tf.executing_eagerly()
+        self.updates = [] if eager else [getattr(update, "op", update) for update in updates]
+        return self.updates
+
+    # ------------------------------------------------------------------ weights and config
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Return the values of `weights`; in a graph, those in the default session."""
+        return session.read(self.weights) if self.weights else []
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Set the values of `weights`; in a graph, those in the default session.
+
+        Args:
+            weights: As many arrays as there are `weights`, of the same shapes. There are none
+                before `get_updates()` or `build()`.
+
+        Raises:
+            ValueError: The arrays do not fit. Nothing has changed then.
+
+        """
+        values = [np.asarray(weight) for weight in weights]
+        if len(values) != len(self.weights):
+            raise ValueError(
+                f"`weights` must be a list of {len(self.weights)} arrays, one for each of "
+                f"`weights`; received {len(values)}"
+            )
+        for variable, value in zip(self.weights, values, strict=True):
+            if tuple(variable.shape.as_list()) != value.shape:
+                raise ValueError(
+                    f"the weight for {step.name_of(variable)} must have shape "
+                    f"{tuple(variable.shape.as_list())}; received {value.shape}"
+                )
+        session.write(self.weights, values)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments that make this optimizer again, in plain Python values."""
+        config = {name: getattr(self, name) for name in _CLIPS if getattr(self, name) is not None}
+        return {
+            **config,
+            "lr": self._rate("lr"),
+            "rho": self.rho,
+            "decay": self._rate("decay"),
+            "epsilon": self.epsilon,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Adadelta":
+        """Make an optimizer from what `get_config()` returned."""
+        return cls(**config)
+
+    # ------------------------------------------------------------------ for adadelta.state
+
+    _read = staticmethod(session.read)
+    _write = staticmethod(session.write)
+
+    def _counters(self) -> dict[str, Any]:
+        return {"step": self.iterations}
+
+    def _slots(self) -> dict[str, dict[str, Any]]:
+        count = len(self._parameters)
+        names = matching.distinct(map(step.name_of, self._parameters))
+        return {
+            name: {"square_avg": self.weights[index], "acc_delta": self.weights[count + index]}
+            for index, name in enumerate(names)
+        }
+
+    def _rate_number(self) -> float:
+        return self._rate("lr")
+
+    def _set_rate_number(self, rate: float) -> None:
+        self.lr = rate
+
+    def _checked_rate(self, rate: Any) -> float:
+        return float(_CHECKS["lr"]("lr", rate))
+
+    def _portable_config(self) -> dict[str, Any]:
+        config = self.get_config()
+        return {"learning_rate": config.pop("lr"), **config}

@@ -1,0 +1,37 @@
+"""On a DTensor mesh and under a distribution strategy, the numbers are those of one device."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import adadelta
+
+HERE = Path(__file__).resolve().parent
+PACKAGE = Path(adadelta.__file__).resolve().parent.parent
+
+
+def distances(place, how):
+    result = subprocess.run(
+        [sys.executable, HERE / "tf_keras_many_devices.py", place, how],
+        env={**os.environ, "PYTHONPATH": str(PACKAGE)},
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("how", ["compiled", "eagerly"])
+@pytest.mark.parametrize("place", ["mesh", "strategy"])
+def test_the_numbers_are_those_of_one_device(place, how):
+    off = distances(place, how)
+    assert len(off) == 8
+    # 6 steps of a weight of about 1 in float32, of which each rounds by 6e-8.
+    wrong = {name: it for name, it in off.items() if not isinstance(it, float) or it > 2e-6}
+    assert not wrong
