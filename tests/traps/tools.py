@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from driver import MODES, Driver
+from driver import MODES, Driver, sparse
 from traps.table import Trapped
 
 BACKEND = keras.config.backend()
@@ -23,7 +23,7 @@ FITS: dict[str, dict[str, Any]] = {
 # How compiled training differs most from eager calls.
 COMPILED = {"jax": "jit", "tensorflow": "function", "torch": "eager"}[BACKEND]
 
-__all__ = ["BACKEND", "COMPILED", "FITS", "MODES", "Driver"]
+__all__ = ["BACKEND", "COMPILED", "FITS", "MODES", "Driver", "sparse"]
 
 
 def is_ours(cls: type) -> bool:
