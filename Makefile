@@ -9,10 +9,10 @@ RUN     := $(STOCK) python tests/run.py
 # The Python core is used where it lies.
 CORE := PYTHONPATH="$(CURDIR)/python"
 RUFF := $(STOCK) ruff
-CODE := python tests bench
+CODE := python tests bench vignettes
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint document vectors bench traps check install clean
+.PHONY: help demo test test-all lint document vectors hosts bench traps check install clean
 
 help: ## list these targets
 	@awk -F ': *|## ' '/^[a-z-]+:.*##/ { printf "make %-9s %s\n", $$1, $$NF }' Makefile
@@ -49,6 +49,10 @@ document: ## NAMESPACE and man/ from the comments in R/ (needs R package roxygen
 vectors: ## tests/vectors from 50-digit arithmetic
 	@$(SETUP) stock test
 	$(CORE) $(STOCK) python tests/vectors/generate.py
+
+hosts: ## vignettes/hosts.json from the other frameworks' own classes
+	@$(SETUP) stock all
+	$(STOCK) python vignettes/hosts.py
 
 bench: ## the measurements in bench/results.md
 	@$(SETUP) stock all

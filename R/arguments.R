@@ -7,7 +7,7 @@ as_python <- function(value) {
   if (is.null(value) || is_python(value)) {
     value
   } else if (is_plain_scalar(value)) {
-    # Names are dropped; strings cross as UTF-8.
+    # Names and the dimension are dropped; strings cross as UTF-8.
     if (is.character(value)) enc2utf8(as.vector(value)) else as.vector(unname(value))
   } else {
     the$module$Value(r_code(value))
@@ -42,7 +42,8 @@ is_python <- function(value) {
 }
 
 is_plain_scalar <- function(value) {
-  if (is.object(value) || !is.null(dim(value)) || length(value) != 1) return(FALSE)
+  # What NumPy calls an array without dimensions comes from reticulate with one.
+  if (is.object(value) || length(dim(value)) > 1 || length(value) != 1) return(FALSE)
   switch(typeof(value),
     double = is.nan(value) || !is.na(value),
     logical = ,

@@ -78,8 +78,9 @@
 #'   the loss is multiplied and the gradients are divided, or `"dynamic"` for a
 #'   factor that adjusts itself to half precision. Default: `NULL`.
 #' @param gradient_accumulation_steps `NULL`, or a whole number of at least 1: of
-#'   how many calls the mean gradient is taken for one update. Schedules count
-#'   calls, `ema_overwrite_frequency` counts updates. Default: `NULL`, which is 1.
+#'   how many calls the mean gradient is taken for one update. Calls weigh the
+#'   same, whatever the size of their batch. Schedules count calls,
+#'   `ema_overwrite_frequency` counts updates. Default: `NULL`, which is 1.
 #'
 #' @return A Keras optimizer: a Python object of class `adadelta.Adadelta`, for
 #'   the `optimizer` argument of a model's `compile()`. Its method `get_config()`

@@ -23,6 +23,21 @@ def numpy(value):
     return np.asarray(keras.ops.convert_to_numpy(value))
 
 
+def sparse(ids, values, shape):
+    """Rows of a tensor as the backend's sparse tensor; ids that repeat are summed."""
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        return tf.IndexedSlices(values, ids, tf.constant(shape))
+    if BACKEND == "jax":
+        from jax.experimental.sparse import BCOO
+
+        return BCOO((values, ids[:, None]), shape=shape)
+    import torch
+
+    return torch.sparse_coo_tensor(ids[None], values, shape)
+
+
 class Driver:
     """Calls an optimizer on its variables; `mode` is one of MODES."""
 
@@ -35,7 +50,7 @@ class Driver:
     def call(self, gradients):
         gradients = [
             tensor(g, v.dtype if "float" in str(v.dtype) else None)
-            if not hasattr(g, "device")
+            if isinstance(g, np.ndarray | list)
             else g
             for g, v in zip(gradients, self.variables, strict=True)
         ]

@@ -3,7 +3,6 @@
 In parameters, averages, moving average and the count of updates, with every other option on.
 """
 
-import itertools
 import sys
 from pathlib import Path
 from unittest import mock
@@ -15,6 +14,7 @@ import pytest
 import adadelta
 from adadelta._core import rule
 from driver import BACKEND, MODES, Driver, NonNegative, numpy
+from options import ALTERNATIVES, OPTIONS, name, optimizer_of, pairs, pairs_in, rows
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from traps.tools import COMPILED, FITS
@@ -26,46 +26,9 @@ UPDATES = 201
 # 6e-8 in each update, which 201 updates add up to 1e-5 at most.
 TOLERANCE = 1e-5
 
-# Each option by what it passes to the optimizer; the last four act otherwise, see `Run`.
-OPTIONS = {
-    "decoupled decay": {"weight_decay": 0.0625},
-    "coupled decay": {"weight_decay": 0.0625, "decoupled_weight_decay": False},
-    "clipnorm": {"clipnorm": 1.5},
-    "clipvalue": {"clipvalue": 0.75},
-    "global_clipnorm": {"global_clipnorm": 2.0},
-    "average": {"use_ema": True, "ema_momentum": 0.75},
-    "overwriting": {"use_ema": True, "ema_momentum": 0.75, "ema_overwrite_frequency": 5},
-    "loss scale": {"loss_scale_factor": 8.0},
-    "maximize": {"maximize": True},
-    "skipping": {"skip_nonfinite": True},
-    "constraint": {},
-    "schedule": {},
-    "missing gradients": {},
-}
-ALTERNATIVES = (
-    {"decoupled decay", "coupled decay"},
-    {"clipnorm", "clipvalue", "global_clipnorm"},
-    {"average", "overwriting"},
-)
-PAIRS = [
-    pair
-    for pair in itertools.combinations(OPTIONS, 2)
-    if not any(set(pair) <= alternatives for alternatives in ALTERNATIVES)
-]
-OTHERS = sorted(set(OPTIONS).difference(*ALTERNATIVES))
-# Few runs in which every pair is on together, for the modes where all pairs one by one are slow.
-ROWS = [
-    (clip, decay, average, *OTHERS)
-    for clip, decay, average in (
-        ("clipnorm", "coupled decay", "average"),
-        ("clipnorm", "decoupled decay", "overwriting"),
-        ("clipvalue", "coupled decay", "overwriting"),
-        ("clipvalue", "decoupled decay", "average"),
-        ("global_clipnorm", "coupled decay", "average"),
-        ("global_clipnorm", "decoupled decay", "overwriting"),
-    )
-]
 SHAPES = ((3,), (2, 2))
+PAIRS = pairs(OPTIONS, ALTERNATIVES)
+ROWS = rows(OPTIONS, ALTERNATIVES)
 
 
 def micro_gradients(options):
@@ -101,9 +64,7 @@ class Run:
 
     def __init__(self, options, mode, windows, **arguments):
         """Each of the windows is a list of calls that end with an update."""
-        for option in options:
-            arguments.update(OPTIONS[option])
-        scale = arguments.get("loss_scale_factor", 1.0)
+        scale = OPTIONS["loss scale"]["loss_scale_factor"] if "loss scale" in options else 1.0
         calls, ends = [], []
         for update, window in enumerate(windows):
             for position, gradients in enumerate(window):
@@ -111,20 +72,14 @@ class Run:
                     calls.append([np.full(shape, np.nan) for shape in SHAPES])
                 calls.append([None if g is None else g * scale for g in gradients])
             ends.append(len(calls) - 1)
-        rate = 0.5
-        if "schedule" in options:
-            # It counts calls; it counts the same where the rate changes between two windows.
-            rate = keras.optimizers.schedules.PiecewiseConstantDecay(
-                [ends[50], ends[120]], [1.0, 0.5, 0.25]
-            )
+        # A schedule counts calls; it counts the same where the rate changes between two windows.
+        optimizer = optimizer_of(options, OPTIONS, [ends[50], ends[120]], **arguments)
         random = np.random.default_rng(6)
         variables = [keras.Variable(random.normal(size=s), dtype="float32") for s in SHAPES]
         if "constraint" in options:
             variables[0].constraint = NonNegative()
         self.calls = calls
-        self.driver = Driver(
-            adadelta.Adadelta(learning_rate=rate, epsilon=1e-4, **arguments), variables, mode
-        )
+        self.driver = Driver(optimizer, variables, mode)
 
     def finish(self):
         for gradients in self.calls:
@@ -152,21 +107,20 @@ def check_the_law(options, mode):
 
 
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")
-@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: " and ".join(pair).replace(" ", "-"))
+@pytest.mark.parametrize("pair", PAIRS, ids=name)
 def test_every_pair_of_options(pair):
     check_the_law(pair, COMPILED)
 
 
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: "-".join(row[:3]).replace(" ", "-"))
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: name(row[:3]))
 def test_many_options_at_once(row, mode):
     check_the_law(row, mode)
 
 
 def test_the_rows_hold_every_pair():
-    held = {frozenset(pair) for row in ROWS for pair in itertools.combinations(row, 2)}
-    assert held == {frozenset(pair) for pair in PAIRS}
+    assert set().union(*map(pairs_in, ROWS)) == {frozenset(pair) for pair in PAIRS}
 
 
 def _trained(batch_size, options, fit_options):

@@ -114,10 +114,11 @@ test_that("values cross without loss, or not at all", {
   }
   expect_null(as_python(NULL))
   expect_identical(as_python(c(a = 1)), 1)
+  expect_identical(as_python(array(1)), 1)
   expect_identical(as_python(iconv("\u00fc", "UTF-8", "latin1")), "\u00fc")
   others <- list(
     NA, NA_real_, NA_integer_, NA_character_, numeric(), 1:2, c(a = 1, b = 2), 1i, as.raw(1),
-    list(), list(1), matrix(1), array(1), I(1), factor("a"), Sys.time(), mtcars, y ~ x, quote(x),
+    list(), list(1), matrix(1), array(1:2), I(1), factor("a"), Sys.time(), mtcars, y ~ x, quote(x),
     sum, globalenv(), as.difftime(1, units = "secs"), structure(1, class = "mine")
   )
   for (value in others) {

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from traps.table import trap
-from traps.tools import BACKEND, MODES, Exact, check, close, fit, numpy, variable, weights
+from traps.tools import MODES, Exact, check, close, fit, numpy, sparse, variable, weights
 
 IDS = [0, 2, 0]
 ROWS = np.array([[1.0, -1.0], [3.0, 0.5], [2.0, -3.0]], "float32")
@@ -15,17 +15,7 @@ DENSE32 = DENSE.astype("float32")
 
 
 def _rows(ids, values):
-    if BACKEND == "tensorflow":
-        import tensorflow as tf
-
-        return tf.IndexedSlices(values, ids, tf.constant(SHAPE))
-    if BACKEND == "jax":
-        from jax.experimental.sparse import BCOO
-
-        return BCOO((values, ids[:, None]), shape=SHAPE)
-    import torch
-
-    return torch.sparse_coo_tensor(ids[None], values, SHAPE)
+    return sparse(ids, values, SHAPE)
 
 
 def _against_dense(cls, calls=3, **options):

@@ -27,6 +27,11 @@ class Trap:
     falls: tuple[str, ...]
 
     @property
+    def subject(self) -> str:
+        """The file in which the trap stands."""
+        return self.run.__module__.rpartition(".")[2]
+
+    @property
     def slug(self) -> str:
         """The words as a name for a test."""
         return re.sub(r"[^a-z0-9]+", "-", f"{self.number} {self.words}".lower()).strip("-")

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from driver import MODES, Driver
+from driver import MODES, Driver, sparse
 from traps.table import Trapped
 
 BACKEND = keras.config.backend()
@@ -23,11 +23,11 @@ FITS: dict[str, dict[str, Any]] = {
 # How compiled training differs most from eager calls.
 COMPILED = {"jax": "jit", "tensorflow": "function", "torch": "eager"}[BACKEND]
 
-__all__ = ["BACKEND", "COMPILED", "FITS", "MODES", "Driver"]
+__all__ = ["BACKEND", "COMPILED", "FITS", "MODES", "Driver", "sparse"]
 
 
-def is_ours(cls: type) -> bool:
-    return cls.__module__.startswith("adadelta")
+def is_ours(cls: Any) -> bool:
+    return cls is not keras.optimizers.Adadelta
 
 
 def check(condition: Any, text: str) -> None:
@@ -54,12 +54,15 @@ def close(actual: Any, expected: Any, what: str, tolerance: float = 1e-5) -> Non
     scale = max(np.max(np.abs(expected), initial=0.0), 1e-30)
     off = np.max(np.abs(actual - expected), initial=0.0) / scale
     if not off <= tolerance:
-        raise Trapped(f"{what} is {_few(actual)} where {_few(expected)} is right")
+        texts = ((_few(actual, digits), _few(expected, digits)) for digits in (6, 17))
+        shown, right = next((pair for pair in texts if pair[0] != pair[1]), (actual, expected))
+        raise Trapped(f"{what} is {shown} where {right} is right")
 
 
-def _few(array: np.ndarray) -> str:
+def _few(array: np.ndarray, digits: int) -> str:
     values = array.reshape(-1)[:3]
-    return ", ".join(f"{value:.6g}" for value in values) + (", ..." if array.size > 3 else "")
+    text = ", ".join(f"{value:.{digits}g}" for value in values)
+    return text + (", ..." if array.size > 3 else "")
 
 
 class Exact:
