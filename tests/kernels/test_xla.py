@@ -180,7 +180,8 @@ made = compiled(*given)
 wanted = portable.step(np, settings, own[0], *arrays)[:3]
 for ours, exact in zip(made, wanted):
     assert ours.sharding.is_equivalent_to(spread, 1)
-    np.testing.assert_allclose(ours, exact, rtol=2e-6, atol=1e-12)
+    # Of values up to 1e5, where XLA may round once less.
+    np.testing.assert_allclose(ours, exact, rtol=2e-6, atol=1e-6)
 one = jax.jit(step).lower(*[jnp.asarray(array) for array in arrays]).compile().as_text()
 assert "adadelta_step_float32" in one, one
 """

@@ -59,6 +59,12 @@ def address(module: str, name: str, constants: dict[str, int] | None = None) -> 
         return _addresses[key]
 
 
+def has_half_precision() -> bool:
+    """Whether the processor converts float16, as all but the oldest do; else C's library must."""
+    features = binding.get_host_cpu_features()
+    return "f16c" not in features or bool(features["f16c"])
+
+
 def bound(function: int, known: int) -> int:
     """Return the address of a function of one argument that calls another with `known` after it."""
     text = f"""

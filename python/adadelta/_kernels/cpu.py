@@ -46,6 +46,8 @@ if hasattr(os, "register_at_fork"):
 def reason_against() -> str | None:
     """Why these kernels can't run on this machine, or None when they can."""
     try:
+        if not compiled.has_half_precision():
+            return "the processor is too old: it can't convert float16 (F16C, since 2012)"
         compiled.address("fused", "float32")
     except Exception as error:
         return f"{type(error).__name__}: {error}"

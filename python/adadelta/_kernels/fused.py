@@ -121,188 +121,217 @@ def store_bfloat16(address, index, value):
     _store_uint16(address, index, np.uint16(rounded if value == value else np.uint32(0x7FC0)))
 
 
+@intrinsic
+def _from_half(context, bits):
+    def generate(context, builder, signature, arguments):
+        half = builder.bitcast(arguments[0], ir.HalfType())
+        return builder.fpext(half, ir.FloatType())
+
+    return types.float32(types.uint16), generate
+
+
+@intrinsic
+def _to_half(context, value):
+    def generate(context, builder, signature, arguments):
+        half = builder.fptrunc(arguments[0], ir.HalfType())
+        return builder.bitcast(half, ir.IntType(16))
+
+    return types.uint16(types.float32), generate
+
+
 @part
 def load_float16(address, index):
-    half = np.uint32(_load_uint16(address, index))
-    sign = (half & np.uint32(0x8000)) << np.uint32(16)
-    magnitude = half & np.uint32(0x7FFF)
-    # The exponents are 112 apart; infinity and NaN have the largest one of both.
-    offset = np.uint32(224 << 23) if magnitude >= np.uint32(0x7C00) else np.uint32(112 << 23)
-    normal = (magnitude << np.uint32(13)) + offset
-    # Not by shifting: threads of XLA take subnormal floats for 0.
-    tiny = _bits(np.float32(np.int32(magnitude)) * np.float32(2.0**-24))
-    return _float((tiny if magnitude < np.uint32(0x0400) else normal) | sign)
+    return _from_half(_load_uint16(address, index))
 
 
 @part
 def store_float16(address, index, value):
-    bits = _bits(value)
-    sign = (bits >> np.uint32(16)) & np.uint32(0x8000)
-    magnitude = bits & np.uint32(0x7FFFFFFF)
-    odd = (magnitude >> np.uint32(13)) & np.uint32(1)
-    normal = (magnitude + np.uint32(0xFFF) + odd - np.uint32(112 << 23)) >> np.uint32(13)
-    # Adding 2^23 rounds to whole multiples of the smallest float16.
-    scaled = _float(magnitude) * np.float32(2.0**24) + np.float32(2.0**23)
-    half = _bits(scaled) & np.uint32(0x7FFFFF) if magnitude < np.uint32(113 << 23) else normal
-    # 65520 and more round to infinity.
-    half = np.uint32(0x7C00) if magnitude >= np.uint32(0x477FF000) else half
-    half = np.uint32(0x7E00) if magnitude > np.uint32(0x7F800000) else half
-    _store_uint16(address, index, np.uint16(half | sign))
+    _store_uint16(address, index, _to_half(value))
 
 
 @part
-def _load_gradient(block, row, start, size, settings, load, store, load_parameter):
-    """Fill a block with the gradient: unscaled, and added to the window's sum."""
-    given = load_int64(row, layout.GRADIENT)
-    window = load_int64(row, layout.WINDOW)
-    loss_scale = load(settings, layout.LOSS_SCALE)
-    if given:
+def _unscaled(block, given, start, size, loss_scale, kind):
+    """Fill a block with the gradient: not divided where that changes nothing, to save the time."""
+    store, load_parameter = kind[1], kind[2]
+    if loss_scale == 1:
         for i in range(size):
             store(block, i, load_parameter(given, start + i))
-        if loss_scale != 1:
-            for i in range(size):
-                store(block, i, load(block, i) / loss_scale)
+    else:
+        for i in range(size):
+            store(block, i, load_parameter(given, start + i) / loss_scale)
+
+
+@part
+def _gradient(block, row, own, start, size, settings, kind):
+    """Return the address of the gradient that the rule takes, before decay.
+
+    It is the gradient's own where nothing is to be done to it, else the block's.
+    """
+    load, store, _, _, is_same, width = kind
+    given, window = load_int64(row, layout.GRADIENT), load_int64(row, layout.WINDOW)
+    loss_scale = load(settings, layout.LOSS_SCALE)
+    divisor = load(own, layout.CLIP_DIVISOR)
+    factor = load(own, layout.CLIP_FACTOR) * load(settings, layout.SIGN)
+    limit = load(settings, layout.CLIP_VALUE)
+    is_plain = loss_scale == 1 and divisor == 1 and factor == 1 and limit == math.inf
+    if is_same and is_plain and not window:
+        return given + width * start
+    if given:
+        _unscaled(block, given, start, size, loss_scale, kind)
     else:
         for i in range(size):
             store(block, i, 0)
     if window:
+        window += width * start
+        steps = load(settings, layout.STEPS)
         for i in range(size):
-            store(block, i, load(window, start + i) + load(block, i))
-
-
-@part
-def _divide(block, size, divisor, load, store):
-    for i in range(size):
-        store(block, i, load(block, i) / divisor)
-
-
-@part
-def _clip(block, size, limit, load, store):
-    """Limit elements; NaN stays."""
-    for i in range(size):
-        value = load(block, i)
-        value = limit if value > limit else value
-        store(block, i, -limit if value < -limit else value)
-
-
-@part
-def _prepare_gradient(block, parameter, size, settings, row_settings, own, load, store):
-    """Sign, clipping, coupled decay and saturation of a block."""
-    if load(settings, layout.MAXIMIZE) != 0:
+            store(block, i, (load(window, i) + load(block, i)) / steps)
+            store(window, i, 0)
+    if divisor != 1:
         for i in range(size):
-            store(block, i, -load(block, i))
-    divisor, factor = (
-        load(row_settings, own + layout.CLIP_DIVISOR),
-        load(row_settings, own + layout.CLIP_FACTOR),
-    )
-    if divisor != 1 or factor != 1:
+            store(block, i, load(block, i) / divisor)
+    if factor != 1:
         for i in range(size):
-            store(block, i, load(block, i) / divisor * factor)
-    limit = load(settings, layout.CLIP_VALUE)
+            store(block, i, load(block, i) * factor)
     if limit < math.inf:
-        _clip(block, size, limit, load, store)
-    decay = load(row_settings, own + layout.WEIGHT_DECAY)
-    if decay != 0 and load(settings, layout.DECAY_MODE) == layout.COUPLED:
         for i in range(size):
-            store(block, i, load(block, i) + decay * load(parameter, i))
-    limit = load(settings, layout.LARGEST_GRADIENT)
-    for i in range(size):
-        value = load(block, i)
-        kept = limit if value > limit else value
-        kept = -limit if kept < -limit else kept
-        # The difference is 0 for finite gradients, and keeps infinity visible.
-        store(block, i, kept + (value - value))
+            value = load(block, i)
+            value = limit if value > limit else value
+            store(block, i, -limit if value < -limit else value)
+    return block
 
 
 @part
-def _decay(parameter, size, settings, row_settings, own, load, store):
-    decay, mode = load(row_settings, own + layout.WEIGHT_DECAY), load(settings, layout.DECAY_MODE)
-    if decay != 0 and mode != layout.COUPLED:
+def _decay(parameter, gradient, block, own, size, settings, kind):
+    """Decay a block of the parameter, or return the address of a gradient with decay added."""
+    load, store = kind[0], kind[1]
+    decay, mode = load(own, layout.WEIGHT_DECAY), load(settings, layout.DECAY_MODE)
+    if decay != 0 and mode == layout.COUPLED:
+        for i in range(size):
+            store(block, i, load(gradient, i) + decay * load(parameter, i))
+        return block
+    if decay != 0:
         share = decay * load(settings, layout.RATE) if mode == layout.DECOUPLED else decay
         for i in range(size):
             value = load(parameter, i)
             store(parameter, i, value - value * share)
+    return gradient
 
 
 @part
-def _rule(parameter, gradient, square_avg, acc_delta, start, size, settings, load, store):
+def _rule(parameter, gradient, square_avg, acc_delta, size, settings, kind):
+    load, store = kind[0], kind[1]
     rho, one_minus_rho = load(settings, layout.RHO), load(settings, layout.ONE_MINUS_RHO)
     epsilon, rate = load(settings, layout.EPSILON), load(settings, layout.RATE)
+    limit = load(settings, layout.LARGEST_GRADIENT)
     for i in range(size):
-        g = load(gradient, i)
-        v = rho * load(square_avg, start + i) + one_minus_rho * (g * g)
-        u = load(acc_delta, start + i)
+        value = load(gradient, i)
+        g = limit if value > limit else value
+        g = -limit if g < -limit else g
+        # The difference is 0 for finite gradients, and keeps infinity visible.
+        g = g + (value - value)
+        v = rho * load(square_avg, i) + one_minus_rho * (g * g)
+        u = load(acc_delta, i)
         step = _sqrt((u + epsilon) / (v + epsilon)) * g
-        store(square_avg, start + i, v)
-        store(acc_delta, start + i, rho * u + one_minus_rho * (step * step))
+        store(square_avg, i, v)
+        store(acc_delta, i, rho * u + one_minus_rho * (step * step))
         store(parameter, i, load(parameter, i) - rate * step)
 
 
 @part
-def _move_average(parameter, average, start, size, settings, load, store):
+def _move_average(parameter, average, size, settings, kind):
+    load, store = kind[0], kind[1]
     if load(settings, layout.AVERAGE_STARTS) != 0:
         for i in range(size):
-            store(average, start + i, load(parameter, i))
+            store(average, i, load(parameter, i))
     else:
         momentum, rest = load(settings, layout.MOMENTUM), load(settings, layout.ONE_MINUS_MOMENTUM)
         for i in range(size):
-            value = momentum * load(average, start + i) + rest * load(parameter, i)
-            store(average, start + i, value)
+            store(average, i, momentum * load(average, i) + rest * load(parameter, i))
     if load(settings, layout.OVERWRITE) != 0:
         for i in range(size):
-            store(parameter, i, load(average, start + i))
+            store(parameter, i, load(average, i))
 
 
 @part
-def _step(
-    row, start, size, settings, row_settings, own, gradient, parameter, load, store,
-    load_parameter, store_parameter,
-):  # fmt: skip
-    """One step of one block of one tensor."""
-    window = load_int64(row, layout.WINDOW)
-    _load_gradient(gradient, row, start, size, settings, load, store, load_parameter)
-    if window:
-        collects = load(settings, layout.ACTION) == layout.COLLECT
+def _collect(block, row, start, size, settings, kind):
+    """Add a block of the gradient to the window's sum."""
+    load, store, _, _, is_same, width = kind
+    given = load_int64(row, layout.GRADIENT)
+    window = load_int64(row, layout.WINDOW) + width * start
+    loss_scale = load(settings, layout.LOSS_SCALE)
+    if given:
+        if is_same and loss_scale == 1:
+            block = given + width * start
+        else:
+            _unscaled(block, given, start, size, loss_scale, kind)
         for i in range(size):
-            store(window, start + i, load(gradient, i) if collects else 0)
-        if collects:
-            return
-        _divide(gradient, size, load(settings, layout.STEPS), load, store)
+            store(window, i, load(window, i) + load(block, i))
+
+
+@part
+def _step(row, own, start, size, settings, blocks, kind):
+    """One step of one block of one tensor."""
+    load, store, load_parameter, store_parameter, is_same, width = kind
+    if load(settings, layout.ACTION) == layout.COLLECT:
+        _collect(blocks[0], row, start, size, settings, kind)
+        return
+    gradient = _gradient(blocks[0], row, own, start, size, settings, kind)
     values = load_int64(row, layout.PARAMETER)
-    for i in range(size):
-        store(parameter, i, load_parameter(values, start + i))
-    _prepare_gradient(gradient, parameter, size, settings, row_settings, own, load, store)
-    _decay(parameter, size, settings, row_settings, own, load, store)
-    square_avg, acc_delta = load_int64(row, layout.SQUARE_AVG), load_int64(row, layout.ACC_DELTA)
-    _rule(parameter, gradient, square_avg, acc_delta, start, size, settings, load, store)
-    for i in range(size):
-        store_parameter(values, start + i, load(parameter, i))
-    average = load_int64(row, layout.AVERAGE)
-    if average:
-        # The average is of the parameter as it was rounded.
+    parameter = values + width * start if is_same else blocks[1]
+    if not is_same:
         for i in range(size):
             store(parameter, i, load_parameter(values, start + i))
-        _move_average(parameter, average, start, size, settings, load, store)
+    gradient = _decay(parameter, gradient, blocks[0], own, size, settings, kind)
+    square_avg = load_int64(row, layout.SQUARE_AVG) + width * start
+    acc_delta = load_int64(row, layout.ACC_DELTA) + width * start
+    _rule(parameter, gradient, square_avg, acc_delta, size, settings, kind)
+    if not is_same:
         for i in range(size):
             store_parameter(values, start + i, load(parameter, i))
+    average = load_int64(row, layout.AVERAGE)
+    if average:
+        if not is_same:
+            # The average is of the parameter as it was rounded.
+            for i in range(size):
+                store(parameter, i, load_parameter(values, start + i))
+        _move_average(parameter, average + width * start, size, settings, kind)
+        if not is_same:
+            for i in range(size):
+                store_parameter(values, start + i, load(parameter, i))
 
 
-@part(fastmath={"reassoc"})
-def _sum_of_squares(block, size, scale, load):
+@part(fastmath={"reassoc", "contract"})
+def _squares(row, start, size, settings, block, kind):
+    """The sum of squares of a block of the gradient, in float64."""
+    load, store, load_parameter, _, _, width = kind
+    given, window = load_int64(row, layout.GRADIENT), load_int64(row, layout.WINDOW)
+    scale = np.float64(load(settings, layout.NORM_SCALE))
     total = 0.0
-    for i in range(size):
-        value = np.float64(load(block, i)) * scale
-        total += value * value
+    if window:
+        loss_scale, steps = load(settings, layout.LOSS_SCALE), load(settings, layout.STEPS)
+        for i in range(size):
+            value = load(window, start + i)
+            if given:
+                value = value + load_parameter(given, start + i) / loss_scale
+            scaled = np.float64(value / steps) * scale
+            total += scaled * scaled
+    else:
+        # Dividing once is as good as dividing each, and takes no time.
+        scale = scale / np.float64(load(settings, layout.LOSS_SCALE))
+        for i in range(size):
+            scaled = np.float64(load_parameter(given, start + i)) * scale
+            total += scaled * scaled
     return total
 
 
 @part
-def _segment(call, place, index, start, stop, blocks, load, store, load_parameter, store_parameter):
+def _segment(call, place, index, start, stop, blocks, kind):
     """Work on elements of one tensor, block by block."""
+    load, width = kind[0], kind[5]
     row = load_int64(call, layout.TABLE) + 8 * layout.COLUMNS * index
     settings = load_int64(call, layout.SETTINGS_AT)
-    row_settings = load_int64(call, layout.ROW_SETTINGS_AT)
-    gradient, parameter = blocks
+    own = load_int64(call, layout.ROW_SETTINGS_AT) + width * layout.ROW_SETTINGS * index
     squares = 0.0
     sums = load_int64(call, layout.KIND) == layout.SQUARES
     action = load(settings, layout.ACTION)
@@ -311,24 +340,21 @@ def _segment(call, place, index, start, stop, blocks, load, store, load_paramete
     while start < stop:
         size = stop - start if stop - start < layout.BLOCK else layout.BLOCK
         if sums:
-            _load_gradient(gradient, row, start, size, settings, load, store, load_parameter)
-            if load_int64(row, layout.WINDOW):
-                _divide(gradient, size, load(settings, layout.STEPS), load, store)
-            scale = np.float64(load(settings, layout.NORM_SCALE))
-            squares += _sum_of_squares(gradient, size, scale, load)
+            squares += _squares(row, start, size, settings, blocks[0], kind)
         else:
-            _step(
-                row, start, size, settings, row_settings, layout.ROW_SETTINGS * index, gradient,
-                parameter, load, store, load_parameter, store_parameter,
-            )  # fmt: skip
+            _step(row, own, start, size, settings, blocks, kind)
         start += size
     if sums:
         store_float64(load_int64(call, layout.SQUARES_AT), place, squares)
 
 
 @part
-def work(call, control, load, store, load_parameter, store_parameter):
-    """Take pieces of a call until none is left."""
+def work(call, control, kind):
+    """Take pieces of a call until none is left.
+
+    `kind` has functions that read and write an element of the state and one of a parameter,
+    whether both have the same dtype, and how many bytes an element of the state has.
+    """
     blocks = _block(0), _block(1)
     pieces, total = load_int64(control, layout.PIECES), load_int64(control, layout.TOTAL)
     piece = fetch_add(control + 8 * layout.NEXT, 1)
@@ -350,10 +376,7 @@ def work(call, control, load, store, load_parameter, store_parameter):
             end = load_int64(ends, row)
             end = end if end < stop else stop
             # Each piece and row that meet have a place of their own for their sum.
-            _segment(
-                call, piece + row, row, start - begin, end - begin, blocks, load, store,
-                load_parameter, store_parameter,
-            )  # fmt: skip
+            _segment(call, piece + row, row, start - begin, end - begin, blocks, kind)
             start = end
             row += 1
         fetch_add(control + 8 * layout.DONE, 1)
@@ -362,19 +385,19 @@ def work(call, control, load, store, load_parameter, store_parameter):
 
 def float32(call, control):
     """Parameters and state in float32."""
-    work(call, control, load_float32, store_float32, load_float32, store_float32)
+    work(call, control, (load_float32, store_float32, load_float32, store_float32, True, 4))
 
 
 def float64(call, control):
     """Parameters and state in float64."""
-    work(call, control, load_float64, store_float64, load_float64, store_float64)
+    work(call, control, (load_float64, store_float64, load_float64, store_float64, True, 8))
 
 
 def float16(call, control):
     """Parameters in float16, state in float32."""
-    work(call, control, load_float32, store_float32, load_float16, store_float16)
+    work(call, control, (load_float32, store_float32, load_float16, store_float16, False, 4))
 
 
 def bfloat16(call, control):
     """Parameters in bfloat16, state in float32."""
-    work(call, control, load_float32, store_float32, load_bfloat16, store_bfloat16)
+    work(call, control, (load_float32, store_float32, load_bfloat16, store_bfloat16, False, 4))

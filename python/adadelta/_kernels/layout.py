@@ -22,7 +22,7 @@ COLUMNS = 6
     EPSILON,
     LOSS_SCALE,  # gradients are divided by it
     STEPS,  # the window's sum is divided by it
-    MAXIMIZE,  # 1 or 0
+    SIGN,  # gradients are multiplied by it: 1, or -1 to maximize
     CLIP_VALUE,  # infinity for none
     LARGEST_GRADIENT,
     DECAY_MODE,  # COUPLED, DECOUPLED or UNSCALED
@@ -95,7 +95,7 @@ def settings(
         epsilon,
         loss_scale,
         steps,
-        float(maximize),
+        -1.0 if maximize else 1.0,
         clip_value,
         largest_gradient,
         decay_mode,

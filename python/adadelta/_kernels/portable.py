@@ -43,7 +43,7 @@ def step(
         given = collected / settings[layout.STEPS]
         window = array.where(action == layout.COLLECT, collected, array.zeros_like(window))
 
-    given = array.where(settings[layout.MAXIMIZE] != 0, -given, given)
+    given = given * settings[layout.SIGN]
     is_clipped = (own[layout.CLIP_DIVISOR] != 1) | (own[layout.CLIP_FACTOR] != 1)
     shortened = given / own[layout.CLIP_DIVISOR] * own[layout.CLIP_FACTOR]
     given = array.where(is_clipped, shortened, given)
