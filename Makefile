@@ -33,7 +33,7 @@ test-all: ## and on every backend and the latest environment
 	@$(INSTALL) stock
 	@$(INSTALL) latest
 	@$(RUN) r python:jax python:tensorflow python:torch kernels frameworks rpy2 check \
-	  latest/r latest/python:jax latest/kernels latest/rpy2
+	  latest/r latest/python:jax latest/kernels latest/frameworks latest/rpy2
 
 lint: ## ruff, mypy and lintr
 	@$(SETUP) stock test

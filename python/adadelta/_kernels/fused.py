@@ -302,9 +302,9 @@ def _step(row, own, start, size, settings, blocks, kind):
 
 
 @part(fastmath={"reassoc", "contract"})
-def _squares(row, start, size, settings, block, kind):
+def _squares(row, start, size, settings, kind):
     """The sum of squares of a block of the gradient, in float64."""
-    load, store, load_parameter, _, _, width = kind
+    load, load_parameter = kind[0], kind[2]
     given, window = load_int64(row, layout.GRADIENT), load_int64(row, layout.WINDOW)
     scale = np.float64(load(settings, layout.NORM_SCALE))
     total = 0.0
@@ -340,7 +340,7 @@ def _segment(call, place, index, start, stop, blocks, kind):
     while start < stop:
         size = stop - start if stop - start < layout.BLOCK else layout.BLOCK
         if sums:
-            squares += _squares(row, start, size, settings, blocks[0], kind)
+            squares += _squares(row, start, size, settings, kind)
         else:
             _step(row, own, start, size, settings, blocks, kind)
         start += size
