@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from adadelta._core import rule
+from adadelta._core import precision, rule
 from adadelta._kernels import cpu, layout, portable
 
 # Around the sizes of a block and a piece, and none at all.
@@ -43,7 +43,7 @@ CASES = [(), *[(name,) for name in OPTIONS], *PAIRS]
 
 def tensors(dtype, sizes, options, generator):
     """For each size: parameter, gradient, square_avg, acc_delta, average, window."""
-    state = cpu.STATE_DTYPES[dtype]
+    state = precision.state_dtype(dtype)
     rows = []
     for size in sizes:
         parameter = generator.normal(size=size).astype(DTYPES[dtype])
@@ -59,7 +59,7 @@ def tensors(dtype, sizes, options, generator):
 
 
 def arguments(dtype, options):
-    state = cpu.STATE_DTYPES[dtype]
+    state = precision.state_dtype(dtype)
     options = dict(options)
     own = [options.pop("decay", 0.0), options.pop("divisor", 1.0), options.pop("factor", 1.0)]
     smallest, largest = np.finfo(state).tiny, np.finfo(state).max
@@ -117,7 +117,7 @@ def test_it_is_the_rule_bit_for_bit(names, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_numbers_that_are_not_finite_and_saturation(dtype):
-    state = cpu.STATE_DTYPES[dtype]
+    state = precision.state_dtype(dtype)
     values = [np.nan, np.inf, -np.inf, 1e30, -1e30, 65504, 1e-40, -1e-40, 0, -0.0, 6e-8, 65520]
     with np.errstate(all="ignore"):
         gradient = np.array(values, DTYPES[dtype])

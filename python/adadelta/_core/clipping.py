@@ -65,6 +65,19 @@ def factors(
     return array.where(is_small, one, divisor), array.where(is_small, one, limit / norm)
 
 
+def combined(norms: Sequence[tuple[Array, Array]], array: Any) -> tuple[Array, Array]:
+    """Return the norm of all gradients together from those of parts, each as two factors.
+
+    In the widest dtype of them, so that none loses digits.
+    """
+    if len(norms) == 1:
+        return norms[0]
+    dtype = array.result_type(*(norm for _, norm in norms))
+    divisor = array.max(array.stack([it.astype(dtype) for it, _ in norms]), axis=0)
+    shares = [norm * (its_divisor / divisor) for its_divisor, norm in norms]
+    return divisor, array.sqrt(array.sum(array.square(array.stack(shares)), axis=0))
+
+
 def _limited(gradient: Array, divisor: Array, factor: Array, array: Any) -> Array:
     return array.multiply(array.divide(gradient, divisor), factor)
 

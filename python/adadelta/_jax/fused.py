@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from adadelta._core import precision
 from adadelta._jax import step
 from adadelta._kernels import choose, layout
 
@@ -60,13 +61,10 @@ def apply(
 
 
 def _serves(gradient: Array, parameter: Array) -> bool:
-    # Only where the kernel can serve is numba sure to be there.
-    from adadelta._kernels.cpu import STATE_DTYPES
-
     dtype = str(parameter.dtype)
     # A wider gradient of a half-precision parameter keeps its digits only without the kernel.
-    state = STATE_DTYPES.get(dtype)
-    return state is not None and dtype in (state, str(jnp.result_type(gradient)))
+    fits = dtype in (precision.state_dtype(dtype), str(jnp.result_type(gradient)))
+    return fits and dtype in layout.DTYPES
 
 
 def _by_kernel(

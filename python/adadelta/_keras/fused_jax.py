@@ -68,10 +68,6 @@ def _factors(optimizer: Any, calls: Any) -> list[tuple[Any, Any]]:
         return [(1.0, 1.0)] * len(calls)
     together = optimizer.global_clipnorm is not None
     norms = [xla.norms(settings, rows, together) for settings, _, _, rows in calls]
-    if together and len(calls) > 1:
-        # In the widest dtype, so that none loses digits.
-        dtype = jnp.result_type(*(norm for _, norm in norms))
-        divisor = jnp.max(jnp.stack([divisor.astype(dtype) for divisor, _ in norms]), axis=0)
-        shares = [norm * (its_divisor / divisor) for its_divisor, norm in norms]
-        norms = [(divisor, jnp.sqrt(sum(jnp.square(share) for share in shares)))] * len(calls)
+    if together:
+        norms = [clipping.combined(norms, jnp)] * len(calls)
     return [clipping.factors(*norm, limit, jnp, together) for norm in norms]

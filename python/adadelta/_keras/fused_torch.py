@@ -26,7 +26,7 @@ def as_needed(gradient: Any, variable: Any) -> Any:
     if not (_can_serve(value) and gradient.is_cpu) or gradient.is_complex() != value.is_complex():
         return None
     name = precision.dtype_of(variable)
-    if gradient.dtype != value.dtype and name not in cpu.STATE_DTYPES.values():
+    if gradient.dtype != value.dtype and name != precision.state_dtype(name):
         # A wider gradient of a half-precision variable keeps its digits only without the kernel.
         return None
     return gradient.to(value.dtype).resolve_conj().resolve_neg().contiguous()
@@ -164,12 +164,8 @@ def _clip(calls: Any, limit: float, together: bool, threads: int) -> None:
         cpu.norms(dtype, table, sizes, settings, together, threads)
         for dtype, table, sizes, settings, _ in calls
     ]
-    if together and len(calls) > 1:
-        # In the widest dtype, so that none loses digits.
-        dtype = np.result_type(*(norm for _, norm in norms))
-        divisor = np.max([its_divisor.astype(dtype) for its_divisor, _ in norms], axis=0)
-        shares = [norm * (its_divisor / divisor) for its_divisor, norm in norms]
-        norms = [(divisor, np.sqrt(sum(np.square(share) for share in shares)))] * len(calls)
+    if together:
+        norms = [clipping.combined(norms, np)] * len(calls)
     with np.errstate(all="ignore"):
         for (*_, row_settings), norm in zip(calls, norms, strict=True):
             divisor, factor = clipping.factors(*norm, limit, np, together)

@@ -17,14 +17,6 @@ from adadelta._kernels import compiled, layout
 
 Array = np.ndarray
 
-# The dtype of the state for each dtype of a parameter that can be served.
-STATE_DTYPES = {
-    "float32": "float32",
-    "float64": "float64",
-    "float16": "float32",
-    "bfloat16": "float32",
-}
-
 # Norms are of squares in float64; where these leave its range the gradients are scaled first.
 _SAFE_SQUARES = (1e-250, 1e250)
 _SCALE = 2.0**600

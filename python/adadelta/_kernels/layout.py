@@ -3,6 +3,9 @@
 import math
 from typing import Any
 
+# The dtypes of parameters, and of their gradients, that there is a kernel for.
+DTYPES = ("float16", "bfloat16", "float32", "float64")
+
 # Elements in a piece: large enough that taking it (0.1 us) does not show, small enough that
 # threads end together.
 PIECE = 2**15

@@ -20,8 +20,8 @@ import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from adadelta._core import precision
 from adadelta._kernels import compiled, layout, portable
-from adadelta._kernels.cpu import STATE_DTYPES
 
 Array = Any
 
@@ -235,7 +235,7 @@ def _registered_handler(kind: str, dtype: str) -> str:
     name = f"adadelta_{kind}_{dtype}"
     with _lock:
         if name not in _registered:
-            function = kind if kind == "step" else f"norms_{STATE_DTYPES[dtype]}"
+            function = kind if kind == "step" else f"norms_{precision.state_dtype(dtype)}"
             handler = compiled.address("xla_handler", function, _interface())
             place = compiled.bound(handler, _known_about(dtype).ctypes.data)
             capsule = jax.ffi.pycapsule(place)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adadelta._core import rule
+from adadelta._core import precision, rule
 from adadelta._kernels import choose, layout
 
 _address = torch.Tensor.data_ptr
@@ -20,10 +20,7 @@ _dtype = operator.attrgetter("dtype")
 _layout = operator.attrgetter("layout")
 
 _STATE_DTYPES = {
-    torch.float32: torch.float32,
-    torch.float64: torch.float64,
-    torch.float16: torch.float32,
-    torch.bfloat16: torch.float32,
+    getattr(torch, name): getattr(torch, precision.state_dtype(name)) for name in layout.DTYPES
 }
 _NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
 
