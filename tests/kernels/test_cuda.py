@@ -602,3 +602,62 @@ def test_triton_is_imported_only_when_the_kernel_is_used():
     code += "print('triton' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+class TestInTheTorchOptimizer:
+    """`adadelta.torch.Adadelta(fused=True)` gives its tensors on a GPU to the kernel."""
+
+    @pytest.fixture(autouse=True)
+    def _machine(self, interpreted, monkeypatch):
+        # CPU tensors stand for those of a GPU, so the other kernel must not take them.
+        import adadelta._torch.fused
+        import adadelta._torch.step
+
+        monkeypatch.setattr(
+            adadelta._torch.fused.choose, "reason_against", lambda kernel: "not here"
+        )
+        monkeypatch.setattr(cuda, "can_serve", lambda *row: row[0].dtype != torch.complex64)
+
+    def parameters(self, dtype):
+        generator = torch.Generator().manual_seed(0)
+        made = [torch.randn(size, generator=generator).to(dtype) for size in (3, 40)]
+        for parameter in made:
+            parameter.grad = torch.randn(parameter.shape, generator=generator).to(dtype)
+        return made
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16], ids=str)
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {},
+            {"maximize": True},
+            {"weight_decay": 0.1},
+            {"weight_decay": 0.1, "decoupled_weight_decay": True},
+        ],
+        ids=str,
+    )
+    def test_its_steps_are_those_of_the_rule(self, options, dtype):
+        import adadelta.torch
+
+        results = []
+        for fused in (True, False):
+            parameters = self.parameters(dtype)
+            optimizer = adadelta.torch.Adadelta(parameters, fused=fused, **options)
+            for _ in range(3):
+                optimizer.step()
+            results.append([it.double() for it in parameters])
+        for ours, exact in zip(*results, strict=True):
+            # torch's root on a CPU is off by one unit in the last place in one number of five.
+            tolerance = {torch.float16: 1e-3, torch.float32: 1e-6, torch.float64: 1e-14}[dtype]
+            torch.testing.assert_close(ours, exact, rtol=tolerance, atol=tolerance)
+
+    def test_what_it_can_not_serve_is_refused_before_anything_changes(self):
+        import adadelta.torch
+
+        parameters = [*self.parameters(torch.float32), torch.ones(2, dtype=torch.complex64)]
+        parameters[-1].grad = torch.ones(2, dtype=torch.complex64)
+        before = [it.clone() for it in parameters]
+        optimizer = adadelta.torch.Adadelta(parameters, fused=True)
+        with pytest.raises(RuntimeError, match="`fused=True` needs a kernel"):
+            optimizer.step()
+        assert all(map(torch.equal, parameters, before))

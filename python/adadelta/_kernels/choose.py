@@ -5,18 +5,11 @@ import platform
 from importlib.util import find_spec
 from typing import Any
 
-# What each framework's tensors are worked on with, by where they are.
-KERNELS = {
-    "numpy": {"cpu": "cpu"},
-    "torch": {"cpu": "cpu", "cuda": "cuda"},
-    "jax": {"cpu": "xla"},
-    "tensorflow": {"cpu": "tensorflow"},
-}
 DESCRIPTIONS = {
     "cpu": "one pass over memory for all tensors, compiled by numba (NumPy, torch)",
     "xla": "the same inside JAX programs, called by XLA",
     "tensorflow": "TensorFlow's own operation ResourceApplyAdadelta",
-    "cuda": "one Triton kernel over all tensors (torch on NVIDIA GPUs)",
+    "cuda": "one Triton kernel over all tensors (adadelta.torch on NVIDIA GPUs, fused=True)",
 }
 
 
@@ -28,7 +21,12 @@ def reason_against(kernel: str) -> str | None:
         kernel: One of `DESCRIPTIONS`.
 
     """
-    return {"cpu": _against_cpu, "xla": _against_xla, "tensorflow": _against_tensorflow}[kernel]()
+    return {
+        "cpu": _against_cpu,
+        "xla": _against_xla,
+        "tensorflow": _against_tensorflow,
+        "cuda": _against_cuda,
+    }[kernel]()
 
 
 def _missing(*packages: str) -> str | None:
@@ -60,6 +58,15 @@ def _against_tensorflow() -> str | None:
     return _missing("tensorflow")
 
 
+def _against_cuda() -> str | None:
+    missing = _missing("torch", "triton")
+    if missing:
+        return missing
+    from adadelta._kernels import cuda
+
+    return cuda.reason_against()
+
+
 def kernel_info() -> dict[str, dict[str, Any]]:
     """Say which kernels can make the step on this machine, and why the others can't.
 
@@ -70,13 +77,11 @@ def kernel_info() -> dict[str, dict[str, Any]]:
     Example:
         >>> import adadelta
         >>> sorted(adadelta.kernel_info())
-        ['cpu', 'tensorflow', 'xla']
+        ['cpu', 'cuda', 'tensorflow', 'xla']
 
     """
     info = {}
     for kernel, description in DESCRIPTIONS.items():
-        if kernel == "cuda":
-            continue
         reason = reason_against(kernel)
         info[kernel] = {"serves": reason is None, "reason": reason, "for": description}
     return info

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from adadelta._core import precision, rule
-from adadelta._kernels import choose, layout
+from adadelta._kernels import choose, cuda, layout
+from adadelta._kernels.settings import Settings
 
 _address = torch.Tensor.data_ptr
 _dtype = operator.attrgetter("dtype")
@@ -126,6 +127,24 @@ def repeated(rows: list[Any], known: dict[str, Any] | None) -> Call | None:
         return None
     last.table[:, layout.GRADIENT] = list(map(_address, grads))
     return last._replace(grads=grads, decays=decays)
+
+
+def run_on_gpu(rows: list[Any], settings: Any) -> None:
+    """Do the step of rows that the Triton kernel can serve, in place."""
+    by_state: dict[torch.dtype, list[Any]] = {}
+    for row in rows:
+        by_state.setdefault(row[2].dtype, []).append(row)
+    for dtype, group in by_state.items():
+        limits = torch.finfo(dtype)
+        numbers = Settings(
+            rate=settings.rate,
+            rho=settings.rho,
+            epsilon=settings.epsilon,
+            maximize=settings.maximize,
+            decay_mode=settings.decay_mode,
+            largest=rule.largest_gradient(settings.epsilon, limits.tiny, limits.max),
+        )
+        cuda.step(group, numbers)
 
 
 def run(call: Call, settings: Any) -> None:

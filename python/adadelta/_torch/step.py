@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from adadelta._core import rule
-from adadelta._kernels import pieces
+from adadelta._kernels import cuda, pieces
 from adadelta._torch import fused as kernel
 
 # parameter, gradient, square_avg, acc_delta, moving average (which torch's optimizers have none
@@ -43,6 +43,7 @@ class Plan(NamedTuple):
     """A step that can be done: its rows by how they are done, and how each parameter counts."""
 
     calls: list[kernel.Call]
+    on_gpu: list[Row]
     together: list[list[Row]]
     one_by_one: list[Row]
     steps: list[Tensor]
@@ -79,7 +80,7 @@ def planned(
     if may_fuse:
         again = kernel.repeated(rows, known)
         if again is not None:
-            return Plan([again], [], [], steps, settings, differentiable)
+            return Plan([again], [], [], [], steps, settings, differentiable)
     together: dict[Any, list[Row]] = {}
     one_by_one: list[Row] = []
     for row in rows:
@@ -88,8 +89,15 @@ def planned(
     rest = rows
     if may_fuse:
         calls, rest = kernel.prepared(rows, known)
+    on_gpu: list[Row] = []
+    if may_fuse and fused:
+        # Only where it is asked for: the Triton kernel is proved in Triton's interpreter, and has
+        # not been timed on a GPU yet.
+        on_gpu = [row for row in rest if cuda.can_serve(*row[:4])]
+        rest = [row for row in rest if not any(row is other for other in on_gpu)]
     if fused and rest:
-        reason = kernel.reason_against(rest[0]) or "the rate is a tensor on its device"
+        of = cuda.reason_against(*rest[0][:4]) if rest[0][0].is_cuda else None
+        reason = of or kernel.reason_against(rest[0]) or "the rate is a tensor on its device"
         raise RuntimeError(
             f"`fused=True` needs a kernel, and there is none for these tensors: {reason}; "
             "`fused=None` takes what there is"
@@ -103,7 +111,8 @@ def planned(
         else:
             key = len(together) if foreach is False else (param.device, dtype)
             together.setdefault(key, []).append(row)
-    return Plan(calls, list(together.values()), one_by_one, steps, settings, differentiable)
+    groups = list(together.values())
+    return Plan(calls, on_gpu, groups, one_by_one, steps, settings, differentiable)
 
 
 def _check(row: Row, compiling: bool) -> None:
@@ -149,6 +158,7 @@ def run(plan: Plan) -> None:
     _count(plan.steps, plan.settings.proceed)
     for call in plan.calls:
         kernel.run(call, plan.settings)
+    kernel.run_on_gpu(plan.on_gpu, plan.settings)
     for rows in plan.together:
         update(rows, plan.settings)
     for param, grad, square_avg, acc_delta, _, decay in plan.one_by_one:
