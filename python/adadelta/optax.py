@@ -48,7 +48,7 @@ class FusedOptimizer(NamedTuple):
 
     Attributes:
         init: `init(params)` returns the state before the first step.
-        apply: `apply(gradients, state, params)` returns the next parameters and the next state.
+        apply: `apply(params, state, gradients)` returns the next parameters and the next state.
 
     """
 
@@ -133,7 +133,8 @@ def fused_adadelta(
     A gradient transformation must write its updates out, and `optax.apply_updates` reads them
     again. This does the whole step at once: on the processor, all parameters in one pass over
     memory, where `adadelta.kernel_info()` says that the kernel "xla" serves. Compiled with
-    `donate_argnums=(1, 2)`, it writes the new state and parameters where the old ones were.
+    `donate_argnums=(0, 1)`, it writes the new parameters and state where the old ones were:
+    JAX pairs buffers by their order, so the parameters come first, before and after.
     Half-precision parameters are rounded once instead of twice.
 
     The state is that of `adadelta`, so one can go on where the other stopped.
@@ -152,10 +153,10 @@ def fused_adadelta(
     Example:
         >>> import jax, jax.numpy as jnp, adadelta.optax
         >>> optimizer = adadelta.optax.fused_adadelta(rho=0.75, eps=0.25)
-        >>> apply = jax.jit(optimizer.apply, donate_argnums=(1, 2))
+        >>> apply = jax.jit(optimizer.apply, donate_argnums=(0, 1))
         >>> params = {"w": jnp.array([1.0, 2.0])}
         >>> state = optimizer.init(params)
-        >>> params, state = apply({"w": jnp.array([1.0, -1.0])}, state, params)
+        >>> params, state = apply(params, state, {"w": jnp.array([1.0, -1.0])})
         >>> print(params["w"].round(4))
         [0.2929 2.7071]
 
@@ -262,7 +263,7 @@ class _Adadelta:
 
         return _trees(map(one, rows, decays), structure, state)
 
-    def apply(self, gradients: Any, state: AdadeltaState, params: Any) -> tuple[Any, AdadeltaState]:
+    def apply(self, params: Any, state: AdadeltaState, gradients: Any) -> tuple[Any, AdadeltaState]:
         if params is None:
             raise ValueError(hyperparameters.refusal("params", "the parameters", params))
         rows, structure = _rows("gradients", gradients, state, params)

@@ -21,7 +21,7 @@ def run(arguments, params, steps=5):
     for step in range(steps):
         factor = step % 3 - 0.7
         gradients = jax.tree.map(lambda it, factor=factor: (it * factor).astype(it.dtype), params)
-        params, state = apply(gradients, state, params)
+        params, state = apply(params, state, gradients)
     return params, state
 
 
@@ -76,8 +76,8 @@ def test_the_kernel_leaves_what_it_can_not_serve_to_the_rule():
     # A float32 gradient of a bfloat16 parameter keeps its digits.
     made = adadelta.optax.fused_adadelta()
     gradient = jnp.array([1 + 2.0**-10])
-    _, state = made.apply(gradient, made.init(params["half"][:1]), params["half"][:1])
-    _, wide = made.apply(gradient, made.init(params["full"][:1]), params["full"][:1])
+    _, state = made.apply(params["half"][:1], made.init(params["half"][:1]), gradient)
+    _, wide = made.apply(params["full"][:1], made.init(params["full"][:1]), gradient)
     np.testing.assert_array_equal(state.e_g, wide.e_g)
 
 

@@ -89,7 +89,7 @@ def test_the_second_step_compiles_nothing(form, caplog):
     def step(params, state):
         gradient = gradient_of(objective, params)
         if form == "fused_adadelta":
-            return made.apply(gradient, state, params)
+            return made.apply(params, state, gradient)
         updates, state = made.update(gradient, state, params)
         return optax.apply_updates(params, updates), state
 
@@ -186,7 +186,7 @@ def test_state_keeps_shape_and_dtype(dtype, form):
             gradient = gradient_of(objective, params)
             if form == "fused_adadelta":
                 return jax.lax.cond(
-                    go_on, lambda: made.apply(gradient, state, params), lambda: (params, state)
+                    go_on, lambda: made.apply(params, state, gradient), lambda: (params, state)
                 )
             updates, state = jax.lax.cond(
                 go_on, lambda: made.update(gradient, state, params), lambda: (params, state)

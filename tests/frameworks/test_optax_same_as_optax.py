@@ -40,7 +40,7 @@ def stepper(form, made):
 
     def step(params, state, gradient):
         if form == "fused_adadelta":
-            return made.apply(gradient, state, params)
+            return made.apply(params, state, gradient)
         updates, state = made.update(gradient, state, params)
         return optax.apply_updates(params, updates), state
 

@@ -25,7 +25,7 @@ def trained(made, steps, params=PARAMS, state=None):
     for step in range(int(state.count), int(state.count) + steps):
         factor = step % 3 - 0.7
         gradients = jax.tree.map(lambda it, factor=factor: it * factor, params)
-        params, state = apply(gradients, state, params)
+        params, state = apply(params, state, gradients)
     return params, state
 
 
@@ -56,8 +56,8 @@ def test_exported_arrays_are_copies():
     _, state = trained(made, 2)
     exported = export(state)
     before = exported.parameters["dense/kernel"]["square_avg"].copy()
-    apply = jax.jit(made.apply, donate_argnums=(1, 2))
-    apply(PARAMS, state, jax.tree.map(jnp.copy, PARAMS))
+    apply = jax.jit(made.apply, donate_argnums=(0, 1))
+    apply(jax.tree.map(jnp.copy, PARAMS), state, PARAMS)
     np.testing.assert_array_equal(exported.parameters["dense/kernel"]["square_avg"], before)
 
 
@@ -84,7 +84,7 @@ def test_the_state_goes_on_in_keras_and_comes_back():
     adadelta.import_state(optimizer, export(state))
     gradient = jnp.array([0.5, 1.0, -1.0])
     optimizer.apply([keras.ops.convert_to_tensor(np.asarray(gradient))], [x])
-    params, state = made.apply({"x": gradient}, state, params)
+    params, state = made.apply(params, state, {"x": gradient})
     np.testing.assert_allclose(keras.ops.convert_to_numpy(x), params["x"], rtol=1e-6)
     back = restore(state, adadelta.export_state(optimizer))
     assert int(back.count) == 5

@@ -33,7 +33,7 @@ def add(params, updates):
 
 def stepper(made):
     if isinstance(made, adadelta.optax.FusedOptimizer):
-        return made.apply
+        return lambda gradients, state, params: made.apply(params, state, gradients)
 
     def step(gradients, state, params):
         updates, state = made.update(gradients, state, params)
