@@ -56,6 +56,8 @@ hosts: ## vignettes/hosts.json from the other frameworks' own classes
 
 bench: ## the measurements in bench/results.md
 	@$(SETUP) stock all
+	@$(SETUP) latest test
+	@$(INSTALL) stock
 	$(CORE) $(STOCK) python bench/run.py
 
 traps: ## how Keras' own Adadelta goes wrong on this machine, and ours does not

@@ -1,0 +1,154 @@
+"""One step of another framework's front end beside the host's own class and the limit.
+
+    python bench/frameworks_step.py torch|tf_keras|optax|brainpy
+
+optax and BrainPy are measured under jit; BrainPy compiles only with JAX 0.8 or newer.
+"""
+
+import sys
+
+import numpy as np
+from measure import HEADER, measure, row
+
+ELEMENTS = 20_000_000
+BYTES = 28
+
+
+def arrays():
+    generator = np.random.default_rng(0)
+    return [generator.normal(size=ELEMENTS).astype("float32") for _ in range(2)]
+
+
+def torch_steps():
+    import torch
+
+    import adadelta.torch
+
+    def stepper(cls, compiled=False, **options):
+        parameter, parameter.grad = (torch.from_numpy(it) for it in arrays())
+        optimizer = cls([parameter], lr=1.0, **options)
+        return torch.compile(optimizer.step) if compiled else optimizer.step
+
+    host = torch.optim.Adadelta
+    return {
+        "ours": stepper(adadelta.torch.Adadelta),
+        "torch's, one by one (the default)": stepper(host, foreach=False),
+        "torch's foreach": stepper(host, foreach=True),
+        "torch's, compiled": stepper(host, compiled=True),
+    }
+
+
+def tf_keras_steps():
+    import tensorflow as tf
+    import tf_keras
+
+    import adadelta.tf_keras
+
+    def stepper(cls, jit_compile):
+        value, gradient = arrays()
+        variable, gradient = tf.Variable(value), tf.constant(gradient)
+        optimizer = cls(learning_rate=1.0, jit_compile=jit_compile)
+        optimizer.build([variable])
+        apply = tf.function(lambda: optimizer.apply_gradients([(gradient, variable)]))
+
+        def step():
+            apply()
+            variable[:1].numpy()
+
+        return step
+
+    return {
+        "ours": stepper(adadelta.tf_keras.Adadelta, False),
+        "tf_keras' own": stepper(tf_keras.optimizers.Adadelta, False),
+        "ours, XLA": stepper(adadelta.tf_keras.Adadelta, True),
+        "tf_keras' own, XLA": stepper(tf_keras.optimizers.Adadelta, True),
+    }
+
+
+def optax_steps():
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    import adadelta.optax
+
+    def runner(step, state_of):
+        params, gradient = (jnp.array(it) for it in arrays())
+        held = [params, state_of(params)]
+        compiled = jax.jit(step, donate_argnums=(0, 1))
+
+        def run():
+            held[:] = compiled(*held, gradient)
+            jax.block_until_ready(held)
+
+        return run
+
+    def transformed(made):
+        def step(params, state, gradient):
+            updates, state = made.update(gradient, state, params)
+            return optax.apply_updates(params, updates), state
+
+        return runner(step, made.init)
+
+    fused = adadelta.optax.fused_adadelta()
+    return {
+        "ours, fused_adadelta": runner(fused.apply, fused.init),
+        "ours, adadelta": transformed(adadelta.optax.adadelta()),
+        "optax'": transformed(optax.adadelta(1.0)),
+    }
+
+
+def brainpy_steps():
+    import brainpy
+    import brainpy.math as bm
+    import jax
+
+    import adadelta.brainpy
+
+    def stepper(cls):
+        value, gradient = arrays()
+        variable, gradient = bm.TrainVar(bm.asarray(value)), bm.asarray(gradient)
+        optimizer = cls(lr=1.0, train_vars={"x": variable})
+        update = bm.jit(lambda given: optimizer.update({"x": given}))
+
+        def step():
+            update(gradient)
+            jax.block_until_ready(variable.value)
+
+        return step
+
+    return {
+        "ours": stepper(adadelta.brainpy.Adadelta),
+        "BrainPy's": stepper(brainpy.optim.Adadelta),
+    }
+
+
+STEPS = {
+    "torch": torch_steps,
+    "tf_keras": tf_keras_steps,
+    "optax": optax_steps,
+    "brainpy": brainpy_steps,
+}
+AT_MOST = {
+    "torch": "1.3 x limit, 0.06 x default, 0.2 x foreach, 1 x compiled",
+    "optax": "0.2 x peer",
+    "brainpy": "0.2 x peer",
+}
+
+
+def main():
+    name = sys.argv[1]
+    contenders = STEPS[name]()
+    times, per_byte = measure(contenders, rounds=7)
+    limit = per_byte * BYTES * ELEMENTS
+    print(f"\n### {name}: one tensor of 20 M float32; peers are what the first stands beside\n")
+    print("\n".join(HEADER))
+    (first, ours), *others = times.items()
+    print(row(first, ours, limit, target=AT_MOST.get(name, "")))
+    for contender, seconds in others:
+        print(row(f"{first}; the peer is {contender}", ours, limit, seconds))
+        print(row(contender, seconds, limit))
+
+
+if __name__ == "__main__":
+    main()
