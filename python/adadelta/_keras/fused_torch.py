@@ -17,6 +17,7 @@ _shape = operator.attrgetter("shape")
 _dtype = operator.attrgetter("dtype")
 _is_on_cpu = operator.attrgetter("is_cpu")
 _layout = operator.attrgetter("layout")
+_STATE = (layout.SQUARE_AVG, layout.ACC_DELTA, layout.AVERAGE, layout.WINDOW)
 
 
 def as_needed(gradient: Any, variable: Any) -> Any:
@@ -50,23 +51,29 @@ def _tensor(variable: Any) -> Any:
 
 
 class Plan:
-    """What stays the same from call to call, when all variables have plain dense gradients."""
+    """What stays the same from call to call for the variables of these indices.
+
+    Also where the state lies, which nobody but the optimizer has: it is written in place only.
+    """
 
     def __init__(self, optimizer: Any, indices: Sequence[int]) -> None:
+        # A copy of the optimizer has its state elsewhere.
+        self.owner = id(optimizer)
         self.calls = []
         for (name, averaged), members in fused.groups(optimizer, indices).items():
             rows = [fused.arrays(optimizer, index, averaged) for index in members]
-            columns = [
-                None if rows[0][column] is None else [row[column]._value for row in rows]
-                for column in range(layout.COLUMNS)
-            ]
+            table = np.zeros((len(rows), layout.COLUMNS), np.int64)
+            for column in _STATE:
+                if rows[0][column] is not None:
+                    table[:, column] = [_address(row[column]._value) for row in rows]
+            parameters = [row[layout.PARAMETER]._value for row in rows]
             state = precision.state_dtype(name)
             # A complex number is a pair of real ones.
             width = 2 if precision.is_complex(name) else 1
-            sizes = np.array([width * it.numel() for it in columns[0] or []], np.int64)
+            sizes = np.array([width * it.numel() for it in parameters], np.int64)
             decay = [optimizer._decay_of(row[layout.PARAMETER]) for row in rows]
             dtype = state if precision.is_complex(name) else name
-            self.calls.append((dtype, state, name, members, columns, sizes, decay))
+            self.calls.append((dtype, state, name, members, parameters, table, sizes, decay))
 
 
 def fits(optimizer: Any, gradients: list[Any], variables: Any) -> bool:
@@ -101,22 +108,20 @@ def fits(optimizer: Any, gradients: list[Any], variables: Any) -> bool:
 
 def _plan(optimizer: Any, indices: tuple[int, ...]) -> Plan:
     plans = optimizer.__dict__.setdefault("_plans", {})
-    if indices not in plans:
+    if indices not in plans or plans[indices].owner != id(optimizer):
         plans[indices] = Plan(optimizer, indices)
     return plans[indices]
 
 
 def _tables(optimizer: Any, gradients: dict[int, Any]) -> Any:
     """Yield what the kernel needs for the variables of each dtype."""
-    for dtype, state, name, members, columns, sizes, decay in _plan(
-        optimizer, tuple(gradients)
-    ).calls:
-        table = np.zeros((len(members), layout.COLUMNS), np.int64)
-        for column, tensors in enumerate(columns):
-            if tensors is not None:
-                table[:, column] = np.fromiter(map(_address, tensors), np.int64, len(tensors))
+    calls = _plan(optimizer, tuple(gradients)).calls
+    for dtype, state, name, members, parameters, state_table, sizes, decay in calls:
+        table = state_table.copy()
+        count = len(members)
         given = map(gradients.__getitem__, members)
-        table[:, layout.GRADIENT] = np.fromiter(map(_address, given), np.int64, len(members))
+        table[:, layout.PARAMETER] = np.fromiter(map(_address, parameters), np.int64, count)
+        table[:, layout.GRADIENT] = np.fromiter(map(_address, given), np.int64, count)
         yield dtype, state, name, table, sizes, decay
 
 
