@@ -48,11 +48,12 @@ def main():
     for script in ("keras_step.py", "fit.py", "memory.py"):
         for backend in BACKENDS:
             texts.append(output([sys.executable, script], KERAS_BACKEND=backend))
-    for framework in ("torch", "tf_keras", "optax"):
-        texts.append(output([sys.executable, "frameworks_step.py", framework]))
-    # BrainPy compiles only with the newest JAX.
-    latest = [HERE.parent / "environments" / "use.sh", "latest", "python"]
-    texts.append(output([*latest, "frameworks_step.py", "brainpy"]))
+    for script in ("frameworks_step.py", "frameworks_training.py"):
+        for framework in ("torch", "tf_keras", "optax"):
+            texts.append(output([sys.executable, script, framework]))
+        # BrainPy compiles only with the newest JAX.
+        latest = [HERE.parent / "environments" / "use.sh", "latest", "python"]
+        texts.append(output([*latest, script, "brainpy"]))
     texts.append(output([sys.executable, "first_step.py"], KERAS_BACKEND="jax"))
     texts.append(output(["Rscript", "from_r.R"], KERAS_BACKEND="jax"))
     packages = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
