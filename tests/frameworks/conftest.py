@@ -10,14 +10,25 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # The shared vectors are read by tests/python/vectors.py.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "python"))
 
-# The tests that need a framework which is not in every environment. In the one that has them all,
-# test_hosts.py fails when one is missing.
-_NEEDS = {
-    "torch": ["test_torch_*", "test_hosts*"],
-    "tf_keras": ["test_tf_keras*", "test_tf1*", "test_tensorflow*", "test_hosts*"],
+# Which tests go together. TensorFlow and torch's compiler (by way of Triton) end a process in
+# which both are loaded, so tests/run.py gives each group a process of its own, by this variable.
+GROUPS = {
+    "torch": ["test_torch_*"],
+    "tf_keras": ["test_tf_keras*", "test_tf1*", "test_tensorflow*"],
+    "brainpy": ["test_brainpy*"],
+    "optax": ["test_optax*"],
+    "scipy": ["test_scipy*", "test_readme*"],
+    "all": ["test_hosts*"],
 }
-_MISSING = [framework for framework in _NEEDS if find_spec(framework) is None]
-collect_ignore_glob = [pattern for framework in _MISSING for pattern in _NEEDS[framework]]
+_CHOSEN = os.environ.get("ADADELTA_TEST_GROUP")
+# The frameworks that are not in every environment; "all" asks each in a process of its own.
+_MISSING = [name for name in ("torch", "tf_keras") if find_spec(name) is None]
+collect_ignore_glob = [
+    pattern
+    for name, patterns in GROUPS.items()
+    for pattern in patterns
+    if (_CHOSEN and name != _CHOSEN) or name in _MISSING or (name == "all" and _MISSING)
+]
 
 
 def pytest_report_header():
