@@ -67,7 +67,8 @@ def test_signature_and_defaults_are_those_of_brainpy():
     assert list(ours) == list(theirs)
     assert [it.default for it in ours.values()] == [it.default for it in theirs.values()]
     known = vectors.defaults()["brainpy"]
-    assert hyperparameters.CONVENTIONS["brainpy"] == hyperparameters.Convention(**known)
+    convention = hyperparameters.CONVENTIONS["brainpy"]
+    assert {name: getattr(convention, name) for name in known} == known
     found = {name: it.default for name, it in ours.items()}
     found["learning_rate"] = found.pop("lr")
     for name in ("learning_rate", "rho", "epsilon", "weight_decay"):

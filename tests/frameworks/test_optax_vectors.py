@@ -80,7 +80,8 @@ def test_the_defaults_are_those_of_optax_but_that_it_descends(make):
     found = {name: it.default for name, it in inspect.signature(make).parameters.items()}
     assert list(found) == ["learning_rate", "rho", "eps", "weight_decay", "weight_decay_mask"]
     known = vectors.defaults()["optax"]
-    assert hyperparameters.CONVENTIONS["optax"] == hyperparameters.Convention(**known)
+    convention = hyperparameters.CONVENTIONS["optax"]
+    assert {name: getattr(convention, name) for name in known} == known
     assert found.pop("weight_decay_mask") is None
     found["epsilon"] = found.pop("eps")
     assert found == {name: known[name] for name in found}
