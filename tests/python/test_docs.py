@@ -15,7 +15,7 @@ MODULES = [
     for info in pkgutil.walk_packages(adadelta.__path__, "adadelta.")
     if info.name.removeprefix("adadelta.").removeprefix("_").split(".")[0] not in ELSEWHERE
     and info.name.removeprefix("adadelta.")
-    not in (*ELSEWHERE, "_kernels.tensorflow", "_kernels.triton_step")
+    not in (*ELSEWHERE, "_kernels.tensorflow", "_kernels.triton_step", "_keras.fused_torch")
 ]
 
 
