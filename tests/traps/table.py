@@ -17,7 +17,8 @@ class Trapped(Exception):  # noqa: N818 (what happened, not an error)
 class Trap:
     """One way to go wrong.
 
-    `backends` are those where it is tried, `falls` those where Keras' own class goes wrong.
+    `backends` are those where it is tried, `falls` those where Keras' own class goes wrong, and
+    `depends` those where that depends on the processor.
     """
 
     number: int
@@ -25,6 +26,7 @@ class Trap:
     run: Callable[[type], str | None]
     backends: tuple[str, ...]
     falls: tuple[str, ...]
+    depends: tuple[str, ...] = ()
 
     @property
     def subject(self) -> str:
@@ -54,13 +56,14 @@ def trap(
     *,
     backends: tuple[str, ...] = ALL,
     falls: tuple[str, ...] | None = None,
+    depends: tuple[str, ...] = (),
 ) -> Callable[[Callable[[type], str | None]], Callable[[type], str | None]]:
     """Add a function to the table; Keras' own class falls on all of `backends` unless told."""
 
     def add(function: Callable[[type], str | None]) -> Callable[[type], str | None]:
         where = backends if falls is None else falls
         assert set(where) <= set(backends)
-        TRAPS.append(Trap(number, words, function, backends, where))
+        TRAPS.append(Trap(number, words, function, backends, where, depends))
         return function
 
     return add
