@@ -6,7 +6,7 @@ import time
 from limit import Limit
 
 
-def measure(contenders, rounds=9, warm=2):
+def measure(contenders, rounds=7, warm=2):
     """Return the seconds of each contender, and of the limit per byte, from interleaved rounds.
 
     `contenders` are functions by name that each make one step and wait for it.
