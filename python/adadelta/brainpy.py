@@ -10,6 +10,7 @@ from adadelta import state as portable
 from adadelta._brainpy import rates
 from adadelta._brainpy.host import brainpy
 from adadelta._core import hyperparameters
+from adadelta._core.arguments import Checked
 from adadelta._jax import fused, precision
 from adadelta._jax import step as rule_step
 
@@ -24,30 +25,19 @@ _CHECKS: Mapping[str, hyperparameters.Check] = {
 }
 
 
-class _Argument:
+class _Argument(Checked):
     """An argument that can be set until a compiled function uses it, and is always checked."""
 
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
+    def check(self, value: Any) -> Any:
+        return _CHECKS[self.name](self.name, value)
 
-    def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        if instance is None:
-            return self
-        try:
-            return instance.__dict__["_arguments"][self.name]
-        except KeyError:
-            raise AttributeError(self.name) from None
-
-    def __set__(self, instance: Any, value: Any) -> None:
-        value = _CHECKS[self.name](self.name, value)
-        arguments = instance.__dict__.setdefault("_arguments", {})
-        if instance.__dict__.get("_is_compiled") and value != arguments[self.name]:
-            raise ValueError(
-                f"`{self.name}` can't be changed once a compiled function has the optimizer in "
-                "it, which would not see it; make a new optimizer; received "
-                f"{hyperparameters.received(value)}"
-            )
-        arguments[self.name] = value
+    def reason_against_change(self, instance: Any) -> str | None:
+        if not instance.__dict__.get("_is_compiled"):
+            return None
+        return (
+            "once a compiled function has the optimizer in it, which would not see it; make a new "
+            "optimizer"
+        )
 
 
 class Adadelta(brainpy.optim.Optimizer):

@@ -352,17 +352,8 @@ class Adadelta(session.KerasOptimizer):
 
         """
         values = [np.asarray(weight) for weight in weights]
-        if len(values) != len(self.weights):
-            raise ValueError(
-                f"`weights` must be a list of {len(self.weights)} arrays, one for each of "
-                f"`weights`; received {len(values)}"
-            )
-        for variable, value in zip(self.weights, values, strict=True):
-            if tuple(variable.shape.as_list()) != value.shape:
-                raise ValueError(
-                    f"the weight for {step.name_of(variable)} must have shape "
-                    f"{tuple(variable.shape.as_list())}; received {value.shape}"
-                )
+        expected = [(step.name_of(it), tuple(it.shape.as_list())) for it in self.weights]
+        parameters.check_weights(values, expected, np.shape, "weights")
         session.write(self.weights, values)
 
     def get_config(self) -> dict[str, Any]:

@@ -366,17 +366,8 @@ class Adadelta(tf_keras.optimizers.Optimizer):
                 "Please call `optimizer.build(trainable_variables)` before."
             )
         values = [np.asarray(weight) for weight in weights]
-        if len(values) != len(self.variables):
-            raise ValueError(
-                f"`weights` must be a list of {len(self.variables)} arrays, one for each of "
-                f"`variables`; received {len(values)}"
-            )
-        for variable, value in zip(self.variables, values, strict=True):
-            if tuple(variable.shape.as_list()) != value.shape:
-                raise ValueError(
-                    f"the weight for {step.name_of(variable)} must have shape "
-                    f"{tuple(variable.shape.as_list())}; received {value.shape}"
-                )
+        expected = [(step.name_of(it), tuple(it.shape.as_list())) for it in self.variables]
+        parameters.check_weights(values, expected, np.shape, "variables")
         self._write(self.variables, values)
 
     def save_own_variables(self, store: Any) -> None:

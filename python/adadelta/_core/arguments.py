@@ -12,6 +12,19 @@ class Checked:
     refused.
     """
 
+    def check(self, value: Any) -> Any:
+        """Return the value as the optimizer keeps it, or raise."""
+        return hyperparameters.check(self.name, value)
+
+    def reason_against_change(self, instance: Any) -> str | None:
+        """Return why the value can't be changed any more, or None when it can."""
+        if not getattr(instance, "built", False):
+            return None
+        return (
+            "once the optimizer is built, since compiled training would not see it; make a new "
+            "optimizer, for example with from_config()"
+        )
+
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
 
@@ -25,11 +38,11 @@ class Checked:
 
     def __set__(self, instance: Any, value: Any) -> None:
         arguments = instance.__dict__.setdefault("_arguments", {})
-        value = hyperparameters.check(self.name, value)
-        if getattr(instance, "built", False) and value != arguments[self.name]:
+        value = self.check(value)
+        reason = self.reason_against_change(instance)
+        if reason is not None and value != arguments[self.name]:
             raise ValueError(
-                f"`{self.name}` can't be changed once the optimizer is built, since compiled "
-                "training would not see it; make a new optimizer, for example with "
-                f"from_config(); received {hyperparameters.received(value)}"
+                f"`{self.name}` can't be changed {reason}; received "
+                f"{hyperparameters.received(value)}"
             )
         arguments[self.name] = value

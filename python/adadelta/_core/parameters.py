@@ -1,5 +1,6 @@
 """What parameters and their gradients must be, and the messages about those that are not."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from adadelta._core import precision
@@ -33,3 +34,30 @@ def no_numbers(name: str, gradient: Any) -> TypeError:
 def other_shape(name: str, expected: tuple[int, ...], shape: Any) -> ValueError:
     """The error about a gradient that has not the shape of its parameter."""
     return ValueError(f"the gradient for {name} must have shape {expected}; received {shape}")
+
+
+def check_weights(
+    weights: Sequence[Any],
+    expected: Sequence[tuple[str, tuple[int, ...]]],
+    shape_of: Callable[[Any], tuple[int, ...]],
+    attribute: str,
+) -> None:
+    """Refuse arrays that do not fit the variables of an optimizer, in number or shape.
+
+    Args:
+        weights: What is to be set.
+        expected: Name and shape of each variable.
+        shape_of: Returns the shape of one of `weights`.
+        attribute: What the optimizer calls its variables.
+
+    """
+    if len(weights) != len(expected):
+        raise ValueError(
+            f"`weights` must be a list of {len(expected)} arrays, one for each of `{attribute}`; "
+            f"received {len(weights)}"
+        )
+    for weight, (name, shape) in zip(weights, expected, strict=True):
+        if tuple(shape_of(weight)) != shape:
+            raise ValueError(
+                f"the weight for {name} must have shape {shape}; received {tuple(shape_of(weight))}"
+            )

@@ -5,6 +5,8 @@ drift. Complex parameters are pairs of real ones, as in torch: their state is re
 axis of two (real, imaginary).
 """
 
+from adadelta._core import rule
+
 _WIDER = {"float16": "float32", "bfloat16": "float32"}
 _REAL = {"complex64": "float32", "complex128": "float64"}
 
@@ -29,3 +31,8 @@ def largest_number(dtype: str) -> float:
     return {"float32": (2 - 2.0**-23) * 2.0**127, "float64": (2 - 2.0**-52) * 2.0**1023}[
         state_dtype(dtype)
     ]
+
+
+def largest_gradient(epsilon: float, dtype: str) -> float:
+    """Return `rule.largest_gradient` for the state of parameters of `dtype`."""
+    return rule.largest_gradient(epsilon, smallest_normal(dtype), largest_number(dtype))

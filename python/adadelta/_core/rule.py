@@ -46,6 +46,70 @@ def update(
     return step, square_avg, acc_delta
 
 
+def saturated(gradient: Array, limit: Any, clip: Callable[[Array, Any, Any], Array]) -> Array:
+    """Limit a gradient to a magnitude, see `largest_gradient`; NaN and infinity stay visible.
+
+    Example:
+        >>> saturated(-7.0, 2.0, lambda value, low, high: min(max(value, low), high))
+        -2.0
+
+    """
+    # The difference is 0 for every finite gradient.
+    return clip(gradient, -limit, limit) + (gradient - gradient)
+
+
+def step(
+    value: Array,
+    gradient: Array,
+    square_avg: Array,
+    acc_delta: Array,
+    *,
+    rate: Any,
+    rho: float,
+    epsilon: float,
+    limit: Any,
+    weight_decay: Any,
+    weight_decay_mode: str | None,
+    sqrt: Callable[[Array], Array],
+    clip: Callable[[Array, Any, Any], Array],
+) -> tuple[Array, Array, Array]:
+    """Return what one step with weight decay makes of a parameter and its averages.
+
+    Args:
+        value: The parameter, of the shape and dtype of the averages, as is the gradient.
+        gradient: As for `update`, like all that is not named here.
+        square_avg: See there.
+        acc_delta: See there.
+        rate: The learning rate.
+        rho: See there.
+        epsilon: See there.
+        limit: What `largest_gradient` returned.
+        weight_decay: The decay; 0 or `None` for none.
+        weight_decay_mode: "coupled" or "decoupled", as in `hyperparameters.Convention`.
+        sqrt: See there.
+        clip: Limits an array to the range between two numbers.
+
+    Example:
+        >>> import math
+        >>> value, _, _ = step(
+        ...     3.0, 1.0, 0.0, 0.0, rate=0.5, rho=0.75, epsilon=0.25, limit=1e9,
+        ...     weight_decay=0.1, weight_decay_mode="decoupled", sqrt=math.sqrt,
+        ...     clip=lambda value, low, high: min(max(value, low), high),
+        ... )
+        >>> round(value, 4)
+        2.4964
+
+    """
+    if weight_decay and weight_decay_mode == "coupled":
+        gradient = gradient + weight_decay * value
+    change, square_avg, acc_delta = update(
+        saturated(gradient, limit, clip), square_avg, acc_delta, rho, epsilon, sqrt
+    )
+    if weight_decay and weight_decay_mode == "decoupled":
+        value = value - value * (weight_decay * rate)
+    return value - rate * change, square_avg, acc_delta
+
+
 def largest_gradient(
     epsilon: Any, smallest: float, largest: float, minimum: Callable[[Any, Any], Any] = min
 ) -> Any:

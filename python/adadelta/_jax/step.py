@@ -53,9 +53,7 @@ def largest_gradient(epsilon: Any, dtype: Any) -> Any:
 
 
 def _saturated(gradient: Array, epsilon: Any) -> Array:
-    limit = largest_gradient(epsilon, gradient.dtype)
-    # The difference is 0 for every finite gradient, and keeps NaN and infinity visible.
-    return jnp.clip(gradient, -limit, limit) + (gradient - gradient)
+    return rule.saturated(gradient, largest_gradient(epsilon, gradient.dtype), jnp.clip)
 
 
 @_by_parts

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from adadelta._core import hyperparameters, rule
+from adadelta._core import hyperparameters
 from adadelta._keras import precision
 from adadelta._kernels import choose, layout
 
@@ -82,9 +82,6 @@ def settings(optimizer: Any, dtype: str, action: Any, rate: Any) -> list[Any]:
     """Return `layout.settings()` of a call for state of `dtype`, tensors where they change."""
     updates = ops.convert_to_tensor(optimizer.iterations)
     every = optimizer.ema_overwrite_frequency
-    limit = rule.largest_gradient(
-        optimizer.epsilon, precision.smallest_normal(dtype), precision.largest_number(dtype)
-    )
     average = {}
     if optimizer.use_ema:
         average = {
@@ -96,7 +93,7 @@ def settings(optimizer: Any, dtype: str, action: Any, rate: Any) -> list[Any]:
         rate,
         optimizer.rho,
         optimizer.epsilon,
-        limit,
+        precision.largest_gradient(optimizer.epsilon, dtype),
         action=action,
         loss_scale=_loss_scale(optimizer),
         steps=optimizer.gradient_accumulation_steps or 1,

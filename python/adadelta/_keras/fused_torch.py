@@ -136,6 +136,11 @@ def _settings(optimizer: Any, name: str, state: str, action: Any, rate: Any) -> 
 
 def all_finite(optimizer: Any, gradients: dict[int, Any]) -> bool:
     """Whether all gradients are finite, also when they are unscaled."""
+    scale = optimizer.loss_scale_factor
+    if isinstance(scale, float) and scale < 1:
+        # A finite gradient may leave the range of its dtype, where its norm is still finite.
+        wide = (precision.to_state(it, precision.dtype_of(it)) for it in gradients.values())
+        return all(bool(torch.isfinite(it / scale).all()) for it in wide)
     for dtype, state, name, table, sizes, _ in _tables(optimizer, gradients):
         settings = _settings(optimizer, name, state, layout.UPDATE, 0.0)
         table[:, layout.WINDOW] = 0
@@ -161,6 +166,10 @@ def step(optimizer: Any, gradients: dict[int, Any], action: Any, rate: Any) -> N
         _clip(calls, limit, optimizer.global_clipnorm is not None, threads)
     for call in calls:
         cpu.step(*call, threads)
+    if action == layout.UPDATE:
+        # Autograd must know of it, to refuse a backward pass that needs the old values.
+        for _, _, _, _, parameters, *_ in _plan(optimizer, tuple(gradients)).calls:
+            torch.autograd.graph.increment_version(parameters)
 
 
 def _clip(calls: Any, limit: float, together: bool, threads: int) -> None:

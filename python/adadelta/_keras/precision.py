@@ -5,14 +5,14 @@ from typing import Any
 import keras
 from keras import ops
 
-from adadelta._core.precision import is_complex, largest_number, smallest_normal, state_dtype
+from adadelta._core.precision import is_complex, largest_gradient, smallest_normal, state_dtype
 
 __all__ = [
     "as_dtype",
     "dtype_of",
     "from_state",
     "is_complex",
-    "largest_number",
+    "largest_gradient",
     "smallest_normal",
     "state_dtype",
     "to_state",

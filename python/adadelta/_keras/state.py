@@ -248,16 +248,7 @@ class State(keras.optimizers.Optimizer):
                 "Call build(variables) first."
             )
         weights = list(weights)
-        if len(weights) != len(self.variables):
-            raise ValueError(
-                f"`weights` must be a list of {len(self.variables)} arrays, one for each of "
-                f"`variables`; received {len(weights)}"
-            )
-        for variable, weight in zip(self.variables, weights, strict=True):
-            if tuple(variable.shape) != tuple(np.shape(weight)):
-                raise ValueError(
-                    f"the weight for {variable.path} must have shape {tuple(variable.shape)}; "
-                    f"received {tuple(np.shape(weight))}"
-                )
+        expected = [(variable.path, tuple(variable.shape)) for variable in self.variables]
+        parameters.check_weights(weights, expected, np.shape, "variables")
         for variable, weight in zip(self.variables, weights, strict=True):
             variable.assign(weight)

@@ -409,15 +409,21 @@ class Step(State):
     ) -> tuple[Any, Any, Any]:
         """Return what becomes of a parameter and its averages."""
         dtype = precision.dtype_of(parameter)
-        value = precision.to_state(parameter, dtype)
-        if decay and not self.decoupled_weight_decay:
-            gradient = gradient + decay * value
-        step, square_avg, acc_delta = rule.update(
-            self._saturated(gradient, dtype), square_avg, acc_delta, self.rho, self.epsilon, _SQRT
+        value, square_avg, acc_delta = rule.step(
+            precision.to_state(parameter, dtype),
+            gradient,
+            square_avg,
+            acc_delta,
+            rate=rate,
+            rho=self.rho,
+            epsilon=self.epsilon,
+            limit=precision.largest_gradient(self.epsilon, dtype),
+            weight_decay=decay,
+            weight_decay_mode="decoupled" if self.decoupled_weight_decay else "coupled",
+            sqrt=_SQRT,
+            clip=_CLIP,
         )
-        if decay and self.decoupled_weight_decay:
-            value = value - value * (decay * rate)
-        return precision.from_state(value - rate * step, dtype), square_avg, acc_delta
+        return precision.from_state(value, dtype), square_avg, acc_delta
 
     def _backend_update_step(
         self, grads: Any, trainable_variables: Any, learning_rate: Any
@@ -464,11 +470,7 @@ class Step(State):
         self.assign_sub(variable, sparse.with_values(gradient, rate * step))
 
     def _saturated(self, gradient: Any, dtype: str) -> Any:
-        limit = rule.largest_gradient(
-            self.epsilon, precision.smallest_normal(dtype), precision.largest_number(dtype)
-        )
-        # The difference is 0 for every finite gradient, and keeps NaN and infinity visible.
-        return _CLIP(gradient, -limit, limit) + (gradient - gradient)
+        return rule.saturated(gradient, precision.largest_gradient(self.epsilon, dtype), _CLIP)
 
     def _all_finite(self, gradients: list[Any]) -> Any:
         finite = [ops.all(ops.isfinite(sparse.values_of(gradient))) for gradient in gradients]

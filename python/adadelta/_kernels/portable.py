@@ -56,7 +56,7 @@ def step(
     coupled = has_decay & (mode == layout.COUPLED)
     given = array.where(coupled, given + decay * value, given)
     largest = settings[layout.LARGEST_GRADIENT]
-    given = array.clip(given, -largest, largest) + (given - given)
+    given = rule.saturated(given, largest, array.clip)
     share = array.where(mode == layout.DECOUPLED, decay * rate, decay)
     value = array.where(has_decay & (mode != layout.COUPLED), value - value * share, value)
     rho: Any = _Rho(settings[layout.RHO], settings[layout.ONE_MINUS_RHO])

@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from adadelta._core import parameters, rule
-from adadelta._core.precision import largest_number, smallest_normal, state_dtype
+from adadelta._core.precision import largest_gradient, state_dtype
 from adadelta._kernels import tensorflow as operation
 from adadelta._tensorflow import precision, rows
 
@@ -117,19 +117,21 @@ def update(
             )
         ]
     value = precision.to_state(tf.convert_to_tensor(variable), dtype)
-    if weight_decay and not decoupled:
-        gradient = gradient + weight_decay * value
-    step, new_square_avg, new_acc_delta = rule.update(
-        saturated(gradient, epsilon),
+    value, new_square_avg, new_acc_delta = rule.step(
+        value,
+        gradient,
         tf.convert_to_tensor(square_avg),
         tf.convert_to_tensor(acc_delta),
-        rho,
-        epsilon,
-        tf.sqrt,
+        rate=rate,
+        rho=rho,
+        epsilon=epsilon,
+        limit=largest_gradient(epsilon, dtype),
+        weight_decay=weight_decay,
+        weight_decay_mode="decoupled" if decoupled else "coupled",
+        sqrt=tf.sqrt,
+        clip=tf.clip_by_value,
     )
-    if weight_decay and decoupled:
-        value = value - value * (weight_decay * rate)
-    value = precision.from_state(value - rate * step, dtype)
+    value = precision.from_state(value, dtype)
     if constraint is not None:
         value = constraint(value)
     return [
@@ -169,6 +171,4 @@ def _update_rows(
 def saturated(gradient: Any, epsilon: float) -> Any:
     """Limit a gradient so that its averages stay in the range of its dtype."""
     dtype = precision.dtype_of(gradient)
-    limit = rule.largest_gradient(epsilon, smallest_normal(dtype), largest_number(dtype))
-    # The difference is 0 for every finite gradient, and keeps NaN and infinity visible.
-    return tf.clip_by_value(gradient, -limit, limit) + (gradient - gradient)
+    return rule.saturated(gradient, largest_gradient(epsilon, dtype), tf.clip_by_value)

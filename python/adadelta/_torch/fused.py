@@ -43,6 +43,12 @@ class Call(NamedTuple):
     grads: tuple[Tensor, ...]
 
 
+def largest_gradient(epsilon: float, dtype: torch.dtype) -> float:
+    """Return `rule.largest_gradient` for averages of `dtype`."""
+    numbers = torch.finfo(dtype)
+    return rule.largest_gradient(epsilon, numbers.tiny, numbers.max)
+
+
 def reason_against(row: Any) -> str | None:
     """Why the kernel can't serve a row, or None when it can."""
     param, grad, square_avg, acc_delta = row[:4]
@@ -135,14 +141,13 @@ def run_on_gpu(rows: list[Any], settings: Any) -> None:
     for row in rows:
         by_state.setdefault(row[2].dtype, []).append(row)
     for dtype, group in by_state.items():
-        limits = torch.finfo(dtype)
         numbers = Settings(
             rate=settings.rate,
             rho=settings.rho,
             epsilon=settings.epsilon,
             maximize=settings.maximize,
             decay_mode=settings.decay_mode,
-            largest=rule.largest_gradient(settings.epsilon, limits.tiny, limits.max),
+            largest=largest_gradient(settings.epsilon, dtype),
         )
         cuda.step(group, numbers)
 
@@ -152,12 +157,11 @@ def run(call: Call, settings: Any) -> None:
     from adadelta._kernels import cpu
 
     dtype = _STATE_DTYPES[call.dtype]
-    limits = torch.finfo(dtype)
     numbers = layout.settings(
         settings.rate,
         settings.rho,
         settings.epsilon,
-        rule.largest_gradient(settings.epsilon, limits.tiny, limits.max),
+        largest_gradient(settings.epsilon, dtype),
         maximize=settings.maximize,
         decay_mode=layout.DECOUPLED if settings.decay_mode == "decoupled" else layout.COUPLED,
     )

@@ -210,18 +210,21 @@ def _following(
     gradient, value = gradient.to(dtype), value.to(dtype)
     if maximize:
         gradient = -gradient
-    if decay and decay_mode == "coupled":
-        gradient = gradient + decay * value
-    numbers = torch.finfo(dtype)
-    limit = rule.largest_gradient(epsilon, numbers.tiny, numbers.max)
-    # The difference is 0 for every finite gradient, and keeps NaN and infinity visible.
-    gradient = gradient.clamp(-limit, limit) + (gradient - gradient)
-    step, square_avg, acc_delta = rule.update(
-        gradient, square_avg.to(dtype), acc_delta.to(dtype), rho, epsilon, torch.sqrt
+    value, square_avg, acc_delta = rule.step(
+        value,
+        gradient,
+        square_avg.to(dtype),
+        acc_delta.to(dtype),
+        rate=rate,
+        rho=rho,
+        epsilon=epsilon,
+        limit=kernel.largest_gradient(epsilon, dtype),
+        weight_decay=decay,
+        weight_decay_mode=decay_mode,
+        sqrt=torch.sqrt,
+        clip=torch.clamp,
     )
-    if decay and decay_mode == "decoupled":
-        value = value - value * (decay * rate)
-    new = (value - rate * step).to(old[0].dtype), square_avg, acc_delta
+    new = value.to(old[0].dtype), square_avg, acc_delta
     if proceed is None:
         return new
     proceed = proceed.to(value.device)
