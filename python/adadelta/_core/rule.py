@@ -41,9 +41,31 @@ def update(
 
     """
     square_avg = rho * square_avg + (1 - rho) * (gradient * gradient)
-    step = sqrt((acc_delta + epsilon) / (square_avg + epsilon)) * gradient
+    step = effective_rate(square_avg, acc_delta, epsilon, sqrt) * gradient
     acc_delta = rho * acc_delta + (1 - rho) * (step * step)
     return step, square_avg, acc_delta
+
+
+def effective_rate(
+    square_avg: Array, acc_delta: Array, epsilon: float, sqrt: Callable[[Array], Array]
+) -> Array:
+    """Return what multiplies each gradient besides the learning rate: RMS of steps by gradients.
+
+    Args:
+        square_avg: As for `update`, like all arguments.
+        acc_delta: See there.
+        epsilon: See there.
+        sqrt: See there.
+
+    Source: Zeiler 2012, equation 14; section 4.3 calls it the effective learning rate.
+
+    Example:
+        >>> import math
+        >>> effective_rate(0.75, 0.0, 0.25, math.sqrt)
+        0.5
+
+    """
+    return sqrt((acc_delta + epsilon) / (square_avg + epsilon))
 
 
 def saturated(gradient: Array, limit: Any, clip: Callable[[Array, Any, Any], Array]) -> Array:
