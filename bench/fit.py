@@ -37,6 +37,20 @@ def model(optimizer):
     return network
 
 
+class Stopwatch(keras.callbacks.Callback):
+    """Takes the time of an epoch.
+
+    Not of the whole of `fit()`: TensorFlow's data pipeline waits at its end until a thread wakes
+    that sleeps for up to a second.
+    """
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.start = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.seconds = time.perf_counter() - self.start
+
+
 def main():
     images, labels = mnist()
     images = images[:IMAGES].reshape(IMAGES, 784).astype("float32") / 255
@@ -49,10 +63,10 @@ def main():
     times = {name: [] for name in models}
     for epoch in range(EPOCHS + 1):
         for name, network in models.items():
-            start = time.perf_counter()
-            network.fit(images, labels, batch_size=100, verbose=0)
+            stopwatch = Stopwatch()
+            network.fit(images, labels, batch_size=100, verbose=0, callbacks=[stopwatch])
             if epoch:
-                times[name].append(time.perf_counter() - start)
+                times[name].append(stopwatch.seconds)
     print(f"\n### An epoch of fit() on {keras.config.backend()}; the peer is SGD\n")
     print("\n".join(HEADER))
     print(row("MNIST: ours", times["ours"], None, times["SGD"], "1.1 x peer"))

@@ -1,5 +1,7 @@
 """What a kernel does beside the numbers: as the rule does, and without being noticed."""
 
+from unittest import mock
+
 import keras
 import numpy as np
 import pytest
@@ -43,3 +45,33 @@ def test_kernels_that_are_asked_for_and_are_not_there_are_refused(monkeypatch):
     optimizer = adadelta.Adadelta(1.0)
     optimizer.apply([keras.ops.ones(1)], [variable])
     assert numpy(variable)[0] < 1
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="it is TensorFlow's operation")
+@pytest.mark.parametrize("weight_decay", [None, 0.01])
+@pytest.mark.parametrize("mode", ["eager", "function"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_takes_the_operation_in_float32(dtype, mode, weight_decay):
+    from adadelta._kernels import tensorflow as operation
+
+    gradients = np.random.default_rng(0).normal(size=(20, 3, 2))
+
+    def trained(fused):
+        variable = keras.Variable(np.linspace(-1, 1, 6).reshape(3, 2), dtype=dtype)
+        optimizer = adadelta.Adadelta(1.0, weight_decay=weight_decay, fused=fused)
+        run = Driver(optimizer, [variable], mode)
+        for gradient in gradients:
+            run.call([gradient])
+        return [numpy(keras.ops.cast(it, "float32")) for it in (variable, *optimizer.variables[2:])]
+
+    with mock.patch.object(operation, "update", mock.Mock(wraps=operation.update)) as update:
+        by_operation = trained(None)
+        assert update.called
+        by_rule = trained(False)
+    # The averages have seen no parameter, so they differ by float32's rounding; a parameter may
+    # be rounded to the other side once.
+    parameter, *averages = zip(by_operation, by_rule, strict=True)
+    half = {"float16": 2.0**-10, "bfloat16": 2.0**-7}[dtype]
+    np.testing.assert_allclose(*parameter, rtol=half, atol=half / 4)
+    for pair in averages:
+        np.testing.assert_allclose(*pair, rtol=1e-5)

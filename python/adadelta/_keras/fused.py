@@ -80,10 +80,10 @@ def step(optimizer: Any, gradients: dict[int, Any], action: Any, rate: Any) -> N
 
 def settings(optimizer: Any, dtype: str, action: Any, rate: Any) -> list[Any]:
     """Return `layout.settings()` of a call for state of `dtype`, tensors where they change."""
-    updates = ops.convert_to_tensor(optimizer.iterations)
-    every = optimizer.ema_overwrite_frequency
     average = {}
     if optimizer.use_ema:
+        updates = ops.convert_to_tensor(optimizer.iterations)
+        every = optimizer.ema_overwrite_frequency
         average = {
             "momentum": optimizer.ema_momentum,
             "average_starts": ops.equal(updates, 0),

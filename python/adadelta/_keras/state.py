@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import keras
@@ -28,10 +29,15 @@ def path_of(variable: Any) -> str:
     return str(getattr(variable, "path", None) or variable.name)
 
 
+@cache
+def _largest(dtype: str) -> int:
+    return int(np.iinfo(dtype).max)
+
+
 def count(counter: Any) -> None:
     """Add 1, and stay at the largest number instead of wrapping to a negative one."""
-    largest = np.iinfo(precision.dtype_of(counter)).max
-    value = ops.convert_to_tensor(counter)
+    largest = _largest(counter.dtype)
+    value = counter.value
     if keras.config.backend() == "torch" and value is counter._value:
         # In place: Keras' operators and assign() take 90 us on a step that takes 150. Not in a
         # stateless scope, where another tensor stands for the variable's.

@@ -167,7 +167,7 @@ class Step(State):
         if asked is not None:
             answered = ops.isfinite(rate) if ops.is_tensor(rate) else not math.isnan(rate)
         if served:
-            fused.step(self, served, self._action(ops.logical_and(finite, answered)), rate)
+            fused.step(self, served, self._action(finite, answered), rate)
 
         def proceed() -> None:
             if self.gradient_accumulation_steps:
@@ -189,13 +189,13 @@ class Step(State):
         else:
             call()
 
-    def _action(self, happens: Any) -> Any:
+    def _action(self, finite: Any, answered: Any) -> Any:
         """What the kernel is to do: nothing, to collect gradients, or to update."""
         action: Any = layout.UPDATE
         if self.gradient_accumulation_steps:
             action = ops.where(self._closes_window(), layout.UPDATE, layout.COLLECT)
         if self._skips or rates.asked_of(self._learning_rate) is not None:
-            action = ops.where(happens, action, layout.SKIP)
+            action = ops.where(ops.logical_and(finite, answered), action, layout.SKIP)
         return action
 
     def _closes_window(self) -> Any:
@@ -369,8 +369,6 @@ class Step(State):
         gradient = sparse.dense(gradient, square_avg.shape)
 
         if self._has_operation(variable) and (self.decoupled_weight_decay or not decay):
-            if decay:
-                variable.assign_sub(variable * (decay * rate))
             operation.update(
                 variable,
                 square_avg.value,
@@ -380,6 +378,7 @@ class Step(State):
                 self.epsilon,
                 gradient,
                 lambda gradient: self._saturated(gradient, dtype),
+                decay,
             )
             return
         value, new_square_avg, new_acc_delta = self._next(

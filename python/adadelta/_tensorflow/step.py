@@ -102,8 +102,6 @@ def update(
         and (decoupled or not weight_decay)
         and operation.can_serve(variable)
     ):
-        if weight_decay:
-            variable.assign_sub(variable * (weight_decay * rate))
         return [
             operation.update(
                 variable,
@@ -114,6 +112,7 @@ def update(
                 epsilon,
                 gradient,
                 lambda gradient: saturated(gradient, epsilon),
+                weight_decay,
             )
         ]
     value = precision.to_state(tf.convert_to_tensor(variable), dtype)
