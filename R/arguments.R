@@ -28,6 +28,10 @@ as_python_rate <- function(value) {
   }
 }
 
+as_python_argument <- function(value, name) {
+  if (name == "learning_rate") as_python_rate(value) else as_python_extra(value, name)
+}
+
 # get_config() may also return the variables that are not decayed, as a list.
 as_python_extra <- function(value, name) {
   if (name == "exclude_from_weight_decay" && is.list(value) && !is.object(value)) {

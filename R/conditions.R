@@ -15,6 +15,12 @@ named_call <- function(call, name = "optimizer_adadelta") {
   call
 }
 
+# A method is called by the name of its generic.
+method_call <- function(call, generic) {
+  call[[1]] <- as.name(generic)
+  call
+}
+
 # A message of Python in the words of R, except for what stands in quotes.
 in_r_words <- function(text) {
   words <- c(None = "NULL", True = "TRUE", False = "FALSE", nan = "NaN", inf = "Inf")
@@ -29,4 +35,16 @@ in_r_words <- function(text) {
     }
   )
   text
+}
+
+# Only a null pointer is left of a Python object that was saved with an R session.
+check_session <- function(object, call) {
+  if (is_of_earlier_session(object)) {
+    text <- "this is a Python object of an earlier session, which is gone; make it again"
+    fail(text, "state", call)
+  }
+}
+
+is_of_earlier_session <- function(object) {
+  inherits(object, "python.builtin.object") && reticulate::py_is_null_xptr(object)
 }

@@ -7,7 +7,7 @@
 #'
 #' @return A data frame with a row for each kernel: its name (`kernel`), whether
 #'   it can serve (`serves`), why not (`reason`, or `NA`), and what it is and for
-#'   whom (`description`). It is an error of class `adadelta_error_setup` when
+#'   whom (`description`). It is an error of class `adadelta_error_python` when
 #'   there is no Python with Keras.
 #' @seealso The argument `fused` of [optimizer_adadelta()].
 #' @export

@@ -29,7 +29,7 @@ format.adadelta.Adadelta <- function(x, ...) {
     "<Adadelta optimizer>",
     if (length(settings)) paste0("  ", format(names(settings)), "  ", settings),
     if (all(is_default)) "  all settings at their defaults" else "  the rest at its defaults",
-    format_progress(core()$built_on(x))
+    paste0("  ", core()$progress(x))
   )
 }
 
@@ -43,16 +43,4 @@ format_setting <- function(value) {
   config <- config[!vapply(config, is.null, NA)]
   settings <- paste(names(config), "=", vapply(config, r_code, ""), collapse = ", ")
   paste0(value$class_name, "(", settings, ")")
-}
-
-format_progress <- function(built) {
-  if (is.null(built)) return("  not yet built")
-  counted <- function(count, what) {
-    paste(format(count, big.mark = ","), if (count == 1) what else paste0(what, "s"))
-  }
-  calls <- if (built$calls != built$updates) paste(" in", counted(built$calls, "call"))
-  paste0(
-    "  built on ", counted(built$variables, "variable"), " (", counted(built$numbers, "number"),
-    "), after ", counted(built$updates, "update"), calls
-  )
 }

@@ -4,6 +4,7 @@
 #' goes on bit for bit as if it had not been stopped. `optimizer_state()` shows
 #' that state as R arrays, `save_optimizer_state()` writes it to a file, and
 #' `load_optimizer_state()` puts it into an optimizer again.
+#' `read_optimizer_state()` shows what is in a file, and needs no Keras.
 #'
 #' Parameters are matched by name. Everything is checked first: either all of a
 #' state is taken, or nothing and the error lists what does not fit. The
@@ -21,13 +22,15 @@
 #'   a list of arrays: `square_avg` and `acc_delta`, the running averages of
 #'   squared gradients and squared updates, and where they are used `average`,
 #'   the moving average of the parameter, and `window_sum`, the gradients that
-#'   wait for the next update. The other two return `optimizer`, invisibly.
+#'   wait for the next update. `read_optimizer_state()` returns the same of a
+#'   file. The other two return `optimizer`, invisibly.
 #' @section Errors:
 #' Errors are of class `adadelta_error_state`: the optimizer is not built, the
 #' state does not fit it, or the file is missing, damaged, cut off, of another
 #' kind or from a newer version. The message says which, and nothing has
 #' changed.
-#' @seealso [save_model_atomically()] for a model with its optimizer.
+#' @seealso [save_model_atomically()] for a model with its optimizer, [convert_optimizer_state()] for another framework,
+#'   [summary.adadelta.Adadelta()], [all.equal.adadelta.Adadelta()]
 #' @export
 #' @examplesIf keras_available()
 #' keras <- reticulate::import("keras")
@@ -40,6 +43,7 @@
 #' path <- tempfile(fileext = ".safetensors")
 #' save_optimizer_state(model$optimizer, path)
 #' load_optimizer_state(model$optimizer, path)
+#' names(read_optimizer_state(path)$parameters)
 optimizer_state <- function(optimizer) {
   core_call("state", sys.call(), optimizer)
 }
@@ -58,6 +62,100 @@ load_optimizer_state <- function(optimizer, path) {
   call <- sys.call()
   core_call("load_state", call, optimizer, check_path(path, call))
   invisible(optimizer)
+}
+
+#' @rdname optimizer_state
+#' @export
+read_optimizer_state <- function(path) {
+  call <- named_call(sys.call(), "read_optimizer_state")
+  path <- check_path(path, call)
+  value_of(core_without_keras(call)$attempt("read_state", path), "state", call)
+}
+
+#' Take a run to another framework
+#'
+#' Writes a saved state with other names and layouts of its parameters, for the
+#' same model in another framework, where Python's `adadelta.load_state()` takes
+#' it: the optimizers of this package for Keras, torch, tf_keras, TensorFlow,
+#' optax and BrainPy read the same files. It needs Python with NumPy and
+#' safetensors, but no Keras.
+#'
+#' Frameworks name parameters and lay them out each in their own way: the kernel
+#' of a dense layer in Keras is the transpose of the weight of a linear layer in
+#' torch. A square kernel that was not transposed would fit all the same, so each
+#' parameter has to be named here, unless `keep_others` is `TRUE`. The state's
+#' numbers are moved, never changed.
+#'
+#' @param from The file of the state, written by [save_optimizer_state()] or in
+#'   Python.
+#' @param to The file to write, in the place of one that is there: the old file
+#'   or the new one is there at every moment.
+#' @param rename New names: a character vector whose names are the old ones, which
+#'   [read_optimizer_state()] shows.
+#' @param perm Orders of axes: a list whose names are old names, with the order
+#'   as [base::aperm()] takes it: `2:1` from the kernel of a dense layer of Keras to
+#'   the weight of a linear layer of torch, `c(4, 3, 1, 2)` from that of a
+#'   two-dimensional convolution.
+#' @param keep_others `TRUE` to keep parameters that are neither in `rename` nor in
+#'   `perm` as they are. `FALSE`, the default, makes them errors.
+#' @return `to`, invisibly.
+#' @section Errors:
+#' Errors are of class `adadelta_error_state`: an argument is not what it must be,
+#' a file is missing, damaged or can't be written, a name is unknown or missing,
+#' two parameters would get the same name, or an order of axes does not fit. The
+#' message lists all names that are wrong, and nothing is written.
+#' @seealso [adadelta_translate()] for the arguments,
+#'   `vignette("migrating", "adadelta")`.
+#' @export
+#' @examplesIf keras_available()
+#' keras <- reticulate::import("keras")
+#' model <- keras$Sequential(list(keras$layers$Input(list(2L)), keras$layers$Dense(3L)))
+#' model$compile(optimizer = optimizer_adadelta(1), loss = "mse")
+#' model$optimizer$build(model$trainable_variables)
+#' path <- tempfile(fileext = ".safetensors")
+#' save_optimizer_state(model$optimizer, path)
+#'
+#' # As torch.nn.Sequential(torch.nn.Linear(2, 3)) calls them and lays them out
+#' names <- names(read_optimizer_state(path)$parameters)
+#' for_torch <- tempfile(fileext = ".safetensors")
+#' convert_optimizer_state(
+#'   path, for_torch,
+#'   rename = setNames(c("0.weight", "0.bias"), names),
+#'   perm = setNames(list(2:1), names[1])
+#' )
+#' str(read_optimizer_state(for_torch)$parameters)
+convert_optimizer_state <- function(from, to, rename = character(), perm = list(),
+                                    keep_others = FALSE) {
+  call <- named_call(sys.call(), "convert_optimizer_state")
+  from <- check_path(from, call, "from")
+  target <- check_path(to, call, "to")
+  rename <- check_by_name(rename, "rename", is.character, "a character vector", call)
+  are_axes <- function(value) is.list(value) && all(vapply(value, is_permutation, NA))
+  perm <- check_by_name(perm, "perm", are_axes, "a list of orders of axes, such as 2:1,", call)
+  axes <- lapply(perm, function(order) as.list(as.integer(order) - 1L))
+  result <- core_without_keras(call)$attempt(
+    "convert_file", from, target, reticulate::dict(lapply(as.list(rename), enc2utf8)),
+    reticulate::dict(axes), as_python(keep_others)
+  )
+  value_of(result, "state", call)
+  invisible(to)
+}
+
+check_by_name <- function(value, name, accepts, requirement, call) {
+  are_named <- length(value) == 0 ||
+    (!is.null(names(value)) && all(nzchar(names(value))) && !anyDuplicated(names(value)))
+  if (!accepts(value) || anyNA(value) || !are_named) {
+    text <- paste0(
+      "`", name, "` must be ", requirement, " whose names are those of parameters, each once; ",
+      "received ", shortened(r_code(value))
+    )
+    fail(text, "state", call)
+  }
+  value
+}
+
+is_permutation <- function(value) {
+  is.numeric(value) && length(value) > 0 && identical(sort(as.numeric(value)), seq_along(value) + 0)
 }
 
 #' Save a model so that nothing is lost
@@ -88,15 +186,17 @@ save_model_atomically <- function(model, path) {
   invisible(model)
 }
 
-check_path <- function(path, call) {
+check_path <- function(path, call, name = "path") {
   if (!is.character(path) || length(path) != 1 || is.na(path) || path == "") {
-    fail(paste("`path` must be the name of a file; received", r_code(path)), "state", call)
+    code <- shortened(r_code(path))
+    fail(sprintf("`%s` must be the name of a file; received %s", name, code), "state", call)
   }
   enc2utf8(path.expand(path))
 }
 
 # Calls a function of the Python part that takes an optimizer or a model first.
 core_call <- function(name, call, object, ...) {
+  check_session(object, call)
   module <- core(call)
   value_of(module$attempt(name, as_python(object), ...), "state", call)
 }

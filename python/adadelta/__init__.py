@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Adadelta": "adadelta.keras",
     "OptimizerState": "adadelta.state",
+    "Summary": "adadelta._state.summary",
     "conventions": "adadelta._core.conventions",
     "convert_state": "adadelta.state",
     "export_state": "adadelta.state",
@@ -28,6 +29,7 @@ _HOMES = {
 __all__ = [
     "Adadelta",
     "OptimizerState",
+    "Summary",
     "__version__",
     "conventions",
     "convert_state",

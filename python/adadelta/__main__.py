@@ -2,7 +2,6 @@
 
 import argparse
 import ast
-import functools
 import importlib.metadata
 import os
 import sys
@@ -240,13 +239,9 @@ def _show(given: argparse.Namespace) -> Iterator[str]:
 
 
 def _convert(given: argparse.Namespace) -> Iterator[str]:
-    import numpy as np
+    from adadelta.state import convert_state, layout_mapping, read_state, write_state
 
-    from adadelta.state import convert_state, read_state, write_state
-
-    mapping: dict[str, Any] = _once(given.rename)
-    for name, axes in _once(given.transpose).items():
-        mapping[name] = (mapping.get(name, name), functools.partial(np.transpose, axes=axes))
+    mapping = layout_mapping(_once(given.rename), _once(given.transpose))
     state = convert_state(read_state(given.file), mapping, keep_others=given.keep_others)
     write_state(state, given.out)
     yield f"{given.out}: {state!r}"

@@ -1,5 +1,6 @@
 """Adadelta for Keras 3, on the JAX, TensorFlow and torch backends: the core of this package."""
 
+import inspect
 from typing import Any
 
 import keras
@@ -10,7 +11,9 @@ from adadelta._core import hyperparameters
 from adadelta._core.arguments import Checked
 from adadelta._keras import learning_rate as rates
 from adadelta._keras import precision
+from adadelta._keras import summary as summaries
 from adadelta._keras.saving import Saving
+from adadelta._state.summary import Summary
 
 __all__ = ["Adadelta"]
 
@@ -292,6 +295,55 @@ class Adadelta(Saving):
         optimizer._excluded_words = tuple(excluded.get("words", ()))
         return optimizer
 
+    def summary(self) -> Summary:
+        """Return a table of how far each variable's gradients move it. Nothing changes.
+
+        A function as learning rate is asked for the rate of the next step, as the step itself
+        will ask it.
+
+        Returns:
+            A list with a row for each variable, in the order in which the optimizer has them,
+            that prints as a table; `Summary.to_dict()` gives its columns, as for
+            `pandas.DataFrame(optimizer.summary().to_dict())`. See `adadelta.Summary` for what is in
+            them. Before the optimizer is built the list is empty, and says so.
+
+        Raises:
+            RuntimeError: Compiled training on JAX has the state at the moment. In a callback,
+                `self.model.optimizer` brings it back.
+
+        Example:
+            >>> import keras, adadelta
+            >>> x = keras.Variable([[1.0, 2.0]], name="x")
+            >>> optimizer = adadelta.Adadelta(1.0, rho=0.75, epsilon=0.25)
+            >>> optimizer.apply([keras.ops.array([[1.0, 1.0]])], [x])
+            >>> optimizer.summary()  # doctest: +ELLIPSIS
+            Adadelta, built on 1 variable (2 numbers), after 1 update, learning rate 1
+            <BLANKLINE>
+            variable  shape   parameters  rate: min    25%  median    75%    max  ...
+            x         (1, 2)           2      0.866  0.866   0.866  0.866  0.866  ...
+
+        """
+        return summaries.summary_of(self)
+
+    def __repr__(self) -> str:
+        """Show the settings that differ from the defaults, and how far the optimizer has come.
+
+        Example:
+            >>> import adadelta
+            >>> adadelta.Adadelta(1.0, weight_decay=0.01)
+            <Adadelta learning_rate=1.0, weight_decay=0.01, the rest at its defaults; not yet built>
+
+        """
+        try:
+            return summaries.representation(self, _DEFAULTS)
+        except Exception:
+            # While it is being made, or has tracers for values: an error would hide another one.
+            return super().__repr__()
+
+
+_DEFAULTS = {
+    name: argument.default for name, argument in inspect.signature(Adadelta).parameters.items()
+}
 
 # The name by which users, saved models and R's S3 classes know it.
 Adadelta.__module__ = "adadelta"

@@ -251,21 +251,37 @@ def _is_single(value: Any) -> bool:
     return isinstance(value, (bool, int, float, str))
 
 
-def built_on(optimizer: Any) -> dict[str, int] | None:
-    """What an optimizer is built on and how far it has come, or None before it is built."""
-    if not optimizer.built:
-        return None
-    variables = optimizer._trainable_variables
+def progress(optimizer: Any) -> str:
+    """Say what an optimizer is built on and how far it has come."""
+    from adadelta._keras.summary import progress_of
+
+    return progress_of(optimizer)
+
+
+def changed(optimizer: Any, changes: dict[str, Any]) -> Any:
+    """Make an optimizer with the settings of another, but for these."""
+    from adadelta._keras import learning_rate as rates
+
+    settings = optimizer.get_config()
+    rate = optimizer._learning_rate
+    # A schedule or function itself, which may be of a class that Keras can't make again.
+    if rates.is_schedule(rate):
+        settings["learning_rate"] = rate
+    elif isinstance(rate, rates.Asked):
+        settings["learning_rate"] = rate.function
+    return type(optimizer).from_config({**settings, **_with_lists(changes)})
+
+
+def summary(optimizer: Any) -> dict[str, Any]:
+    """The summary of an optimizer by columns, as R's data frames are."""
+    table = optimizer.summary()
+    columns = table.to_dict()
+    columns["shape"] = ["x".join(map(str, shape)) or "scalar" for shape in columns["shape"]]
     return {
-        "variables": len(variables),
-        "numbers": sum(_size(variable.shape) for variable in variables),
-        "calls": int(optimizer._iterations.numpy()),
-        "updates": int(optimizer.iterations.numpy()),
+        "columns": columns,
+        "learning_rate": table.learning_rate,
+        "progress": table.progress,
     }
-
-
-def _size(shape: Any) -> int:
-    return functools.reduce(lambda product, side: product * side, shape, 1)
 
 
 # ------------------------------------------------------------------ state
@@ -290,14 +306,55 @@ def state(optimizer: Any) -> dict[str, Any]:
     """What an optimizer knows, as R takes it: lists by name, and arrays."""
     from adadelta.state import export_state
 
-    exported = export_state(optimizer)
+    return _as_lists(export_state(optimizer))
+
+
+def read_state(path: str) -> dict[str, Any]:
+    """What is in a file of a state, in the same form."""
+    from adadelta.state import read_state
+
+    return _as_lists(read_state(path))
+
+
+def _as_lists(state: Any) -> dict[str, Any]:
     return {
-        "step": exported.step,
-        "update": exported.update,
-        "skipped": exported.skipped,
-        "hyperparameters": exported.hyperparameters,
-        "parameters": exported.parameters,
+        "step": state.step,
+        "update": state.update,
+        "skipped": state.skipped,
+        "hyperparameters": state.hyperparameters,
+        "parameters": state.parameters,
     }
+
+
+def convert_file(
+    path: str, out: str, rename: dict[str, Any], axes: dict[str, Any], keep_others: Any
+) -> None:
+    """Write the state in one file to another, with other names and layouts of its parameters."""
+    from adadelta.state import convert_state, layout_mapping, read_state, write_state
+
+    state = read_state(path)
+    mapping = layout_mapping(rename, axes)
+    write_state(convert_state(state, mapping, keep_others=keep_others), out)
+
+
+def comparable(target: Any, current: Any) -> list[dict[str, Any] | None]:
+    """The states of two optimizers, or None for one that is not built.
+
+    The parameters of the second go by the names that they have in the first, see
+    `matching.paired`.
+    """
+    from adadelta._state import conversion, matching
+    from adadelta.state import export_state
+
+    mine, other = (export_state(it) if it.built else None for it in (target, current))
+    if mine is not None and other is not None:
+        names = matching.paired(other.parameters, mine.parameters, numbered=True)
+        mapping = {theirs: own for own, theirs in names.items()}
+        other = conversion.convert(other, mapping, keep_others=True)
+    return [
+        None if it is None else {"counters": it.counters(), "parameters": it.parameters}
+        for it in (mine, other)
+    ]
 
 
 # ------------------------------------------------------------------ conventions
@@ -387,7 +444,12 @@ def attempt(name: str, *arguments: Any) -> dict[str, Any]:
     import adadelta
 
     own: dict[str, Callable[..., Any]] = {
+        "changed": changed,
+        "comparable": comparable,
+        "convert_file": convert_file,
+        "read_state": read_state,
         "state": state,
+        "summary": summary,
         "conventions": conventions,
         "translate": translate,
         "minimize": Run,

@@ -7,10 +7,13 @@ Every optimizer of this package can take part. An optimizer says in `state_excha
 has its `export_state()` and `import_state()`.
 """
 
+import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
+
+import numpy as np
 
 from adadelta._core import hyperparameters
 from adadelta._state import atomic, conversion, storage
@@ -24,6 +27,7 @@ __all__ = [
     "convert_state",
     "export_state",
     "import_state",
+    "layout_mapping",
     "load_state",
     "read_state",
     "save_model",
@@ -141,6 +145,28 @@ def convert_state(
         raise TypeError(hyperparameters.refusal("mapping", "a mapping of names", mapping))
     hyperparameters.Flag()("keep_others", keep_others)
     return conversion.convert(state, mapping, keep_others)
+
+
+def layout_mapping(
+    rename: Mapping[str, str], axes: Mapping[str, Sequence[int] | None]
+) -> dict[str, str | tuple[str, Callable[..., Any]]]:
+    """Return a mapping for `convert_state()` from names and orders of axes alone.
+
+    Args:
+        rename: The new names of parameters.
+        axes: For the old names of parameters, renamed or not, the order of their axes as
+            `numpy.transpose` takes it, or `None` to turn it round.
+
+    Example:
+        >>> from adadelta.state import layout_mapping
+        >>> sorted(layout_mapping({"bias": "0.bias"}, {"kernel": None}))
+        ['bias', 'kernel']
+
+    """
+    mapping: dict[str, Any] = dict(rename)
+    for name, order in axes.items():
+        mapping[name] = (rename.get(name, name), functools.partial(np.transpose, axes=order))
+    return mapping
 
 
 def save_state(optimizer: Any, path: str | os.PathLike[str]) -> None:

@@ -186,8 +186,8 @@ def test_the_state_and_the_optimizer_do_not_share_memory():
 def test_what_keras_does_not_copy_is_copied(monkeypatch):
     values = np.ones(3, "float32")
     monkeypatch.setattr(keras.ops, "convert_to_numpy", lambda variable: values[:])
-    assert not np.shares_memory(exchange._array(values), values)
-    assert np.shares_memory(exchange._array(values, copy=False), values)
+    assert not np.shares_memory(exchange.array_of(values), values)
+    assert np.shares_memory(exchange.array_of(values, copy=False), values)
 
 
 def test_equality_is_by_bits():

@@ -6,6 +6,7 @@ from typing import Any
 
 from adadelta._core import hyperparameters
 from adadelta._core.hyperparameters import CONVENTIONS, Convention
+from adadelta._core.table import aligned
 
 # What keras.config.epsilon() is unless a program has set it. Which program that would be, nobody
 # can know here, so this does not ask the Keras of this one.
@@ -48,12 +49,7 @@ class Conventions(list[dict[str, Any]]):
                 for name in _SHOWN
             )
             rows.append((it["framework"], *cells, it["weight_decay_mode"] or ""))
-        widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        ]
-        lines += ["", *(f"{mode}: {meaning}" for mode, meaning in _DECAYS.items())]
+        lines = [*aligned(rows), "", *(f"{mode}: {meaning}" for mode, meaning in _DECAYS.items())]
         return "\n".join([*lines, "epsilon = None: keras.config.epsilon(), which is 1e-07"])
 
 

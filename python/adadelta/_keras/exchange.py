@@ -17,29 +17,29 @@ def export_state(optimizer: Any, copy: bool = True) -> OptimizerState:
     """Return what the optimizer knows; without `copy` the arrays may be the optimizer's own."""
     optimizer, wrapper = _unwrapped(optimizer)
     _refuse_unbuilt(optimizer)
-    step = _number(optimizer._iterations)
+    step = number_of(optimizer._iterations)
     hyperparameters = optimizer.get_config()
     hyperparameters.pop("name")
     state = OptimizerState(
         step=step,
-        update=step if optimizer._update_counter is None else _number(optimizer._update_counter),
+        update=step if optimizer._update_counter is None else number_of(optimizer._update_counter),
         skipped=optimizer.skipped,
         hyperparameters=hyperparameters,
         parameters={
-            name: {slot: _array(variable, copy) for slot, variable in slots.items()}
+            name: {slot: array_of(variable, copy) for slot, variable in slots.items()}
             for name, slots in slots_of(optimizer).items()
         },
     )
     if optimizer._window is not None:
-        state.window = _number(optimizer._window)
-        came = _array(optimizer._window_has_gradient)
+        state.window = number_of(optimizer._window)
+        came = array_of(optimizer._window_has_gradient)
         names = parameter_names(optimizer._trainable_variables)
         state.window_gradients = tuple(
             sorted(name for name, has in zip(names, came, strict=True) if has)
         )
     scale, calls = _scale_of(optimizer, wrapper)
     if scale is not None:
-        state.loss_scale, state.finite_calls = float(_array(scale)), _number(calls)
+        state.loss_scale, state.finite_calls = float(array_of(scale)), number_of(calls)
     return state
 
 
@@ -113,9 +113,9 @@ def start_of(optimizer: Any, hyperparameters: dict[str, Any]) -> OptimizerState:
     )
     parameters: dict[str, dict[str, np.ndarray]] = {}
     for name, slots in slots_of(optimizer).items():
-        parameters[name] = {slot: np.zeros_like(_array(it, False)) for slot, it in slots.items()}
+        parameters[name] = {slot: np.zeros_like(array_of(it, False)) for slot, it in slots.items()}
         if "average" in slots:
-            parameters[name]["average"] = _array(average.value_of(averages[name]))
+            parameters[name]["average"] = array_of(average.value_of(averages[name]))
     state = OptimizerState(hyperparameters=hyperparameters, parameters=parameters)
     if optimizer._window is not None:
         state.window = 0
@@ -169,7 +169,7 @@ def _new_rate(optimizer: Any, saved: Any, problems: list[str]) -> float | None:
         problems.append(str(error))
         return None
     # The one that was given has more digits than its variable, which is all that files may have.
-    same = np.asarray(rate, precision.dtype_of(current)) == _array(current, False)
+    same = np.asarray(rate, precision.dtype_of(current)) == array_of(current, False)
     return None if same else rate
 
 
@@ -200,7 +200,7 @@ def _refuse_unbuilt(optimizer: Any) -> None:
         raise StateMismatchError(_UNBUILT)
 
 
-def _array(variable: Any, copy: bool = True) -> np.ndarray:
+def array_of(variable: Any, copy: bool = True) -> np.ndarray:
     if getattr(variable, "_value", variable) is None:
         raise RuntimeError(
             "the state is inside compiled training: in a callback, reach the optimizer by "
@@ -212,5 +212,5 @@ def _array(variable: Any, copy: bool = True) -> np.ndarray:
     return np.array(array) if copy and not is_copy else array
 
 
-def _number(variable: Any) -> int:
-    return int(_array(variable, False))
+def number_of(variable: Any) -> int:
+    return int(array_of(variable, False))

@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from adadelta._core import hyperparameters
+from adadelta._state.summary import Averages, Summary, progress, summarize
+
 # What may be known about a parameter, and the argument that asks for it where one does.
 SLOTS = {
     "square_avg": None,
@@ -94,6 +97,57 @@ class OptimizerState:
             for name in names
             if name not in ("hyperparameters", "parameters")
         }
+
+    def summary(self, learning_rate: float | None = None, epsilon: float | None = None) -> Summary:
+        """Return a table of how far the gradients of each parameter move it.
+
+        Args:
+            learning_rate: The learning rate; `None` for the one in `hyperparameters`, where that
+                is a number.
+            epsilon: The same for what is added inside the roots.
+
+        Returns:
+            What `adadelta.Adadelta.summary()` returns. The shapes are those of the averages,
+            which have a last axis of 2 for complex parameters.
+
+        Raises:
+            TypeError: An argument is no number.
+            ValueError: It is out of range, or it is needed: `hyperparameters` has no such number.
+
+        Example:
+            >>> import numpy as np
+            >>> import adadelta
+            >>> one = np.ones(3, "float32")
+            >>> parameters = {"dense/bias": {"square_avg": one, "acc_delta": one}}
+            >>> state = adadelta.OptimizerState(step=7, update=7, parameters=parameters)
+            >>> state.summary(learning_rate=0.5, epsilon=1e-7)[0]["rate_median"]
+            0.5
+
+        """
+        numbers = {
+            name: hyperparameters.check(name, self._given(name, value))
+            for name, value in {"learning_rate": learning_rate, "epsilon": epsilon}.items()
+        }
+        averages = [
+            Averages(name, it["square_avg"].shape, it["square_avg"], it["acc_delta"])
+            for name, it in self.parameters.items()
+            if "square_avg" in it and "acc_delta" in it
+        ]
+        count = sum(it["square_avg"].size for it in self.parameters.values() if "square_avg" in it)
+        text = progress(len(self.parameters), count, self.step, self.update)
+        return summarize(averages, progress=text, **numbers)
+
+    def _given(self, name: str, value: Any) -> Any:
+        if value is not None:
+            return value
+        saved = [group.get(name) for group in self.hyperparameters.get("groups", ())]
+        saved = saved or [self.hyperparameters.get(name)]
+        if any(hyperparameters.as_number(it) is None or it != saved[0] for it in saved):
+            raise ValueError(
+                f"`{name}` must be given, since the state's hyperparameters have no number for it "
+                "that holds for all parameters"
+            )
+        return saved[0]
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, OptimizerState):

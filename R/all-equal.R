@@ -1,0 +1,99 @@
+#' Do two optimizers have the same settings and the same state?
+#'
+#' Compares what two optimizers are set to and what they know, and says what
+#' differs, as [all.equal()] does.
+#'
+#' Parameters are compared by name. Names that differ only in the numbers that
+#' Keras gives to layers, or in the name of the model, count as the same, as they
+#' do in [load_optimizer_state()]. R functions as learning rate are the same when
+#' their code is.
+#'
+#' @param target,current Optimizers made by [optimizer_adadelta()].
+#' @param tolerance Settings and averages whose mean relative difference is
+#'   smaller than this are equal; 0 asks for the same numbers. Counts have to be
+#'   the same. Default: `1.5e-8`, as in
+#'   [all.equal()]. Keras computes in float32, so what ought to be equal may differ
+#'   by some 1e-6.
+#' @param ... Further arguments of [all.equal()], for numbers.
+#' @return `TRUE`, or a character vector that says what differs: the settings
+#'   first, then the counts, then the averages by the parameter's name. Use
+#'   `isTRUE(all.equal(target, current))` where a `TRUE` or `FALSE` is needed.
+#' @seealso [as.list.adadelta.Adadelta()] for the settings, [optimizer_state()] for
+#'   the state.
+#' @export
+#' @examplesIf keras_available()
+#' one <- optimizer_adadelta(learning_rate = 1)
+#' all.equal(one, optimizer_adadelta(learning_rate = 1))
+#' all.equal(one, update(one, rho = 0.9, weight_decay = 0.01))
+all.equal.adadelta.Adadelta <- function(target, current, ...,
+                                        tolerance = sqrt(.Machine$double.eps)) {
+  if (!inherits(current, "adadelta.Adadelta")) {
+    return(paste0("target is an Adadelta optimizer, current is ", class(current)[[1]]))
+  }
+  is_gone <- c(
+    target = is_of_earlier_session(target), current = is_of_earlier_session(current)
+  )
+  if (any(is_gone)) {
+    return(paste(names(is_gone)[is_gone], "is an optimizer of an earlier session, which is gone"))
+  }
+  call <- method_call(sys.call(), "all.equal")
+  states <- core_call("comparable", call, target, current)
+  messages <- c(
+    differing(
+      comparable_settings(target), comparable_settings(current),
+      function(one, other) isTRUE(all.equal(one, other, ..., tolerance = tolerance))
+    ),
+    differing_states(states[[1]], states[[2]], ..., tolerance = tolerance)
+  )
+  if (length(messages)) messages else TRUE
+}
+
+differing_states <- function(target, current, ...) {
+  if (is.null(target) && is.null(current)) return(NULL)
+  if (is.null(target)) return("target is not built, current is")
+  if (is.null(current)) return("target is built, current is not")
+  names <- list(target = names(target$parameters), current = names(current$parameters))
+  only <- list(
+    target = setdiff(names$target, names$current), current = setdiff(names$current, names$target)
+  )
+  only <- only[lengths(only) > 0]
+  c(
+    differing(target$counters, current$counters, identical),
+    paste0(
+      "parameters only in ", names(only), ": ", vapply(only, paste, "", collapse = ", "),
+      recycle0 = TRUE
+    ),
+    unlist(lapply(intersect(names$target, names$current), function(name) {
+      differing_arrays(name, target$parameters[[name]], current$parameters[[name]], ...)
+    }))
+  )
+}
+
+differing_arrays <- function(parameter, target, current, ...) {
+  unlist(lapply(union(names(target), names(current)), function(slot) {
+    said <- all.equal(target[[slot]], current[[slot]], ...)
+    if (!isTRUE(said)) paste0(parameter, ", ", slot, ": ", said)
+  }))
+}
+
+# Which elements of two lists differ, and how they look.
+differing <- function(target, current, is_same) {
+  unlist(lapply(union(names(target), names(current)), function(name) {
+    if (is_same(target[[name]], current[[name]])) return(NULL)
+    shown <- vapply(list(target[[name]], current[[name]]), format_setting, "")
+    shown <- sub("^([0-9]+)L$", "\\1", shown)
+    paste0(name, ": target is ", shown[[1]], ", current is ", shown[[2]])
+  }))
+}
+
+comparable_settings <- function(optimizer) {
+  settings <- as.list(optimizer)
+  settings$learning_rate <- without_note(settings$learning_rate)
+  settings
+}
+
+# The note by which a session finds an R function again says nothing about it.
+without_note <- function(value) {
+  if (!is.list(value)) return(value)
+  lapply(value[names(value) != "note"], without_note)
+}

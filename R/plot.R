@@ -1,0 +1,122 @@
+#' Draw the effective learning rates of each variable
+#'
+#' Draws the table of [summary.adadelta.Adadelta()], a box for each variable: from
+#' the first to the third quartile of the effective learning rates of its
+#' elements, with a line at the median, and whiskers to the smallest and the
+#' largest. The axis is logarithmic, unless the learning rate is 0. A dashed line
+#' shows the learning rate, which is where an element without gradients is.
+#'
+#' `plot()` draws with base graphics, and `ggplot2::autoplot()` with ggplot2,
+#' where that is installed. Variables without elements are left out. Where all
+#' names begin with the same parts of a path, these are left out too, if the
+#' names would take too much room.
+#'
+#' @param x,object An optimizer made by [optimizer_adadelta()] that is built, or
+#'   its [summary()].
+#' @param main,xlab The title, and what stands below the axis.
+#' @param ... For `plot()`, further arguments of [graphics::bxp()], such as
+#'   `boxfill`; for `autoplot()` not used.
+#' @return `plot()` returns the summary, invisibly; `autoplot()` a ggplot.
+#' @section Errors: An optimizer that is not built, or of an earlier session, or
+#'   whose variables have no rates, is an error of class `adadelta_error_state`.
+#' @seealso [summary.adadelta.Adadelta()] for the numbers.
+#' @export
+#' @examplesIf keras_available()
+#' keras <- reticulate::import("keras")
+#' model <- keras$Sequential(list(
+#'   keras$layers$Input(list(2L)), keras$layers$Dense(8L, "relu"), keras$layers$Dense(1L)
+#' ))
+#' model$compile(optimizer = optimizer_adadelta(1), loss = "mse")
+#' cars <- scale(as.matrix(mtcars[c("mpg", "wt", "hp")]))
+#' model$fit(cars[, 2:3], cars[, 1, drop = FALSE], epochs = 20L, verbose = 0L)
+#' plot(model$optimizer, boxfill = "grey90")
+#' @examplesIf keras_available() && requireNamespace("ggplot2", quietly = TRUE)
+#' ggplot2::autoplot(model$optimizer)
+plot.adadelta.Adadelta <- function(x, main = NULL, xlab = "effective learning rate", ...) {
+  call <- method_call(sys.call(), "plot")
+  shown <- summary_of(x, call)
+  draw_rates(drawable(shown, call), main, xlab, ...)
+  invisible(shown)
+}
+
+#' @rdname plot.adadelta.Adadelta
+#' @export
+plot.summary.adadelta.Adadelta <- function(x, main = NULL, xlab = "effective learning rate", ...) {
+  draw_rates(drawable(x, method_call(sys.call(), "plot")), main, xlab, ...)
+  invisible(x)
+}
+
+#' @rdname plot.adadelta.Adadelta
+#' @exportS3Method ggplot2::autoplot
+autoplot.adadelta.Adadelta <- function(object, ...) {
+  call <- method_call(sys.call(), "autoplot")
+  ggplot_of_rates(drawable(summary_of(object, call), call))
+}
+
+#' @rdname plot.adadelta.Adadelta
+#' @exportS3Method ggplot2::autoplot
+autoplot.summary.adadelta.Adadelta <- function(object, ...) {
+  ggplot_of_rates(drawable(object, method_call(sys.call(), "autoplot")))
+}
+
+# The rows that can be drawn, or an error.
+drawable <- function(summary, call) {
+  if (!all(c("variable", rate_columns) %in% names(summary))) {
+    fail("this part of a summary lacks columns that are drawn", "state", call)
+  }
+  has_rates <- stats::complete.cases(summary[rate_columns])
+  if (!any(has_rates)) {
+    built <- !identical(attr(summary, "progress"), "not yet built")
+    text <- if (built) "there are no effective rates to draw" else not_built
+    fail(text, "state", call)
+  }
+  attributes <- attributes(summary)
+  rows <- as.data.frame(summary)[has_rates, ]
+  attr(rows, "learning_rate") <- attributes$learning_rate
+  rows
+}
+
+not_built <- paste(
+  "this optimizer is not built, so it has no effective rates yet: fit() builds it, or",
+  "optimizer$build(model$trainable_variables)"
+)
+
+is_logarithmic <- function(rows) all(rows$rate_min > 0 & is.finite(rows$rate_max))
+
+draw_rates <- function(rows, main, xlab, ..., ylim = NULL) {
+  # A third of the page for names, at most; a character is about half as wide as its line is high.
+  room <- floor(graphics::par("din")[[1]] / 3 / (graphics::par("csi") / 2))
+  names <- short_names(rows$variable, room)
+  margins <- graphics::par("mar")
+  margins[[2]] <- max(nchar(names)) / 2 + 2
+  if (is.null(main)) margins[[3]] <- 1
+  before <- graphics::par(mar = margins)
+  on.exit(graphics::par(before))
+  # From the top, as in the table.
+  rows <- rows[rev(seq_len(nrow(rows))), ]
+  rates <- as.matrix(rows[rate_columns])
+  boxes <- list(
+    stats = t(rates), n = rows$parameters, out = numeric(), group = numeric(), names = rows$variable
+  )
+  graphics::bxp(
+    boxes, horizontal = TRUE, show.names = FALSE, main = main, xlab = xlab,
+    log = if (is_logarithmic(rows)) "x" else "",
+    ylim = if (is.null(ylim)) range(rates, attr(rows, "learning_rate")) else ylim, ...
+  )
+  size <- min(1, graphics::par("pin")[[2]] / (nrow(rows) * graphics::par("csi")))
+  graphics::axis(2, seq_len(nrow(rows)), rev(names), las = 1, cex.axis = max(size, 0.4))
+  graphics::abline(v = attr(rows, "learning_rate"), lty = 2)
+}
+
+ggplot_of_rates <- function(rows) {
+  .data <- ggplot2::.data
+  rows$variable <- factor(rows$variable, levels = rev(rows$variable))
+  plot <- ggplot2::ggplot(rows, ggplot2::aes(
+    y = .data$variable, xmin = .data$rate_min, xlower = .data$rate_q25,
+    xmiddle = .data$rate_median, xupper = .data$rate_q75, xmax = .data$rate_max
+  )) +
+    ggplot2::geom_boxplot(stat = "identity", orientation = "y", width = 0.6) +
+    ggplot2::geom_vline(xintercept = attr(rows, "learning_rate"), linetype = "dashed") +
+    ggplot2::labs(x = "effective learning rate", y = NULL)
+  if (is_logarithmic(rows)) plot + ggplot2::scale_x_log10() else plot
+}

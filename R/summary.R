@@ -1,0 +1,151 @@
+#' How far each variable's gradients move it
+#'
+#' A table of an optimizer's effective learning rates: the learning rate times
+#' the root of the mean squared update over the root of the mean squared
+#' gradient, for each element of each variable. This is how far the next gradient
+#' of 1 moves an element, but for what that gradient adds to the averages. Rates
+#' that differ by orders of magnitude between layers are what Adadelta is for; a
+#' variable whose rates have all become tiny has all but stopped learning.
+#'
+#' The averages begin at 0, and take some `1 / (1 - rho)` updates to become what
+#' they are averages of. An element that had no gradient yet has the learning
+#' rate itself. Nothing about the optimizer changes; an R function as learning
+#' rate is asked for the rate of the next step.
+#'
+#' @param object An optimizer made by [optimizer_adadelta()].
+#' @param x A summary.
+#' @param digits How many significant digits are shown.
+#' @param row.names,optional As for [as.data.frame()]; not used.
+#' @param ... Not used.
+#' @return `summary()` returns a data frame of class `summary.adadelta.Adadelta`
+#'   with a row for each variable, and none before the optimizer is built:
+#'   \item{variable}{Its name.}
+#'   \item{shape}{Its dimensions, such as `"784x128"`, or `"scalar"`.}
+#'   \item{parameters}{How many numbers it has.}
+#'   \item{rate_min, rate_q25, rate_median, rate_q75, rate_max}{The quantiles of
+#'     the effective learning rate over its elements.}
+#'   \item{gradient_rms}{The root of the mean over its elements of the running
+#'     average of squared gradients, as the rule saw them: unscaled and clipped.}
+#'   \item{update_rms}{The same of squared updates, times the learning rate: how
+#'     far its elements move per update.}
+#'   The numbers of a variable without elements are `NaN`. The attribute
+#'   `learning_rate` has the rate of the next step, `NULL` before the optimizer is
+#'   built, and `progress` says how far the optimizer has come.
+#'
+#'   `print()` returns `x`, invisibly. It shows two significant digits, and fits
+#'   the names of the variables to the width of the page. `as.data.frame()`
+#'   returns the plain data frame.
+#' @section Errors: An optimizer of an earlier session is an error of class
+#'   `adadelta_error_state`, since its Python object is gone.
+#' @references
+#' Zeiler, M. D. (2012). ADADELTA: An Adaptive Learning Rate Method, equation 14.
+#' \doi{10.48550/arXiv.1212.5701}
+#' @seealso [plot.adadelta.Adadelta()] draws it; [optimizer_state()] has the
+#'   averages themselves.
+#' @export
+#' @examplesIf keras_available()
+#' keras <- reticulate::import("keras")
+#' model <- keras$Sequential(list(
+#'   keras$layers$Input(list(2L)), keras$layers$Dense(8L, "relu"), keras$layers$Dense(1L)
+#' ))
+#' model$compile(optimizer = optimizer_adadelta(1), loss = "mse")
+#' cars <- scale(as.matrix(mtcars[c("mpg", "wt", "hp")]))
+#' model$fit(cars[, 2:3], cars[, 1, drop = FALSE], epochs = 20L, verbose = 0L)
+#' summary(model$optimizer)
+#' as.data.frame(summary(model$optimizer))[, c("variable", "rate_median")]
+summary.adadelta.Adadelta <- function(object, ...) {
+  summary_of(object, method_call(sys.call(), "summary"))
+}
+
+summary_of <- function(object, call) {
+  made <- core_call("summary", call, object)
+  columns <- made$columns
+  table <- data.frame(
+    variable = as.character(unlist(columns$variable)),
+    shape = as.character(unlist(columns$shape)),
+    parameters = as.numeric(unlist(columns$parameters))
+  )
+  numbers <- setdiff(names(columns), names(table))
+  table[numbers] <- lapply(columns[numbers], function(column) as.numeric(unlist(column)))
+  structure(
+    table,
+    class = c("summary.adadelta.Adadelta", "data.frame"),
+    learning_rate = made$learning_rate,
+    progress = made$progress
+  )
+}
+
+#' @rdname summary.adadelta.Adadelta
+#' @export
+as.data.frame.summary.adadelta.Adadelta <- function(x, row.names = NULL, optional = FALSE, ...) {
+  attr(x, "learning_rate") <- attr(x, "progress") <- NULL
+  class(x) <- "data.frame"
+  x
+}
+
+#' @rdname summary.adadelta.Adadelta
+#' @export
+print.summary.adadelta.Adadelta <- function(x, digits = 2L, ...) {
+  if (!all(summary_columns %in% names(x))) {
+    print(as.data.frame(x), ...)
+    return(invisible(x))
+  }
+  cat(format_summary_head(x), sep = "\n")
+  if (nrow(x)) cat("", format_summary_table(x, digits), sep = "\n")
+  invisible(x)
+}
+
+rate_columns <- c("rate_min", "rate_q25", "rate_median", "rate_q75", "rate_max")
+summary_columns <- c("variable", "shape", rate_columns, "gradient_rms", "update_rms")
+
+# A part of a summary may have lost what stands in these attributes.
+format_summary_head <- function(x) {
+  rate <- attr(x, "learning_rate")
+  c(
+    "<Adadelta optimizer>",
+    if (!is.null(attr(x, "progress"))) paste0("  ", attr(x, "progress")),
+    if (!is.null(rate)) paste0("  learning rate ", format(rate))
+  )
+}
+
+format_summary_table <- function(x, digits) {
+  columns <- c(
+    list(c("variable", x$variable), c("shape", x$shape)),
+    Map(
+      function(heading, column) c(heading, formatC(column, digits = digits, format = "g")),
+      c("min", "25%", "median", "75%", "max", "gradient", "update"),
+      x[summary_columns[-(1:2)]]
+    )
+  )
+  widths <- vapply(columns, function(column) max(nchar(column)), 0L)
+  columns[[1]][-1] <- short_names(x$variable, getOption("width") - sum(widths[-1]) - 9L)
+  columns[1:2] <- lapply(columns[1:2], format)
+  columns[-(1:2)] <- lapply(columns[-(1:2)], format, justify = "right")
+  widths <- vapply(columns, function(column) max(nchar(column)), 0L)
+  # What the quantiles are of, and the last two, above their headings.
+  rate <- centered("effective learning rate", sum(widths[3:7]) + 4L)
+  rms <- centered("RMS of", sum(widths[8:9]) + 1L)
+  above <- paste0(strrep(" ", sum(widths[1:2]) + 2L), rate, " ", rms)
+  sub(" +$", "", c(above, do.call(paste, unname(columns))))
+}
+
+centered <- function(text, width) {
+  room <- max(width - nchar(text), 0)
+  paste0(strrep(" ", room %/% 2), text, strrep(" ", room - room %/% 2))
+}
+
+# Paths without the parts at their start that all have, when that is needed to fit them into
+# `width`, and then without their beginning.
+short_names <- function(paths, width) {
+  width <- max(width, 12L)
+  parts <- strsplit(paths, "/", fixed = TRUE)
+  while (max(nchar(paths)) > width && min(lengths(parts)) > 1 &&
+           length(unique(vapply(parts, `[[`, "", 1L))) == 1) {
+    parts <- lapply(parts, `[`, -1L)
+    paths <- vapply(parts, paste, "", collapse = "/")
+  }
+  long <- nchar(paths) > width
+  size <- nchar(paths[long])
+  paths[long] <- paste0("...", substr(paths[long], size - width + 4L, size))
+  paths
+}

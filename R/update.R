@@ -1,0 +1,52 @@
+#' The settings of an optimizer, and one with other settings
+#'
+#' `as.list()` returns the settings of an optimizer, which make the same one
+#' again: `do.call(optimizer_adadelta, as.list(optimizer))`. `update()` makes one
+#' with some settings changed.
+#'
+#' The new optimizer is not built and knows nothing of training; the old one is
+#' as it was. A schedule or an R function as learning rate is kept, and so are the
+#' variables that are not decayed. A rate that was changed in training, or that is
+#' a variable, becomes the number that it is now. To take over what the old
+#' optimizer knows, see [save_optimizer_state()].
+#'
+#' @param x,object An optimizer made by [optimizer_adadelta()].
+#' @param ... For `update()`, arguments of [optimizer_adadelta()], by their full
+#'   names; for `as.list()` not used.
+#' @return `as.list()` returns a list of all arguments of [optimizer_adadelta()],
+#'   those in its `...` too; schedules and R functions are lists that describe
+#'   them. `exclude_from_weight_decay` is among them where variables are excluded.
+#'
+#'   `update()` returns an optimizer of class `adadelta.Adadelta`.
+#' @section Errors: Bad arguments are the errors of [optimizer_adadelta()], of
+#'   class `adadelta_error_argument`. An optimizer of an earlier session is an
+#'   error of class `adadelta_error_state`, since its Python object is gone.
+#' @seealso [all.equal.adadelta.Adadelta()] says what differs between two
+#'   optimizers.
+#' @importFrom stats update
+#' @export
+#' @examplesIf keras_available()
+#' optimizer <- optimizer_adadelta(learning_rate = 1, weight_decay = 0.01)
+#' update(optimizer, rho = 0.9)
+#' update(optimizer, weight_decay = NULL)
+#'
+#' # One optimizer for each rate
+#' lapply(c(1, 0.5, 0.25), function(rate) update(optimizer, learning_rate = rate))
+#'
+#' as.list(optimizer)[c("learning_rate", "weight_decay")]
+#' try(update(optimizer, roh = 0.9))
+update.adadelta.Adadelta <- function(object, ...) {
+  call <- method_call(sys.call(), "update")
+  check_session(object, call)
+  changes <- check_names(list(...), call)
+  module <- core(call)
+  changes <- reticulate::dict(Map(as_python_argument, changes, names(changes)))
+  value_of(module$attempt("changed", object, changes), "argument", call)
+}
+
+#' @rdname update.adadelta.Adadelta
+#' @export
+as.list.adadelta.Adadelta <- function(x, ...) {
+  check_session(x, method_call(sys.call(), "as.list"))
+  x$get_config()
+}
