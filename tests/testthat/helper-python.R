@@ -58,3 +58,28 @@ error_of <- function(code) {
     testthat::fail("there was no error")
   }, error = identity)
 }
+
+# An optimizer that has made some steps on a matrix and a number.
+stepped <- function(..., calls = 3) {
+  variables <- list(
+    keras$Variable(matrix(0, 2, 3), name = "kernel"), keras$Variable(0, name = "bias")
+  )
+  optimizer <- optimizer_adadelta(...)
+  for (call in seq_len(calls)) {
+    gradients <- list(matrix(call * c(1, -2, 3, -4, 5, 0), 2, 3), call)
+    optimizer$apply(lapply(gradients, keras$ops$convert_to_tensor, dtype = "float32"), variables)
+  }
+  optimizer
+}
+
+# What is left of an optimizer that was saved with an R session.
+of_earlier_session <- function(optimizer) {
+  path <- withr::local_tempfile()
+  saveRDS(optimizer, path)
+  readRDS(path)
+}
+
+expect_earlier_session <- function(code) {
+  error <- testthat::expect_error(code, "earlier session", class = "adadelta_error_state")
+  testthat::expect_s3_class(error, "adadelta_error")
+}

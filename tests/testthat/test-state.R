@@ -102,3 +102,80 @@ test_that("a model is saved with its optimizer and loads again", {
   expect_identical(optimizer_state(loaded$optimizer)$step, optimizer_state(model$optimizer)$step)
   expect_error(save_model_atomically(model, "model.h5"), "must end in", class = "adadelta_error")
 })
+
+test_that("a file can be read without an optimizer", {
+  skip_without_keras()
+  path <- withr::local_tempfile(fileext = ".safetensors")
+  optimizer <- trained(use_ema = TRUE)$optimizer
+  save_optimizer_state(optimizer, path)
+  expect_identical(read_optimizer_state(path), optimizer_state(optimizer))
+  expect_error(read_optimizer_state("nowhere"), "No such file", class = "adadelta_error_state")
+  expect_error(read_optimizer_state(NULL), "`path` must be", class = "adadelta_error_state")
+})
+
+test_that("a state gets other names and layouts", {
+  skip_without_keras()
+  from <- withr::local_tempfile(fileext = ".safetensors")
+  to <- withr::local_tempfile(fileext = ".safetensors")
+  save_optimizer_state(trained()$optimizer, from)
+  before <- read_optimizer_state(from)
+  names <- names(before$parameters)
+  kernels <- grep("kernel$", names)
+  rename <- stats::setNames(c("0.weight", "0.bias", "1.weight", "1.bias"), names)
+  perm <- stats::setNames(list(2:1, c(2, 1)), names[kernels])
+  expect_invisible(convert_optimizer_state(from, to, rename, perm))
+  expect_identical(convert_optimizer_state(from, to, rename, perm), to)
+  after <- read_optimizer_state(to)
+  expect_setequal(names(after$parameters), rename)
+  expect_identical(
+    after$parameters[["0.weight"]]$square_avg, t(before$parameters[[names[[1]]]]$square_avg)
+  )
+  expect_identical(after$parameters[["0.bias"]], before$parameters[[names[[2]]]])
+  expect_identical(read_optimizer_state(from), before)
+  convert_optimizer_state(from, to, rename[1], keep_others = TRUE)
+  expect_setequal(names(read_optimizer_state(to)$parameters), c("0.weight", names[-1]))
+})
+
+test_that("an order of axes is that of aperm()", {
+  skip_without_keras()
+  from <- withr::local_tempfile(fileext = ".safetensors")
+  optimizer <- optimizer_adadelta(1)
+  kernel <- keras$Variable(array(0, c(2, 3, 4, 5)), name = "kernel")
+  optimizer$apply(list(keras$ops$convert_to_tensor(array(1:120, c(2, 3, 4, 5)))), list(kernel))
+  save_optimizer_state(optimizer, from)
+  before <- read_optimizer_state(from)$parameters
+  convert_optimizer_state(from, from, perm = stats::setNames(list(c(4, 3, 1, 2)), names(before)))
+  after <- read_optimizer_state(from)$parameters
+  expect_equal(after[[1]]$square_avg, aperm(before[[1]]$square_avg, c(4, 3, 1, 2)))
+})
+
+test_that("a conversion that does not fit is refused, and nothing is written", {
+  skip_without_keras()
+  from <- withr::local_tempfile(fileext = ".safetensors")
+  to <- withr::local_tempfile(fileext = ".safetensors")
+  save_optimizer_state(trained()$optimizer, from)
+  names <- names(read_optimizer_state(from)$parameters)
+  refused <- function(message, ...) {
+    error <- expect_error(
+      convert_optimizer_state(from, to, ...), message, class = "adadelta_error_state"
+    )
+    expect_identical(conditionCall(error)[[1]], quote(convert_optimizer_state))
+    expect_false(file.exists(to))
+  }
+  same <- stats::setNames(names, names)
+  refused("not in the mapping: .*kernel")
+  refused("unknown: nothing", c(nothing = "a"), keep_others = TRUE)
+  refused("more than one would be called", replace(same, 1:2, "a"))
+  refused("failed", same, stats::setNames(list(c(3, 1, 2)), names[1]))
+  for (bad in list("a", 1, NULL, NA, c(a = NA_character_), c(a = "b", a = "c"))) {
+    refused("`rename` must be", bad)
+  }
+  for (bad in list(2:1, list(2:1), list(a = 1.5), list(a = c(1, 3)), list(a = "t"))) {
+    refused("`perm` must be", same, bad)
+  }
+  refused("`keep_others` must be TRUE or FALSE", same, keep_others = NA)
+  expect_error(convert_optimizer_state("nowhere", to, same), "No such file",
+               class = "adadelta_error_state")
+  expect_error(convert_optimizer_state(from, NA, same), "`to` must be the name of a file",
+               class = "adadelta_error_state")
+})
