@@ -48,16 +48,18 @@ plot.summary.adadelta.Adadelta <- function(x, main = NULL, xlab = "effective lea
 
 #' @rdname plot.adadelta.Adadelta
 #' @exportS3Method ggplot2::autoplot
-autoplot.adadelta.Adadelta <- function(object, ...) {
+autoplot.adadelta.Adadelta <- function(object, ...) { # nolint: object_name_linter.
   call <- method_call(sys.call(), "autoplot")
   ggplot_of_rates(drawable(summary_of(object, call), call))
 }
 
 #' @rdname plot.adadelta.Adadelta
 #' @exportS3Method ggplot2::autoplot
+# nolint start: object_name_linter, object_length_linter.
 autoplot.summary.adadelta.Adadelta <- function(object, ...) {
   ggplot_of_rates(drawable(object, method_call(sys.call(), "autoplot")))
 }
+# nolint end
 
 # The rows that can be drawn, or an error.
 drawable <- function(summary, call) {

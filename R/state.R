@@ -17,8 +17,9 @@
 #'   which `fit()` does, or `optimizer$build(model$trainable_variables)`.
 #' @param path The name of the file, usually ending in `".safetensors"`.
 #' @return `optimizer_state()` returns a list: the counts `step` (calls),
-#'   `update` (calls that updated the parameters) and `skipped`, the
-#'   `hyperparameters`, and `parameters`, which holds for each parameter's name
+#'   `update` (calls that updated the parameters) and `skipped`; where they are
+#'   used, `window`, the calls that wait for the next update, and `loss_scale`,
+#'   the dynamic one; the `hyperparameters`; and `parameters`, which holds for each parameter's name
 #'   a list of arrays: `square_avg` and `acc_delta`, the running averages of
 #'   squared gradients and squared updates, and where they are used `average`,
 #'   the moving average of the parameter, and `window_sum`, the gradients that
@@ -29,8 +30,9 @@
 #' state does not fit it, or the file is missing, damaged, cut off, of another
 #' kind or from a newer version. The message says which, and nothing has
 #' changed.
-#' @seealso [save_model_atomically()] for a model with its optimizer, [convert_optimizer_state()] for another framework,
-#'   [summary.adadelta.Adadelta()], [all.equal.adadelta.Adadelta()]
+#' @seealso [save_model_atomically()] for a model with its optimizer,
+#'   [convert_optimizer_state()] for another framework,
+#'   [summary.adadelta.Adadelta()], [all.equal.adadelta.Adadelta()].
 #' @export
 #' @examplesIf keras_available()
 #' keras <- reticulate::import("keras")

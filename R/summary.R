@@ -15,7 +15,6 @@
 #' @param object An optimizer made by [optimizer_adadelta()].
 #' @param x A summary.
 #' @param digits How many significant digits are shown.
-#' @param row.names,optional As for [as.data.frame()]; not used.
 #' @param ... Not used.
 #' @return `summary()` returns a data frame of class `summary.adadelta.Adadelta`
 #'   with a row for each variable, and none before the optimizer is built:
@@ -33,8 +32,8 @@
 #'   built, and `progress` says how far the optimizer has come.
 #'
 #'   `print()` returns `x`, invisibly. It shows two significant digits, and fits
-#'   the names of the variables to the width of the page. `as.data.frame()`
-#'   returns the plain data frame.
+#'   the names of the variables to the width of the page. [as.data.frame()]
+#'   makes a plain data frame of the summary.
 #' @section Errors: An optimizer of an earlier session is an error of class
 #'   `adadelta_error_state`, since its Python object is gone.
 #' @references
@@ -73,14 +72,6 @@ summary_of <- function(object, call) {
     learning_rate = made$learning_rate,
     progress = made$progress
   )
-}
-
-#' @rdname summary.adadelta.Adadelta
-#' @export
-as.data.frame.summary.adadelta.Adadelta <- function(x, row.names = NULL, optional = FALSE, ...) {
-  attr(x, "learning_rate") <- attr(x, "progress") <- NULL
-  class(x) <- "data.frame"
-  x
 }
 
 #' @rdname summary.adadelta.Adadelta
@@ -137,6 +128,7 @@ centered <- function(text, width) {
 # Paths without the parts at their start that all have, when that is needed to fit them into
 # `width`, and then without their beginning.
 short_names <- function(paths, width) {
+  if (length(paths) == 0) return(paths)
   width <- max(width, 12L)
   parts <- strsplit(paths, "/", fixed = TRUE)
   while (max(nchar(paths)) > width && min(lengths(parts)) > 1 &&

@@ -317,10 +317,12 @@ def read_state(path: str) -> dict[str, Any]:
 
 
 def _as_lists(state: Any) -> dict[str, Any]:
+    used = {"window": state.window, "loss_scale": state.loss_scale}
     return {
         "step": state.step,
         "update": state.update,
         "skipped": state.skipped,
+        **{name: value for name, value in used.items() if value is not None},
         "hyperparameters": state.hyperparameters,
         "parameters": state.parameters,
     }

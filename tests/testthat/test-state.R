@@ -103,6 +103,14 @@ test_that("a model is saved with its optimizer and loads again", {
   expect_error(save_model_atomically(model, "model.h5"), "must end in", class = "adadelta_error")
 })
 
+test_that("the open window and the dynamic loss scale are part of a state that has them", {
+  skip_without_keras()
+  optimizer <- stepped(1, gradient_accumulation_steps = 2, loss_scale_factor = "dynamic")
+  state <- optimizer_state(optimizer)
+  expect_equal(state[c("step", "update", "window")], list(step = 3, update = 1, window = 1))
+  expect_identical(state$loss_scale, 2^15)
+})
+
 test_that("a file can be read without an optimizer", {
   skip_without_keras()
   path <- withr::local_tempfile(fileext = ".safetensors")
