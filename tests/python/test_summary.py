@@ -128,7 +128,7 @@ def test_empty_and_overwritten_variables_have_no_numbers():
     own.overwrite_with_gradient = True
     optimizer = trained(adadelta.Adadelta(1.0), [empty, plain, own])
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", RuntimeWarning)
         summary = optimizer.summary()
     assert [row["parameters"] for row in summary] == [0, 1, 1]
     assert [math.isnan(row["rate_median"]) for row in summary] == [True, False, True]
