@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 # Where each public name lives.
 _HOMES = {
     "Adadelta": "adadelta.keras",
+    "Monitor": "adadelta._keras.monitor",
     "OptimizerState": "adadelta.state",
     "Summary": "adadelta._state.summary",
     "conventions": "adadelta._core.conventions",
@@ -28,6 +29,7 @@ _HOMES = {
 
 __all__ = [
     "Adadelta",
+    "Monitor",
     "OptimizerState",
     "Summary",
     "__version__",

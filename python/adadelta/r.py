@@ -357,6 +357,28 @@ def comparable(target: Any, current: Any) -> list[dict[str, Any] | None]:
         None if it is None else {"counters": it.counters(), "parameters": it.parameters}
         for it in (mine, other)
     ]
+# ------------------------------------------------------------------ callbacks
+
+
+def monitor(every: Any, sample: Any, warn: Callable[[str], Any]) -> Any:
+    """Make a monitor that warns by an R function."""
+    from adadelta._keras.from_r import MonitorForR
+
+    return MonitorForR(every, sample, warn)
+
+
+def progress(show: Callable[..., Any], interval: float) -> Any:
+    """Make a callback that tells an R function how far training has come."""
+    from adadelta._keras.from_r import Progress
+
+    return Progress(show, interval)
+
+
+def plotted(monitor: Any, variables: list[str] | None) -> dict[str, str]:
+    """The variables that a picture of the monitor shows, by their labels."""
+    from adadelta._keras.monitor_plot import chosen
+
+    return chosen(monitor.records, variables)
 
 
 # ------------------------------------------------------------------ conventions
@@ -455,6 +477,8 @@ def attempt(name: str, *arguments: Any) -> dict[str, Any]:
         "conventions": conventions,
         "translate": translate,
         "minimize": Run,
+        "monitor": monitor,
+        "plotted": plotted,
     }
     try:
         function = own.get(name) or getattr(adadelta, name)

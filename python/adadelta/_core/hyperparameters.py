@@ -191,6 +191,11 @@ MINIMIZATION: Mapping[str, Check] = {
     ),
 }
 
+_COUNT = Number("a whole number of at least 1", lambda value: 1 <= value < math.inf, whole=True)
+
+# What watching an optimizer takes.
+MONITOR: Mapping[str, Check] = {"every": _COUNT, "sample": _COUNT}
+
 # A decay that the learning rate does not scale: more than all of a weight would turn its sign.
 UNSCALED_WEIGHT_DECAY = Number(
     "a number of at least 0 and at most 1, or None", lambda value: 0 <= value <= 1, optional=True

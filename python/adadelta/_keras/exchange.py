@@ -15,7 +15,7 @@ from adadelta._state.record import SLOTS, OptimizerState, StateMismatchError
 
 def export_state(optimizer: Any, copy: bool = True) -> OptimizerState:
     """Return what the optimizer knows; without `copy` the arrays may be the optimizer's own."""
-    optimizer, wrapper = _unwrapped(optimizer)
+    optimizer, wrapper = unwrapped(optimizer)
     _refuse_unbuilt(optimizer)
     step = number_of(optimizer._iterations)
     hyperparameters = optimizer.get_config()
@@ -45,7 +45,7 @@ def export_state(optimizer: Any, copy: bool = True) -> OptimizerState:
 
 def import_state(optimizer: Any, state: OptimizerState) -> None:
     """Put a state into the optimizer, or raise with everything that does not fit."""
-    optimizer, wrapper = _unwrapped(optimizer)
+    optimizer, wrapper = unwrapped(optimizer)
     _refuse_unbuilt(optimizer)
     slots = slots_of(optimizer)
     names, problems = matching.fit(state, slots, numbered=True)
@@ -173,7 +173,7 @@ def _new_rate(optimizer: Any, saved: Any, problems: list[str]) -> float | None:
     return None if same else rate
 
 
-def _unwrapped(optimizer: Any) -> tuple[Any, Any]:
+def unwrapped(optimizer: Any) -> tuple[Any, Any]:
     """The optimizer and Keras' wrapper around it, if there is one."""
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         return optimizer.inner_optimizer, optimizer

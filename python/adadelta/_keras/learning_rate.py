@@ -47,6 +47,7 @@ class Asked:
 
     Attributes:
         failure: What went wrong when training on JAX asked, where it can't be raised.
+        latest: The last answer, for who may not ask again; NaN before the first.
 
     """
 
@@ -54,6 +55,7 @@ class Asked:
         self.function = function
         self.takes_step = takes_step
         self.failure: Exception | None = None
+        self.latest = math.nan
 
     def __call__(self, step: Any) -> Any:
         """Return the rate at `step`: a float, or the tensor that a compiled step will have."""
@@ -85,7 +87,8 @@ class Asked:
         if isinstance(value, keras.Variable) or ops.is_tensor(value):
             value = np.asarray(ops.convert_to_numpy(value))
         name = "learning_rate(step)" if self.takes_step else "learning_rate()"
-        return float(hyperparameters.ARGUMENTS["learning_rate"](name, value))
+        self.latest = float(hyperparameters.ARGUMENTS["learning_rate"](name, value))
+        return self.latest
 
     def _answer_or_nan(self, step: int) -> float:
         """Answer where an error would cost the user the weights, which training has taken away.

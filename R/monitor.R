@@ -1,0 +1,226 @@
+#' Watch Adadelta at work
+#'
+#' Makes a callback for `fit()` that records what Adadelta does in each layer,
+#' as a data frame and as a picture, and that warns in plain words when something
+#' is wrong with the training.
+#'
+#' It records after the first update, after every `every`-th, and at the end. A
+#' second `fit()` of the same optimizer goes on with the records; with another
+#' they begin anew. Recording takes about as long as a small training step, so a
+#' small `every` makes the training of small models slower.
+#'
+#' It watches an optimizer made by [optimizer_adadelta()], also inside Keras'
+#' `LossScaleOptimizer`. With any other, `fit()` stops with an error before
+#' anything has changed.
+#'
+#' @section Warnings: They are of class `adadelta_warning`, and each comes once:
+#'   * at a low and constant learning rate, such as the default of 0.001, the
+#'     weights and the loss hardly change;
+#'   * gradients are about as large as they are limited to, which keeps the
+#'     averages finite;
+#'   * calls are skipped, with `skip_nonfinite = TRUE`, because a gradient was
+#'     `NaN` or infinite (a dynamic loss scale may skip some to find its size);
+#'   * the averages became `NaN`, since a gradient was `NaN` or infinite;
+#'   * a variable has had no gradient other than 0.
+#'
+#'   `vignette("monitoring", "adadelta")` shows them, and what to do.
+#'
+#' @param every After how many updates it records again: a whole number of at
+#'   least 1. Default: 50.
+#' @param sample At most how many elements of each variable it looks at: a whole
+#'   number of at least 1. They are the same ones at every record and in every
+#'   session, chosen at random by the variable's size. Smaller variables are read
+#'   as a whole. Default: 1000.
+#' @param x,object A monitor, made by `adadelta_monitor()`.
+#' @param variables What is drawn: `NULL`, the default, for the largest variable
+#'   of each layer, or a character vector of values of the column `variable`.
+#' @param row.names,optional As in [as.data.frame()].
+#' @param ... Not used.
+#'
+#' @return `adadelta_monitor()` returns a callback, a Python object of class
+#'   `adadelta.Monitor`, for the argument `callbacks` of a model's `fit()`.
+#'
+#'   `as.data.frame()` returns a data frame with a row for each record and
+#'   variable, and the columns
+#'   \item{step, update, skipped}{How many calls, updates and skipped calls the
+#'     optimizer has made.}
+#'   \item{epoch}{The epoch, from 1.}
+#'   \item{loss}{The loss that Keras reports: the mean since the epoch began.}
+#'   \item{learning_rate}{The learning rate of this step.}
+#'   \item{variable, layer, size}{The path of the variable and of its layer,
+#'     factors in the order of the model, and how many numbers the variable has.}
+#'   \item{effective_rate_q05, effective_rate_q25, effective_rate_q50,
+#'     effective_rate_q75, effective_rate_q95}{Quantiles of the effective
+#'     learning rates, by which each gradient is multiplied: the learning rate
+#'     times RMS\[step\] / RMS\[gradient\] of that element.}
+#'   \item{gradient_rms}{The root of the mean of `square_avg`, the running average
+#'     of squared gradients (see [optimizer_state()]). It starts at 0, so it is
+#'     too small in about the first `1 / (1 - rho)` updates.}
+#'   \item{update_rms}{The learning rate times the root of the mean of
+#'     `acc_delta`, the running average of squared steps: how far an element
+#'     moves in one update. It is too small at first as well.}
+#'   \item{weight_rms}{The root of the mean of the squared weights.}
+#'
+#'   `autoplot()` returns a ggplot. `plot()` draws the same with base graphics and
+#'   returns `x`, invisibly, as does `print()`; `format()` returns the lines that
+#'   `print()` shows. Both pictures show the effective learning rates (median, and
+#'   the range of 90 %) and `update_rms`, over training.
+#' @section Errors: A bad argument is an error of class
+#'   `adadelta_error_argument`, as is a picture of a monitor that has recorded
+#'   nothing.
+#' @references
+#' Zeiler, M. D. (2012). ADADELTA: An Adaptive Learning Rate Method.
+#' \doi{10.48550/arXiv.1212.5701}; the picture is its Figure 2, by layer.
+#' @seealso [adadelta_progress()] to see how far training has come,
+#'   [optimizer_state()]
+#' @export
+#' @examplesIf keras_available()
+#' keras <- reticulate::import("keras")
+#' model <- keras$Sequential(list(keras$layers$Input(list(2L)), keras$layers$Dense(1L)))
+#' model$compile(optimizer = optimizer_adadelta(1), loss = "mse")
+#' cars <- scale(as.matrix(mtcars[c("mpg", "wt", "hp")]))
+#'
+#' monitor <- adadelta_monitor(every = 10)
+#' model$fit(
+#'   cars[, 2:3], cars[, 1, drop = FALSE],
+#'   epochs = 50L, verbose = 0L, callbacks = list(monitor)
+#' )
+#' monitor
+#' tail(as.data.frame(monitor)[c("update", "loss", "layer", "effective_rate_q50")])
+#' plot(monitor)
+adadelta_monitor <- function(every = 50L, sample = 1000L) {
+  call <- sys.call()
+  module <- core(call)
+  warn_in_r <- function(message) {
+    warn(in_r_words(message), named_call(call, "adadelta_monitor"))
+    NULL
+  }
+  made <- module$attempt("monitor", as_python(every), as_python(sample), warn_in_r)
+  value_of(made, "argument", named_call(call, "adadelta_monitor"))
+}
+
+#' @rdname adadelta_monitor
+#' @export
+as.data.frame.adadelta.Monitor <- function(x, row.names = NULL, optional = FALSE, ...) {
+  check_session(x, sys.call())
+  columns <- lapply(x$to_dict(), function(column) {
+    if (length(column)) unlist(column, use.names = FALSE) else numeric()
+  })
+  # Paths in the order of the model, not of the alphabet; R counts epochs from 1.
+  for (name in c("variable", "layer")) {
+    columns[[name]] <- factor(columns[[name]], unique(columns[[name]]))
+  }
+  columns$epoch <- columns$epoch + 1L
+  as.data.frame(columns, row.names = row.names, optional = optional)
+}
+
+#' @rdname adadelta_monitor
+#' @exportS3Method ggplot2::autoplot
+autoplot.adadelta.Monitor <- function(object, variables = NULL, ...) {
+  shown <- shown_variables(object, variables, sys.call())
+  quantities <- c("Effective learning rate", "Update (RMS)")
+  rates <- data.frame(
+    update = shown$update, layer = shown$label, quantity = quantities[[1]],
+    low = shown$effective_rate_q05, middle = shown$effective_rate_q50,
+    high = shown$effective_rate_q95
+  )
+  updates <- data.frame(
+    update = shown$update, layer = shown$label, quantity = quantities[[2]],
+    low = NA, middle = shown$update_rms, high = NA
+  )
+  long <- rbind(rates, updates)
+  long$quantity <- factor(long$quantity, quantities)
+  ggplot2::ggplot(long, ggplot2::aes(x = .data[["update"]])) +
+    ggplot2::geom_ribbon(
+      ggplot2::aes(ymin = .data[["low"]], ymax = .data[["high"]], fill = .data[["layer"]]),
+      data = long[long$quantity == quantities[[1]], ], alpha = 0.15
+    ) +
+    ggplot2::geom_line(
+      ggplot2::aes(y = .data[["middle"]], color = .data[["layer"]]), na.rm = TRUE
+    ) +
+    ggplot2::facet_wrap("quantity", ncol = 1, scales = "free_y") +
+    ggplot2::scale_y_log10() +
+    # From the first layer to the last, and readable on white.
+    ggplot2::scale_color_viridis_d(end = 0.85, aesthetics = c("color", "fill")) +
+    ggplot2::labs(x = "updates so far", y = NULL, color = NULL, fill = NULL) +
+    ggplot2::theme_minimal()
+}
+
+#' @rdname adadelta_monitor
+#' @export
+plot.adadelta.Monitor <- function(x, variables = NULL, ...) {
+  shown <- shown_variables(x, variables, sys.call())
+  layers <- levels(shown$label)
+  colors <- grDevices::hcl.colors(length(layers) + 1, "viridis")[seq_along(layers)]
+  before <- graphics::par(mfrow = c(2, 1), mar = c(4, 4.5, 2, 1), las = 1)
+  on.exit(graphics::par(before))
+  panel <- function(columns, title) {
+    values <- unlist(shown[columns])
+    graphics::plot(
+      range(shown$update), range(values, na.rm = TRUE), type = "n", log = "y", bty = "l",
+      xlab = "updates so far", ylab = "", main = title
+    )
+    for (index in seq_along(layers)) {
+      rows <- shown[shown$label == layers[[index]], ]
+      # The middle is drawn full, the range around it dotted.
+      types <- if (length(columns) == 1) 1 else c(3, 1, 3)
+      graphics::matlines(rows$update, rows[columns], col = colors[[index]], lty = types, lwd = 1.5)
+    }
+  }
+  rates <- paste0("effective_rate_q", c("05", "50", "95"))
+  panel(rates, "Effective learning rate")
+  graphics::legend("topright", layers, col = colors, lwd = 1.5, bty = "n", cex = 0.8)
+  panel("update_rms", "Update (RMS)")
+  invisible(x)
+}
+
+#' @rdname adadelta_monitor
+#' @export
+print.adadelta.Monitor <- function(x, ...) {
+  cat(format(x), sep = "\n")
+  invisible(x)
+}
+
+#' @rdname adadelta_monitor
+#' @export
+format.adadelta.Monitor <- function(x, ...) {
+  if (reticulate::py_is_null_xptr(x)) {
+    return("<Adadelta monitor of an earlier session; make it again with adadelta_monitor()>")
+  }
+  data <- as.data.frame(x)
+  if (nrow(data) == 0) return(c("<Adadelta monitor>", "  nothing recorded yet"))
+  last <- data[data$step == max(data$step), ]
+  number <- function(value) format(signif(value, 3))
+  c(
+    "<Adadelta monitor>",
+    paste0(
+      "  ", length(unique(data$step)), " records, to update ", last$update[[1]], " in epoch ",
+      last$epoch[[1]], ": loss ", number(last$loss[[1]]), ", learning rate ",
+      number(last$learning_rate[[1]])
+    ),
+    paste0(
+      "  ", format(as.character(last$variable)), "  effective learning rate ",
+      vapply(last$effective_rate_q50, number, ""), ", update ",
+      vapply(last$update_rms, number, "")
+    )
+  )
+}
+
+# The rows that a picture shows, with the label of each; 0 has no logarithm.
+shown_variables <- function(monitor, variables, call) {
+  check_session(monitor, call)
+  if (!is.null(variables)) variables <- as.list(as.character(variables))
+  labels <- unlist(value_of(core(call)$attempt("plotted", monitor, variables), "argument", call))
+  data <- as.data.frame(monitor)
+  data <- data[data$variable %in% labels, ]
+  data$label <- factor(data$variable, labels, names(labels))
+  drawn <- grep("^effective_rate|_rms$", names(data))
+  data[drawn] <- lapply(data[drawn], function(column) replace(column, !(column > 0), NA))
+  data
+}
+
+check_session <- function(monitor, call) {
+  if (reticulate::py_is_null_xptr(monitor)) {
+    fail("this monitor is of an earlier session, which took its records along", "argument", call)
+  }
+}

@@ -1,0 +1,106 @@
+#' See how far training has come
+#'
+#' Makes a callback that shows the progress of `fit()`, with `verbose = 0L`. It
+#' takes the place of Keras' own progress bar, which prints from another thread:
+#' in knitr and RStudio, where Python's output goes through R, that can make R
+#' wait for ever.
+#'
+#' In a terminal or console that can rewrite its last line, and with the package
+#' cli installed, it is a progress bar with the time that is left; like all bars
+#' of cli it appears when training takes more than two seconds. Elsewhere it is
+#' a line for each epoch, or for about 20 epochs where there are more.
+#'
+#' While it is among the callbacks Keras calls all of them from R's thread, also
+#' its own progress bar.
+#'
+#' @param show Whether to show anything: `TRUE` or `FALSE`. By default it does in
+#'   an interactive session that is not running knitr; `TRUE` shows in scripts
+#'   and documents too.
+#' @return A callback, a Python object, for the argument `callbacks` of a model's
+#'   `fit()`.
+#' @section Errors: A bad argument is an error of class
+#'   `adadelta_error_argument`.
+#' @seealso [adadelta_monitor()] for what the optimizer does in each layer
+#' @export
+#' @examplesIf keras_available()
+#' keras <- reticulate::import("keras")
+#' model <- keras$Sequential(list(keras$layers$Input(list(2L)), keras$layers$Dense(1L)))
+#' model$compile(optimizer = optimizer_adadelta(1), loss = "mse")
+#' cars <- scale(as.matrix(mtcars[c("mpg", "wt", "hp")]))
+#' model$fit(
+#'   cars[, 2:3], cars[, 1, drop = FALSE], epochs = 3L, verbose = 0L,
+#'   callbacks = list(adadelta_progress(show = TRUE))
+#' )
+adadelta_progress <- function(show = interactive() && !is_knitting()) {
+  call <- named_call(sys.call(), "adadelta_progress")
+  if (!is.logical(show) || length(show) != 1 || is.na(show)) {
+    refuse("show", "TRUE or FALSE", show, call)
+  }
+  module <- core(call)
+  if (!show) return(module$progress(function(...) NULL, Inf))
+  if (has_bars()) module$progress(bar(), 0.1) else module$progress(lines_of_epochs(), Inf)
+}
+
+is_knitting <- function() isTRUE(getOption("knitr.in.progress"))
+
+has_bars <- function() {
+  requireNamespace("cli", quietly = TRUE) && !is_knitting() && cli::is_dynamic_tty()
+}
+
+# Python tells what happened: "begin", "batch", "epoch" or "end".
+lines_of_epochs <- function() {
+  start <- NULL
+  function(what, epoch, epochs, batch, steps, metrics) {
+    if (what == "begin") start <<- proc.time()[["elapsed"]]
+    every <- max(1, epochs %/% 20)
+    if (what == "epoch" && (epoch %% every == 0 || epoch == 1 || epoch == epochs)) {
+      cat(epoch_line(epoch, epochs, metrics, proc.time()[["elapsed"]] - start), "\n", sep = "")
+    }
+    NULL
+  }
+}
+
+bar <- function() {
+  place <- new.env(parent = emptyenv())
+  function(what, epoch, epochs, batch, steps, metrics) {
+    if (what == "begin") {
+      place$start <- proc.time()[["elapsed"]]
+      total <- epochs * max(steps, 1)
+      place$id <- cli::cli_progress_bar(
+        format = paste(
+          "{cli::pb_bar} {cli::pb_percent} | {cli::pb_extra$status} |",
+          "{cli::pb_eta_str}"
+        ),
+        total = if (total > 0) total else NA, extra = list(status = ""),
+        .auto_close = FALSE, .envir = place
+      )
+    } else if (what == "end") {
+      cli::cli_progress_done(id = place$id, .envir = place)
+      cat(place$last, "\n", sep = "")
+    } else {
+      before <- if (what == "epoch") epoch else epoch - 1
+      status <- paste0(epoch_of(epoch, epochs), format_metrics(metrics))
+      cli::cli_progress_update(
+        set = before * max(steps, 1) + batch, id = place$id, extra = list(status = status),
+        .envir = place
+      )
+      took <- proc.time()[["elapsed"]] - place$start
+      if (what == "epoch") place$last <- epoch_line(epoch, epochs, metrics, took)
+    }
+    NULL
+  }
+}
+
+epoch_line <- function(epoch, epochs, metrics, seconds) {
+  paste0(epoch_of(epoch, epochs), format_metrics(metrics), sprintf("  (%.0f s)", seconds))
+}
+
+epoch_of <- function(epoch, epochs) {
+  paste0("epoch ", formatC(epoch, width = nchar(epochs)), "/", epochs)
+}
+
+format_metrics <- function(metrics) {
+  if (!length(metrics)) return("")
+  values <- vapply(metrics, function(value) formatC(value, digits = 4, flag = "#"), "")
+  paste0("  ", names(metrics), " ", sub("\\.$", "", values), collapse = "")
+}

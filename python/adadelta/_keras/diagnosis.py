@@ -1,0 +1,196 @@
+"""What goes wrong most often, told from what is recorded while the optimizer works."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+
+from adadelta._core import hyperparameters
+from adadelta._core.precision import largest_gradient, largest_number
+from adadelta._keras import loss_scale, precision, reading
+
+# Measured with networks on mtcars, iris and MNIST; in 100 updates weights changed by 0.02 % to
+# 0.1 % of their size at a learning rate of 0.001, by 0.2 % to 1 % at 0.01, and by 5 % to 60 % at 1.
+UPDATES_TO_MOVE = 100
+LITTLE_MOVEMENT = 0.01
+LITTLE_LOSS = 0.05
+LOW_RATE = 0.1
+
+# An average of squared gradients has forgotten its start after 1 / (1 - rho) updates, 20 by
+# default; a variable that had no gradient until then is not one whose input was 0 just once.
+UPDATES_TO_HAVE_A_GRADIENT = 20
+
+# Gradients of more than this share of what they are limited to leave no doubt: of float32, with
+# epsilon 1e-7, it is 3e13. The averages may reach the same share of the largest number.
+NEAR_THE_LIMIT = 0.01
+
+
+@dataclass
+class Watched:
+    """What has been seen since training began.
+
+    Args:
+        start: The weights of each variable then.
+        update: How many updates there were then.
+        step: How many calls.
+        skipped: How many skipped calls.
+
+    """
+
+    start: Mapping[str, np.ndarray]
+    update: int
+    step: int
+    skipped: int
+    first: dict[str, Any] = field(default_factory=dict)
+    last: dict[str, Any] = field(default_factory=dict)
+    readings: list[reading.Reading] = field(default_factory=list)
+    optimizer: Any = None
+
+    def add(
+        self, common: dict[str, Any], readings: list[reading.Reading], optimizer: Any
+    ) -> None:
+        """Take what was recorded now."""
+        self.first = self.first or common
+        self.last = common
+        self.readings = readings
+        self.optimizer = optimizer
+
+    @property
+    def updates(self) -> int:
+        """How many updates there were since training began."""
+        return int(self.last["update"]) - self.update
+
+
+def nothing_moves(watched: Watched) -> str | None:
+    """At a low and constant learning rate neither the weights nor the loss have changed."""
+    rate = watched.last["learning_rate"]
+    is_constant = isinstance(watched.optimizer._learning_rate, keras.Variable)
+    if not (0 < rate < LOW_RATE and is_constant and watched.updates >= UPDATES_TO_MOVE):
+        return None
+    change = _change_of_weights(watched)
+    first, last = watched.first["loss"], watched.last["loss"]
+    loss = abs(last - first) / abs(first) if first else math.nan
+    # Without a loss the weights decide.
+    if not change < LITTLE_MOVEMENT or loss > LITTLE_LOSS:
+        return None
+    return (
+        f"in {watched.updates} updates at learning rate {_short(rate)} the weights changed by "
+        f"{change:.2%} of their size, so nothing is learned; Adadelta needs a learning rate near "
+        "1, which is the published method, while 0.001 is Keras' default: try "
+        "`learning_rate = 1`"
+    )
+
+
+def _change_of_weights(watched: Watched) -> float:
+    """The root of the mean squared change of all weights, as a share of that of the weights."""
+    changes, sizes = 0.0, 0.0
+    for one in watched.readings:
+        start = watched.start[one.variable]
+        changes += float(np.mean(np.square(one.weights - start))) * one.size
+        sizes += float(np.mean(np.square(start))) * one.size
+    return math.sqrt(changes / sizes) if sizes else math.inf
+
+
+def saturated(watched: Watched) -> str | None:
+    """Gradients are about as large as they are limited to, or averages as numbers can be."""
+    optimizer = watched.optimizer
+    dtypes = dict(
+        zip(
+            reading.parameter_names(optimizer._trainable_variables),
+            (precision.dtype_of(variable) for variable in optimizer._trainable_variables),
+            strict=True,
+        )
+    )
+    found, largest = [], 0.0
+    for one in watched.readings:
+        dtype = dtypes[one.variable]
+        limit = largest_gradient(optimizer.epsilon, dtype)
+        gradient = math.sqrt(np.max(one.square_avg))
+        is_near = np.max(one.acc_delta) >= NEAR_THE_LIMIT * largest_number(dtype)
+        if gradient >= NEAR_THE_LIMIT * limit or is_near:
+            found.append(one.variable)
+            largest = max(largest, limit)
+    if not found:
+        return None
+    return (
+        f"gradients or steps of {_list(found)} are so large that they are limited, to keep the "
+        f"averages finite (gradients to {largest:.1e}), and the weights follow them no more; "
+        "bring the data and the loss to a size near 1, or set `global_clipnorm`"
+    )
+
+
+def calls_are_skipped(watched: Watched) -> str | None:
+    """Gradients were not finite, and `skip_nonfinite` or the loss scale skipped their calls."""
+    skipped = watched.last["skipped"] - watched.skipped
+    calls = watched.last["step"] - watched.step
+    allowed = 0
+    if watched.optimizer.loss_scale_factor == "dynamic":
+        # A scale that adjusts itself skips a call for each time that it halves.
+        halvings = math.log2(loss_scale.FIRST / loss_scale.SMALLEST)
+        allowed = int(halvings) + 1 + calls // loss_scale.CALLS_TO_GROW
+    if skipped <= allowed:
+        return None
+    return (
+        f"{skipped} of {calls} calls were skipped because a gradient was NaN or infinite; look "
+        "for missing values in the data, and for logarithms or divisions of 0 in the model and "
+        "the loss"
+    )
+
+
+def averages_are_lost(watched: Watched) -> str | None:
+    """A gradient that was not finite has come into the averages."""
+    found = [
+        one.variable
+        for one in watched.readings
+        if np.isnan(one.square_avg).any() or np.isnan(one.acc_delta).any()
+    ]
+    if not found:
+        return None
+    return (
+        f"the averages of {_list(found)} became NaN, because a gradient was NaN or infinite, and "
+        "the weights with them; train again from new weights with `skip_nonfinite = True`, and "
+        "look for missing values in the data, and for logarithms or divisions of 0 in the model "
+        "and the loss"
+    )
+
+
+def no_gradient(watched: Watched) -> str | None:
+    """A variable that is trained has had no gradient other than 0."""
+    if watched.updates < UPDATES_TO_HAVE_A_GRADIENT:
+        return None
+    suspects = {one.variable for one in watched.readings if not one.square_avg.any()}
+    if suspects:
+        # A sample may miss the rows of an embedding that were used.
+        suspects -= reading.has_gradient(watched.optimizer, suspects)
+    if not suspects:
+        return None
+    names = [one.variable for one in watched.readings if one.variable in suspects]
+    return (
+        f"in {watched.updates} updates {_list(names)} had no gradient other than 0, so nothing "
+        "is learned there; either the loss does not depend on it, or what comes before or after "
+        "is 0 for all data, as of a ReLU that is never active"
+    )
+
+
+# By kind, since each is told once.
+KINDS: Mapping[str, Callable[[Watched], str | None]] = {
+    "rate": nothing_moves,
+    "saturation": saturated,
+    "skipped": calls_are_skipped,
+    "nonfinite": averages_are_lost,
+    "no_gradient": no_gradient,
+}
+
+
+def _short(number: float) -> str:
+    return f"{number:.3g}"
+
+
+def _list(names: Iterable[str]) -> str:
+    """Names in quotes, the first few of many."""
+    names = list(names)
+    shown = ", ".join(hyperparameters.received(name) for name in names[:5])
+    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown

@@ -1,0 +1,94 @@
+"""Keras callbacks for R: they stay on R's thread, and call R functions there."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from adadelta._keras.monitor import Monitor
+
+
+class MonitorForR(Monitor):
+    """A monitor whose warnings are those of R.
+
+    Args:
+        every: As of `Monitor`.
+        sample: As of `Monitor`.
+        warn: An R function that is called with each message.
+
+    """
+
+    def __init__(self, every: Any, sample: Any, warn: Callable[[str], Any]) -> None:
+        super().__init__(every, sample)
+        self._warn_in_r = warn
+
+    def warn(self, message: str) -> None:
+        """Warn in R, or in Python where R can't run."""
+        if is_on_main_thread():
+            self._warn_in_r(message)
+        else:
+            super().warn(message)
+
+
+class Progress(keras.callbacks.Callback):
+    """Tells R how far `fit()` has come.
+
+    That it overrides `on_train_batch_end` and does not say `async_safe` keeps Keras from calling
+    any callback, its own progress bar too, from another thread, which waits for R for ever where
+    Python's output goes through R.
+
+    Args:
+        show: An R function that is called with what happened ("begin", "batch", "epoch", "end"),
+            the epoch, from 1, how many epochs and batches there are (0 where that is not known),
+            the batch, from 1, and the metrics.
+        interval: How many seconds at least are between two calls about batches; infinity for no
+            such calls.
+
+    """
+
+    def __init__(self, show: Callable[..., Any], interval: float) -> None:
+        super().__init__()
+        self._show = show
+        self._interval = float(interval)
+        self._latest = 0.0
+        self._epoch = 0
+
+    def _tell(self, what: str, batch: int, logs: Any) -> None:
+        if is_on_main_thread():
+            parameters = self.params or {}
+            # A metric may be an array, for which a line has no place.
+            metrics = {name: float(it) for name, it in (logs or {}).items() if np.ndim(it) == 0}
+            epochs, steps = parameters.get("epochs"), parameters.get("steps")
+            self._show(what, self._epoch, epochs or 0, batch, steps or 0, metrics)
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Tell that training begins."""
+        self._epoch = 0
+        self._tell("begin", 0, logs)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Take the number of the epoch."""
+        self._epoch = epoch + 1
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Tell what a batch brought, not too often."""
+        now = time.monotonic()
+        if now - self._latest >= self._interval:
+            self._latest = now
+            self._tell("batch", batch + 1, logs)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Tell what an epoch brought."""
+        self._tell("epoch", 0, logs)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Tell that training has ended."""
+        self._tell("end", 0, logs)
+
+
+def is_on_main_thread() -> bool:
+    """Whether R can be called: from another thread it would end the process, or wait for ever."""
+    return threading.current_thread() is threading.main_thread()

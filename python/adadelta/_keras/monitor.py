@@ -1,0 +1,236 @@
+"""Watching the optimizer work: a Keras callback that records, and warns in plain words."""
+
+import math
+import warnings
+from typing import Any
+
+import keras
+import numpy as np
+
+from adadelta._core import hyperparameters
+from adadelta._keras import diagnosis, reading
+from adadelta._keras import learning_rate as rates
+from adadelta._keras.exchange import unwrapped
+from adadelta.keras import Adadelta
+
+__all__ = ["Monitor"]
+
+
+class Monitor(keras.callbacks.Callback):
+    """Records what Adadelta does during `fit()`, as data and as a picture, and warns.
+
+    After the first update, after every `every`-th, and at the end it records one row for each
+    variable that is trained. It warns, once for each kind, when the learning rate is so low that
+    nothing moves, when gradients are as large as they are limited to, when calls are skipped, when
+    an average becomes NaN, and when a variable gets no gradient.
+
+    A second `fit()` of the same optimizer goes on with the records; with another they begin anew.
+    Recording takes about as long as a small training step, so a small `every` makes the training
+    of small models slower.
+
+    Args:
+        every: After how many updates it records again, a whole number of at least 1.
+        sample: How many elements of each variable it looks at, a whole number of at least 1:
+            the same ones at every record, chosen by a random generator with a fixed seed that the
+            size of the variable determines. Smaller variables are read as a whole.
+
+    Attributes:
+        records: A list of dicts, one for each record and variable, with the following items.
+            Each is about the sample.
+
+            - "step", "update", "skipped": how many calls, updates and skipped calls the optimizer
+              has made;
+            - "epoch": the epoch, from 0;
+            - "loss": the loss that Keras reports, which is the mean since the epoch began;
+            - "learning_rate": the learning rate of this step;
+            - "variable", "layer", "size": the path of the variable, the same without its last
+              part, and how many numbers it has;
+            - "effective_rate_q05", "..._q25", "..._q50", "..._q75", "..._q95": quantiles of the
+              effective learning rates, by which each element's gradient is multiplied: the
+              learning rate times RMS[step] / RMS[gradient] of that element;
+            - "gradient_rms": the root of the mean of `square_avg`, the running average of squared
+              gradients. It starts at 0, so it is too small in about the first `1 / (1 - rho)`
+              updates;
+            - "update_rms": the learning rate times the root of the mean of `acc_delta`, the
+              running average of squared steps: how far an element moves in one update. It is too
+              small at first as well;
+            - "weight_rms": the root of the mean of the squared weights.
+
+    Raises:
+        TypeError: An argument is of the wrong kind; when training begins: the model has another
+            optimizer than `adadelta.Adadelta`, alone or in `keras.optimizers.LossScaleOptimizer`.
+            Nothing has changed then.
+        ValueError: An argument is out of range.
+
+    References:
+        M. D. Zeiler, "ADADELTA: An Adaptive Learning Rate Method", arXiv:1212.5701: equation 14,
+        and Figure 2, which `plot()` draws by layer.
+
+    Example:
+        >>> import keras, numpy as np, adadelta
+        >>> model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)])
+        >>> model.compile(adadelta.Adadelta(learning_rate=1.0), "mse")
+        >>> monitor = adadelta.Monitor(every=10)
+        >>> data = np.ones((8, 2)), np.ones((8, 1))
+        >>> history = model.fit(*data, epochs=20, verbose=0, callbacks=[monitor])
+        >>> sorted(set(row["update"] for row in monitor.records))
+        [1, 10, 20]
+        >>> list(monitor.to_dict())[:3]
+        ['step', 'update', 'epoch']
+
+    """
+
+    records: list[dict[str, Any]]
+
+    def __init__(self, every: int = 50, sample: int = 1000) -> None:
+        self.every = hyperparameters.MONITOR["every"]("every", every)
+        self.sample = hyperparameters.MONITOR["sample"]("sample", sample)
+        super().__init__()
+        self._optimizer: Any = None
+        self._epoch = 0
+        self._start_over()
+
+    def _start_over(self) -> None:
+        self.records = []
+        self._warned: set[str] = set()
+        self._watched: diagnosis.Watched | None = None
+
+    # ------------------------------------------------------------------ Keras calls these
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Refuse another optimizer; see what there is before the first update."""
+        optimizer = _adadelta_of(self.model)
+        if optimizer is not self._optimizer:
+            self._optimizer = optimizer
+            self._start_over()
+        self._watched = None
+        self._epoch = 0
+        self._last_batch = -1
+        self._calls = self._recorded_calls = 0
+        # An update takes several calls where gradients are accumulated.
+        self._calls_of_an_update = optimizer.gradient_accumulation_steps or 1
+        self._next = self._calls_of_an_update
+        if optimizer.built:
+            self._begin_to_watch()
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Take the number of the epoch."""
+        self._epoch = epoch
+        self._last_batch = -1
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Record when it is time."""
+        # With steps_per_execution this is called once for several batches.
+        self._calls += batch - self._last_batch if batch > self._last_batch else 1
+        self._last_batch = batch
+        if self._calls >= self._next:
+            period = self.every * self._calls_of_an_update
+            self._next = (self._calls // period + 1) * period
+            self._record(logs)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Record the end."""
+        if self._calls > self._recorded_calls:
+            self._record(logs)
+
+    # ------------------------------------------------------------------ recording
+
+    def _begin_to_watch(self) -> None:
+        optimizer = self._optimizer
+        self._watched = diagnosis.Watched(
+            start=reading.weights(optimizer, self.sample),
+            update=int(reading.number(optimizer.iterations)),
+            step=int(reading.number(optimizer._iterations)),
+            skipped=optimizer.skipped,
+        )
+
+    def _record(self, logs: Any) -> None:
+        # Reaching the model brings JAX's values back into the variables.
+        optimizer = _adadelta_of(self.model)
+        if self._watched is None:
+            self._begin_to_watch()
+        self._recorded_calls = self._calls
+        step = int(reading.number(optimizer._iterations))
+        common = {
+            "step": step,
+            "update": int(reading.number(optimizer.iterations)),
+            "epoch": self._epoch,
+            "loss": float((logs or {}).get("loss", math.nan)),
+            "learning_rate": _rate_of(optimizer, step),
+            "skipped": optimizer.skipped,
+        }
+        readings = reading.read(optimizer, common["learning_rate"], self.sample)
+        self.records += [{**common, **one.row()} for one in readings]
+        assert self._watched is not None
+        self._watched.add(common, readings, optimizer)
+        for kind, find in diagnosis.KINDS.items():
+            message = None if kind in self._warned else find(self._watched)
+            if message:
+                self._warned.add(kind)
+                self.warn(message)
+
+    def warn(self, message: str) -> None:
+        """Warn. A subclass can send the message elsewhere.
+
+        Args:
+            message: What was found, and what to do about it.
+
+        """
+        warnings.warn(message, stacklevel=2)
+
+    # ------------------------------------------------------------------ what came out
+
+    def to_dict(self) -> dict[str, list[Any]]:
+        """Return the records by columns, as `pandas.DataFrame()` takes them."""
+        return {column: [row[column] for row in self.records] for column in reading.COLUMNS}
+
+    def plot(self, variables: Any = None, figure: Any = None) -> Any:
+        """Draw the effective learning rates and the updates over training, by layer.
+
+        Needs matplotlib. The lines are the median of the effective learning rates, with the range
+        from their 5 % to their 95 % quantile, and `update_rms`.
+
+        Args:
+            variables: A list of paths of variables, or `None` for the largest of each layer.
+            figure: The `matplotlib.figure.Figure` to draw into, or `None` for a new one.
+
+        Returns:
+            The figure, to be shown or saved: `monitor.plot().savefig("training.png")`.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+            ValueError: Nothing is recorded yet, or a variable is unknown.
+
+        """
+        from adadelta._keras.monitor_plot import plot
+
+        return plot(self.records, variables, figure)
+
+
+def _adadelta_of(model: Any) -> Adadelta:
+    """The optimizer of a model, out of Keras' wrapper, or an error when it is not ours."""
+    given = getattr(model, "optimizer", None)
+    optimizer, _ = unwrapped(given)
+    if not isinstance(optimizer, Adadelta):
+        requirement = (
+            "the optimizer that is watched must be adadelta.Adadelta, alone or in "
+            "keras.optimizers.LossScaleOptimizer"
+        )
+        kind = type(optimizer)
+        raise TypeError(f"{requirement}; received {kind.__module__}.{kind.__qualname__}")
+    return optimizer
+
+
+def _rate_of(optimizer: Any, step: int) -> float:
+    """The learning rate of the last call."""
+    asked = rates.asked_of(optimizer._learning_rate)
+    if asked is not None:
+        # It may count how often it is asked.
+        return asked.latest
+    rate = optimizer._learning_rate
+    if not isinstance(rate, keras.Variable):
+        rate = rate(np.int64(max(step - 1, 0)))
+    return float(reading.number(rate))
+
+
+Monitor.__module__ = "adadelta"

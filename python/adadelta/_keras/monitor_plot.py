@@ -1,0 +1,76 @@
+"""The picture of what `Monitor` recorded: Zeiler's Figure 2, by layer. Needs matplotlib."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from adadelta._core import hyperparameters
+
+
+def plot(records: list[dict[str, Any]], variables: Any = None, figure: Any = None) -> Any:
+    """Draw two panels, one above the other; see `Monitor.plot`."""
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            "plot() needs matplotlib: install it with pip install matplotlib, or draw the columns "
+            "of to_dict() with what you have"
+        ) from error
+    shown = chosen(records, variables)
+    if figure is None:
+        figure = Figure(figsize=(8, 6), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    # From dark to light, from the first layer to the last, and readable on white.
+    colors = matplotlib.colormaps["viridis"]
+    for index, (label, name) in enumerate(shown.items()):
+        rows = [row for row in records if row["variable"] == name]
+        updates = [row["update"] for row in rows]
+        color = colors(0.85 * index / max(len(shown) - 1, 1))
+        low, middle, high = (
+            [row[f"effective_rate_q{quantile}"] for row in rows] for quantile in ("05", "50", "95")
+        )
+        upper.fill_between(updates, low, high, color=color, alpha=0.15, linewidth=0)
+        upper.plot(updates, middle, color=color, label=label)
+        lower.plot(updates, [row["update_rms"] for row in rows], color=color)
+    upper.set(
+        title="Effective learning rate: median, and range of 90 %", yscale="log", ylabel="rate"
+    )
+    lower.set(title="Update (RMS)", yscale="log", ylabel="update", xlabel="updates so far")
+    figure.legend(loc="outside right upper", frameon=False)
+    return figure
+
+
+def chosen(records: list[dict[str, Any]], variables: Any = None) -> dict[str, str]:
+    """Return the variables to draw by their labels: those asked for, or the largest per layer."""
+    if not records:
+        raise ValueError("nothing is recorded yet: pass the monitor to fit() as a callback first")
+    sizes: dict[str, int] = {}
+    layers: dict[str, str] = {}
+    for row in records:
+        sizes[row["variable"]], layers[row["variable"]] = row["size"], row["layer"]
+    if variables is not None:
+        names = [variables] if isinstance(variables, str) else list(variables)
+        for name in names:
+            if name not in sizes:
+                there = ", ".join(map(hyperparameters.received, sizes))
+                raise ValueError(
+                    hyperparameters.refusal("variables", f"among those recorded: {there}", name)
+                )
+        return dict(zip(_without_common_start(names), names, strict=True))
+    largest: dict[str, str] = {}
+    for name, layer in layers.items():
+        if layer not in largest or sizes[name] > sizes[largest[layer]]:
+            largest[layer] = name
+    return dict(zip(_without_common_start(list(largest)), largest.values(), strict=True))
+
+
+def _without_common_start(paths: Sequence[str]) -> list[str]:
+    """Leave out the parts of paths, before the last, that all begin with: the model's name."""
+    parts = [path.split("/") for path in paths]
+    common = 0
+    while all(len(one) > common + 1 for one in parts) and all(
+        one[common] == two[common] for one, two in pairwise(parts)
+    ):
+        common += 1
+    return ["/".join(one[common:]) for one in parts]
