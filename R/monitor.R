@@ -152,7 +152,10 @@ plot.adadelta.Monitor <- function(x, variables = NULL, ...) {
   shown <- shown_variables(x, variables, sys.call())
   layers <- levels(shown$label)
   colors <- grDevices::hcl.colors(length(layers) + 1, "viridis")[seq_along(layers)]
-  before <- graphics::par(mfrow = c(2, 1), mar = c(4, 4.5, 2, 1), las = 1)
+  # The legend stands to the right of the upper panel.
+  graphics::plot.new()
+  right <- max(graphics::strwidth(layers, "inches", cex = 0.8)) / graphics::par("csi") + 4
+  before <- graphics::par(mfrow = c(2, 1), mar = c(4, 4.5, 2, right), las = 1, new = TRUE)
   on.exit(graphics::par(before))
   panel <- function(columns, title) {
     values <- unlist(shown[columns])
@@ -169,7 +172,10 @@ plot.adadelta.Monitor <- function(x, variables = NULL, ...) {
   }
   rates <- paste0("effective_rate_q", c("05", "50", "95"))
   panel(rates, "Effective learning rate")
-  graphics::legend("topright", layers, col = colors, lwd = 1.5, bty = "n", cex = 0.8)
+  graphics::legend(
+    max(shown$update), 10^graphics::par("usr")[[4]], layers,
+    col = colors, lwd = 1.5, bty = "n", cex = 0.8, xpd = NA
+  )
   panel("update_rms", "Update (RMS)")
   invisible(x)
 }

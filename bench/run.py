@@ -45,7 +45,7 @@ def output(command, **settings):
 
 def main():
     texts = [output([sys.executable, "numpy_step.py"])]
-    for script in ("keras_step.py", "fit.py", "memory.py"):
+    for script in ("keras_step.py", "fit.py", "monitor.py", "memory.py"):
         for backend in BACKENDS:
             texts.append(output([sys.executable, script], KERAS_BACKEND=backend))
     for script in ("frameworks_step.py", "frameworks_training.py"):

@@ -60,17 +60,10 @@ train <- function(name, optimizer) {
   ))
   metric <- keras$metrics$MeanMetricWrapper(off, name = "off")
   model$compile(optimizer = optimizer, loss = "mse", metrics = list(metric))
-  # One line per epoch. Keras' own progress bar prints from another thread, which R can't take.
-  progress <- keras$callbacks$LambdaCallback(on_epoch_end = function(epoch, logs) {
-    cat(sprintf(
-      "  epoch %2d of %d: loss %.4f, test error %s dollars\n", epoch + 1L, epochs, logs$loss,
-      format(round(logs$val_off), big.mark = ",", width = 6)
-    ))
-  })
   history <- model$fit(
     columns[!is_test, ], target[!is_test, , drop = FALSE],
     validation_data = list(columns[is_test, ], target[is_test, , drop = FALSE]),
-    epochs = epochs, batch_size = 128L, verbose = 0L, callbacks = list(progress)
+    epochs = epochs, batch_size = 128L, verbose = 0L, callbacks = list(adadelta_progress(show = TRUE))
   )$history
   data.frame(
     optimizer = name, epoch = seq_len(epochs),

@@ -181,7 +181,8 @@ def test_a_large_variable_is_read_by_a_sample_that_is_always_the_same():
     def records(sample):
         monitor = adadelta.Monitor(every=3, sample=sample)
         fitted(adadelta.Adadelta(1.0), monitor, net=model(hidden=400))
-        return [row for row in monitor.records if row["size"] == 2000]
+        numbers = [row for row in monitor.records if row["size"] == 2000]
+        return [{k: v for k, v in row.items() if k not in ("variable", "layer")} for row in numbers]
 
     sampled = records(500)
     assert sampled == records(500)
@@ -290,7 +291,7 @@ def test_a_rate_of_0_or_one_that_rises_is_meant_so():
 
 
 def test_gradients_at_their_limit():
-    messages = heard(adadelta.Adadelta(1.0), data=(X * 1e9, Y * 1e9), epochs=1, every=1)
+    messages = heard(adadelta.Adadelta(1.0), data=(X, Y * 1e16), epochs=1, every=1)
     assert ["are limited" in message for message in messages] == [True]
     assert "first/kernel" in messages[0] or "second/kernel" in messages[0]
 

@@ -44,17 +44,22 @@ class Watched:
     update: int
     step: int
     skipped: int
-    first: dict[str, Any] = field(default_factory=dict)
     last: dict[str, Any] = field(default_factory=dict)
+    losses: list[tuple[int, float]] = field(default_factory=list)
     readings: list[reading.Reading] = field(default_factory=list)
     optimizer: Any = None
 
     def add(
-        self, common: dict[str, Any], readings: list[reading.Reading], optimizer: Any
+        self,
+        common: dict[str, Any],
+        readings: list[reading.Reading],
+        optimizer: Any,
+        batches: int,
+        loss: float,
     ) -> None:
-        """Take what was recorded now."""
-        self.first = self.first or common
+        """Take what was recorded now, and the mean loss of the batches since the last record."""
         self.last = common
+        self.losses.append((batches, loss))
         self.readings = readings
         self.optimizer = optimizer
 
@@ -71,10 +76,8 @@ def nothing_moves(watched: Watched) -> str | None:
     if not (0 < rate < LOW_RATE and is_constant and watched.updates >= UPDATES_TO_MOVE):
         return None
     change = _change_of_weights(watched)
-    first, last = watched.first["loss"], watched.last["loss"]
-    loss = abs(last - first) / abs(first) if first else math.nan
     # Without a loss the weights decide.
-    if not change < LITTLE_MOVEMENT or loss > LITTLE_LOSS:
+    if not change < LITTLE_MOVEMENT or _change_of_loss(watched) > LITTLE_LOSS:
         return None
     return (
         f"in {watched.updates} updates at learning rate {_short(rate)} the weights changed by "
@@ -92,6 +95,17 @@ def _change_of_weights(watched: Watched) -> float:
         changes += float(np.mean(np.square(one.weights - start))) * one.size
         sizes += float(np.mean(np.square(start))) * one.size
     return math.sqrt(changes / sizes) if sizes else math.inf
+
+
+def _change_of_loss(watched: Watched) -> float:
+    """How far the mean loss of the second half is from that of the first, as a share of it."""
+    batches, losses = np.array(watched.losses).T
+    half = len(losses) // 2
+    first, second = (
+        np.average(losses[part], weights=batches[part])
+        for part in (slice(None, half), slice(half, None))
+    )
+    return float(abs(second - first) / abs(first)) if first else math.nan
 
 
 def saturated(watched: Watched) -> str | None:

@@ -106,6 +106,7 @@ class Monitor(keras.callbacks.Callback):
         self._watched = None
         self._epoch = 0
         self._last_batch = -1
+        self._recorded_loss = (0, 0.0)
         self._calls = self._recorded_calls = 0
         # An update takes several calls where gradients are accumulated.
         self._calls_of_an_update = optimizer.gradient_accumulation_steps or 1
@@ -117,6 +118,7 @@ class Monitor(keras.callbacks.Callback):
         """Take the number of the epoch."""
         self._epoch = epoch
         self._last_batch = -1
+        self._recorded_loss = (0, 0.0)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Record when it is time."""
@@ -162,12 +164,20 @@ class Monitor(keras.callbacks.Callback):
         readings = reading.read(optimizer, common["learning_rate"], self.sample)
         self.records += [{**common, **one.row()} for one in readings]
         assert self._watched is not None
-        self._watched.add(common, readings, optimizer)
+        self._watched.add(common, readings, optimizer, *self._since_last_record(common["loss"]))
         for kind, find in diagnosis.KINDS.items():
             message = None if kind in self._warned else find(self._watched)
             if message:
                 self._warned.add(kind)
                 self.warn(message)
+
+    def _since_last_record(self, mean: float) -> tuple[int, float]:
+        """How many batches there were, and their mean loss, told from the mean of the epoch."""
+        batches = max(self._last_batch, 0) + 1
+        (before, mean_before), self._recorded_loss = self._recorded_loss, (batches, mean)
+        if before >= batches:
+            return batches, mean
+        return batches - before, (batches * mean - before * mean_before) / (batches - before)
 
     def warn(self, message: str) -> None:
         """Warn. A subclass can send the message elsewhere.

@@ -1,0 +1,88 @@
+"""What watching costs: epochs of `fit()` with a monitor at its defaults, beside the same without.
+
+Two networks: that of fit.py, and a small one, 784-64-10, whose steps take about a millisecond.
+Epochs take turns; the share of the time that the monitor's own methods take is measured too, since
+turns differ by more than that.
+
+    KERAS_BACKEND=jax python bench/monitor.py
+"""
+
+import statistics
+import time
+
+import keras
+from fit import IMAGES, mnist
+from fit import model as large
+from measure import HEADER, row
+
+import adadelta
+
+ROUNDS = 7
+
+
+class Timed(adadelta.Monitor):
+    """Counts the seconds that it takes."""
+
+    seconds = 0.0
+
+    def on_train_begin(self, logs=None):
+        self.timed(super().on_train_begin, logs)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.timed(super().on_train_batch_end, batch, logs)
+
+    def on_train_end(self, logs=None):
+        self.timed(super().on_train_end, logs)
+
+    def timed(self, method, *arguments):
+        start = time.perf_counter()
+        method(*arguments)
+        self.seconds += time.perf_counter() - start
+
+
+class Looking(keras.callbacks.Callback):
+    """Does nothing, but like the monitor keeps Keras from calling it in another thread."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        pass
+
+
+def small(optimizer):
+    keras.utils.set_random_seed(0)
+    relu = keras.layers.Dense(64, activation="relu")
+    network = keras.Sequential([keras.layers.Input((784,)), relu, keras.layers.Dense(10)])
+    network.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return network
+
+
+def main():
+    images, labels = mnist()
+    images = images[:IMAGES].reshape(IMAGES, 784).astype("float32") / 255
+    labels = labels[:IMAGES]
+    print(f"\n### Watching fit() on {keras.config.backend()}; the peer is fit() alone\n")
+    print("\n".join(HEADER))
+    for name, make in (("784-2000-2000-10", large), ("784-64-10", small)):
+        network = make(adadelta.Adadelta(1.0))
+        times = {"watched": [], "alone": [], "callback": []}
+        shares = []
+        for turn in range(ROUNDS + 1):
+            for what, seconds in times.items():
+                monitor = Timed()
+                callbacks = {"watched": [monitor], "alone": [], "callback": [Looking()]}[what]
+                start = time.perf_counter()
+                network.fit(images, labels, batch_size=100, verbose=0, callbacks=callbacks)
+                elapsed = time.perf_counter() - start
+                # The first turn compiles.
+                if turn:
+                    seconds.append(elapsed)
+                    if what == "watched":
+                        shares.append(monitor.seconds / elapsed)
+        share = f"the monitor itself {statistics.median(shares):.1%}, at most 3.0 %"
+        print(row(f"{name}: watched", times["watched"], None, times["alone"], share))
+        print(row(f"{name}: alone", times["alone"], None))
+        empty = "any callback that looks at batches"
+        print(row(f"{name}: {empty}", times["callback"], None, times["alone"]))
+
+
+if __name__ == "__main__":
+    main()

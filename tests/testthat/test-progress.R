@@ -1,0 +1,81 @@
+fit_with <- function(callback, epochs = 3L, ..., verbose = 0L) {
+  cars <- scale(as.matrix(mtcars[c("mpg", "wt", "hp")]))
+  model <- keras$Sequential(list(keras$layers$Input(list(2L)), keras$layers$Dense(1L)))
+  model$compile(optimizer = optimizer_adadelta(1), loss = "mse", metrics = list("mae"))
+  model$fit(cars[, -1], cars[, 1, drop = FALSE], batch_size = 8L, epochs = epochs,
+            verbose = verbose, callbacks = list(callback), ...)
+}
+
+test_that("there is a line for each epoch, with all metrics", {
+  skip_without_keras()
+  withr::local_options(cli.dynamic = FALSE)
+  lines <- utils::capture.output(
+    history <- fit_with(adadelta_progress(TRUE), validation_split = 0.25)$history
+  )
+  expect_length(lines, 3)
+  expect_match(lines, "^epoch [123]/3  loss [0-9.e-]+  mae [0-9.e-]+  val_loss .*  \\([0-9]+ s\\)$")
+  shown <- as.numeric(sub(".* val_loss ([^ ]*) .*", "\\1", lines))
+  # Four digits are shown.
+  expect_equal(shown, unlist(history$val_loss), tolerance = 1e-3)
+})
+
+test_that("of many epochs about 20 are shown, the first and the last among them", {
+  skip_without_keras()
+  withr::local_options(cli.dynamic = FALSE)
+  lines <- utils::capture.output(invisible(fit_with(adadelta_progress(TRUE), 45L)))
+  epochs <- as.integer(sub("^epoch +([0-9]+)/45 .*", "\\1", lines))
+  expect_identical(epochs, c(1L, seq(2L, 44L, by = 2L), 45L))
+})
+
+test_that("nothing is shown where nobody looks, unless it is asked for", {
+  skip_without_keras()
+  expect_output(fit_with(adadelta_progress(FALSE)), NA)
+  skip_if(interactive())
+  expect_output(fit_with(adadelta_progress()), NA)
+  withr::local_options(knitr.in.progress = TRUE)
+  expect_false(has_bars())
+  expect_output(fit_with(adadelta_progress(TRUE)), "epoch 3/3")
+})
+
+test_that("a terminal has a bar, and at the end the last line", {
+  skip_without_keras()
+  skip_if_not_installed("cli")
+  withr::local_options(
+    cli.dynamic = TRUE, cli.progress_show_after = 0, cli.progress_handlers_only = "logger",
+    knitr.in.progress = NULL
+  )
+  expect_true(has_bars())
+  lines <- utils::capture.output(invisible(fit_with(adadelta_progress(TRUE), 20L)))
+  expect_match(lines[[1]], "created|added")
+  expect_match(utils::tail(lines, 1), "^epoch 20/20  loss ")
+  expect_true(any(grepl("60/60", lines)) || any(grepl("terminated|done", lines)))
+})
+
+test_that("R's functions run on R's thread, and so does Keras' own bar then", {
+  skip_without_keras()
+  reticulate::py_run_string("
+import threading, keras
+class Thread(keras.callbacks.Callback):
+    async_safe = True
+    found = set()
+    def on_train_batch_end(self, batch, logs=None):
+        self.found.add(threading.current_thread() is threading.main_thread())
+")
+  thread <- reticulate::py$Thread()
+  called <- 0
+  callback <- core()$progress(function(...) {
+    called <<- called + 1
+    NULL
+  }, 0)
+  fit_with(list(callback, thread), 2L)
+  # Begin and end, two epochs of four batches and their ends.
+  expect_identical(called, 12)
+  expect_true(reticulate::py_to_r(reticulate::import_builtins()$all(thread$found)))
+})
+
+test_that("`show` is checked", {
+  for (bad in list(NA, NULL, 1, "yes", c(TRUE, FALSE))) {
+    expect_error(adadelta_progress(show = bad), "`show` must be TRUE or FALSE; received",
+                 class = "adadelta_error_argument")
+  }
+})
