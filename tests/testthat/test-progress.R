@@ -3,7 +3,8 @@ fit_with <- function(callback, epochs = 3L, ..., verbose = 0L) {
   model <- keras$Sequential(list(keras$layers$Input(list(2L)), keras$layers$Dense(1L)))
   model$compile(optimizer = optimizer_adadelta(1), loss = "mse", metrics = list("mae"))
   model$fit(cars[, -1], cars[, 1, drop = FALSE], batch_size = 8L, epochs = epochs,
-            verbose = verbose, callbacks = list(callback), ...)
+            verbose = verbose, callbacks = if (is.list(callback)) callback else list(callback),
+            ...)
 }
 
 test_that("there is a line for each epoch, with all metrics", {

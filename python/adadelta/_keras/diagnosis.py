@@ -148,9 +148,9 @@ def calls_are_skipped(watched: Watched) -> str | None:
     if skipped <= allowed:
         return None
     return (
-        f"{skipped} of {calls} calls were skipped because a gradient was NaN or infinite; look "
-        "for missing values in the data, and for logarithms or divisions of 0 in the model and "
-        "the loss"
+        f"calls skipped so far: {skipped} of {calls}, because a gradient was NaN or infinite; "
+        "look for missing values in the data, and for logarithms or divisions of 0 in the model "
+        "and the loss"
     )
 
 
