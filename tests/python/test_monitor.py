@@ -54,7 +54,9 @@ def custom_loop(optimizer, epochs):
     for _ in range(epochs):
         for start in range(0, len(X), BATCH):
             part = slice(start, start + BATCH)
-            grads = [ops.convert_to_tensor(g.astype("float32")) for g in gradients(X[part], Y[part])]
+            grads = [
+                ops.convert_to_tensor(g.astype("float32")) for g in gradients(X[part], Y[part])
+            ]
             optimizer.apply(grads, variables)
             yield [
                 [np.asarray(ops.convert_to_numpy(it), "float64") for it in (v, a, d)]

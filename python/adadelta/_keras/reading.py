@@ -10,7 +10,6 @@ import numpy as np
 from keras import ops
 
 from adadelta._core import rule
-from adadelta._keras import precision
 from adadelta._keras.state import parameter_names
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
