@@ -71,7 +71,7 @@ class Thread(keras.callbacks.Callback):
   fit_with(list(callback, thread), 2L)
   # Begin and end, two epochs of four batches and their ends.
   expect_identical(called, 12)
-  expect_true(reticulate::py_to_r(reticulate::import_builtins()$all(thread$found)))
+  expect_true(reticulate::import_builtins()$all(thread$found))
 })
 
 test_that("`show` is checked", {

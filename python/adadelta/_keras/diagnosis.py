@@ -12,8 +12,9 @@ from adadelta._core import hyperparameters
 from adadelta._core.precision import largest_gradient, largest_number
 from adadelta._keras import loss_scale, precision, reading
 
-# Measured with networks on mtcars, iris and MNIST; in 100 updates weights changed by 0.02 % to
-# 0.1 % of their size at a learning rate of 0.001, by 0.2 % to 1 % at 0.01, and by 5 % to 60 % at 1.
+# Measured on four small problems, of 32 to 6,000 rows: in 100 updates weights changed by 0.03 % to
+# 0.1 % of their size at a learning rate of 0.001, by 0.3 % to 1.1 % at 0.01, by 2.6 % to 11 % at
+# 0.1, and by 16 % to 39 % at 1.
 UPDATES_TO_MOVE = 100
 LITTLE_MOVEMENT = 0.01
 LITTLE_LOSS = 0.05
@@ -81,7 +82,7 @@ def nothing_moves(watched: Watched) -> str | None:
         return None
     return (
         f"in {watched.updates} updates at learning rate {_short(rate)} the weights changed by "
-        f"{change:.2%} of their size, so nothing is learned; Adadelta needs a learning rate near "
+        f"{change:.2%} of their size, so hardly anything is learned; Adadelta needs a learning rate near "
         "1, which is the published method, while 0.001 is Keras' default: try "
         "`learning_rate = 1`"
     )
