@@ -36,5 +36,6 @@ def test_examples_run(name):
 
 def test_the_class_and_the_rule_have_examples():
     finder = doctest.DocTestFinder()
-    for thing in (adadelta.Adadelta, adadelta.Monitor, importlib.import_module("adadelta._core.rule")):
+    rule = importlib.import_module("adadelta._core.rule")
+    for thing in (adadelta.Adadelta, adadelta.Monitor, rule):
         assert any(test.examples for test in finder.find(thing, "it", module=False))

@@ -82,8 +82,8 @@ def nothing_moves(watched: Watched) -> str | None:
         return None
     return (
         f"in {watched.updates} updates at learning rate {_short(rate)} the weights changed by "
-        f"{change:.2%} of their size, so hardly anything is learned; Adadelta needs a learning rate near "
-        "1, which is the published method, while 0.001 is Keras' default: try "
+        f"{change:.2%} of their size, so hardly anything is learned; Adadelta needs a "
+        "learning rate near 1, which is the published method, while 0.001 is Keras' default: try "
         "`learning_rate = 1`"
     )
 
