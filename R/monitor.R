@@ -9,9 +9,9 @@
 #' they begin anew. Recording takes about as long as a small training step, so a
 #' small `every` makes the training of small models slower.
 #'
-#' It watches an optimizer made by [optimizer_adadelta()], also inside Keras'
-#' `LossScaleOptimizer`. With any other, `fit()` stops with an error before
-#' anything has changed.
+#' The optimizer has to be one made by [optimizer_adadelta()], alone or inside
+#' the `LossScaleOptimizer` of Keras. With any other, `fit()` stops with an error
+#' before anything has changed.
 #'
 #' @section Warnings: They are of class `adadelta_warning`, and each comes once:
 #'   * at a low and constant learning rate, such as the default of 0.001, the
@@ -101,7 +101,10 @@ adadelta_monitor <- function(every = 50L, sample = 1000L) {
 
 #' @rdname adadelta_monitor
 #' @export
-as.data.frame.adadelta.Monitor <- function(x, row.names = NULL, optional = FALSE, ...) {
+as.data.frame.adadelta.Monitor <- function(x,
+                                           row.names = NULL, # nolint: object_name_linter.
+                                           optional = FALSE,
+                                           ...) {
   check_session(x, sys.call())
   columns <- lapply(x$to_dict(), function(column) {
     if (length(column)) unlist(column, use.names = FALSE) else numeric()
@@ -116,7 +119,7 @@ as.data.frame.adadelta.Monitor <- function(x, row.names = NULL, optional = FALSE
 
 #' @rdname adadelta_monitor
 #' @exportS3Method ggplot2::autoplot
-autoplot.adadelta.Monitor <- function(object, variables = NULL, ...) {
+autoplot.adadelta.Monitor <- function(object, variables = NULL, ...) { # nolint: object_name_linter.
   shown <- shown_variables(object, variables, sys.call())
   quantities <- c("Effective learning rate", "Update (RMS)")
   rates <- data.frame(

@@ -63,7 +63,8 @@ train <- function(name, optimizer) {
   history <- model$fit(
     columns[!is_test, ], target[!is_test, , drop = FALSE],
     validation_data = list(columns[is_test, ], target[is_test, , drop = FALSE]),
-    epochs = epochs, batch_size = 128L, verbose = 0L, callbacks = list(adadelta_progress(show = TRUE))
+    epochs = epochs, batch_size = 128L, verbose = 0L,
+    callbacks = list(adadelta_progress(show = TRUE))
   )$history
   data.frame(
     optimizer = name, epoch = seq_len(epochs),
