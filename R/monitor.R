@@ -121,6 +121,8 @@ as.data.frame.adadelta.Monitor <- function(x,
 #' @exportS3Method ggplot2::autoplot
 autoplot.adadelta.Monitor <- function(object, variables = NULL, ...) { # nolint: object_name_linter.
   shown <- shown_variables(object, variables, sys.call())
+  # R CMD check knows of no variables that ggplot2 finds in the data.
+  .data <- ggplot2::.data
   quantities <- c("Effective learning rate", "Update (RMS)")
   rates <- data.frame(
     update = shown$update, layer = shown$label, quantity = quantities[[1]],
