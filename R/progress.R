@@ -37,8 +37,8 @@ adadelta_progress <- function(show = interactive() && !is_knitting()) {
     refuse("show", "TRUE or FALSE", show, call)
   }
   module <- core(call)
-  if (!show) return(module$progress(function(...) NULL, Inf))
-  if (has_bars()) module$progress(bar(), 0.1) else module$progress(lines_of_epochs(), Inf)
+  if (!show) return(module$progress_callback(function(...) NULL, Inf))
+  if (has_bars()) module$progress_callback(bar(), 0.1) else module$progress_callback(lines_of_epochs(), Inf)
 }
 
 is_knitting <- function() isTRUE(getOption("knitr.in.progress"))

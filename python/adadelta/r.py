@@ -357,6 +357,8 @@ def comparable(target: Any, current: Any) -> list[dict[str, Any] | None]:
         None if it is None else {"counters": it.counters(), "parameters": it.parameters}
         for it in (mine, other)
     ]
+
+
 # ------------------------------------------------------------------ callbacks
 
 
@@ -367,7 +369,7 @@ def monitor(every: Any, sample: Any, warn: Callable[[str], Any]) -> Any:
     return MonitorForR(every, sample, warn)
 
 
-def progress(show: Callable[..., Any], interval: float) -> Any:
+def progress_callback(show: Callable[..., Any], interval: float) -> Any:
     """Make a callback that tells an R function how far training has come."""
     from adadelta._keras.from_r import Progress
 

@@ -64,7 +64,7 @@ class Thread(keras.callbacks.Callback):
 ")
   thread <- reticulate::py$Thread()
   called <- 0
-  callback <- core()$progress(function(...) {
+  callback <- core()$progress_callback(function(...) {
     called <<- called + 1
     NULL
   }, 0)
