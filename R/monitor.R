@@ -105,7 +105,7 @@ as.data.frame.adadelta.Monitor <- function(x,
                                            row.names = NULL, # nolint: object_name_linter.
                                            optional = FALSE,
                                            ...) {
-  check_session(x, sys.call())
+  check_monitor(x, sys.call())
   columns <- lapply(x$to_dict(), function(column) {
     if (length(column)) unlist(column, use.names = FALSE) else numeric()
   })
@@ -219,7 +219,7 @@ format.adadelta.Monitor <- function(x, ...) {
 
 # The rows that a picture shows, with the label of each; 0 has no logarithm.
 shown_variables <- function(monitor, variables, call) {
-  check_session(monitor, call)
+  check_monitor(monitor, call)
   if (!is.null(variables)) variables <- as.list(as.character(variables))
   labels <- unlist(value_of(core(call)$attempt("plotted", monitor, variables), "argument", call))
   data <- as.data.frame(monitor)
@@ -230,7 +230,7 @@ shown_variables <- function(monitor, variables, call) {
   data
 }
 
-check_session <- function(monitor, call) {
+check_monitor <- function(monitor, call) {
   if (reticulate::py_is_null_xptr(monitor)) {
     fail("this monitor is of an earlier session, which took its records along", "argument", call)
   }

@@ -38,7 +38,8 @@ adadelta_progress <- function(show = interactive() && !is_knitting()) {
   }
   module <- core(call)
   if (!show) return(module$progress_callback(function(...) NULL, Inf))
-  if (has_bars()) module$progress_callback(bar(), 0.1) else module$progress_callback(lines_of_epochs(), Inf)
+  if (has_bars()) return(module$progress_callback(bar(), 0.1))
+  module$progress_callback(lines_of_epochs(), Inf)
 }
 
 is_knitting <- function() isTRUE(getOption("knitr.in.progress"))
