@@ -61,8 +61,7 @@ lines_of_epochs <- function() {
   }
 }
 
-bar <- function() {
-  place <- new.env(parent = emptyenv())
+bar <- function(place = new.env(parent = emptyenv())) {
   function(what, epoch, epochs, batch, steps, metrics) {
     if (what == "begin") {
       place$start <- proc.time()[["elapsed"]]
