@@ -21,12 +21,17 @@ data <- read_mnist(mnist_path())
 # ---- Tables 1 and 2: every cell with every seed, ADADELTA's first ----
 
 printed <- read.csv(file.path(folder, "printed.csv"))
-cells <- cbind(printed[names(printed) != "error"], loss = "mean")
-# And what becomes of ADADELTA when the loss is the sum over a batch, which multiplies gradients by
-# 100.
-summed <- transform(subset(cells, method == "ADADELTA" & rho == 0.95), loss = "sum")
-runs <- merge(rbind(cells, summed), data.frame(seed = seeds))
-runs <- runs[order(runs$loss, runs$method != "ADADELTA", runs$seed), ]
+cells <- cbind(
+  printed[names(printed) != "error"],
+  loss = "mean", first_weights = "glorot_uniform"
+)
+# And what the paper does not say: other first weights, where they matter most, and a loss that is
+# the sum over a batch, so that all gradients are 100 times as large.
+adadelta_cells <- subset(cells, method == "ADADELTA")
+drawn_otherwise <- transform(subset(adadelta_cells, epsilon == 1e-2), first_weights = "he_normal")
+summed <- transform(subset(adadelta_cells, rho == 0.95), loss = "sum")
+runs <- merge(rbind(cells, drawn_otherwise, summed), data.frame(seed = seeds))
+runs <- runs[order(runs$loss, runs$first_weights, runs$method != "ADADELTA", runs$seed), ]
 
 errors_file <- file.path(folder, "errors.csv")
 if (!file.exists(errors_file)) {
@@ -43,7 +48,7 @@ for (i in seq_len(nrow(runs))) {
   if (is_done(run)) next
   time <- system.time(error <- train_and_test(
     data, make_optimizer(run), run$seed,
-    loss = run$loss
+    loss = run$loss, first_weights = run$first_weights
   ))
   line <- cbind(run, error = error, cpu_seconds = round(sum(time[1:2]), 1))
   write.table(

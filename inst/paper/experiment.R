@@ -30,16 +30,18 @@ read_mnist <- function(path) {
 
 ## ---- network ----
 
-# 784-500-300-10, with the first weights that Keras gives by itself. The seed decides them and the
-# order of the images. `loss` is the "mean" or the "sum" over the images of a batch.
-make_network <- function(optimizer, seed, activation = "relu", loss = "mean") {
+# 784-500-300-10. The seed decides the first weights and the order of the images. `loss` is the
+# "mean" or the "sum" over the images of a batch; `first_weights` is how Keras draws them.
+make_network <- function(optimizer, seed, activation = "relu", loss = "mean",
+                         first_weights = "glorot_uniform") {
   keras <- reticulate::import("keras")
+  layer <- function(units, ...) keras$layers$Dense(units, kernel_initializer = first_weights, ...)
   keras$utils$set_random_seed(as.integer(seed))
   network <- keras$Sequential(list(
     keras$layers$Input(list(784L)),
-    keras$layers$Dense(500L, activation = activation),
-    keras$layers$Dense(300L, activation = activation),
-    keras$layers$Dense(10L)
+    layer(500L, activation = activation),
+    layer(300L, activation = activation),
+    layer(10L)
   ))
   network$compile(
     optimizer = optimizer,
@@ -137,6 +139,23 @@ follow_rates <- function(data, optimizer, seed, epochs, every, activation = "tan
     }
   }
   do.call(rbind, found)
+}
+
+## ---- compare ----
+
+# For each cell that is printed in the paper, how many runs there are, and the mean and standard
+# deviation of their errors. The printed error is one number without a spread.
+compare_with_paper <- function(errors, printed) {
+  cells <- setdiff(names(printed), "error")
+  found <- lapply(seq_len(nrow(printed)), function(i) merge(printed[i, cells], errors)$error)
+  of_each <- function(summary) vapply(found, summary, 0)
+  data.frame(
+    printed[cells],
+    paper = printed$error,
+    runs = lengths(found),
+    mean = of_each(mean), sd = of_each(stats::sd),
+    difference = of_each(mean) - printed$error
+  )
 }
 
 ## ---- end ----
