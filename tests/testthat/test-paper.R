@@ -153,3 +153,18 @@ test_that("rates and updates are followed", {
   expect_true(all(subset(rates, weight == 0)$update > 0))
   expect_equal(optimizer_state(optimizer)$update, 8)
 })
+
+# ---- What vignettes/paper.Rmd says ----
+
+test_that("ADADELTA comes out as in the paper, and no setting fails", {
+  found <- experiment$compare_with_paper(as_assumed, table_2)
+  far <- abs(found$difference) > 0.4
+  # The first weights decide there, see the next test.
+  expect_identical(found$epsilon[far], 1e-2)
+  expect_identical(found$rho[far], 0.9)
+  expect_lt(max(abs(found$difference[found$epsilon < 1e-2])), 0.2)
+  by_epsilon <- tapply(found$mean, found$epsilon, mean)
+  printed_by_epsilon <- tapply(found$paper, found$epsilon, mean)
+  expect_identical(order(by_epsilon)[c(1, 4)], order(printed_by_epsilon)[c(1, 4)])
+  expect_lt(max(subset(as_assumed, method == "ADADELTA")$error), 3)
+})
