@@ -6,8 +6,8 @@
 # inst/paper, where vignette("paper", "adadelta") reads it: each finished cell is added to
 # errors.csv, and one that is there is not run again, so that a run can be stopped and started at
 # any time. Processes for different seeds can run side by side. All of it takes 40 minutes of
-# processor time. MNIST comes from the file that ADADELTA_MNIST names, or from Keras' cache, to which
-# it is downloaded.
+# processor time. MNIST comes from the file that ADADELTA_MNIST names, or from Keras' cache, which
+# it is downloaded to.
 
 library(adadelta)
 folder <- file.path("inst", "paper")
