@@ -152,6 +152,15 @@ test_that("rates and updates are followed", {
   expect_true(all(rates$rate > 0))
   expect_true(all(subset(rates, weight == 0)$update > 0))
   expect_equal(optimizer_state(optimizer)$update, 8)
+
+  # With nothing but epsilon under both roots the rate is 1, and a learning rate of 0 moves nothing.
+  still <- experiment$follow_rates(
+    data, optimizer_adadelta(0, epsilon = 1e4),
+    seed = 1, epochs = 1L, every = 2L
+  )
+  expect_true(all(still$rate == 1))
+  expect_true(all(still$update == 0))
+  expect_false(all(rates$rate == 1))
 })
 
 # ---- What vignettes/paper.Rmd says ----
