@@ -4,8 +4,8 @@
 
 ## ---- data ----
 
-# Where MNIST is: the file that ADADELTA_MNIST names, or else the one that Keras keeps. NA when it is
-# nowhere.
+# Where MNIST is: the file that ADADELTA_MNIST names, or else the one that Keras keeps. NA when
+# there is none.
 mnist_path <- function() {
   homes <- c(Sys.getenv("KERAS_HOME", "~/.keras"), "~/.keras")
   path <- Sys.getenv("ADADELTA_MNIST", NA)
