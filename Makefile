@@ -12,7 +12,7 @@ RUFF := $(STOCK) ruff
 CODE := python tests bench vignettes
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint document vectors hosts bench traps check install clean
+.PHONY: help demo test test-all lint document vectors hosts bench paper traps check install clean
 
 help: ## list these targets
 	@awk -F ': *|## ' '/^[a-z-]+:.*##/ { printf "make %-9s %s\n", $$1, $$NF }' Makefile
@@ -59,6 +59,11 @@ bench: ## the measurements in bench/results.md
 	@$(SETUP) latest test
 	@$(INSTALL) stock
 	$(CORE) $(STOCK) python bench/run.py
+
+paper: ## what is missing of the paper's experiments in inst/paper, all of them in half an hour
+	@$(SETUP) stock demo
+	@$(INSTALL) stock
+	$(STOCK) Rscript bench/paper.R
 
 traps: ## how Keras' own Adadelta goes wrong on this machine, and ours does not
 	@$(SETUP) stock all
