@@ -19,8 +19,7 @@ from typing import Any, NamedTuple
 PYTHON_MINIMUM = "3.11"
 KERAS_MINIMUM = "3.10"
 # For speed, and for saving the state. The optimizer itself works without them.
-COMPANIONS = "numba safetensors"
-
+COMPANIONS = ("numba", "safetensors")
 BACKENDS = ("jax", "tensorflow", "torch")
 
 
@@ -31,6 +30,7 @@ class Check(NamedTuple):
         subject: What was looked at: "Python", "NumPy", "Keras", "backend", "kernel" or
             "saved state".
         found: The version and where it is, or "" when it is missing.
+        needed: Whether the optimizer needs it to work.
         problem: What does not work, or None.
         cure: What to do about it, or None.
 
@@ -38,6 +38,7 @@ class Check(NamedTuple):
 
     subject: str
     found: str
+    needed: bool = True
     problem: str | None = None
     cure: str | None = None
 
@@ -46,8 +47,8 @@ def checks() -> list[Check]:
     """Look at all that the optimizer needs in this Python. Imports no Keras.
 
     Returns:
-        A `Check` for each subject. The first four are needed; without the others it works, but
-        slower, or without saving its state.
+        A `Check` for each subject. Without the last two the optimizer works, but slower, or
+        without saving its state.
 
     Example:
         >>> from adadelta import installation
@@ -84,14 +85,14 @@ def _python() -> Check:
     if sys.version_info < _numbers(PYTHON_MINIMUM):
         cause = f"{_here()} is Python {own}, and {PYTHON_MINIMUM} or newer is needed."
         cure = "Name a newer one in the environment variable RETICULATE_PYTHON, and start R again."
-        return Check("Python", found, cause, cure)
+        return Check("Python", found, problem=cause, cure=cure)
     return Check("Python", found)
 
 
 def _numpy() -> Check:
     if not is_installed("numpy"):
         cause = f"NumPy is not installed in the Python that R uses, {_here()}."
-        return Check("NumPy", "", cause, _install("numpy"))
+        return Check("NumPy", "", problem=cause, cure=_install("numpy"))
     return Check("NumPy", version("numpy") or "of unknown version")
 
 
@@ -101,12 +102,13 @@ def _keras() -> Check:
     if not is_installed("keras"):
         cause = f"Keras is not installed in the Python that R uses, {here}."
         backend = "" if _installed_backends() else f" {BACKENDS[0]}"
-        return Check("Keras", "", cause, _install(f"{keras}{backend} {COMPANIONS}"))
+        packages = f"{keras}{backend} {' '.join(COMPANIONS)}"
+        return Check("Keras", "", problem=cause, cure=_install(packages))
     found = version("keras")
     if found is not None and _numbers(found) < _numbers(KERAS_MINIMUM):
         cause = f"Keras {found} is too old in the Python that R uses, {here}: "
         cause += f"{KERAS_MINIMUM} or newer is needed."
-        return Check("Keras", found, cause, _install(keras))
+        return Check("Keras", found, problem=cause, cure=_install(keras))
     return Check("Keras", found or "of unknown version")
 
 
@@ -115,10 +117,10 @@ def _backend() -> Check:
     installed = _installed_backends()
     if not chosen and not installed:
         cause = f"Keras has nothing to compute with in the Python that R uses, {_here()}."
-        return Check("backend", "", cause, _install(BACKENDS[0]))
-    if chosen in BACKENDS and chosen not in installed:
-        cause = f'KERAS_BACKEND is "{chosen}", which is not installed in {_here()}.'
-        return Check("backend", "", cause, _install(chosen))
+        return Check("backend", "", problem=cause, cure=_install(BACKENDS[0]))
+    missing = missing_backend(chosen)
+    if missing:
+        return Check("backend", "", True, *missing)
     name, why = _backend_and_reason()
     others = [backend for backend in installed if backend != name]
     found = " ".join(filter(None, (name, version(name)))) + f" ({why})"
@@ -127,7 +129,8 @@ def _backend() -> Check:
 
 def _kernel() -> Check:
     if sys.version_info < _numbers(PYTHON_MINIMUM):
-        return Check("kernel", "none", f"Kernels need Python {PYTHON_MINIMUM} or newer.")
+        cause = f"Kernels need Python {PYTHON_MINIMUM} or newer."
+        return Check("kernel", "none", False, cause)
     from adadelta import kernel_info
     from adadelta._kernels.choose import FOR_KERAS
 
@@ -139,17 +142,17 @@ def _kernel() -> Check:
         serving, reason = [], f"{type(error).__name__}: {error}"
     found = ", ".join(serving) or "none"
     if reason is None:
-        return Check("kernel", found)
+        return Check("kernel", found, False)
     cause = f"Steps are slower than they could be: {reason}."
     cure = None if is_installed("numba") else _install("numba")
-    return Check("kernel", found, cause, cure)
+    return Check("kernel", found, False, cause, cure)
 
 
 def _saved_state() -> Check:
     if not is_installed("safetensors"):
         cause = "The state of an optimizer can't be saved alone without safetensors."
-        return Check("saved state", "", cause, _install("safetensors"))
-    return Check("saved state", f"safetensors {version('safetensors') or ''}".strip())
+        return Check("saved state", "", False, cause, _install("safetensors"))
+    return Check("saved state", f"safetensors {version('safetensors') or ''}".strip(), False)
 
 
 # ------------------------------------------------------------------ the backend
@@ -162,6 +165,14 @@ def running_backend() -> str | None:
         return str(keras.config.backend())
     except AttributeError:
         return None
+
+
+def missing_backend(name: str | None) -> list[str] | None:
+    """What keeps Keras from using this backend: the cause and the cure, or None."""
+    if name not in BACKENDS or is_installed(name):
+        return None
+    cause = f'Keras is to compute with "{name}", which is not installed in {_here()}.'
+    return [cause, _install(name)]
 
 
 def choose_backend() -> str | None:

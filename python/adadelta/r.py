@@ -21,7 +21,7 @@ from adadelta._core import hyperparameters
 def checks_in_lines() -> list[str]:
     """What `installation.checks()` found, as lines that R takes apart: fields between tabs."""
     return [
-        "\t".join(" ".join(str(field or "").split()) for field in check)
+        "\t".join(" ".join(str(field or "").split()) for field in (*check, "end"))
         for check in installation.checks()
     ]
 

@@ -7,13 +7,13 @@ test_that("the Python part is installed, in the same version", {
 
 test_that("the oldest versions are the same wherever they are stated", {
   needs <- packageDescription("adadelta")$SystemRequirements
-  expected <- sprintf("Python (>= %s), keras (>= %s)", minimum("PYTHON"), minimum("KERAS"))
+  expected <- sprintf("Python (>= %s), keras (>= %s)", stated("PYTHON_MINIMUM"), stated("KERAS_MINIMUM"))
   expect_identical(needs, expected)
   project <- test_path("..", "..", "python", "pyproject.toml")
   skip_if_not(file.exists(project), "pyproject.toml is not part of the R package")
   lines <- trimws(readLines(project))
-  expect_true(sprintf("requires-python = \">=%s\"", minimum("PYTHON")) %in% lines)
-  expect_true(sprintf("\"keras>=%s\",", minimum("KERAS")) %in% lines)
+  expect_true(sprintf("requires-python = \">=%s\"", stated("PYTHON_MINIMUM")) %in% lines)
+  expect_true(sprintf("\"keras>=%s\",", stated("KERAS_MINIMUM")) %in% lines)
 })
 
 test_that("a package that lost its Python part says so", {
@@ -64,13 +64,13 @@ complaint <- function(modules, ...) {
 test_that("a Python without Keras, or without what Keras needs, is such an error too", {
   skip_without_keras()
   install <- "Install it in a terminal with: PYTHON -m pip install"
-  keras <- paste0("\"keras>=", minimum("KERAS"), "\"")
+  keras <- paste0("\"keras>=", stated("KERAS_MINIMUM"), "\"")
   expect_identical(complaint(character()), c(
     "Keras is not installed in the Python that R uses, PYTHON.",
     paste(install, keras, "jax numba safetensors")
   ))
   expect_identical(complaint(c(keras = "2.15.0")), c(
-    paste("Keras 2.15.0 is too old in the Python that R uses, PYTHON:", minimum("KERAS"),
+    paste("Keras 2.15.0 is too old in the Python that R uses, PYTHON:", stated("KERAS_MINIMUM"),
           "or newer is needed."),
     paste(install, keras)
   ))
@@ -79,7 +79,7 @@ test_that("a Python without Keras, or without what Keras needs, is such an error
     paste(install, "jax")
   ))
   expect_identical(complaint(c(keras = "99.0", jax = "1.0"), KERAS_BACKEND = "torch"), c(
-    "KERAS_BACKEND is \"torch\", which is not installed in PYTHON.",
+    "Keras is to compute with \"torch\", which is not installed in PYTHON.",
     paste(install, "torch")
   ))
 })
