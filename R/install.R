@@ -109,6 +109,7 @@ install_environment <- function(envname, packages, backend, python, existing, ca
     }
     if (existing == "refuse") refuse_existing(envname, call)
   }
+  check_no_other_folder(envname, call)
   # Looked for first, so that nothing is lost when there is none.
   starter <- if (!found || replaces) find_starter(python, call)
   if (replaces) {
@@ -152,6 +153,13 @@ refuse_existing <- function(envname, call) {
     "The Python environment \"", envname, "\" exists and lacks something.\n",
     "`existing = \"update\"` adds it, `existing = \"replace\"` makes the environment anew."
   ), "python", call)
+}
+
+check_no_other_folder <- function(envname, call) {
+  folder <- python_home(envname)
+  if (!reticulate::virtualenv_exists(envname) && file.exists(folder)) {
+    fail(paste0("\"", folder, "\" exists and is no Python environment."), "python", call)
+  }
 }
 
 check_not_running <- function(envname, call) {

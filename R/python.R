@@ -212,6 +212,8 @@ discover_python <- function() discover_config()$python
 
 # Where reticulate would find Python, without its offer to install one.
 discover_config <- function() {
+  # With this name of a Python reticulate would install one at once.
+  if (identical(Sys.getenv("RETICULATE_PYTHON"), "managed")) return(NULL)
   managed <- Sys.getenv("RETICULATE_USE_MANAGED_VENV", unset = NA)
   Sys.setenv(RETICULATE_USE_MANAGED_VENV = "no")
   # reticulate 1.41 prints an error for each Python that it can't look into.
@@ -228,11 +230,14 @@ discover_config <- function() {
   if (is.list(config)) config
 }
 
-# Whether reticulate, 1.41 or newer, would make a Python environment of its own: it does where it
-# finds no other Python than the one on the path.
+# Whether reticulate, 1.41 or newer, would make a Python environment of its own: it does where
+# nobody has named a Python, and it finds no other than the one on the path.
 makes_its_own_python <- function(config) {
+  named <- Sys.getenv(c("RETICULATE_PYTHON", "RETICULATE_PYTHON_ENV"))
   opted_out <- tolower(Sys.getenv("RETICULATE_USE_MANAGED_VENV")) %in% c("false", "0", "no")
-  is.function(py_require()) && !opted_out && (is.null(config) || identical(config$forced, "PATH"))
+  if (!is.function(py_require())) return(FALSE)
+  if (named[[1]] == "managed") return(TRUE)
+  !any(nzchar(named)) && !opted_out && (is.null(config) || identical(config$forced, "PATH"))
 }
 
 # Functions of newer versions of reticulate are looked up, so that one source serves all.

@@ -1,0 +1,14 @@
+# The pages of the R package, in docs/: build.R [quick]
+#
+# "quick" leaves out the results of the examples, for looking at the pages while writing.
+quick <- identical(commandArgs(TRUE), "quick")
+
+# Pages are drawn by the package as it is installed; pkgdown itself asks no server for anything.
+options(pkgdown.internet = FALSE)
+pkgdown::clean_site(quiet = TRUE)
+pkgdown::build_site(
+  examples = !quick, run_dont_run = FALSE, devel = FALSE, install = FALSE, preview = FALSE,
+  new_process = FALSE
+)
+# Notes about the parts of the repository, which are no part of the site.
+unlink(file.path("docs", c("pkgdown.js", "link.svg.bak")))
