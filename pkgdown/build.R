@@ -5,10 +5,11 @@ quick <- identical(commandArgs(TRUE), "quick")
 
 # Pages are drawn by the package as it is installed; pkgdown itself asks no server for anything.
 options(pkgdown.internet = FALSE)
-pkgdown::clean_site(quiet = TRUE)
+library(adadelta)
+pkgdown::clean_site()
 pkgdown::build_site(
   examples = !quick, run_dont_run = FALSE, devel = FALSE, install = FALSE, preview = FALSE,
   new_process = FALSE
 )
-# Notes about the parts of the repository, which are no part of the site.
-unlink(file.path("docs", c("pkgdown.js", "link.svg.bak")))
+# Scripts of pkgdown's own templates, which pkgdown/templates/head.html does without.
+unlink(file.path("docs", "pkgdown.js"))
