@@ -24,16 +24,18 @@ core_beside_keras <- function() {
 # The same module, for what needs no Keras.
 core_without_keras <- function(call = NULL) {
   if (is.null(the$core)) {
-    module <- load_module(call)
-    fail_on(module$installation$problem_without_keras(), call)
+    installation <- load_installation(call)
+    fail_on(installation$problem_without_keras(), call)
+    load_module(call)
   }
   the$module
 }
 
 load_core <- function(call, folder = python_folder()) {
+  installation <- load_installation(call, folder)
+  choose_backend(installation)
+  fail_on(installation$problem(), call)
   module <- load_module(call, folder)
-  choose_backend(module)
-  fail_on(module$installation$problem(), call)
   tryCatch(
     reticulate::import("adadelta.keras"),
     error = function(error) fail_to_load("Keras", error, call)
@@ -42,14 +44,23 @@ load_core <- function(call, folder = python_folder()) {
   module
 }
 
-load_module <- function(call, folder = python_folder()) {
+# The Python module that says what is missing, which every Python can load.
+load_installation <- function(call, folder = python_folder()) {
   fail_on(missing_python_part(folder), call)
   start_python(call)
-  the$module <- tryCatch(
-    reticulate::import_from_path("adadelta.r", path = folder),
+  load_part("adadelta.installation", call, folder)
+}
+
+load_module <- function(call, folder = python_folder()) {
+  the$module <- load_part("adadelta.r", call, folder)
+  the$module
+}
+
+load_part <- function(name, call, folder) {
+  tryCatch(
+    reticulate::import_from_path(name, path = folder),
     error = function(error) fail_to_load("The Python part of this package", error, call)
   )
-  the$module
 }
 
 missing_python_part <- function(folder = python_folder()) {
@@ -97,10 +108,10 @@ first_line <- function(error) {
 }
 
 # Python's environment is its own once it runs: a variable set in R alone would not reach it.
-choose_backend <- function(module) {
+choose_backend <- function(installation) {
   # keras3 chooses by itself.
   if (isNamespaceLoaded("keras3")) return(invisible())
-  chosen <- module$installation$choose_backend()
+  chosen <- installation$choose_backend()
   if (!is.null(chosen)) Sys.setenv(KERAS_BACKEND = chosen)
 }
 
@@ -162,28 +173,28 @@ needed_packages <- function(backends) {
 keras_available <- function() {
   if (!is.null(missing_python_part())) return(FALSE)
   if (reticulate::py_available()) {
-    module <- running_module()
-    return(!is.null(module) && is.null(module$installation$problem()))
+    installation <- running_installation()
+    return(!is.null(installation) && is.null(installation$problem()))
   }
   python <- discover_python()
   !is.null(python) && ask_python(python, "sys.exit(installation.problem() is not None)")$status == 0
 }
 
-# The module `adadelta.r` of a Python that runs, whatever it lacks; or NULL.
-running_module <- function() {
+# The module `adadelta.installation` of a Python that runs, whatever it lacks; or NULL.
+running_installation <- function() {
   if (!reticulate::py_available() || !is.null(missing_python_part())) return(NULL)
   tryCatch(
-    reticulate::import_from_path("adadelta.r", path = python_folder()),
+    reticulate::import_from_path("adadelta.installation", path = python_folder()),
     error = function(error) NULL
   )
 }
 
-# Runs code in a process of its own, with `installation` and `r` at hand and further arguments in
+# Runs code in a process of its own, with `installation` at hand and further arguments in
 # sys.argv[2:]. Returns the lines it printed and its exit status.
 ask_python <- function(python, code, ...) {
   code <- paste0(
     "import sys; sys.path.append(sys.argv[1]); sys.stdout.reconfigure(encoding='utf-8');",
-    "from adadelta import installation, r;", code
+    "from adadelta import installation;", code
   )
   arguments <- c("-c", vapply(c(code, python_folder(), ...), shQuote, ""))
   # Minutes: a cold start of JAX or TensorFlow, and kernels that are compiled for the first time.

@@ -56,9 +56,9 @@ python_subjects <- c("Python", "NumPy", "Keras", "backend", "kernel", "saved sta
 
 rows_of_python <- function() {
   if (!is.null(missing_python_part())) return(unknown_rows(python_subjects))
-  module <- running_module()
-  if (!is.null(module)) {
-    return(rows_of_lines(module$checks_in_lines(), reticulate::py_config()$python))
+  installation <- running_installation()
+  if (!is.null(installation)) {
+    return(rows_of_lines(installation$checks_in_lines(), reticulate::py_config()$python))
   }
   config <- discover_config()
   if (makes_its_own_python(config)) {
@@ -74,7 +74,7 @@ rows_of_python <- function() {
     missing <- sitrep_row("Python", "", problem = no_python())
     return(c(list(missing), unknown_rows(python_subjects[-1])))
   }
-  asked <- ask_python(config$python, "print(*r.checks_in_lines(), sep='\\n')")
+  asked <- ask_python(config$python, "print(*installation.checks_in_lines(), sep='\\n')")
   rows_of_lines(asked$lines, config$python)
 }
 

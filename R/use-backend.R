@@ -33,8 +33,8 @@ use_backend <- function(backend) {
   fail_on(missing_python_part(), call)
   check_backends(backend, call)
   if (length(backend) > 1) refuse_backend(backend, call)
-  module <- running_module()
-  running <- if (!is.null(module)) module$installation$running_backend()
+  installation <- running_installation()
+  running <- if (!is.null(installation)) installation$running_backend()
   if (!is.null(running) && running != backend) {
     fail(sprintf(
       "Keras is already loaded with \"%s\".\nStart R again and call use_backend(\"%s\") first.",
@@ -63,8 +63,8 @@ set_backend <- function(backend, call) {
 
 # Why Keras could not use a backend: the cause and the cure, or NULL.
 problem_of_backend <- function(backend) {
-  module <- running_module()
-  if (!is.null(module)) return(module$installation$missing_backend(backend))
+  installation <- running_installation()
+  if (!is.null(installation)) return(installation$missing_backend(backend))
   config <- discover_config()
   # reticulate will install it.
   if (makes_its_own_python(config)) return(NULL)

@@ -31,7 +31,7 @@ when_python_runs <- function(prepare) {
 prepare_python <- function(on_load) {
   folder <- python_folder()
   # The backend has to be chosen before anybody imports Keras.
-  choose_backend(reticulate::import_from_path("adadelta.r", path = folder))
+  choose_backend(reticulate::import_from_path("adadelta.installation", path = folder))
   # As soon as Keras is there, our class must be, or Keras can't load models saved with it.
   if (is.function(on_load)) on_load("keras", core_beside_keras)
 }

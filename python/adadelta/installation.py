@@ -59,6 +59,14 @@ def checks() -> list[Check]:
     return [_python(), _numpy(), _keras(), _backend(), _kernel(), _saved_state()]
 
 
+def checks_in_lines() -> list[str]:
+    """The same as lines that R takes apart: fields between tabs, and "end" after the last."""
+    return [
+        "\t".join(" ".join(str(field or "").split()) for field in (*check, "end"))
+        for check in checks()
+    ]
+
+
 def problem_without_keras() -> list[str] | None:
     """What keeps all but the optimizer from working here: the cause and the cure, or None."""
     return _first_problem(_python(), _numpy())

@@ -1,7 +1,6 @@
 """What the R package needs on the Python side. Python programs need nothing from here.
 
-R users learn from this module that their Python or Keras will not do, so importing it needs
-nothing but the standard library, of Python 3.8 or newer.
+R imports it when `installation.py` has found nothing against the Python at hand.
 """
 
 from __future__ import annotations
@@ -12,19 +11,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from adadelta import installation
 from adadelta._core import hyperparameters
-
-# ------------------------------------------------------------------ what is installed
-
-
-def checks_in_lines() -> list[str]:
-    """What `installation.checks()` found, as lines that R takes apart: fields between tabs."""
-    return [
-        "\t".join(" ".join(str(field or "").split()) for field in (*check, "end"))
-        for check in installation.checks()
-    ]
-
 
 # ------------------------------------------------------------------ values of R
 

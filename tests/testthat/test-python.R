@@ -84,6 +84,18 @@ test_that("a Python without Keras, or without what Keras needs, is such an error
   ))
 })
 
+test_that("a Python that is too old is such an error, and loads nothing that it can't", {
+  skip_without_keras()
+  installation <- reticulate::import("adadelta.installation")
+  newest <- installation$PYTHON_MINIMUM
+  installation$PYTHON_MINIMUM <- "99.0"
+  on.exit(installation$PYTHON_MINIMUM <- newest)
+  error <- error_of(load_core(quote(f(x))))
+  expect_s3_class(error, c("adadelta_error_python", "adadelta_error"))
+  expect_match(conditionMessage(error), "and 99.0 or newer is needed", fixed = TRUE)
+  expect_false(keras_available())
+})
+
 test_that("a Keras that breaks when it is loaded is such an error too", {
   skip_without_keras()
   python <- local_python(c(keras = "99.0", jax = "1.0"))

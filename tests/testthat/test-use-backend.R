@@ -19,7 +19,6 @@ test_that("Keras takes the backend, before Python runs and after", {
     "  cat(conditionMessage(error), Sys.getenv('KERAS_BACKEND'), '\\n')",
     "}"
   )
-  backend <- reticulate::import("adadelta.installation")$choose_backend()
   backend <- keras$config$backend()
   other <- setdiff(c("jax", "tensorflow", "torch"), backend)
   expected <- function(starts) {
