@@ -47,6 +47,19 @@ def python_pages(folder: Path) -> None:
     pdoc.pdoc(*MODULES, output_directory=folder)
 
 
+def without_dead_places(page: Path) -> None:
+    """Make plain text of links to members that pdoc leaves out, those of the host's classes."""
+    text = page.read_text("utf-8")
+    places = set(re.findall(r'\bid="([^"]+)"', text))
+    text = re.sub(
+        r'<a href="#([^"]+)">(.*?)</a>',
+        lambda link: link[0] if link[1] in places else link[2],
+        text,
+        flags=re.S,
+    )
+    page.write_text(text, "utf-8")
+
+
 @functools.cache
 def mathml(formula: str, display: bool) -> str:
     """TeX as MathML, by pandoc."""
@@ -60,19 +73,21 @@ def mathml(formula: str, display: bool) -> str:
     )
     if "<math" not in result.stdout:
         raise ValueError(f"pandoc can't read the formula {formula!r}: {result.stderr}")
-    return re.sub(r"</?p>", "", result.stdout).strip()
+    # pandoc asks for brackets that grow with the exponent beside them.
+    steady = re.sub(r'stretchy="true"(?= form="\w+">[()]<)', 'stretchy="false"', result.stdout)
+    return re.sub(r"</?p>", "", steady).strip()
 
 
 def formulas(page: Path) -> None:
-    """Replace the formulas of a page, but for what stands in code."""
-    parts = re.split(r"(<(pre|code|script)\b.*?</\2>)", page.read_text("utf-8"), flags=re.S)
-    # The pattern's inner group comes as a part of its own.
-    text = ""
-    for index, part in enumerate(parts):
-        if index % 3 == 0:
-            part = MATH.sub(lambda it: mathml(it[1] or it[2] or it[3], not it[1]), part)
-        text += part if index % 3 != 2 else ""
-    page.write_text(text, "utf-8")
+    """Replace the formulas in the text of a page, and leave code as it is."""
+    head, mark, body = page.read_text("utf-8").partition("<main")
+    # Pieces of code at the odd places.
+    pieces = re.split(r"(<pre\b.*?</pre>|<code\b.*?</code>)", body, flags=re.S)
+    pieces[::2] = [
+        MATH.sub(lambda it: mathml(it[1] or it[2] or it[3], not it[1]), piece)
+        for piece in pieces[::2]
+    ]
+    page.write_text(head + mark + "".join(pieces), "utf-8")
 
 
 def search_index(folder: Path) -> None:
@@ -105,6 +120,8 @@ def main(folder: str) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     root = Path(folder)
     python_pages(root / "python")
+    for page in (root / "python").rglob("*.html"):
+        without_dead_places(page)
     for page in root.rglob("*.html"):
         formulas(page)
     search_index(root)
