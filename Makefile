@@ -92,6 +92,6 @@ install: ## the R package into the stock environment's own library
 	@$(SETUP) stock demo
 	@$(INSTALL) stock
 
-clean: ## caches and pictures
-	rm -rf demo-output .mypy_cache .pytest_cache .ruff_cache .hypothesis *.Rcheck *.tar.gz
+clean: ## caches, pictures and the site
+	rm -rf demo-output docs .mypy_cache .pytest_cache .ruff_cache .hypothesis *.Rcheck *.tar.gz
 	find python tests bench -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -59,7 +59,14 @@ install_adadelta <- function(backend = "jax",
   }
   packages <- c(needed_packages(backend), if (!knows_numpy_2()) "numpy<2", extra_packages)
   if (is.null(envname)) return(install_for_session(packages, call))
-  install_environment(envname, packages, backend, python, existing[[1]], call, ...)
+  if (is_complete(envname, backend, extra_packages) && existing[[1]] != "replace") {
+    message("The Python environment \"", envname, "\" has all that is needed.")
+  } else {
+    install_environment(envname, packages, python, existing[[1]], call, ...)
+    fail_on(problem_with(reticulate::virtualenv_python(envname), backend), call)
+    message("The Python environment \"", envname, "\" is ready.")
+  }
+  use_environment(envname)
 }
 
 own_environment <- "r-adadelta"
@@ -99,29 +106,25 @@ python_runs <- function() {
   )
 }
 
-install_environment <- function(envname, packages, backend, python, existing, call, ...) {
+# Whether extra packages are there is for pip to say.
+is_complete <- function(envname, backends, extra_packages) {
+  is.null(extra_packages) && reticulate::virtualenv_exists(envname) &&
+    is.null(problem_with(reticulate::virtualenv_python(envname), backends))
+}
+
+install_environment <- function(envname, packages, python, existing, call, ...) {
   found <- reticulate::virtualenv_exists(envname)
-  replaces <- found && existing == "replace"
-  if (found && !replaces) {
-    if (has_all(reticulate::virtualenv_python(envname), backend)) {
-      message("The Python environment \"", envname, "\" has all that is needed.")
-      return(use_environment(envname))
-    }
-    if (existing == "refuse") refuse_existing(envname, call)
-  }
+  if (found && existing == "refuse") refuse_existing(envname, call)
   check_no_other_folder(envname, call)
+  is_new <- !found || existing == "replace"
   # Looked for first, so that nothing is lost when there is none.
-  starter <- if (!found || replaces) find_starter(python, call)
-  if (replaces) {
+  starter <- if (is_new) find_starter(python, call)
+  if (found && is_new) {
     check_not_running(envname, call)
     message("Removing the Python environment \"", envname, "\".")
     reticulate::virtualenv_remove(envname, confirm = FALSE)
   }
   add_packages(envname, packages, starter, call, ...)
-  problem <- problem_with(reticulate::virtualenv_python(envname), backend)
-  fail_on(problem, call)
-  message("The Python environment \"", envname, "\" is ready.")
-  use_environment(envname)
 }
 
 add_packages <- function(envname, packages, starter, call, ...) {
@@ -150,7 +153,7 @@ python_home <- function(envname) {
 
 refuse_existing <- function(envname, call) {
   fail(paste0(
-    "The Python environment \"", envname, "\" exists and lacks something.\n",
+    "The Python environment \"", envname, "\" exists and does not have all that is asked for.\n",
     "`existing = \"update\"` adds it, `existing = \"replace\"` makes the environment anew."
   ), "python", call)
 }
@@ -168,8 +171,6 @@ check_not_running <- function(envname, call) {
   own <- normalizePath(dirname(reticulate::virtualenv_python(envname)), mustWork = FALSE)
   if (running == own) fail(python_runs(), "python", call)
 }
-
-has_all <- function(python, backends) is.null(problem_with(python, backends))
 
 # What a Python lacks for each of the backends: the cause and the cure, or NULL.
 problem_with <- function(python, backends) {

@@ -88,8 +88,9 @@ no_python <- function(reason = NULL) {
   c(
     paste0("R found no Python", if (length(reason)) ": ", reason, "."),
     paste0(
-      "Install Python ", stated("PYTHON_MINIMUM"), " or newer and call install_adadelta(), or name ",
-      "one that has keras and jax in the environment variable RETICULATE_PYTHON; then start R again."
+      "Install Python ", stated("PYTHON_MINIMUM"), " or newer and call install_adadelta(), or ",
+      "name one that has keras and jax in the environment variable RETICULATE_PYTHON; then start ",
+      "R again."
     )
   )
 }

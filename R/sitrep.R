@@ -11,7 +11,8 @@
 #'   whether it is `fine` (`NA` where it could not be looked at), what was
 #'   `found`, whether it is `needed` (without the others the optimizer works, but
 #'   slower, or without saving its state), and the `problem` and its `cure`, or
-#'   `NA`.
+#'   `NA`. `print()` returns it, invisibly; `format()` returns the lines that
+#'   `print()` shows.
 #' @seealso [install_adadelta()], [use_backend()], [keras_available()] for
 #'   `TRUE` or `FALSE`.
 #' @export
@@ -78,8 +79,8 @@ rows_of_python <- function() {
   rows_of_lines(asked$lines, config$python)
 }
 
-# The lines of `checks_in_lines()`: fields between tabs, the last of them "end". Whatever else Python
-# or its packages print is left out.
+# The lines of `checks_in_lines()`: fields between tabs, the last of them "end". Whatever else
+# Python or its packages print is left out.
 rows_of_lines <- function(lines, python) {
   fields <- strsplit(lines, "\t", fixed = TRUE)
   fields <- Filter(function(row) length(row) == 6 && row[[6]] == "end", fields)
@@ -100,8 +101,8 @@ rows_of_lines <- function(lines, python) {
 
 # NumPy is fine only beside a reticulate that knows it.
 with_reticulate <- function(row, python) {
-  is_new <- grepl("^[0-9]+[.]", row$found) && numeric_version(sub("[^0-9.].*", "", row$found)) >= "2"
-  if (row$fine && is_new && !knows_numpy_2()) {
+  is_old <- startsWith(row$found, "1.") || !grepl("^[0-9]", row$found)
+  if (row$fine && !is_old && !knows_numpy_2()) {
     sitrep_row(row$subject, row$found, problem = numpy_too_new(row$found, python))
   } else {
     row

@@ -71,19 +71,22 @@ test_that("an environment is made, used at once, found by later sessions, and no
     "error_of(use_backend('torch'))",
     "install_adadelta()",
     "error_of(install_adadelta('torch'))",
+    "error_of(install_adadelta(extra_packages = 'torch'))",
     "error_of(install_adadelta('torch', existing = 'replace', python = python))",
     "install_adadelta('torch', existing = 'update')",
     "error_of(use_backend('torch'))"
   ), wheels, home)
   lines <- gsub(own, "PYTHON", lines, fixed = TRUE)
-  told <- grep("^(available|uses|error:|The Python env|Start R|Python already)", lines, value = TRUE)
+  told <- "^(available|uses|error:|The Python env|Start R|Python already)"
+  told <- grep(told, lines, value = TRUE)
   expect_identical(trimws(told), c(
     "available TRUE",
     "uses PYTHON",
     "error: Keras is to compute with \"torch\", which is not installed in PYTHON.",
     "The Python environment \"r-adadelta\" has all that is needed.",
     "Start R again to use it.",
-    "error: The Python environment \"r-adadelta\" exists and lacks something.",
+    "error: The Python environment \"r-adadelta\" exists and does not have all that is asked for.",
+    "error: The Python environment \"r-adadelta\" exists and does not have all that is asked for.",
     "error: Python already runs in this session, PYTHON.",
     "Start R again, and call this first.",
     "The Python environment \"r-adadelta\" is ready.",

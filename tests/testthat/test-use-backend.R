@@ -2,7 +2,8 @@ test_that("a backend is one of three", {
   for (backend in list("theano", NA, 1, NULL, character(), c("jax", "torch"))) {
     error <- error_of(use_backend(backend))
     expect_s3_class(error, c("adadelta_error_argument", "adadelta_error"))
-    expect_match(conditionMessage(error), "must be \"jax\", \"tensorflow\" or \"torch\"", fixed = TRUE)
+    words <- "must be \"jax\", \"tensorflow\" or \"torch\""
+    expect_match(conditionMessage(error), words, fixed = TRUE)
     expect_identical(conditionCall(error), quote(use_backend(backend)))
   }
 })
