@@ -210,19 +210,23 @@ use_environment <- function(envname) {
 find_starter <- function(python, call) {
   least <- stated("PYTHON_MINIMUM")
   below <- if (!knows_numpy_2()) "3.13"
-  candidates <- if (length(python)) python else starters(least, below)
-  for (candidate in candidates) {
-    version <- version_of_python(candidate)
-    if (!is.na(version) && version >= least && (is.null(below) || version < below)) {
-      return(candidate)
-    }
-  }
+  candidates <- if (is.null(python)) starters(least, below) else python
+  found <- Find(function(candidate) serves(version_of_python(candidate), least, below), candidates)
+  if (!is.null(found)) return(found)
   range <- paste0(least, " or newer", if (length(below)) paste0(", but older than ", below))
+  problem <- if (is.null(python)) {
+    paste0("R found no Python ", range)
+  } else {
+    paste0("`python` must be Python ", range, "; received ", r_code(python))
+  }
   fail(paste0(
-    if (length(python)) paste0("`python` must be Python ") else "R found no Python ",
-    range, if (length(python)) paste0("; received ", r_code(python)), ".\n",
-    "Install one, or have reticulate do it: reticulate::install_python(\"3.12:latest\")"
+    problem, ".\nInstall one, or have reticulate do it: ",
+    "reticulate::install_python(\"3.12:latest\")"
   ), "python", call)
+}
+
+serves <- function(version, least, below) {
+  !is.na(version) && version >= least && (is.null(below) || version < below)
 }
 
 starters <- function(least, below) {
