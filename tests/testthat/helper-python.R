@@ -12,7 +12,7 @@ read_vectors <- function(name) {
 }
 
 # Runs R code in a process of its own, after library(adadelta), and returns the lines it prints.
-run_in_child <- function(code, ..., timeout = 120) {
+run_in_child <- function(code, ..., timeout = 600) {
   is_installed <- dir.exists(file.path(getNamespaceInfo("adadelta", "path"), "Meta"))
   testthat::skip_if_not(is_installed, "the package is loaded from its sources, not installed")
   script <- withr::local_tempfile(fileext = ".R", lines = c("library(adadelta)", code))
