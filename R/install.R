@@ -132,10 +132,15 @@ add_packages <- function(envname, packages, starter, call, ...) {
   tryCatch({
     if (is_new) {
       message("Making the Python environment \"", envname, "\" of ", starter, ".")
-      reticulate::virtualenv_create(envname, python = starter, packages = FALSE)
+      with_own_libraries(
+        starter, reticulate::virtualenv_create(envname, python = starter, packages = FALSE)
+      )
     }
     message("Installing, which can take some minutes: ", paste(packages, collapse = ", "))
-    reticulate::virtualenv_install(envname, packages, ...)
+    with_own_libraries(
+      reticulate::virtualenv_python(envname),
+      reticulate::virtualenv_install(envname, packages, ...)
+    )
   }, error = function(error) {
     if (is_new) unlink(python_home(envname), recursive = TRUE)
     fail(paste0(

@@ -200,8 +200,8 @@ ask_python <- function(python, code, ...) {
   arguments <- c("-c", vapply(c(code, python_folder(), ...), shQuote, ""))
   # Minutes: a cold start of JAX or TensorFlow, and kernels that are compiled for the first time.
   lines <- suppressWarnings(tryCatch(
-    system2(
-      python, arguments, stdout = TRUE, stderr = FALSE, timeout = 300, env = own_libraries(python)
+    with_own_libraries(
+      python, system2(python, arguments, stdout = TRUE, stderr = FALSE, timeout = 300)
     ),
     error = function(error) structure(character(), status = 127L)
   ))
@@ -211,13 +211,19 @@ ask_python <- function(python, code, ...) {
   list(lines = lines, status = if (is.null(status)) 0L else status)
 }
 
-# R puts the system's libraries first, and with them another build of the same Python.
-own_libraries <- function(python) {
+# R puts the system's libraries first, and with them another build of the same Python, which may
+# lack what this one needs (then pip has no ssl). This puts the Python's own before them for the
+# processes that `code` starts.
+with_own_libraries <- function(python, code) {
   folder <- file.path(dirname(dirname(normalizePath(python, mustWork = FALSE))), "lib")
-  if (.Platform$OS.type == "windows" || !dir.exists(folder)) return(character())
-  before <- Sys.getenv("LD_LIBRARY_PATH")
-  path <- paste(c(folder, if (nzchar(before)) before), collapse = ":")
-  paste0("LD_LIBRARY_PATH=", shQuote(path))
+  if (.Platform$OS.type == "unix" && dir.exists(folder)) {
+    before <- Sys.getenv("LD_LIBRARY_PATH", unset = NA)
+    Sys.setenv(LD_LIBRARY_PATH = paste(c(folder, before[!is.na(before)]), collapse = ":"))
+    on.exit({
+      if (is.na(before)) Sys.unsetenv("LD_LIBRARY_PATH") else Sys.setenv(LD_LIBRARY_PATH = before)
+    })
+  }
+  code
 }
 
 discover_python <- function() discover_config()$python

@@ -98,6 +98,18 @@ test_that("a Python that is too old is such an error, and loads nothing that it 
   expect_false(keras_available())
 })
 
+test_that("a Python that is asked runs with its own libraries, and the session's stay", {
+  skip_without_keras()
+  withr::local_envvar(LD_LIBRARY_PATH = "/nowhere")
+  python <- reticulate::py_config()$python
+  asked <- ask_python(python, "print(sys.version.split()[0], sys.argv[2])", "a word")
+  expect_identical(asked$status, 0L)
+  version <- reticulate::import("platform")$python_version()
+  expect_identical(asked$lines, paste(version, "a word"))
+  expect_identical(Sys.getenv("LD_LIBRARY_PATH"), "/nowhere")
+  expect_identical(ask_python("/nonexistent/python", "")$status, 127L)
+})
+
 test_that("a Keras that breaks when it is loaded is such an error too", {
   skip_without_keras()
   python <- local_python(c(keras = "99.0", jax = "1.0"))
