@@ -185,7 +185,7 @@ def test_it_needs_no_more_than_the_standard_library_of_an_old_python():
     folder = Path(installation.__file__).parent
     code = (
         "import sys; before = set(sys.modules)\n"
-        "from adadelta import installation; installation.checks_in_lines()\n"
+        "from adadelta import installation; installation.problem()\n"
         "new = set(sys.modules) - before\n"
         "print(*(getattr(sys.modules[name], '__file__', None) or '' for name in new), sep='\\n')\n"
         "print(*{name.split('.')[0] for name in new} - set(sys.stdlib_module_names))"
