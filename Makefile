@@ -9,10 +9,10 @@ RUN     := $(STOCK) python tests/run.py
 # The Python core is used where it lies.
 CORE := PYTHONPATH="$(CURDIR)/python"
 RUFF := $(STOCK) ruff
-CODE := python tests bench vignettes
+CODE := python tests bench vignettes pkgdown
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint document vectors hosts bench paper traps check install clean
+.PHONY: help demo test test-all lint document coverage site vectors hosts bench paper traps check install clean
 
 help: ## list these targets
 	@awk -F ': *|## ' '/^[a-z-]+:.*##/ { printf "make %-9s %s\n", $$1, $$NF }' Makefile
@@ -35,16 +35,30 @@ test-all: ## and on every backend and the latest environment
 	@$(RUN) r python:jax python:tensorflow python:torch kernels frameworks rpy2 check \
 	  latest/r latest/python:jax latest/kernels latest/frameworks latest/rpy2
 
-lint: ## ruff, mypy and lintr
+lint: ## ruff, mypy, lintr and spelling
 	@$(SETUP) stock test
 	$(RUFF) check --config python/pyproject.toml $(CODE)
 	$(RUFF) format --check --config python/pyproject.toml $(CODE)
 	$(STOCK) mypy --config-file python/pyproject.toml python/adadelta
 	$(STOCK) Rscript tests/tools/lint.R
+	$(STOCK) Rscript tests/tools/spelling.R
 
 document: ## NAMESPACE and man/ from the comments in R/ (needs R package roxygen2)
 	@$(SETUP) stock test
 	$(STOCK) Rscript -e 'roxygen2::roxygenise()'
+
+coverage: ## what the tests run of R/ and of python/, which takes long
+	@$(SETUP) stock site
+	@$(INSTALL) stock
+	$(STOCK) Rscript tests/tools/coverage.R
+	$(STOCK) python tests/tools/coverage.py
+
+site: ## the documentation as web pages, in docs/
+	@$(SETUP) stock site
+	@$(INSTALL) stock
+	$(STOCK) Rscript pkgdown/build.R
+	$(CORE) $(STOCK) python pkgdown/finish.py docs
+	$(STOCK) python pkgdown/check_links.py docs
 
 vectors: ## tests/vectors from 50-digit arithmetic
 	@$(SETUP) stock test
@@ -78,6 +92,6 @@ install: ## the R package into the stock environment's own library
 	@$(SETUP) stock demo
 	@$(INSTALL) stock
 
-clean: ## caches and pictures
-	rm -rf demo-output .mypy_cache .pytest_cache .ruff_cache .hypothesis *.Rcheck *.tar.gz
+clean: ## caches, pictures and the site
+	rm -rf demo-output docs .mypy_cache .pytest_cache .ruff_cache .hypothesis *.Rcheck *.tar.gz
 	find python tests bench -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -95,7 +95,8 @@
 #' <https://keras.io/api/optimizers/adadelta/>
 #'
 #' @seealso [adadelta_translate()] for the arguments of other frameworks,
-#'   [adadelta_optim()] for functions, [keras_available()], [kernel_info()]
+#'   [adadelta_optim()] for functions, [install_adadelta()] and [adadelta_sitrep()]
+#'   for what it needs, [kernel_info()]
 #' @export
 #' @examplesIf keras_available()
 #' optimizer_adadelta(learning_rate = 1, weight_decay = 0.01)

@@ -24,16 +24,18 @@ core_beside_keras <- function() {
 # The same module, for what needs no Keras.
 core_without_keras <- function(call = NULL) {
   if (is.null(the$core)) {
-    module <- load_module(call)
-    fail_on(module$problem_without_keras(), call)
+    installation <- load_installation(call)
+    fail_on(installation$problem_without_keras(), call)
+    load_module(call)
   }
   the$module
 }
 
 load_core <- function(call, folder = python_folder()) {
+  installation <- load_installation(call, folder)
+  choose_backend(installation)
+  fail_on(installation$problem(), call)
   module <- load_module(call, folder)
-  choose_backend(module)
-  fail_on(module$problem(), call)
   tryCatch(
     reticulate::import("adadelta.keras"),
     error = function(error) fail_to_load("Keras", error, call)
@@ -42,20 +44,34 @@ load_core <- function(call, folder = python_folder()) {
   module
 }
 
-load_module <- function(call, folder = python_folder()) {
-  if (!file.exists(file.path(folder, "adadelta", "__init__.py"))) {
-    fail(paste(
-      "The Python part of this package is missing, as when the package was installed from a copy",
-      "of its repository that lost the link inst/python/adadelta.\nInstall the package again from",
-      "a built package or from a complete checkout."
-    ), "python", call)
-  }
+# The Python module that says what is missing, which every Python can load.
+load_installation <- function(call, folder = python_folder()) {
+  fail_on(missing_python_part(folder), call)
   start_python(call)
-  the$module <- tryCatch(
-    reticulate::import_from_path("adadelta.r", path = folder),
+  load_part("adadelta.installation", call, folder)
+}
+
+load_module <- function(call, folder = python_folder()) {
+  the$module <- load_part("adadelta.r", call, folder)
+  the$module
+}
+
+load_part <- function(name, call, folder) {
+  tryCatch(
+    reticulate::import_from_path(name, path = folder),
     error = function(error) fail_to_load("The Python part of this package", error, call)
   )
-  the$module
+}
+
+missing_python_part <- function(folder = python_folder()) {
+  if (file.exists(file.path(folder, "adadelta", "__init__.py"))) return(NULL)
+  c(
+    paste(
+      "The Python part of this package is missing, as when the package was installed from a copy",
+      "of its repository that lost the link inst/python/adadelta."
+    ),
+    "Install the package again from a built package or from a complete checkout."
+  )
 }
 
 fail_on <- function(problem, call) {
@@ -64,12 +80,19 @@ fail_on <- function(problem, call) {
 
 start_python <- function(call) {
   tryCatch(reticulate::py_config(), error = function(error) {
-    fail(paste0(
-      "R found no Python: ", first_line(error), ".\nInstall Python ", minimum("PYTHON"),
-      " or newer with keras and jax, name it in the environment variable RETICULATE_PYTHON, and ",
-      "start R again."
-    ), "python", call)
+    fail_on(no_python(first_line(error)), call)
   })
+}
+
+no_python <- function(reason = NULL) {
+  c(
+    paste0("R found no Python", if (length(reason)) ": ", reason, "."),
+    paste0(
+      "Install Python ", stated("PYTHON_MINIMUM"), " or newer and call install_adadelta(), or ",
+      "name one that has keras and jax in the environment variable RETICULATE_PYTHON; then start ",
+      "R again."
+    )
+  )
 }
 
 fail_to_load <- function(what, error, call) {
@@ -86,10 +109,10 @@ first_line <- function(error) {
 }
 
 # Python's environment is its own once it runs: a variable set in R alone would not reach it.
-choose_backend <- function(module) {
+choose_backend <- function(installation) {
   # keras3 chooses by itself.
   if (isNamespaceLoaded("keras3")) return(invisible())
-  chosen <- module$choose_backend()
+  chosen <- installation$choose_backend()
   if (!is.null(chosen)) Sys.setenv(KERAS_BACKEND = chosen)
 }
 
@@ -98,19 +121,38 @@ check_numpy <- function(call) {
     return(invisible())
   }
   numpy <- reticulate::import("numpy")$`__version__`
-  warn(paste0(
-    "reticulate ", utils::packageVersion("reticulate"), " can't exchange arrays with NumPy ", numpy,
-    ": the optimizer works, but fit() fails on R data.\n",
-    "Update reticulate to 1.38 or newer, or install an older NumPy in a terminal with: ",
-    reticulate::py_config()$python, " -m pip install \"numpy<2\""
-  ), call)
+  warn(paste(numpy_too_new(numpy, reticulate::py_config()$python), collapse = "\n"), call)
 }
 
-# The oldest version of "PYTHON" or "KERAS" that will do, which the Python code states.
-minimum <- function(what) {
-  lines <- readLines(file.path(python_folder(), "adadelta", "r.py"))
-  line <- grep(paste0("^", what, "_MINIMUM = "), lines, value = TRUE)
-  gsub("^[^\"]*\"|\".*$", "", line)
+# The first that can exchange arrays with NumPy 2.
+reticulate_for_numpy_2 <- "1.38"
+
+knows_numpy_2 <- function() utils::packageVersion("reticulate") >= reticulate_for_numpy_2
+
+numpy_too_new <- function(numpy, python) {
+  c(
+    paste0(
+      "reticulate ", utils::packageVersion("reticulate"), " can't exchange arrays with NumPy ",
+      numpy, ": the optimizer works, but fit() fails on R data."
+    ),
+    paste0(
+      "Update reticulate to ", reticulate_for_numpy_2, " or newer, or install an older NumPy in a ",
+      "terminal with: ", python, " -m pip install \"numpy<2\""
+    )
+  )
+}
+
+# What the Python code states in a line of its own: "PYTHON_MINIMUM", "KERAS_MINIMUM", "BACKENDS" or
+# "COMPANIONS". Read as text, because no Python may run yet.
+stated <- function(name) {
+  lines <- readLines(file.path(python_folder(), "adadelta", "installation.py"))
+  line <- grep(paste0("^", name, " = "), lines, value = TRUE)
+  gsub("\"", "", regmatches(line, gregexpr("\"[^\"]*\"", line))[[1]])
+}
+
+# What pip or reticulate has to install, for these backends.
+needed_packages <- function(backends) {
+  c(paste0("keras>=", stated("KERAS_MINIMUM")), backends, stated("COMPANIONS"))
 }
 
 #' Is Keras available?
@@ -130,25 +172,66 @@ minimum <- function(what) {
 #' @examples
 #' keras_available()
 keras_available <- function() {
-  folder <- python_folder()
-  if (!file.exists(file.path(folder, "adadelta", "__init__.py"))) return(FALSE)
+  if (!is.null(missing_python_part())) return(FALSE)
   if (reticulate::py_available()) {
-    module <- tryCatch(reticulate::import_from_path("adadelta.r", path = folder), error = identity)
-    return(!inherits(module, "error") && is.null(module$problem()))
+    installation <- running_installation()
+    return(!is.null(installation) && is.null(installation$problem()))
   }
   python <- discover_python()
-  if (is.null(python)) return(FALSE)
-  code <- paste(
-    "import sys; sys.path.append(sys.argv[1]); from adadelta import r;",
-    "sys.exit(r.problem() is not None)"
-  )
-  arguments <- c("-c", shQuote(code), shQuote(folder))
-  status <- suppressWarnings(system2(python, arguments, stdout = FALSE, stderr = FALSE))
-  identical(as.integer(status), 0L)
+  !is.null(python) && ask_python(python, "sys.exit(installation.problem() is not None)")$status == 0
 }
 
+# The module `adadelta.installation` of a Python that runs, whatever it lacks; or NULL.
+running_installation <- function() {
+  if (!reticulate::py_available() || !is.null(missing_python_part())) return(NULL)
+  tryCatch(
+    reticulate::import_from_path("adadelta.installation", path = python_folder()),
+    error = function(error) NULL
+  )
+}
+
+# Runs code in a process of its own, with `installation` at hand and further arguments in
+# sys.argv[2:]. Returns the lines it printed and its exit status.
+ask_python <- function(python, code, ...) {
+  code <- paste0(
+    "import sys; sys.path.append(sys.argv[1]); sys.stdout.reconfigure(encoding='utf-8');",
+    "from adadelta import installation;", code
+  )
+  arguments <- c("-c", vapply(c(code, python_folder(), ...), shQuote, ""))
+  # Minutes: a cold start of JAX or TensorFlow, and kernels that are compiled for the first time.
+  lines <- suppressWarnings(tryCatch(
+    with_own_libraries(
+      python, system2(python, arguments, stdout = TRUE, stderr = FALSE, timeout = 300)
+    ),
+    error = function(error) structure(character(), status = 127L)
+  ))
+  status <- attr(lines, "status")
+  lines <- as.character(lines)
+  Encoding(lines) <- "UTF-8"
+  list(lines = lines, status = if (is.null(status)) 0L else status)
+}
+
+# R puts the system's libraries first, and with them another build of the same Python, which may
+# lack what this one needs (then pip has no ssl). This puts the Python's own before them for the
+# processes that `code` starts.
+with_own_libraries <- function(python, code) {
+  folder <- file.path(dirname(dirname(normalizePath(python, mustWork = FALSE))), "lib")
+  if (.Platform$OS.type == "unix" && dir.exists(folder)) {
+    before <- Sys.getenv("LD_LIBRARY_PATH", unset = NA)
+    Sys.setenv(LD_LIBRARY_PATH = paste(c(folder, before[!is.na(before)]), collapse = ":"))
+    on.exit({
+      if (is.na(before)) Sys.unsetenv("LD_LIBRARY_PATH") else Sys.setenv(LD_LIBRARY_PATH = before)
+    })
+  }
+  code
+}
+
+discover_python <- function() discover_config()$python
+
 # Where reticulate would find Python, without its offer to install one.
-discover_python <- function() {
+discover_config <- function() {
+  # With this name of a Python reticulate would install one at once.
+  if (identical(Sys.getenv("RETICULATE_PYTHON"), "managed")) return(NULL)
   managed <- Sys.getenv("RETICULATE_USE_MANAGED_VENV", unset = NA)
   Sys.setenv(RETICULATE_USE_MANAGED_VENV = "no")
   # reticulate 1.41 prints an error for each Python that it can't look into.
@@ -162,5 +245,18 @@ discover_python <- function() {
     reticulate::py_discover_config("keras"),
     error = function(error) NULL
   ))
-  if (is.list(config)) config$python
+  if (is.list(config)) config
 }
+
+# Whether reticulate, 1.41 or newer, would make a Python environment of its own: it does where
+# nobody has named a Python, and it finds no other than the one on the path.
+makes_its_own_python <- function(config) {
+  named <- Sys.getenv(c("RETICULATE_PYTHON", "RETICULATE_PYTHON_ENV"))
+  opted_out <- tolower(Sys.getenv("RETICULATE_USE_MANAGED_VENV")) %in% c("false", "0", "no")
+  if (!is.function(py_require())) return(FALSE)
+  if (named[[1]] == "managed") return(TRUE)
+  !any(nzchar(named)) && !opted_out && (is.null(config) || identical(config$forced, "PATH"))
+}
+
+# Functions of newer versions of reticulate are looked up, so that one source serves all.
+py_require <- function() get0("py_require", asNamespace("reticulate")) # since 1.41

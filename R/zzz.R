@@ -1,25 +1,26 @@
 .onLoad <- function(libname, pkgname) {
-  # Functions of newer versions of reticulate are looked up, so that one source serves all.
-  reticulate <- asNamespace("reticulate")
-  require_packages(get0("py_require", reticulate)) # since 1.41
+  require_packages()
+  prefer_own_environment()
   when_python_runs(function(...) {
-    try(prepare_python(get0("py_register_load_hook", reticulate)), silent = TRUE)
+    try(prepare_python(get0("py_register_load_hook", asNamespace("reticulate"))), silent = TRUE)
   })
 }
 
 # Tells reticulate what to install, should it make a Python of its own.
-require_packages <- function(py_require) {
-  if (!is.function(py_require) || !file.exists(file.path(python_folder(), "adadelta", "r.py"))) {
-    return(invisible())
-  }
-  backend <- Sys.getenv("KERAS_BACKEND", "jax")
-  py_require(
-    c(
-      paste0("keras>=", minimum("KERAS")), if (nzchar(backend)) backend else "jax",
-      "numba", "safetensors"
-    ),
-    python_version = paste0(">=", minimum("PYTHON"))
+require_packages <- function(backend = Sys.getenv("KERAS_BACKEND")) {
+  if (!is.function(py_require()) || !is.null(missing_python_part())) return(invisible())
+  if (!nzchar(backend)) backend <- stated("BACKENDS")[[1]]
+  py_require()(
+    needed_packages(backend),
+    python_version = paste0(">=", stated("PYTHON_MINIMUM"))
   )
+}
+
+# The environment that install_adadelta() made, where the user has named no other Python.
+prefer_own_environment <- function() {
+  if (!reticulate::py_available() && reticulate::virtualenv_exists(own_environment)) {
+    reticulate::use_virtualenv(own_environment, required = FALSE)
+  }
 }
 
 # A load hook starts Python in reticulate 1.28, so it has to wait until Python runs by itself.
@@ -30,7 +31,7 @@ when_python_runs <- function(prepare) {
 prepare_python <- function(on_load) {
   folder <- python_folder()
   # The backend has to be chosen before anybody imports Keras.
-  choose_backend(reticulate::import_from_path("adadelta.r", path = folder))
+  choose_backend(reticulate::import_from_path("adadelta.installation", path = folder))
   # As soon as Keras is there, our class must be, or Keras can't load models saved with it.
   if (is.function(on_load)) on_load("keras", core_beside_keras)
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prepares one of the two supported stacks:  setup.sh stock|latest demo|test|all
+# Prepares one of the two supported stacks:  setup.sh stock|latest demo|test|all|site
 #
 #   stock   what Debian 12 ships: its R packages, NumPy 1
 #   latest  NumPy 2, newest JAX and Keras, reticulate 1.41 or newer
@@ -7,6 +7,7 @@
 #   demo    enough to train with the default backend and to plot
 #   test    and to run the tests and the linters
 #   all     and the TensorFlow and torch backends
+#   site    and to build the web pages and to measure the coverage of the tests
 #
 # What is already installed is used as it is; only what is missing is added.
 # Python packages go to a virtual environment outside the repository, because
@@ -14,13 +15,13 @@
 set -euo pipefail
 
 usage() {
-  echo "usage: environments/setup.sh stock|latest demo|test|all" >&2
+  echo "usage: environments/setup.sh stock|latest demo|test|all|site" >&2
   exit 2
 }
 stack=${1:-}
 level=${2:-}
 case $stack in stock | latest) ;; *) usage ;; esac
-case $level in demo | test | all) ;; *) usage ;; esac
+case $level in demo | test | all | site) ;; *) usage ;; esac
 
 here=$(cd "$(dirname "$0")" && pwd)
 root=${ADADELTA_ENVIRONMENTS:-${XDG_CACHE_HOME:-$HOME/.cache}/adadelta}
@@ -31,7 +32,8 @@ export R_LIBS="$library${R_LIBS:+:$R_LIBS}"
 
 requirements=("$here/demo.txt")
 [ "$level" = demo ] || requirements+=("$here/test.txt")
-[ "$level" != all ] || requirements+=("$here/backends.txt")
+case $level in all | site) requirements+=("$here/backends.txt") ;; esac
+[ "$level" != site ] || requirements+=("$here/site.txt")
 
 # --- Nothing to do? -------------------------------------------------------
 # A stamp holds the hash of what was asked for; a higher level serves a lower.
@@ -42,7 +44,7 @@ ready() {
   "$venv/bin/python" -c "" 2>/dev/null || return 1
   local now stamp
   now=$(fingerprint)
-  for stamp in demo test all; do
+  for stamp in demo test all site; do
     [ "$stamp" != "$level" ] || local enough=yes
     if [ "${enough:-}" ] && [ "$(cat "$venv/.ready-$stamp" 2>/dev/null)" = "$now" ]; then
       return 0
@@ -87,7 +89,10 @@ else
 fi
 if [ "$level" != demo ]; then
   r_packages+=(cli codetools jsonlite knitr lintr pkgload rmarkdown roxygen2 testthat withr)
+  # The linters run on one stack only.
+  [ "$stack" != stock ] || r_packages+=(spelling)
 fi
+[ "$level" != site ] || r_packages+=(covr pkgdown)
 
 missing_r_packages() {
   if ! command -v Rscript >/dev/null; then

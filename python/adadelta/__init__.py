@@ -4,6 +4,8 @@
 is imported when `Adadelta` is first used.
 """
 
+from __future__ import annotations
+
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any

@@ -2,14 +2,13 @@
 
 import argparse
 import ast
-import importlib.metadata
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import adadelta
-from adadelta import r
+from adadelta import installation
 
 # The packages that this one works with, and what needs them.
 _PACKAGES = {
@@ -52,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for line in given.command(given):
             print(line)
     except ModuleNotFoundError as error:
-        return _fail(f"{error}; install it with: {_install(str(error.name))}")
+        return _fail(f"{error}; install it with: {installation.pip_install(str(error.name))}")
     except (OSError, TypeError, ValueError) as error:
         return _fail(str(error))
     return 0
@@ -160,25 +159,31 @@ def _axes(text: str) -> tuple[str, tuple[int, ...] | None]:
 
 def _info(_: argparse.Namespace) -> Iterator[str]:
     yield f"adadelta {adadelta.__version__} in {os.path.dirname(adadelta.__file__)}"
-    yield f"Python {sys.version.split()[0]} at {sys.executable}"
     yield f"KERAS_BACKEND {os.environ.get('KERAS_BACKEND') or 'is not set'}"
+    yield ""
+    yield from _checks()
     yield ""
     yield from _packages()
     yield ""
     yield from _kernels()
-    problem = r.problem()
-    if problem:
-        yield from ("", *problem)
+
+
+def _checks() -> Iterator[str]:
+    checks = installation.checks()
+    width = max(len(check.subject) for check in checks)
+    for check in checks:
+        yield f"{check.subject:{width}}  {check.found or 'missing'}"
+        yield from (f"{'':{width}}  {line}" for line in (check.problem, check.cure) if line)
 
 
 def _packages() -> Iterator[str]:
-    versions = {name: _version(name) for name in _PACKAGES}
+    versions = {name: installation.version(name) for name in _PACKAGES}
     widths = max(map(len, versions)), max(len(it or "missing") for it in versions.values())
     for name, version in versions.items():
         yield f"{name:{widths[0]}}  {version or 'missing':{widths[1]}}  {_PACKAGES[name]}"
     missing = [name for name, version in versions.items() if version is None]
     if missing:
-        yield from ("", f"To get what is missing: {_install(*missing)}")
+        yield from ("", f"To get what is missing: {installation.pip_install(' '.join(missing))}")
 
 
 def _kernels() -> Iterator[str]:
@@ -187,17 +192,6 @@ def _kernels() -> Iterator[str]:
         yield f"{name}: {kernel['for']}"
         if not kernel["serves"]:
             yield f"  not here: {kernel['reason']}"
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _install(*packages: str) -> str:
-    return f"{sys.executable} -m pip install {' '.join(packages)}"
 
 
 def _conventions(_: argparse.Namespace) -> Iterator[str]:

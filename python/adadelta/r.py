@@ -1,127 +1,17 @@
 """What the R package needs on the Python side. Python programs need nothing from here.
 
-R users learn from this module that their Python or Keras will not do, so importing it needs
-nothing but the standard library, of Python 3.8 or newer.
+R imports it when `installation.py` has found nothing against the Python at hand.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib
-import importlib.metadata
-import importlib.util
-import json
-import os
-import re
-import sys
 import threading
 import uuid
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from adadelta._core import hyperparameters
-
-# R reads the first two lines as text, to know what to ask for before any Python runs.
-PYTHON_MINIMUM = "3.11"
-KERAS_MINIMUM = "3.10"
-BACKENDS = ("jax", "tensorflow", "torch")
-
-# For speed, and for saving the state. The optimizer itself works without them.
-COMPANIONS = "numba safetensors"
-
-
-# ------------------------------------------------------------------ what is installed
-
-
-def problem_without_keras() -> list[str] | None:
-    """What keeps all else from working in this Python: the cause and the cure, or None."""
-    here = sys.executable or "Python"
-    if sys.version_info < _version(PYTHON_MINIMUM):
-        return [
-            f"{here} is Python {sys.version.split()[0]}, and {PYTHON_MINIMUM} or newer is needed.",
-            "Name a newer one in the environment variable RETICULATE_PYTHON, and start R again.",
-        ]
-    if not _is_installed("numpy"):
-        cause = f"NumPy is not installed in the Python that R uses, {here}."
-        return [cause, _install(here, "numpy")]
-    return None
-
-
-def problem() -> list[str] | None:
-    """What keeps the optimizer from working in this Python: the cause and the cure, or None."""
-    here = sys.executable or "Python"
-    if sys.version_info < _version(PYTHON_MINIMUM):
-        return problem_without_keras()
-    keras = f'"keras>={KERAS_MINIMUM}"'
-    if not _is_installed("keras"):
-        cause = f"Keras is not installed in the Python that R uses, {here}."
-        backend = "" if _installed_backends() else f" {BACKENDS[0]}"
-        return [cause, _install(here, f"{keras}{backend} {COMPANIONS}")]
-    found = _keras_version()
-    if found is not None and _version(found) < _version(KERAS_MINIMUM):
-        cause = f"Keras {found} is too old in the Python that R uses, {here}: "
-        return [cause + f"{KERAS_MINIMUM} or newer is needed.", _install(here, keras)]
-    chosen = os.environ.get("KERAS_BACKEND")
-    if not chosen and not _installed_backends():
-        cause = f"Keras has nothing to compute with in the Python that R uses, {here}."
-        return [cause, _install(here, BACKENDS[0])]
-    if chosen in BACKENDS and not _is_installed(chosen):
-        cause = f'KERAS_BACKEND is "{chosen}", which is not installed in {here}.'
-        return [cause, _install(here, chosen)]
-    return None
-
-
-def choose_backend() -> str | None:
-    """Set KERAS_BACKEND where nobody chose one, since Keras alone would insist on TensorFlow.
-
-    Returns the backend that was chosen, or None where the choice was made before.
-    """
-    if os.environ.get("KERAS_BACKEND") or "keras" in sys.modules or _configured_backend():
-        return None
-    backends = _installed_backends()
-    if not backends:
-        return None
-    os.environ["KERAS_BACKEND"] = backends[0]
-    return backends[0]
-
-
-def _configured_backend() -> str | None:
-    """The backend in Keras' own settings, when the user wrote it: Keras writes "tensorflow"."""
-    folder = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")
-    try:
-        settings = json.loads(Path(folder, "keras.json").read_text(encoding="utf-8"))
-        backend = settings.get("backend")
-    except (OSError, ValueError, AttributeError):
-        return None
-    return None if backend == "tensorflow" else backend
-
-
-def _installed_backends() -> list[str]:
-    return [backend for backend in BACKENDS if _is_installed(backend)]
-
-
-def _is_installed(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):
-        return False
-
-
-def _keras_version() -> str | None:
-    try:
-        return importlib.metadata.version("keras")
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", text)[:2])
-
-
-def _install(python: str, packages: str) -> str:
-    return f"Install it in a terminal with: {python} -m pip install {packages}"
-
 
 # ------------------------------------------------------------------ values of R
 

@@ -102,7 +102,7 @@ def test_info_says_why_keras_can_not_work():
     assert result.returncode == 0 and "KERAS_BACKEND torch" in result.stdout
     import importlib.util
 
-    complaint = 'KERAS_BACKEND is "torch", which is not installed'
+    complaint = 'Keras is to compute with "torch", which is not installed'
     assert (complaint in result.stdout) == (importlib.util.find_spec("torch") is None)
 
 

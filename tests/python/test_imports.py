@@ -22,7 +22,13 @@ FRAMEWORKS = (
     "triton",
 )
 FILES = sorted(ROOT.rglob("*.py"))
-FRONT_ENDS = {path.stem for path in ROOT.glob("*.py")} - {"__init__", "state", "r"}
+FRONT_ENDS = {path.stem for path in ROOT.glob("*.py")} - {
+    "__init__",
+    "__main__",
+    "installation",
+    "r",
+    "state",
+}
 # What several front ends share.
 SHARED = {"_core", "_kernels", "_state", "_jax", "_tensorflow"}
 

@@ -12,14 +12,14 @@ read_vectors <- function(name) {
 }
 
 # Runs R code in a process of its own, after library(adadelta), and returns the lines it prints.
-run_in_child <- function(code, ...) {
+run_in_child <- function(code, ..., timeout = 600) {
   is_installed <- dir.exists(file.path(getNamespaceInfo("adadelta", "path"), "Meta"))
   testthat::skip_if_not(is_installed, "the package is loaded from its sources, not installed")
   script <- withr::local_tempfile(fileext = ".R", lines = c("library(adadelta)", code))
   withr::local_envvar(R_LIBS = paste(.libPaths(), collapse = .Platform$path.sep), ...)
   rscript <- file.path(R.home("bin"), "Rscript")
   lines <- suppressWarnings(
-    system2(rscript, c("--vanilla", script), stdout = TRUE, stderr = TRUE, timeout = 120)
+    system2(rscript, c("--vanilla", script), stdout = TRUE, stderr = TRUE, timeout = timeout)
   )
   status <- attr(lines, "status")
   testthat::expect_true(is.null(status), info = paste(lines, collapse = "\n"))

@@ -7,13 +7,15 @@ test_that("the Python part is installed, in the same version", {
 
 test_that("the oldest versions are the same wherever they are stated", {
   needs <- packageDescription("adadelta")$SystemRequirements
-  expected <- sprintf("Python (>= %s), keras (>= %s)", minimum("PYTHON"), minimum("KERAS"))
+  expected <- sprintf(
+    "Python (>= %s), keras (>= %s)", stated("PYTHON_MINIMUM"), stated("KERAS_MINIMUM")
+  )
   expect_identical(needs, expected)
   project <- test_path("..", "..", "python", "pyproject.toml")
   skip_if_not(file.exists(project), "pyproject.toml is not part of the R package")
   lines <- trimws(readLines(project))
-  expect_true(sprintf("requires-python = \">=%s\"", minimum("PYTHON")) %in% lines)
-  expect_true(sprintf("\"keras>=%s\",", minimum("KERAS")) %in% lines)
+  expect_true(sprintf("requires-python = \">=%s\"", stated("PYTHON_MINIMUM")) %in% lines)
+  expect_true(sprintf("\"keras>=%s\",", stated("KERAS_MINIMUM")) %in% lines)
 })
 
 test_that("a package that lost its Python part says so", {
@@ -64,13 +66,13 @@ complaint <- function(modules, ...) {
 test_that("a Python without Keras, or without what Keras needs, is such an error too", {
   skip_without_keras()
   install <- "Install it in a terminal with: PYTHON -m pip install"
-  keras <- paste0("\"keras>=", minimum("KERAS"), "\"")
+  keras <- paste0("\"keras>=", stated("KERAS_MINIMUM"), "\"")
   expect_identical(complaint(character()), c(
     "Keras is not installed in the Python that R uses, PYTHON.",
     paste(install, keras, "jax numba safetensors")
   ))
   expect_identical(complaint(c(keras = "2.15.0")), c(
-    paste("Keras 2.15.0 is too old in the Python that R uses, PYTHON:", minimum("KERAS"),
+    paste("Keras 2.15.0 is too old in the Python that R uses, PYTHON:", stated("KERAS_MINIMUM"),
           "or newer is needed."),
     paste(install, keras)
   ))
@@ -79,9 +81,33 @@ test_that("a Python without Keras, or without what Keras needs, is such an error
     paste(install, "jax")
   ))
   expect_identical(complaint(c(keras = "99.0", jax = "1.0"), KERAS_BACKEND = "torch"), c(
-    "KERAS_BACKEND is \"torch\", which is not installed in PYTHON.",
+    "Keras is to compute with \"torch\", which is not installed in PYTHON.",
     paste(install, "torch")
   ))
+})
+
+test_that("a Python that is too old is such an error, and loads nothing that it can't", {
+  skip_without_keras()
+  installation <- reticulate::import("adadelta.installation")
+  newest <- installation$PYTHON_MINIMUM
+  installation$PYTHON_MINIMUM <- "99.0"
+  on.exit(installation$PYTHON_MINIMUM <- newest)
+  error <- error_of(load_core(quote(f(x))))
+  expect_s3_class(error, c("adadelta_error_python", "adadelta_error"))
+  expect_match(conditionMessage(error), "and 99.0 or newer is needed", fixed = TRUE)
+  expect_false(keras_available())
+})
+
+test_that("a Python that is asked runs with its own libraries, and the session's stay", {
+  skip_without_keras()
+  withr::local_envvar(LD_LIBRARY_PATH = "/nowhere")
+  python <- reticulate::py_config()$python
+  asked <- ask_python(python, "print(sys.version.split()[0], sys.argv[2])", "a word")
+  expect_identical(asked$status, 0L)
+  version <- reticulate::import("platform")$python_version()
+  expect_identical(asked$lines, paste(version, "a word"))
+  expect_identical(Sys.getenv("LD_LIBRARY_PATH"), "/nowhere")
+  expect_identical(ask_python("/nonexistent/python", "")$status, 127L)
 })
 
 test_that("a Keras that breaks when it is loaded is such an error too", {

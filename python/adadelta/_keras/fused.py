@@ -15,20 +15,18 @@ from adadelta._core import hyperparameters
 from adadelta._keras import precision
 from adadelta._kernels import choose, layout
 
-_KERNELS = {"jax": "xla", "torch": "cpu", "tensorflow": "tensorflow"}
-
 
 def reason_against() -> str | None:
     """Return why no kernel serves on this backend and machine, or None when one does."""
     backend = keras.config.backend()
-    if backend not in _KERNELS:
+    if backend not in choose.FOR_KERAS:
         return f"there is no kernel for Keras' backend {backend}"
     if backend == "jax":
         import jax
 
         if jax.default_backend() != "cpu":
             return f"on a {jax.default_backend()} JAX itself fuses the step"
-    return choose.reason_against(_KERNELS[backend])
+    return choose.reason_against(choose.FOR_KERAS[backend])
 
 
 def is_on(fused: bool | None) -> bool:

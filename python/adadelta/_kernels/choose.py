@@ -12,6 +12,9 @@ DESCRIPTIONS = {
     "cuda": "one Triton kernel over all tensors (adadelta.torch on NVIDIA GPUs, fused=True)",
 }
 
+# The kernel that serves each backend of Keras.
+FOR_KERAS = {"jax": "xla", "torch": "cpu", "tensorflow": "tensorflow"}
+
 
 @functools.cache
 def reason_against(kernel: str) -> str | None:

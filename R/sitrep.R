@@ -1,0 +1,163 @@
+#' What is there, what is missing, and what to do about it
+#'
+#' Looks at all that [optimizer_adadelta()] needs: R, reticulate, Python, NumPy,
+#' Keras, its backend, and what makes it fast and saves its state. It never
+#' fails, whatever is missing, and starts no Python in this session: while none
+#' runs, it asks the one that reticulate would use in a process of its own, which
+#' can take some seconds. In a terminal, `python -m adadelta info` says the same
+#' of a Python.
+#'
+#' @return A data frame of class `adadelta_sitrep` with a row for each `subject`:
+#'   whether it is `fine` (`NA` where it could not be looked at), what was
+#'   `found`, whether it is `needed` (without the others the optimizer works, but
+#'   slower, or without saving its state), and the `problem` and its `cure`, or
+#'   `NA`. `print()` returns it, invisibly; `format()` returns the lines that
+#'   `print()` shows.
+#' @seealso [install_adadelta()], [use_backend()], [keras_available()] for
+#'   `TRUE` or `FALSE`.
+#' @export
+#' @examples
+#' adadelta_sitrep()
+#'
+#' # Is all there that is needed?
+#' found <- adadelta_sitrep()
+#' all(found$fine[found$needed])
+adadelta_sitrep <- function() {
+  rows <- c(list(row_of_package(), row_of_r(), row_of_reticulate()), rows_of_python())
+  rows <- do.call(rbind, rows)
+  structure(rows, class = c("adadelta_sitrep", "data.frame"), row.names = seq_len(nrow(rows)))
+}
+
+sitrep_row <- function(subject, found, needed = TRUE, problem = NULL, fine = is.null(problem)) {
+  data.frame(
+    subject = subject,
+    fine = fine,
+    found = found,
+    needed = needed,
+    problem = c(problem, NA_character_)[[1]],
+    cure = c(problem, NA_character_, NA_character_)[[2]]
+  )
+}
+
+row_of_package <- function() {
+  version <- as.character(utils::packageVersion("adadelta"))
+  sitrep_row("adadelta", version, problem = missing_python_part())
+}
+
+row_of_r <- function() {
+  sitrep_row("R", paste(getRversion(), "at", R.home()))
+}
+
+row_of_reticulate <- function() {
+  sitrep_row("reticulate", as.character(utils::packageVersion("reticulate")))
+}
+
+# What Python itself looks at, in its order; a test compares the names.
+python_subjects <- c("Python", "NumPy", "Keras", "backend", "kernel", "saved state")
+
+rows_of_python <- function() {
+  if (!is.null(missing_python_part())) return(unknown_rows(python_subjects))
+  installation <- running_installation()
+  if (!is.null(installation)) {
+    return(rows_of_lines(installation$checks_in_lines(), reticulate::py_config()$python))
+  }
+  config <- discover_config()
+  if (makes_its_own_python(config)) {
+    return(c(
+      list(sitrep_row("Python", paste(
+        "reticulate will make an environment when it is first used, with",
+        paste(py_require()()$packages, collapse = ", ")
+      ))),
+      unknown_rows(python_subjects[-1])
+    ))
+  }
+  if (is.null(config)) {
+    missing <- sitrep_row("Python", "", problem = no_python())
+    return(c(list(missing), unknown_rows(python_subjects[-1])))
+  }
+  asked <- ask_python(config$python, "print(*installation.checks_in_lines(), sep='\\n')")
+  rows_of_lines(asked$lines, config$python)
+}
+
+# The lines of `checks_in_lines()`: fields between tabs, the last of them "end". Whatever else
+# Python or its packages print is left out.
+rows_of_lines <- function(lines, python) {
+  fields <- strsplit(lines, "\t", fixed = TRUE)
+  fields <- Filter(function(row) length(row) == 6 && row[[6]] == "end", fields)
+  found <- lapply(fields, function(row) {
+    problem <- row[4:5][nzchar(row[4:5])]
+    sitrep_row(row[[1]], row[[2]], row[[3]] == "True", if (length(problem)) problem)
+  })
+  if (!length(found)) {
+    broken <- c(
+      paste0(python, " does not work, or is too old to be asked."),
+      "See install_adadelta(), or name another in the environment variable RETICULATE_PYTHON."
+    )
+    return(c(list(sitrep_row("Python", python, problem = broken)),
+             unknown_rows(python_subjects[-1])))
+  }
+  lapply(found, function(row) if (row$subject == "NumPy") with_reticulate(row, python) else row)
+}
+
+# NumPy is fine only beside a reticulate that knows it.
+with_reticulate <- function(row, python) {
+  is_old <- startsWith(row$found, "1.") || !grepl("^[0-9]", row$found)
+  if (row$fine && !is_old && !knows_numpy_2()) {
+    sitrep_row(row$subject, row$found, problem = numpy_too_new(row$found, python))
+  } else {
+    row
+  }
+}
+
+unknown_rows <- function(subjects) {
+  lapply(subjects, function(subject) {
+    needed <- !subject %in% c("kernel", "saved state")
+    sitrep_row(subject, "not looked at", needed, fine = NA)
+  })
+}
+
+#' @rdname adadelta_sitrep
+#' @param x What `adadelta_sitrep()` returned.
+#' @param ... Not used.
+#' @export
+format.adadelta_sitrep <- function(x, ...) {
+  marks <- sitrep_marks()
+  kind <- ifelse(is.na(x$fine), "unknown", ifelse(x$fine, "fine", ifelse(x$needed, "bad", "slow")))
+  found <- ifelse(nzchar(x$found), x$found, "missing")
+  heads <- paste(marks[kind], format(x$subject), found)
+  more <- lapply(seq_len(nrow(x)), function(i) {
+    lines <- c(x$problem[[i]], x$cure[[i]])
+    # Under what was found: the mark, a blank, the subject, a blank.
+    paste0(strrep(" ", max(nchar(x$subject)) + 3), lines[!is.na(lines)], recycle0 = TRUE)
+  })
+  lines <- unlist(Map(c, heads, more), use.names = FALSE)
+  c(lines, sitrep_conclusion(x))
+}
+
+sitrep_conclusion <- function(x) {
+  needed <- x$fine[x$needed]
+  if (isTRUE(all(x$fine))) return("All is there.")
+  if (isTRUE(all(needed))) return("All is there that optimizer_adadelta() needs.")
+  if (any(!needed, na.rm = TRUE)) {
+    "install_adadelta() makes a Python environment with all that is needed."
+  }
+}
+
+#' @rdname adadelta_sitrep
+#' @export
+print.adadelta_sitrep <- function(x, ...) {
+  cat(format(x), sep = "\n")
+  invisible(x)
+}
+
+sitrep_marks <- function() {
+  if (!requireNamespace("cli", quietly = TRUE)) {
+    return(c(fine = "+", slow = "!", bad = "x", unknown = "?"))
+  }
+  c(
+    fine = cli::col_green(cli::symbol$tick),
+    slow = cli::col_yellow("!"),
+    bad = cli::col_red(cli::symbol$cross),
+    unknown = cli::col_grey("?")
+  )
+}

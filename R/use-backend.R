@@ -1,0 +1,88 @@
+#' Choose what Keras computes with
+#'
+#' Sets the backend of Keras for this session: JAX, TensorFlow or torch. Call it
+#' before anything uses Keras, which chooses its backend once, when it is
+#' loaded. Without a choice, `adadelta` takes the first that is installed, in
+#' this order.
+#'
+#' For every session, set the environment variable `KERAS_BACKEND` in the file
+#' `.Renviron` instead. The R package keras3 has a function of this name; where
+#' keras3 is loaded, this one calls it, so that both agree, and either will do.
+#' It starts no Python.
+#'
+#' @param backend `"jax"`, `"tensorflow"` or `"torch"`.
+#' @return `backend`, invisibly.
+#' @section Errors: An error of class `adadelta_error_argument` when `backend` is
+#'   something else; of class `adadelta_error_python` when Keras is already
+#'   loaded with another backend, or when the backend is not installed in the
+#'   Python that R uses or would use. All are of class `adadelta_error`, and
+#'   nothing has changed.
+#' @seealso [install_adadelta()] installs a backend; [adadelta_sitrep()] shows
+#'   which are there.
+#' @export
+#' @examples
+#' # At the start of a session
+#' if (FALSE) {
+#'   library(adadelta)
+#'   use_backend("jax")
+#' }
+#'
+#' try(use_backend("theano"))
+use_backend <- function(backend) {
+  call <- named_call(sys.call(), "use_backend")
+  fail_on(missing_python_part(), call)
+  check_backends(backend, call)
+  if (length(backend) > 1) refuse_backend(backend, call)
+  installation <- running_installation()
+  running <- if (!is.null(installation)) installation$running_backend()
+  if (!is.null(running) && running != backend) {
+    fail(sprintf(
+      "Keras is already loaded with \"%s\".\nStart R again and call use_backend(\"%s\") first.",
+      running, backend
+    ), "python", call)
+  }
+  if (is.null(running)) set_backend(backend, call)
+  invisible(backend)
+}
+
+set_backend <- function(backend, call) {
+  fail_on(problem_of_backend(backend), call)
+  keras3 <- if (isNamespaceLoaded("keras3")) get0("use_backend", asNamespace("keras3"))
+  if (is.function(keras3)) {
+    tryCatch(keras3(backend), error = function(error) fail(conditionMessage(error), "python", call))
+  } else if (!reticulate::py_available()) {
+    forget_packages(setdiff(stated("BACKENDS"), backend))
+    require_packages(backend)
+  }
+  Sys.setenv(KERAS_BACKEND = backend)
+  # Python has an environment of its own once it runs.
+  if (reticulate::py_available()) {
+    reticulate::import("os")$environ$update(list(KERAS_BACKEND = backend))
+  }
+}
+
+# Why Keras could not use a backend: the cause and the cure, or NULL.
+problem_of_backend <- function(backend) {
+  installation <- running_installation()
+  if (!is.null(installation)) return(installation$missing_backend(backend))
+  config <- discover_config()
+  # reticulate will install it.
+  if (makes_its_own_python(config)) return(NULL)
+  if (is.null(config)) return(no_python())
+  code <- "print(*(installation.missing_backend(sys.argv[2]) or []), sep='\\n')"
+  asked <- ask_python(config$python, code, backend)
+  if (asked$status != 0) return(paste0(config$python, " does not work, or is too old."))
+  if (length(asked$lines) && any(nzchar(asked$lines))) asked$lines
+}
+
+check_backends <- function(backend, call) {
+  known <- is.character(backend) && length(backend) > 0 && all(backend %in% stated("BACKENDS"))
+  if (!known) refuse_backend(backend, call)
+}
+
+refuse_backend <- function(backend, call) {
+  names <- paste0("\"", stated("BACKENDS"), "\"")
+  last <- length(names)
+  requirement <- paste(paste(names[-last], collapse = ", "), "or", names[[last]])
+  refuse("backend", requirement, backend, call)
+}

@@ -1,0 +1,262 @@
+"""What is installed, what is missing and how to get it: `python -m adadelta info`, and R.
+
+Who asks may have a Python or a Keras that will not do, so importing this module needs nothing but
+the standard library, of Python 3.8 or newer.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+# R reads these lines as text, to know what to ask for before any Python runs.
+PYTHON_MINIMUM = "3.11"
+KERAS_MINIMUM = "3.10"
+# For speed, and for saving the state. The optimizer itself works without them.
+COMPANIONS = ("numba", "safetensors")
+BACKENDS = ("jax", "tensorflow", "torch")
+
+
+class Check(NamedTuple):
+    """What one check found.
+
+    Attributes:
+        subject: What was looked at: "Python", "NumPy", "Keras", "backend", "kernel" or
+            "saved state".
+        found: The version and where it is, or "" when it is missing.
+        needed: Whether the optimizer needs it to work.
+        problem: What does not work, or None.
+        cure: What to do about it, or None.
+
+    """
+
+    subject: str
+    found: str
+    needed: bool = True
+    problem: str | None = None
+    cure: str | None = None
+
+
+def checks() -> list[Check]:
+    """Look at all that the optimizer needs in this Python. Imports no Keras.
+
+    Returns:
+        A `Check` for each subject. Without the last two the optimizer works, but slower, or
+        without saving its state.
+
+    Example:
+        >>> from adadelta import installation
+        >>> [check.subject for check in installation.checks()]
+        ['Python', 'NumPy', 'Keras', 'backend', 'kernel', 'saved state']
+
+    """
+    return [_python(), _numpy(), _keras(), _backend(), _kernel(), _saved_state()]
+
+
+def checks_in_lines() -> list[str]:
+    """The same as lines that R takes apart: fields between tabs, and "end" after the last."""
+    return [
+        "\t".join(" ".join(str(field or "").split()) for field in (*check, "end"))
+        for check in checks()
+    ]
+
+
+def problem_without_keras() -> list[str] | None:
+    """What keeps all but the optimizer from working here: the cause and the cure, or None."""
+    return _first_problem(_python(), _numpy())
+
+
+def problem() -> list[str] | None:
+    """What keeps the optimizer from working in this Python: the cause and the cure, or None."""
+    return _first_problem(_python(), _keras(), _backend())
+
+
+def _first_problem(*found: Check) -> list[str] | None:
+    for check in found:
+        if check.problem is not None:
+            return [line for line in (check.problem, check.cure) if line]
+    return None
+
+
+# ------------------------------------------------------------------ the checks
+
+
+def _python() -> Check:
+    own = sys.version.split()[0]
+    found = f"{own} at {_here()}"
+    if sys.version_info < _numbers(PYTHON_MINIMUM):
+        cause = f"{_here()} is Python {own}, and {PYTHON_MINIMUM} or newer is needed."
+        cure = "Name a newer one in the environment variable RETICULATE_PYTHON, and start R again."
+        return Check("Python", found, problem=cause, cure=cure)
+    return Check("Python", found)
+
+
+def _numpy() -> Check:
+    if not is_installed("numpy"):
+        cause = f"NumPy is not installed in the Python that R uses, {_here()}."
+        return Check("NumPy", "", problem=cause, cure=_install("numpy"))
+    return Check("NumPy", version("numpy") or "of unknown version")
+
+
+def _keras() -> Check:
+    here = _here()
+    keras = f'"keras>={KERAS_MINIMUM}"'
+    if not is_installed("keras"):
+        cause = f"Keras is not installed in the Python that R uses, {here}."
+        backend = "" if _installed_backends() else f" {BACKENDS[0]}"
+        packages = f"{keras}{backend} {' '.join(COMPANIONS)}"
+        return Check("Keras", "", problem=cause, cure=_install(packages))
+    found = version("keras")
+    if found is not None and _numbers(found) < _numbers(KERAS_MINIMUM):
+        cause = f"Keras {found} is too old in the Python that R uses, {here}: "
+        cause += f"{KERAS_MINIMUM} or newer is needed."
+        return Check("Keras", found, problem=cause, cure=_install(keras))
+    return Check("Keras", found or "of unknown version")
+
+
+def _backend() -> Check:
+    chosen = os.environ.get("KERAS_BACKEND")
+    installed = _installed_backends()
+    if not chosen and not installed:
+        cause = f"Keras has nothing to compute with in the Python that R uses, {_here()}."
+        return Check("backend", "", problem=cause, cure=_install(BACKENDS[0]))
+    missing = missing_backend(chosen)
+    if missing:
+        return Check("backend", "", True, *missing)
+    name, why = _backend_and_reason()
+    others = [backend for backend in installed if backend != name]
+    found = " ".join(filter(None, (name, version(name)))) + f" ({why})"
+    return Check("backend", found + (f"; also {', '.join(others)}" if others else ""))
+
+
+def _kernel() -> Check:
+    if sys.version_info < _numbers(PYTHON_MINIMUM):
+        cause = f"Kernels need Python {PYTHON_MINIMUM} or newer."
+        return Check("kernel", "none", False, cause)
+    from adadelta import kernel_info
+    from adadelta._kernels.choose import FOR_KERAS
+
+    kernel = FOR_KERAS.get(_backend_and_reason()[0])
+    try:
+        serving = [name for name, it in kernel_info().items() if it["serves"]]
+        reason = kernel_info()[kernel]["reason"] if kernel else None
+    except Exception as error:  # a numba or jax that is broken
+        serving, reason = [], f"{type(error).__name__}: {error}"
+    found = ", ".join(serving) or "none"
+    if reason is None:
+        return Check("kernel", found, False)
+    cause = f"Steps are slower than they could be: {reason}."
+    cure = None if is_installed("numba") else _install("numba")
+    return Check("kernel", found, False, cause, cure)
+
+
+def _saved_state() -> Check:
+    if not is_installed("safetensors"):
+        cause = "The state of an optimizer can't be saved alone without safetensors."
+        return Check("saved state", "", False, cause, _install("safetensors"))
+    return Check("saved state", f"safetensors {version('safetensors') or ''}".strip(), False)
+
+
+# ------------------------------------------------------------------ the backend
+
+
+def running_backend() -> str | None:
+    """The backend of a Keras that is loaded, or None while none is."""
+    keras: Any = sys.modules.get("keras")
+    try:
+        return str(keras.config.backend())
+    except AttributeError:
+        return None
+
+
+def missing_backend(name: str | None) -> list[str] | None:
+    """What keeps Keras from using this backend: the cause and the cure, or None."""
+    if name not in BACKENDS or is_installed(name):
+        return None
+    cause = f'Keras is to compute with "{name}", which is not installed in {_here()}.'
+    return [cause, _install(name)]
+
+
+def choose_backend() -> str | None:
+    """Set KERAS_BACKEND where nobody chose one, since Keras alone would insist on TensorFlow.
+
+    Returns the backend that was chosen, or None where the choice was made before.
+    """
+    if os.environ.get("KERAS_BACKEND") or "keras" in sys.modules or _configured_backend():
+        return None
+    backends = _installed_backends()
+    if not backends:
+        return None
+    os.environ["KERAS_BACKEND"] = backends[0]
+    return backends[0]
+
+
+def _backend_and_reason() -> tuple[str, str]:
+    """The backend that Keras has or will have, and who chose it."""
+    running = running_backend()
+    if running:
+        return running, "in use"
+    chosen = os.environ.get("KERAS_BACKEND")
+    if chosen:
+        return chosen, "by KERAS_BACKEND"
+    configured = _configured_backend()
+    if configured:
+        return configured, "by Keras' settings"
+    return next(iter(_installed_backends()), ""), "the first that is installed"
+
+
+def _configured_backend() -> str | None:
+    """The backend in Keras' own settings, when the user wrote it: Keras writes "tensorflow"."""
+    folder = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")
+    try:
+        settings = json.loads(Path(folder, "keras.json").read_text(encoding="utf-8"))
+        backend = settings.get("backend")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return None if backend == "tensorflow" else backend
+
+
+def _installed_backends() -> list[str]:
+    return [backend for backend in BACKENDS if is_installed(backend)]
+
+
+# ------------------------------------------------------------------ packages
+
+
+def is_installed(module: str) -> bool:
+    """Whether a module can be found, without importing it."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def version(package: str) -> str | None:
+    """The version of an installed package, or None."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def pip_install(packages: str) -> str:
+    """The command that installs packages into this Python."""
+    return f"{_here()} -m pip install {packages}"
+
+
+def _install(packages: str) -> str:
+    return f"Install it in a terminal with: {pip_install(packages)}"
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", text)[:2])
+
+
+def _here() -> str:
+    return sys.executable or "Python"

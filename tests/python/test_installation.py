@@ -1,0 +1,208 @@
+"""What is installed and missing: each answer, and its cure; one source for R and Python."""
+
+import ast
+import importlib.metadata
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from adadelta import installation
+
+SUBJECTS = ["Python", "NumPy", "Keras", "backend", "kernel", "saved state"]
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Make it so that just these are installed: names with the versions they claim."""
+
+    def only(settings=None, **packages):
+        def version(name):
+            if packages.get(name) is None:
+                raise importlib.metadata.PackageNotFoundError(name)
+            return packages[name]
+
+        monkeypatch.setattr(installation, "is_installed", packages.__contains__)
+        monkeypatch.setattr(importlib.metadata, "version", version)
+        monkeypatch.setattr(installation, "running_backend", lambda: None)
+        monkeypatch.setattr(installation, "_configured_backend", lambda: None)
+        monkeypatch.delenv("KERAS_BACKEND", raising=False)
+        if settings:
+            monkeypatch.setenv("KERAS_BACKEND", settings)
+
+    return only
+
+
+def check(subject):
+    return next(it for it in installation.checks() if it.subject == subject)
+
+
+def test_all_that_is_here_is_found():
+    checks = installation.checks()
+    assert [it.subject for it in checks] == SUBJECTS
+    assert [it.needed for it in checks] == [True] * 4 + [False] * 2
+    assert all(it.problem is None for it in checks[:4])
+    assert sys.executable in checks[0].found
+    assert checks[1].found == importlib.metadata.version("numpy")
+    assert checks[2].found == importlib.metadata.version("keras")
+    assert installation.problem() is None and installation.problem_without_keras() is None
+
+
+def test_each_thing_that_is_missing_has_its_cure(installed):
+    here = sys.executable
+    install = f"Install it in a terminal with: {here} -m pip install"
+    installed()
+    assert check("NumPy").cure == f"{install} numpy"
+    keras = f'"keras>={installation.KERAS_MINIMUM}"'
+    assert check("Keras").cure == f"{install} {keras} jax numba safetensors"
+    assert check("saved state").cure == f"{install} safetensors"
+    assert check("kernel").problem is None or check("kernel").cure == f"{install} numba"
+    assert installation.problem_without_keras() == [
+        f"NumPy is not installed in the Python that R uses, {here}.",
+        f"{install} numpy",
+    ]
+
+    installed(torch="2.0")
+    assert check("Keras").cure == f"{install} {keras} numba safetensors"
+    installed(keras="99.0")
+    assert check("backend").cure == f"{install} jax"
+    assert installation.problem()[0].startswith("Keras has nothing to compute with")
+    installed("torch", keras="99.0", jax="1.0")
+    cause = f'Keras is to compute with "torch", which is not installed in {here}.'
+    assert installation.problem() == [cause, f"{install} torch"]
+    assert installation.missing_backend("torch") == [cause, f"{install} torch"]
+    assert installation.missing_backend("jax") is None
+    # One that is none of ours is left to Keras.
+    assert installation.missing_backend("numpy") is None
+
+
+def test_a_keras_that_is_too_old_or_says_nothing_of_itself(installed):
+    installed(keras="2.15.0", jax="1.0")
+    assert check("Keras").found == "2.15.0"
+    assert "Keras 2.15.0 is too old" in installation.problem()[0]
+    installed(keras=None, jax="1.0", numpy=None)
+    assert check("Keras").found == check("NumPy").found == "of unknown version"
+    assert installation.problem() is None
+
+
+def test_a_python_that_is_too_old(monkeypatch):
+    monkeypatch.setattr(installation, "PYTHON_MINIMUM", "99.0")
+    cause, cure = installation.problem()
+    assert "99.0 or newer is needed" in cause and "RETICULATE_PYTHON" in cure
+    assert installation.problem_without_keras() == [cause, cure]
+    assert check("kernel").problem == "Kernels need Python 99.0 or newer."
+
+
+def test_who_chose_the_backend(installed, monkeypatch):
+    installed(keras="99.0", jax="1.0", torch="2.0")
+    assert check("backend").found == "jax 1.0 (the first that is installed); also torch"
+    monkeypatch.setattr(installation, "_configured_backend", lambda: "torch")
+    assert check("backend").found == "torch 2.0 (by Keras' settings); also jax"
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    assert check("backend").found == "jax 1.0 (by KERAS_BACKEND); also torch"
+    monkeypatch.setattr(installation, "running_backend", lambda: "torch")
+    assert check("backend").found == "torch 2.0 (in use); also jax"
+
+
+def test_a_kernel_that_does_not_serve(monkeypatch):
+    import adadelta
+    from adadelta._kernels import choose
+
+    kernel = choose.FOR_KERAS[installation._backend_and_reason()[0]]
+    found = {kernel: {"serves": False, "reason": "no luck", "for": "all"}}
+    monkeypatch.setattr(adadelta, "kernel_info", lambda: found, raising=False)
+    assert check("kernel").found == "none"
+    assert check("kernel").problem == "Steps are slower than they could be: no luck."
+
+    def broken():
+        raise OSError("libdevice is missing")
+
+    monkeypatch.setattr(adadelta, "kernel_info", broken, raising=False)
+    assert "OSError: libdevice is missing" in check("kernel").problem
+
+
+def test_the_backend_that_runs(monkeypatch):
+    monkeypatch.setitem(sys.modules, "keras", None)
+    assert installation.running_backend() is None
+    # One that broke while it was loaded.
+    monkeypatch.setitem(sys.modules, "keras", types.ModuleType("keras"))
+    assert installation.running_backend() is None
+    monkeypatch.undo()
+    import keras
+
+    assert installation.running_backend() == keras.config.backend()
+
+
+def test_a_backend_is_chosen_only_where_nobody_chose(installed, monkeypatch, tmp_path):
+    configured = installation._configured_backend
+    installed(jax="1.0", torch="2.0")
+    monkeypatch.delitem(sys.modules, "keras", raising=False)
+    assert installation.choose_backend() == "jax" == os.environ["KERAS_BACKEND"]
+    assert installation.choose_backend() is None
+    installed()
+    assert installation.choose_backend() is None
+    installed(jax="1.0")
+    monkeypatch.setattr(installation, "_configured_backend", lambda: "torch")
+    assert installation.choose_backend() is None
+
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    assert configured() is None
+    for text, backend in (
+        ('{"backend": "torch"}', "torch"),
+        # Keras writes this by itself.
+        ('{"backend": "tensorflow"}', None),
+        ("{", None),
+        ("[]", None),
+    ):
+        Path(tmp_path, "keras.json").write_text(text)
+        assert configured() == backend
+
+
+def test_what_can_not_be_a_module_is_not_installed():
+    assert not installation.is_installed("no_such_module")
+    assert not installation.is_installed("no_such_package.module")
+    assert installation.version("no-such-package") is None
+
+
+def test_r_gets_the_same_in_lines():
+    fields = [line.split("\t") for line in installation.checks_in_lines()]
+    for row, found in zip(fields, installation.checks(), strict=True):
+        assert row == [
+            found.subject,
+            found.found,
+            "True" if found.needed else "",
+            found.problem or "",
+            found.cure or "",
+            "end",
+        ]
+
+
+def test_it_needs_no_more_than_the_standard_library_of_an_old_python():
+    """What R asks a Python that may not do: its syntax, its annotations, and what it imports."""
+    folder = Path(installation.__file__).parent
+    code = (
+        "import sys; before = set(sys.modules)\n"
+        "from adadelta import installation; installation.problem()\n"
+        "new = set(sys.modules) - before\n"
+        "print(*(getattr(sys.modules[name], '__file__', None) or '' for name in new), sep='\\n')\n"
+        "print(*{name.split('.')[0] for name in new} - set(sys.stdlib_module_names))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-S", "-c", code],
+        env={**os.environ, "PYTHONPATH": str(folder.parent), "COVERAGE_PROCESS_START": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    *files, outside = result.stdout.splitlines()
+    assert outside == "adadelta"
+    own = [Path(file) for file in files if Path(file).is_relative_to(folder)]
+    assert folder / "installation.py" in own
+    for path in own:
+        tree = ast.parse(path.read_text(), str(path), feature_version=(3, 8))
+        # Without this a Python before 3.10 stumbles over `str | None`.
+        futures = [it for it in tree.body if isinstance(it, ast.ImportFrom)]
+        assert any(it.module == "__future__" for it in futures), path

@@ -1,0 +1,16 @@
+# How much of R/ the tests run, with a list of the lines that no test ran. The sessions that tests
+# start for themselves are measured too. What is left out is named here, with the reason.
+least <- 95
+
+left_out <- c(
+  # py_require() is of reticulate 1.41: run by the same tests on the latest environment.
+  "install_for_session", "forget_packages", "require_packages"
+)
+
+Sys.setenv(NOT_CRAN = "true")
+measured <- covr::package_coverage(type = "tests", function_exclusions = left_out)
+missed <- covr::zero_coverage(measured)
+print(missed[c("filename", "functions", "line")], row.names = FALSE)
+print(measured)
+cat("left out:", left_out, "\n")
+quit(status = as.integer(covr::percent_coverage(measured) < least))
