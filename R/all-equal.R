@@ -20,6 +20,7 @@
 #'   `isTRUE(all.equal(target, current))` where a `TRUE` or `FALSE` is needed.
 #' @seealso [as.list.adadelta.Adadelta()] for the settings, [optimizer_state()] for
 #'   the state.
+#' @method all.equal adadelta.Adadelta
 #' @export
 #' @examplesIf keras_available()
 #' one <- optimizer_adadelta(learning_rate = 1)

@@ -142,6 +142,32 @@ test_that("a Python that is too old, or none, is an error before anything is mad
   expect_length(dir(home), 0)
 })
 
+test_that("Pythons to start from are found, and fit", {
+  skip_on_os("windows")
+  folder <- withr::local_tempdir()
+  script <- file.path(folder, "python3")
+  writeLines(c("#!/bin/sh", "echo 3.12"), script)
+  Sys.chmod(script, "755")
+  withr::local_envvar(
+    PATH = paste(folder, Sys.getenv("PATH"), sep = .Platform$path.sep), RETICULATE_PYTHON = NA
+  )
+  expect_true(script %in% starters("3.11", "3.13"))
+  found <- find_starter(NULL, quote(f(x)))
+  expect_true(serves(version_of_python(found), "3.11", NULL))
+  expect_identical(find_starter(script, quote(f(x))), script)
+})
+
+test_that("it says so when R uses another Python, and how to use one of another name", {
+  skip_without_keras()
+  python <- local_python()
+  withr::local_envvar(RETICULATE_PYTHON = "/other/python")
+  home <- dirname(dirname(python))
+  expect_message(expect_message(
+    expect_identical(basename(use_environment(home)), "python"),
+    "RETICULATE_PYTHON is \"/other/python\"", fixed = TRUE
+  ), "use_virtualenv(", fixed = TRUE)
+})
+
 test_that("arguments are checked first", {
   refused <- function(words, ...) {
     error <- error_of(install_adadelta(...))
