@@ -157,10 +157,10 @@ plot.adadelta.Monitor <- function(x, variables = NULL, ...) {
   shown <- shown_variables(x, variables, sys.call())
   layers <- levels(shown$label)
   colors <- grDevices::hcl.colors(length(layers) + 1, "viridis")[seq_along(layers)]
-  # The legend stands to the right of the upper panel.
-  graphics::plot.new()
-  right <- max(graphics::strwidth(layers, "inches", cex = 0.8)) / graphics::par("csi") + 4
-  before <- graphics::par(mfrow = c(2, 1), mar = c(4, 4.5, 2, right), las = 1, new = TRUE)
+  # The legend stands to the right of the upper panel; a character is about half as wide as its
+  # line is high.
+  right <- 0.8 * max(nchar(layers)) / 2 + 4
+  before <- graphics::par(mfrow = c(2, 1), mar = c(4, 4.5, 2, right), las = 1)
   on.exit(graphics::par(before))
   panel <- function(columns, title) {
     values <- unlist(shown[columns])

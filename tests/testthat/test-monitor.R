@@ -109,10 +109,11 @@ test_that("a healthy training gives no warning", {
 test_that("the pictures show each layer", {
   skip_without_keras()
   monitor <- watched(optimizer_adadelta(1))$monitor
-  path <- withr::local_tempfile(fileext = ".pdf")
-  grDevices::pdf(path)
+  folder <- withr::local_tempdir()
+  grDevices::pdf(file.path(folder, "page-%d.pdf"), onefile = FALSE)
   withr::defer(grDevices::dev.off())
   shown <- withVisible(plot(monitor))
+  expect_length(list.files(folder), 1)
   expect_false(shown$visible)
   expect_identical(shown$value, monitor)
   expect_error(plot(monitor, variables = "nothing"), "`variables` must be among those recorded",
