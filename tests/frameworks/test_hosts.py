@@ -1,11 +1,15 @@
-"""The numbers of other frameworks that the vignette on differences shows are what they do today."""
+"""What is written down about other frameworks is what they do today."""
 
 import importlib.util
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+from adadelta._core.hyperparameters import CONVENTIONS
 
 SCRIPT = Path(__file__).resolve().parents[2] / "vignettes" / "hosts.py"
 SPECIFICATION = importlib.util.spec_from_file_location("hosts", SCRIPT)
@@ -42,3 +46,31 @@ def test_the_file_has_nothing_else():
     asked = {*hosts.HOSTS, *hosts.OTHER_KERAS}
     assert set(TABLES) == {table.__name__ for table in hosts.TABLES}
     assert all(set(by_host) <= asked for by_host in TABLES.values())
+
+
+# What our front ends take besides the arguments of their hosts.
+ADDED = {
+    "keras": {"kwargs"},
+    "tf_keras": {"maximize", "decoupled_weight_decay", "skip_nonfinite", "kwargs"},
+    "tf1": {"kwargs"},
+    "brainpy": set(),
+    "torch": {"fused", "decoupled_weight_decay", "skip_nonfinite"},
+    "optax": set(),
+}
+
+
+@pytest.mark.parametrize("framework", ADDED)
+def test_the_table_of_conventions_has_the_arguments_of_each_front_end(framework):
+    name = "adadelta" if framework == "optax" else "Adadelta"
+    code = (
+        f"import inspect, adadelta.{framework} as home;"
+        f"print(*inspect.signature(home.{name}).parameters)"
+    )
+    # In a process of its own, since TensorFlow and torch can't share one.
+    asked = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    arguments = set(asked.stdout.split()) - ADDED[framework]
+    if framework == "tf1":
+        # They are among the keyword arguments there.
+        arguments |= {"clipnorm", "clipvalue"}
+    convention = CONVENTIONS[framework]
+    assert arguments == {*convention.names.values(), *convention.others}
