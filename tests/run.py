@@ -192,7 +192,7 @@ def run_pytest(suite: Suite, result: Result, scratch: pathlib.Path) -> None:
         return
     path = os.pathsep.join(filter(None, [str(ROOT / "python"), os.environ.get("PYTHONPATH")]))
     command = ["python", "-m", "pytest", folder, "--rootdir=."]
-    command.append("--continue-on-collection-errors")
+    command += ["--continue-on-collection-errors", "--durations=10", "--durations-min=10"]
     if suite.kind != "rpy2":
         # Two at a time take 0.6 of the time on two cores. R runs once in a process, so not rpy2.
         command += ["--numprocesses=2"]
