@@ -75,3 +75,14 @@ def test_half_precision_takes_the_operation_in_float32(dtype, mode, weight_decay
     np.testing.assert_allclose(*parameter, rtol=half, atol=half / 4)
     for pair in averages:
         np.testing.assert_allclose(*pair, rtol=1e-5)
+
+
+@pytest.mark.parametrize("rho", [0.95, 0.99, 0.999, 0.9999])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_new_square_has_its_weight_where_rho_is_near_1(mode, rho):
+    variable = keras.Variable([1.0, 2.0], dtype="float32")
+    optimizer = adadelta.Adadelta(1.0, rho=rho)
+    Driver(optimizer, [variable], mode).call([np.array([2.0, 1.0])])
+    # 1e-6 is what the difference to 1 loses in float32 at 0.99.
+    expected = (1 - rho) * np.array([4.0, 1.0])
+    np.testing.assert_allclose(numpy(optimizer._accumulated_grads[0]), expected, rtol=1e-6)

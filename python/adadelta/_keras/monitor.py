@@ -139,11 +139,13 @@ class Monitor(keras.callbacks.Callback):
 
     def _begin_to_watch(self) -> None:
         optimizer = self._optimizer
+        # TensorFlow builds an optimizer in its first call, which is then over.
+        step = int(reading.number(optimizer._iterations)) - self._calls
         self._watched = diagnosis.Watched(
             start=reading.weights(optimizer, self.sample),
-            update=int(reading.number(optimizer.iterations)),
-            step=int(reading.number(optimizer._iterations)),
-            skipped=optimizer.skipped,
+            update=int(reading.number(optimizer.iterations)) if step else 0,
+            step=step,
+            skipped=optimizer.skipped if step else 0,
         )
 
     def _record(self, logs: Any) -> None:

@@ -395,7 +395,7 @@ class Step(State):
 
     def _has_operation(self, variable: Any) -> bool:
         is_possible = self._uses_kernel and keras.config.backend() == "tensorflow"
-        return bool(is_possible and operation.can_serve(variable))
+        return bool(is_possible and operation.can_serve(variable, self.rho))
 
     def _next(
         self,

@@ -100,7 +100,7 @@ def update(
         in_one_operation
         and constraint is None
         and (decoupled or not weight_decay)
-        and operation.can_serve(variable)
+        and operation.can_serve(variable, rho)
     ):
         return [
             operation.update(
