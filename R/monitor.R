@@ -26,7 +26,7 @@
 #'   `vignette("monitoring", "adadelta")` shows them, and what to do.
 #'
 #' @param every After how many updates it records again: a whole number of at
-#'   least 1. Default: 50.
+#'   least 1. Default: 100.
 #' @param sample At most how many elements of each variable it looks at: a whole
 #'   number of at least 1. They are the same ones at every record and in every
 #'   session, chosen at random by the variable's size. Smaller variables are read
@@ -88,7 +88,7 @@
 #' monitor
 #' tail(as.data.frame(monitor)[c("update", "loss", "layer", "effective_rate_q50")])
 #' plot(monitor)
-adadelta_monitor <- function(every = 50L, sample = 1000L) {
+adadelta_monitor <- function(every = 100L, sample = 1000L) {
   call <- sys.call()
   module <- core(call)
   warn_in_r <- function(message) {

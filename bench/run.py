@@ -43,19 +43,23 @@ def output(command, **settings):
     return "".join(lines)
 
 
-def main():
-    texts = [output([sys.executable, "numpy_step.py"])]
+def measurements():
+    """What each script prints, in the order of the results."""
+    yield output([sys.executable, "numpy_step.py"])
     for script in ("keras_step.py", "fit.py", "monitor.py", "memory.py"):
         for backend in BACKENDS:
-            texts.append(output([sys.executable, script], KERAS_BACKEND=backend))
+            yield output([sys.executable, script], KERAS_BACKEND=backend)
     for script in ("frameworks_step.py", "frameworks_training.py"):
         for framework in ("torch", "tf_keras", "optax"):
-            texts.append(output([sys.executable, script, framework]))
+            yield output([sys.executable, script, framework])
         # BrainPy compiles only with the newest JAX.
         latest = [HERE.parent / "environments" / "use.sh", "latest", "python"]
-        texts.append(output([*latest, script, "brainpy"]))
-    texts.append(output([sys.executable, "first_step.py"], KERAS_BACKEND="jax"))
-    texts.append(output(["Rscript", "from_r.R"], KERAS_BACKEND="jax"))
+        yield output([*latest, script, "brainpy"])
+    yield output([sys.executable, "first_step.py"], KERAS_BACKEND="jax")
+    yield output(["Rscript", "from_r.R"], KERAS_BACKEND="jax")
+
+
+def main():
     packages = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
     head = f"""# Results
 
@@ -72,7 +76,11 @@ is named.
 `import adadelta` takes {import_seconds() * 1e3:.0f} ms; it imports no framework.
 """
     notes = (HERE / "notes.md").read_text()
-    (HERE / "results.md").write_text(head + "".join(texts) + "\n" + notes)
+    texts = []
+    # After each of them, so that a run that is stopped has not been for nothing.
+    for text in measurements():
+        texts.append(text)
+        (HERE / "results.md").write_text(head + "".join(texts) + "\n" + notes)
 
 
 if __name__ == "__main__":

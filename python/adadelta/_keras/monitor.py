@@ -82,7 +82,7 @@ class Monitor(keras.callbacks.Callback):
 
     records: list[dict[str, Any]]
 
-    def __init__(self, every: int = 50, sample: int = 1000) -> None:
+    def __init__(self, every: int = 100, sample: int = 1000) -> None:
         self.every = hyperparameters.MONITOR["every"]("every", every)
         self.sample = hyperparameters.MONITOR["sample"]("sample", sample)
         super().__init__()
