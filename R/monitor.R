@@ -67,7 +67,8 @@
 #'   the range of 90 %) and `update_rms`, over training.
 #' @section Errors: A bad argument is an error of class
 #'   `adadelta_error_argument`, as is a picture of a monitor that has recorded
-#'   nothing.
+#'   nothing. A monitor of an earlier R session, whose records are gone, is one of
+#'   class `adadelta_error_state`.
 #' @references
 #' Zeiler, M. D. (2012). ADADELTA: An Adaptive Learning Rate Method.
 #' \doi{10.48550/arXiv.1212.5701}; the picture is its Figure 2, by layer.
@@ -105,7 +106,7 @@ as.data.frame.adadelta.Monitor <- function(x,
                                            row.names = NULL, # nolint: object_name_linter.
                                            optional = FALSE,
                                            ...) {
-  check_monitor(x, sys.call())
+  check_session(x, sys.call())
   columns <- lapply(x$to_dict(), function(column) {
     if (length(column)) unlist(column, use.names = FALSE) else numeric()
   })
@@ -195,7 +196,7 @@ print.adadelta.Monitor <- function(x, ...) {
 #' @rdname adadelta_monitor
 #' @export
 format.adadelta.Monitor <- function(x, ...) {
-  if (reticulate::py_is_null_xptr(x)) {
+  if (is_of_earlier_session(x)) {
     return("<Adadelta monitor of an earlier session; make it again with adadelta_monitor()>")
   }
   data <- as.data.frame(x)
@@ -219,7 +220,7 @@ format.adadelta.Monitor <- function(x, ...) {
 
 # The rows that a picture shows, with the label of each; 0 has no logarithm.
 shown_variables <- function(monitor, variables, call) {
-  check_monitor(monitor, call)
+  check_session(monitor, call)
   if (!is.null(variables)) variables <- as.list(as.character(variables))
   labels <- unlist(value_of(core(call)$attempt("plotted", monitor, variables), "argument", call))
   data <- as.data.frame(monitor)
@@ -228,10 +229,4 @@ shown_variables <- function(monitor, variables, call) {
   drawn <- grep("^effective_rate|_rms$", names(data))
   data[drawn] <- lapply(data[drawn], function(column) replace(column, !(column > 0), NA))
   data
-}
-
-check_monitor <- function(monitor, call) {
-  if (reticulate::py_is_null_xptr(monitor)) {
-    fail("this monitor is of an earlier session, which took its records along", "argument", call)
-  }
 }

@@ -68,7 +68,8 @@ drawable <- function(summary, call) {
   }
   has_rates <- stats::complete.cases(summary[rate_columns])
   if (!any(has_rates)) {
-    built <- !identical(attr(summary, "progress"), "not yet built")
+    # Python's summary has no learning rate before the optimizer is built.
+    built <- is.null(attr(summary, "progress")) || !is.null(attr(summary, "learning_rate"))
     text <- if (built) "there are no effective rates to draw" else not_built
     fail(text, "state", call)
   }

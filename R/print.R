@@ -18,7 +18,7 @@ print.adadelta.Adadelta <- function(x, ...) {
 #' @rdname print.adadelta.Adadelta
 #' @export
 format.adadelta.Adadelta <- function(x, ...) {
-  if (reticulate::py_is_null_xptr(x)) {
+  if (is_of_earlier_session(x)) {
     return("<Adadelta optimizer of an earlier session; make it again with optimizer_adadelta()>")
   }
   config <- x$get_config()

@@ -10,7 +10,7 @@ import numpy as np
 from adadelta._core import hyperparameters
 from adadelta._keras import diagnosis, reading
 from adadelta._keras import learning_rate as rates
-from adadelta._keras.exchange import unwrapped
+from adadelta._keras.exchange import number_of, unwrapped
 from adadelta.keras import Adadelta
 
 __all__ = ["Monitor"]
@@ -140,10 +140,10 @@ class Monitor(keras.callbacks.Callback):
     def _begin_to_watch(self) -> None:
         optimizer = self._optimizer
         # TensorFlow builds an optimizer in its first call, which is then over.
-        step = int(reading.number(optimizer._iterations)) - self._calls
+        step = number_of(optimizer._iterations) - self._calls
         self._watched = diagnosis.Watched(
             start=reading.weights(optimizer, self.sample),
-            update=int(reading.number(optimizer.iterations)) if step else 0,
+            update=number_of(optimizer.iterations) if step else 0,
             step=step,
             skipped=optimizer.skipped if step else 0,
         )
@@ -154,10 +154,10 @@ class Monitor(keras.callbacks.Callback):
         if self._watched is None:
             self._begin_to_watch()
         self._recorded_calls = self._calls
-        step = int(reading.number(optimizer._iterations))
+        step = number_of(optimizer._iterations)
         common = {
             "step": step,
-            "update": int(reading.number(optimizer.iterations)),
+            "update": number_of(optimizer.iterations),
             "epoch": self._epoch,
             "loss": float((logs or {}).get("loss", math.nan)),
             "learning_rate": _rate_of(optimizer, step),

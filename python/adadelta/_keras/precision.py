@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from adadelta._core.precision import is_complex, largest_gradient, smallest_normal, state_dtype
+from adadelta._core.precision import is_complex, largest_gradient, state_dtype
 
 __all__ = [
     "as_dtype",
@@ -13,7 +13,6 @@ __all__ = [
     "from_state",
     "is_complex",
     "largest_gradient",
-    "smallest_normal",
     "state_dtype",
     "to_state",
 ]

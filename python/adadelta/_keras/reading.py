@@ -11,6 +11,7 @@ from keras import ops
 
 from adadelta._core import rule
 from adadelta._keras.state import parameter_names
+from adadelta._state import summary
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _RATES = tuple(f"effective_rate_q{100 * quantile:02.0f}" for quantile in QUANTILES)
@@ -53,9 +54,8 @@ class Reading:
                 "layer": self.variable.rpartition("/")[0] or self.variable,
                 "size": self.size,
                 **dict(zip(_RATES, quantiles, strict=True)),
-                "gradient_rms": _root_mean(self.square_avg),
-                "update_rms": self.learning_rate * _root_mean(self.acc_delta),
-                "weight_rms": _root_mean(np.square(self.weights)),
+                **summary.root_mean_squares(self.square_avg, self.acc_delta, self.learning_rate),
+                "weight_rms": summary.root_of_mean(np.square(self.weights)),
             }
 
 
@@ -148,7 +148,3 @@ def _places(size: int, sample: int) -> np.ndarray:
 
 def _quantiles(values: np.ndarray) -> list[float]:
     return [float(it) for it in np.quantile(values, QUANTILES)]
-
-
-def _root_mean(squares: np.ndarray) -> float:
-    return float(np.sqrt(np.mean(squares)))
