@@ -17,7 +17,7 @@ line <- function(what, times, peer = NULL, target = "") {
 }
 
 cat("\n### From R\n\n| what | ms | spread | x limit | x peer | at most |\n|---|---|---|---|---|---|\n")
-optimizer_adadelta()
+invisible(optimizer_adadelta())
 making <- replicate(50, seconds(for (i in 1:10) optimizer_adadelta(1)) / 10)
 line("optimizer_adadelta(), after the first", making, target = "10 ms")
 
@@ -45,8 +45,7 @@ python_epoch <- reticulate::py$epoch
 r_epoch <- function() {
   seconds(from_r$fit(images, labels, batch_size = 100L, verbose = 0L))
 }
-r_epoch()
-python_epoch(from_python, images, labels)
+invisible(c(r_epoch(), python_epoch(from_python, images, labels)))
 times <- replicate(6, c(r = r_epoch(), python = python_epoch(from_python, images, labels)))
 line("an epoch of fit() from R; the peer is Python", times["r", ], times["python", ], "1.05 x peer")
 line("an epoch of fit() from Python", times["python", ])

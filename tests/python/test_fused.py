@@ -35,6 +35,55 @@ def test_autograd_refuses_a_backward_pass_over_weights_that_have_changed(fused):
         loss.backward()
 
 
+@pytest.mark.skipif(BACKEND != "torch", reason="only torch has tensors whose sign is to be turned")
+def test_a_gradient_whose_sign_is_only_marked_is_read_with_its_sign():
+    import torch
+
+    variable = keras.Variable([1.0], dtype="float32")
+    optimizer = adadelta.Adadelta(1.0)
+    optimizer.apply([torch.ones(1)], [variable])
+    before = numpy(variable)[0]
+    # One number is contiguous even as the imaginary part of a conjugate.
+    gradient = torch.tensor([-2.0j]).conj().imag
+    assert gradient.is_neg() and gradient.is_contiguous() and gradient[0] == 2
+    optimizer.apply([gradient], [variable])
+    assert numpy(variable)[0] < before
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="only torch lets a parameter change its memory")
+@pytest.mark.parametrize(
+    "moved",
+    [lambda value: value.clone(), lambda value: value.t().contiguous().t()],
+    ids=["elsewhere", "otherwise"],
+)
+def test_parameters_may_move_between_steps(moved):
+    gradients = np.random.default_rng(0).normal(size=(3, 2, 2)).astype("float32")
+
+    def trained(moves):
+        variable = keras.Variable([[1.0, 2.0], [3.0, 4.0]], dtype="float32")
+        optimizer = adadelta.Adadelta(1.0)
+        for gradient in gradients:
+            optimizer.apply([keras.ops.convert_to_tensor(gradient)], [variable])
+            if moves:
+                variable.value.data = moved(variable.value.data)
+        return numpy(variable)
+
+    np.testing.assert_allclose(trained(True), trained(False), rtol=1e-6)
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="only torch lets a parameter change its layout")
+def test_a_parameter_may_be_transposed_where_it_lies():
+    variable = keras.Variable([[1.0, 2.0], [3.0, 4.0]], dtype="float32")
+    optimizer = adadelta.Adadelta(1.0)
+    zero = keras.ops.zeros((2, 2))
+    optimizer.apply([zero], [variable])
+    variable.value.data = variable.value.data.t()
+    one = keras.ops.convert_to_tensor(np.array([[0.0, 1.0], [0.0, 0.0]], "float32"))
+    optimizer.apply([one], [variable])
+    changed = numpy(variable) != np.array([[1.0, 3.0], [2.0, 4.0]])
+    np.testing.assert_array_equal(changed, [[False, True], [False, False]])
+
+
 def test_kernels_that_are_asked_for_and_are_not_there_are_refused(monkeypatch):
     from adadelta._keras import fused
 

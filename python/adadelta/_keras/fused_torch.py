@@ -1,8 +1,8 @@
 """The step by the kernel on torch tensors in the processor's memory."""
 
 import operator
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,8 @@ _shape = operator.attrgetter("shape")
 _dtype = operator.attrgetter("dtype")
 _is_on_cpu = operator.attrgetter("is_cpu")
 _layout = operator.attrgetter("layout")
-_STATE = (layout.SQUARE_AVG, layout.ACC_DELTA, layout.AVERAGE, layout.WINDOW)
+# What a row of the table has beside the gradient.
+_LASTING = (layout.PARAMETER, layout.SQUARE_AVG, layout.ACC_DELTA, layout.AVERAGE, layout.WINDOW)
 
 
 def as_needed(gradient: Any, variable: Any) -> Any:
@@ -50,6 +51,20 @@ def _tensor(variable: Any) -> Any:
     return value if value is variable._value else None
 
 
+class Group(NamedTuple):
+    """Variables of one dtype, and what the kernel needs to know of them."""
+
+    # Of the parameters as the kernel sees them, of their state, and as Keras calls it.
+    dtype: str
+    state: str
+    name: str
+    members: list[int]
+    # Without the gradients' addresses.
+    table: np.ndarray
+    sizes: np.ndarray
+    row_settings: np.ndarray
+
+
 class Plan:
     """What stays the same from call to call for the variables of these indices.
 
@@ -59,79 +74,110 @@ class Plan:
     def __init__(self, optimizer: Any, indices: Sequence[int]) -> None:
         # A copy of the optimizer has its state elsewhere.
         self.owner = id(optimizer)
-        self.calls = []
-        for (name, averaged), members in fused.groups(optimizer, indices).items():
-            rows = [fused.arrays(optimizer, index, averaged) for index in members]
-            table = np.zeros((len(rows), layout.COLUMNS), np.int64)
-            for column in _STATE:
-                if rows[0][column] is not None:
-                    table[:, column] = [_address(row[column]._value) for row in rows]
-            parameters = [row[layout.PARAMETER]._value for row in rows]
-            state = precision.state_dtype(name)
-            # A complex number is a pair of real ones.
-            width = 2 if precision.is_complex(name) else 1
-            sizes = np.array([width * it.numel() for it in parameters], np.int64)
-            decay = [optimizer._decay_of(row[layout.PARAMETER]) for row in rows]
-            dtype = state if precision.is_complex(name) else name
-            self.calls.append((dtype, state, name, members, parameters, table, sizes, decay))
+        self.variables = [optimizer._trainable_variables[index] for index in indices]
+        self.values = [variable._value for variable in self.variables]
+        self.addresses = list(map(_address, self.values))
+        self.shapes = list(map(_shape, self.values))
+        self.dtypes = list(map(_dtype, self.values))
+        self.groups = [
+            _group(optimizer, name, members, averaged)
+            for (name, averaged), members in fused.groups(optimizer, indices).items()
+        ]
+
+    def holds(self, optimizer: Any) -> bool:
+        """Whether the optimizer's variables still are the same tensors at the same places."""
+        values = [variable._value for variable in self.variables]
+        return (
+            self.owner == id(optimizer)
+            and all(map(operator.is_, values, self.values))
+            and list(map(_address, values)) == self.addresses
+            and all(map(torch.Tensor.is_contiguous, values))
+        )
 
 
-def fits(optimizer: Any, gradients: list[Any], variables: Any) -> bool:
-    """Whether a call is for all variables, each with a gradient just as the kernel takes it.
+class Gradients(dict[int, Any]):
+    """Gradients of all variables by index, each just as the kernel takes it."""
 
-    This looks at all tensors at once, since of a thousand small ones each microsecond counts.
+    plan: Plan
+
+
+def _group(optimizer: Any, name: str, members: list[int], averaged: bool) -> Group:
+    rows = [fused.arrays(optimizer, index, averaged) for index in members]
+    table = np.zeros((len(rows), layout.COLUMNS), np.int64)
+    for column in _LASTING:
+        if rows[0][column] is not None:
+            table[:, column] = [_address(row[column]._value) for row in rows]
+    parameters = [row[layout.PARAMETER] for row in rows]
+    state = precision.state_dtype(name)
+    # A complex number is a pair of real ones.
+    dtype, width = (state, 2) if precision.is_complex(name) else (name, 1)
+    sizes = np.array([width * it._value.numel() for it in parameters], np.int64)
+    row_settings = np.ones((len(rows), layout.ROW_SETTINGS), state)
+    row_settings[:, layout.WEIGHT_DECAY] = list(map(optimizer._decay_of, parameters))
+    return Group(dtype, state, name, members, table, sizes, row_settings)
+
+
+def fitting(optimizer: Any, gradients: list[Any], variables: Any) -> Gradients | None:
+    """Return the gradients of a call if they are of all variables and as the kernel takes them.
+
+    This looks at all tensors at once, since of a thousand small ones each microsecond counts:
+    2,000 take 1.4 ms, and a look at each by itself, which the first call needs, 26.
     """
     known = optimizer._trainable_variables
-    if not optimizer._uses_kernel or len(gradients) != len(known):
-        return False
+    plan = optimizer.__dict__.get("_plans", {}).get(tuple(range(len(gradients))))
+    if plan is None or len(gradients) != len(known):
+        return None
     if variables is not None and not (
         len(variables) == len(known) and all(map(operator.is_, variables, known))
     ):
-        return False
-    if not set(map(type, gradients)) <= {torch.Tensor, torch.nn.Parameter}:
-        return False
-    values = [variable._value for variable in known]
-    dtypes = list(map(_dtype, values))
-    return (
+        return None
+    fits = (
         not optimizer._has_overwriting
         and _tensor(known[0]) is not None
-        and not any(dtype.is_complex for dtype in set(dtypes))
-        and list(map(_dtype, gradients)) == dtypes
-        and list(map(_shape, gradients)) == list(map(_shape, values))
+        and plan.holds(optimizer)
+        and set(map(type, gradients)) <= {torch.Tensor, torch.nn.Parameter}
+        and not any(dtype.is_complex for dtype in set(plan.dtypes))
+        and list(map(_dtype, gradients)) == plan.dtypes
+        and list(map(_shape, gradients)) == plan.shapes
         and all(map(_is_on_cpu, gradients))
-        and all(map(_is_on_cpu, values))
         and set(map(_layout, gradients)) == {torch.strided}
         and all(map(torch.Tensor.is_contiguous, gradients))
-        and all(map(torch.Tensor.is_contiguous, values))
+        and not any(map(torch.Tensor.is_neg, gradients))
     )
+    if not fits:
+        return None
+    found = Gradients(enumerate(gradients))
+    found.plan = plan
+    return found
 
 
-def _plan(optimizer: Any, indices: tuple[int, ...]) -> Plan:
+def _plan(optimizer: Any, gradients: dict[int, Any]) -> Plan:
+    if isinstance(gradients, Gradients):
+        return gradients.plan
     plans = optimizer.__dict__.setdefault("_plans", {})
-    if indices not in plans or plans[indices].owner != id(optimizer):
+    indices = tuple(gradients)
+    if indices not in plans or not plans[indices].holds(optimizer):
         plans[indices] = Plan(optimizer, indices)
-    return plans[indices]
+    plan: Plan = plans[indices]
+    return plan
 
 
-def _tables(optimizer: Any, gradients: dict[int, Any]) -> Any:
-    """Yield what the kernel needs for the variables of each dtype."""
-    calls = _plan(optimizer, tuple(gradients)).calls
-    for dtype, state, name, members, parameters, state_table, sizes, decay in calls:
-        table = state_table.copy()
-        count = len(members)
-        given = map(gradients.__getitem__, members)
-        table[:, layout.PARAMETER] = np.fromiter(map(_address, parameters), np.int64, count)
-        table[:, layout.GRADIENT] = np.fromiter(map(_address, given), np.int64, count)
-        yield dtype, state, name, table, sizes, decay
+def _tables(plan: Plan, gradients: dict[int, Any]) -> Iterator[tuple[Group, np.ndarray]]:
+    """Yield the variables of each dtype with the addresses of their tensors."""
+    for group in plan.groups:
+        table = group.table.copy()
+        given = map(gradients.__getitem__, group.members)
+        table[:, layout.GRADIENT] = np.fromiter(map(_address, given), np.int64, len(table))
+        yield group, table
 
 
 def _number(value: Any) -> float:
     return value if isinstance(value, int | float) else float(ops.convert_to_numpy(value))
 
 
-def _settings(optimizer: Any, name: str, state: str, action: Any, rate: Any) -> np.ndarray:
-    numbers = fused.settings(optimizer, name, action, rate)
-    return np.array([_number(number) for number in numbers], state)
+def _settings(optimizer: Any, group: Group, action: Any, rate: Any) -> np.ndarray:
+    numbers = fused.settings(optimizer, group.name, action, rate)
+    return np.array([_number(number) for number in numbers], group.state)
 
 
 def all_finite(optimizer: Any, gradients: dict[int, Any]) -> bool:
@@ -141,11 +187,12 @@ def all_finite(optimizer: Any, gradients: dict[int, Any]) -> bool:
         # A finite gradient may leave the range of its dtype, where its norm is still finite.
         wide = (precision.to_state(it, precision.dtype_of(it)) for it in gradients.values())
         return all(bool(torch.isfinite(it / scale).all()) for it in wide)
-    for dtype, state, name, table, sizes, _ in _tables(optimizer, gradients):
-        settings = _settings(optimizer, name, state, layout.UPDATE, 0.0)
+    for group, table in _tables(_plan(optimizer, gradients), gradients):
+        settings = _settings(optimizer, group, layout.UPDATE, 0.0)
         table[:, layout.WINDOW] = 0
         # The norm is finite when all are, and takes one pass at the speed of memory.
-        _, norm = cpu.norms(dtype, table, sizes, settings, True, torch.get_num_threads())
+        threads = torch.get_num_threads()
+        _, norm = cpu.norms(group.dtype, table, group.sizes, settings, True, threads)
         if not np.isfinite(norm).all():
             return False
     return True
@@ -155,12 +202,11 @@ def step(optimizer: Any, gradients: dict[int, Any], action: Any, rate: Any) -> N
     """Do to the variables what a call does."""
     threads = torch.get_num_threads()
     action, rate = _number(action), _number(rate)
+    plan = _plan(optimizer, gradients)
     calls = []
-    for dtype, state, name, table, sizes, decay in _tables(optimizer, gradients):
-        settings = _settings(optimizer, name, state, action, rate)
-        row_settings = np.ones((len(table), layout.ROW_SETTINGS), state)
-        row_settings[:, layout.WEIGHT_DECAY] = decay
-        calls.append((dtype, table, sizes, settings, row_settings))
+    for group, table in _tables(plan, gradients):
+        settings = _settings(optimizer, group, action, rate)
+        calls.append((group.dtype, table, group.sizes, settings, group.row_settings.copy()))
     limit = fused.norm_limit(optimizer)
     if limit is not None and action == layout.UPDATE:
         _clip(calls, limit, optimizer.global_clipnorm is not None, threads)
@@ -168,8 +214,7 @@ def step(optimizer: Any, gradients: dict[int, Any], action: Any, rate: Any) -> N
         cpu.step(*call, threads)
     if action == layout.UPDATE:
         # Autograd must know of it, to refuse a backward pass that needs the old values.
-        for _, _, _, _, parameters, *_ in _plan(optimizer, tuple(gradients)).calls:
-            torch.autograd.graph.increment_version(parameters)
+        torch.autograd.graph.increment_version(plan.values)
 
 
 def _clip(calls: Any, limit: float, together: bool, threads: int) -> None:

@@ -78,17 +78,18 @@ class Step(State):
         if not gradients:
             return
         with _without_recording(), keras.name_scope(self.name, caller=self):
-            if self._is_plain(gradients, trainable_variables):
-                self._call({}, {}, dict(enumerate(gradients)))
+            fitting = self._fitting(gradients, trainable_variables)
+            if fitting is not None:
+                self._call({}, {}, fitting)
             else:
                 variables = self._variables_for(gradients, trainable_variables)
                 self._step(gradients, variables)
 
-    def _is_plain(self, gradients: list[Any], variables: Any) -> bool:
-        """Whether the kernel takes all gradients as they are, seen without a look at each."""
+    def _fitting(self, gradients: list[Any], variables: Any) -> dict[int, Any] | None:
+        """Return all gradients if the kernel takes them as they are, without a look at each."""
         if keras.config.backend() != "torch" or not self.built:
-            return False
-        return fused_torch.fits(self, gradients, variables)
+            return None
+        return fused_torch.fitting(self, gradients, variables)
 
     def _variables_for(self, gradients: list[Any], trainable_variables: Any) -> list[Any]:
         if trainable_variables is None:

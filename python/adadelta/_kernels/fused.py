@@ -162,12 +162,19 @@ def _unscaled(block, given, start, size, loss_scale, kind):
 
 
 @part
+def _clipped(value, divisor, factor, limit):
+    value = value / divisor * factor
+    value = limit if value > limit else value
+    return -limit if value < -limit else value
+
+
+@part
 def _gradient(block, row, own, start, size, settings, kind):
     """Return the address of the gradient that the rule takes, before decay.
 
     It is the gradient's own where nothing is to be done to it, else the block's.
     """
-    load, store, _, _, is_same, width = kind
+    load, store, load_parameter, _, is_same, width = kind
     given, window = load_int64(row, layout.GRADIENT), load_int64(row, layout.WINDOW)
     loss_scale = load(settings, layout.LOSS_SCALE)
     divisor = load(own, layout.CLIP_DIVISOR)
@@ -176,28 +183,22 @@ def _gradient(block, row, own, start, size, settings, kind):
     is_plain = loss_scale == 1 and divisor == 1 and factor == 1 and limit == math.inf
     if is_same and is_plain and not window:
         return given + width * start
-    if given:
-        _unscaled(block, given, start, size, loss_scale, kind)
-    else:
-        for i in range(size):
-            store(block, i, 0)
     if window:
+        if given:
+            _unscaled(block, given, start, size, loss_scale, kind)
+        else:
+            for i in range(size):
+                store(block, i, 0)
         window += width * start
         steps = load(settings, layout.STEPS)
         for i in range(size):
-            store(block, i, (load(window, i) + load(block, i)) / steps)
+            value = (load(window, i) + load(block, i)) / steps
+            store(block, i, _clipped(value, divisor, factor, limit))
             store(window, i, 0)
-    if divisor != 1:
+    else:
         for i in range(size):
-            store(block, i, load(block, i) / divisor)
-    if factor != 1:
-        for i in range(size):
-            store(block, i, load(block, i) * factor)
-    if limit < math.inf:
-        for i in range(size):
-            value = load(block, i)
-            value = limit if value > limit else value
-            store(block, i, -limit if value < -limit else value)
+            value = load_parameter(given, start + i) / loss_scale
+            store(block, i, _clipped(value, divisor, factor, limit))
     return block
 
 
@@ -304,7 +305,7 @@ def _step(row, own, start, size, settings, blocks, kind):
 @part(fastmath={"reassoc", "contract"})
 def _squares(row, start, size, settings, kind):
     """The sum of squares of a block of the gradient, in float64."""
-    load, load_parameter = kind[0], kind[2]
+    load, load_parameter, width = kind[0], kind[2], kind[5]
     given, window = load_int64(row, layout.GRADIENT), load_int64(row, layout.WINDOW)
     scale = np.float64(load(settings, layout.NORM_SCALE))
     total = 0.0
@@ -317,11 +318,13 @@ def _squares(row, start, size, settings, kind):
             scaled = np.float64(value / steps) * scale
             total += scaled * scaled
     else:
-        # Dividing once is as good as dividing each, and takes no time.
+        # Multiplying once is as good as each, and takes no time; squares of float64 may overflow.
         scale = scale / np.float64(load(settings, layout.LOSS_SCALE))
+        before, after = (scale, 1.0) if width == 8 else (1.0, scale)
         for i in range(size):
-            scaled = np.float64(load_parameter(given, start + i)) * scale
+            scaled = np.float64(load_parameter(given, start + i)) * before
             total += scaled * scaled
+        total *= after * after
     return total
 
 
@@ -332,20 +335,18 @@ def _segment(call, place, index, start, stop, blocks, kind):
     row = load_int64(call, layout.TABLE) + 8 * layout.COLUMNS * index
     settings = load_int64(call, layout.SETTINGS_AT)
     own = load_int64(call, layout.ROW_SETTINGS_AT) + width * layout.ROW_SETTINGS * index
-    squares = 0.0
     sums = load_int64(call, layout.KIND) == layout.SQUARES
     action = load(settings, layout.ACTION)
     if action == layout.SKIP or (sums and action == layout.COLLECT):
         return
+    if sums:
+        squares = _squares(row, start, stop - start, settings, kind)
+        store_float64(load_int64(call, layout.SQUARES_AT), place, squares)
+        return
     while start < stop:
         size = stop - start if stop - start < layout.BLOCK else layout.BLOCK
-        if sums:
-            squares += _squares(row, start, size, settings, kind)
-        else:
-            _step(row, own, start, size, settings, blocks, kind)
+        _step(row, own, start, size, settings, blocks, kind)
         start += size
-    if sums:
-        store_float64(load_int64(call, layout.SQUARES_AT), place, squares)
 
 
 @part
