@@ -4,37 +4,28 @@ import contextlib
 import math
 import warnings
 from collections.abc import Callable, Container, Iterable, Sequence
-from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from adadelta._core import clipping, hyperparameters, parameters, rule
+from adadelta._core import parameters
 from adadelta._keras import average, fused, loss_scale, precision, sparse
 from adadelta._keras import learning_rate as rates
-from adadelta._keras.branch import branch, choose
-from adadelta._keras.state import State, count, path_of
-from adadelta._kernels import layout, pieces
-from adadelta._kernels import tensorflow as operation
+from adadelta._keras.state import count, path_of
+from adadelta._keras.update import Update
+from adadelta._kernels import layout
 
 if keras.config.backend() == "torch":
-    # Keras' own convert and check their arguments, 5 us a call, which pieces would pay often.
     import torch
 
     from adadelta._keras import fused_torch
-
-    _SQRT, _CLIP = torch.sqrt, torch.clamp
-else:
-    _SQRT, _CLIP = ops.sqrt, ops.clip
 
 
 def _without_recording() -> contextlib.AbstractContextManager[Any]:
     if keras.config.backend() != "torch":
         return contextlib.nullcontext()
-    import torch
-
     return torch.no_grad()
 
 
@@ -58,7 +49,7 @@ def _fitting(gradient: Any, variable: Any) -> Any:
     return gradient
 
 
-class Step(State):
+class Step(Update):
     """What a call of the optimizer does."""
 
     def apply(self, grads: Iterable[Any], trainable_variables: Any = None) -> None:
@@ -203,30 +194,6 @@ class Step(State):
         last = self.gradient_accumulation_steps - 1
         return ops.equal(ops.convert_to_tensor(self._window), last)
 
-    def _branch(
-        self, predicate: Any, if_true: Any, if_false: Any, served: Container[int] = ()
-    ) -> None:
-        # What the kernel has done is left out: JAX may copy what goes through a branch.
-        done = {
-            id(variable)
-            for index in range(len(self._trainable_variables) if served else 0)
-            if index in served and index not in self._constrained
-            for variable in fused.arrays(self, index, self.use_ema)
-        }
-        variables = [*self._trainable_variables, *self.variables]
-        branch(predicate, if_true, if_false, [it for it in variables if id(it) not in done])
-
-    def _unscaled(self, gradient: Any, variable: Any) -> Any:
-        dtype = precision.dtype_of(variable)
-        gradient = sparse.map_values(lambda value: precision.to_state(value, dtype), gradient)
-        scale = self.loss_scale_factor
-        if scale is None:
-            return gradient
-        scale = self._loss_scale if scale == "dynamic" else scale
-        return sparse.map_values(
-            lambda value: value / ops.cast(scale, precision.dtype_of(value)), gradient
-        )
-
     def _collect(
         self,
         present: dict[int, Any],
@@ -284,193 +251,16 @@ class Step(State):
         for counter in (*sums, self._window_has_gradient, self._window):
             counter.assign(ops.zeros(counter.shape, counter.dtype))
 
-    def _update(
-        self,
-        gradients: dict[int, Any],
-        rate: Any,
-        came: dict[int, Any] | None = None,
-        served: Container[int] = (),
-    ) -> None:
-        """Update the variables of these indices; those in `came` only where it is true.
-
-        Of the `served` ones only what their constraints leave to do is done.
-        """
-        came = came or {}
-        if self.maximize:
-            gradients = {
-                index: sparse.map_values(ops.negative, gradient)
-                for index, gradient in gradients.items()
-            }
-        gradients = dict(
-            zip(gradients, self._clip_gradients(list(gradients.values())), strict=True)
-        )
-
-        def constrain(indices: Container[int]) -> None:
-            for index in self._constrained:
-                if index in indices:
-                    variable = self._trainable_variables[index]
-                    variable.assign(variable.constraint(variable))
-
-        def update(indices: list[int]) -> None:
-            variables = [self._trainable_variables[index] for index in indices]
-            if variables:
-                self._backend_update_step([gradients[index] for index in indices], variables, rate)
-            constrain(indices)
-
-        update([index for index in gradients if index not in came])
-        for index, predicate in came.items():
-            self._branch(predicate, partial(update, [index]), lambda: None, served)
-        constrain(served)
-        if self.use_ema:
-            every = range(len(self._trainable_variables))
-            self._update_average(
-                [it for it in every if it not in served or it in self._constrained]
-            )
-        if self._update_counter is not None:
-            count(self._update_counter)
-
-    def _clip_gradients(self, grads: list[Any]) -> list[Any]:
-        limits = (self.clipnorm, self.clipvalue, self.global_clipnorm)
-        if all(limit is None or limit == math.inf for limit in limits):
-            return grads
-        values = [ops.convert_to_tensor(sparse.values_of(gradient)) for gradient in grads]
-        if self.global_clipnorm is not None:
-            values = clipping.by_global_norm(values, self.global_clipnorm, ops, choose)
-        elif self.clipnorm is not None:
-            values = [clipping.by_norm(value, self.clipnorm, ops, choose) for value in values]
-        else:
-            values = [clipping.by_value(value, self.clipvalue, ops) for value in values]
-        return [
-            sparse.with_values(gradient, value)
-            for gradient, value in zip(grads, values, strict=True)
-        ]
-
-    def _apply_weight_decay(self, variables: Any) -> None:
-        """Do nothing: each variable's decay is part of its `update_step`."""
-
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Decay one variable and apply the rule to it.
-
-        Args:
-            gradient: Its gradient, ready to be used, in the dtype and shape of its state.
-            variable: The variable.
-            learning_rate: The rate of this step.
-
-        """
-        index = self._get_variable_index(variable)
-        square_avg, acc_delta = self._accumulated_grads[index], self._accumulated_delta_vars[index]
+    def _unscaled(self, gradient: Any, variable: Any) -> Any:
         dtype = precision.dtype_of(variable)
-        rate = precision.as_dtype(learning_rate, precision.state_dtype(dtype))
-        decay = self._decay_of(variable)
-        # Half precision is rounded once, after the subtraction, which only the dense step does.
-        is_exact = dtype == precision.state_dtype(dtype)
-        if sparse.is_rows(gradient) and not decay and is_exact:
-            self._update_rows(gradient, variable, rate)
-            return
-        gradient = sparse.dense(gradient, square_avg.shape)
-
-        if self._has_operation(variable) and (self.decoupled_weight_decay or not decay):
-            operation.update(
-                variable,
-                square_avg.value,
-                acc_delta.value,
-                rate,
-                self.rho,
-                self.epsilon,
-                gradient,
-                lambda gradient: self._saturated(gradient, dtype),
-                decay,
-            )
-            return
-        value, new_square_avg, new_acc_delta = self._next(
-            gradient,
-            ops.convert_to_tensor(variable),
-            ops.convert_to_tensor(square_avg),
-            ops.convert_to_tensor(acc_delta),
-            rate,
-            decay,
+        gradient = sparse.map_values(lambda value: precision.to_state(value, dtype), gradient)
+        scale = self.loss_scale_factor
+        if scale is None:
+            return gradient
+        scale = self._loss_scale if scale == "dynamic" else scale
+        return sparse.map_values(
+            lambda value: value / ops.cast(scale, precision.dtype_of(value)), gradient
         )
-        self.assign(square_avg, new_square_avg)
-        self.assign(acc_delta, new_acc_delta)
-        self.assign(variable, value)
-
-    def _has_operation(self, variable: Any) -> bool:
-        is_possible = self._uses_kernel and keras.config.backend() == "tensorflow"
-        return bool(is_possible and operation.can_serve(variable, self.rho))
-
-    def _next(
-        self,
-        gradient: Any,
-        parameter: Any,
-        square_avg: Any,
-        acc_delta: Any,
-        rate: Any,
-        decay: float,
-    ) -> tuple[Any, Any, Any]:
-        """Return what becomes of a parameter and its averages."""
-        dtype = precision.dtype_of(parameter)
-        value, square_avg, acc_delta = rule.step(
-            precision.to_state(parameter, dtype),
-            gradient,
-            square_avg,
-            acc_delta,
-            rate=rate,
-            rho=self.rho,
-            epsilon=self.epsilon,
-            limit=precision.largest_gradient(self.epsilon, dtype),
-            weight_decay=decay,
-            weight_decay_mode="decoupled" if self.decoupled_weight_decay else "coupled",
-            sqrt=_SQRT,
-            clip=_CLIP,
-        )
-        return precision.from_state(value, dtype), square_avg, acc_delta
-
-    def _backend_update_step(
-        self, grads: Any, trainable_variables: Any, learning_rate: Any
-    ) -> None:
-        if keras.config.backend() != "torch":
-            super()._backend_update_step(grads, trainable_variables, learning_rate)
-            return
-        groups: dict[Any, list[tuple[Any, ...]]] = {}
-        for gradient, variable in zip(grads, trainable_variables, strict=True):
-            index = self._get_variable_index(variable)
-            parameter = ops.convert_to_tensor(variable)
-            key = parameter.dtype, parameter.device, self._decay_of(variable)
-            square_avg = self._accumulated_grads[index].value
-            acc_delta = self._accumulated_delta_vars[index].value
-            groups.setdefault(key, []).append((gradient, parameter, square_avg, acc_delta))
-        for (dtype, _, decay), rows in groups.items():
-            name = keras.backend.standardize_dtype(dtype)
-            rate = precision.as_dtype(learning_rate, precision.state_dtype(name))
-            following = partial(self._next, rate=rate, decay=decay)
-            if precision.is_complex(name):
-                for gradient, *old in rows:
-                    for tensor, new in zip(old, following(gradient, *old), strict=True):
-                        tensor.copy_(new)
-            else:
-                pieces.update(following, *zip(*rows, strict=True))
-
-    def _update_rows(self, gradient: Any, variable: Any, rate: Any) -> None:
-        """Apply the rule to the rows that have a gradient; in the others the averages decay."""
-        index = self._get_variable_index(variable)
-        square_avg, acc_delta = self._accumulated_grads[index], self._accumulated_delta_vars[index]
-        dtype = precision.dtype_of(variable)
-        old_square_avg = ops.convert_to_tensor(square_avg)
-        old_acc_delta = ops.convert_to_tensor(acc_delta)
-        step, square_avg_rows, acc_delta_rows = rule.update(
-            self._saturated(sparse.values_of(gradient), dtype),
-            sparse.take(old_square_avg, gradient),
-            sparse.take(old_acc_delta, gradient),
-            self.rho,
-            self.epsilon,
-            ops.sqrt,
-        )
-        self.assign(square_avg, sparse.put(self.rho * old_square_avg, gradient, square_avg_rows))
-        self.assign(acc_delta, sparse.put(self.rho * old_acc_delta, gradient, acc_delta_rows))
-        self.assign_sub(variable, sparse.with_values(gradient, rate * step))
-
-    def _saturated(self, gradient: Any, dtype: str) -> Any:
-        return rule.saturated(gradient, precision.largest_gradient(self.epsilon, dtype), _CLIP)
 
     def _all_finite(self, gradients: list[Any]) -> Any:
         finite = [ops.all(ops.isfinite(sparse.values_of(gradient))) for gradient in gradients]
@@ -498,73 +288,6 @@ class Step(State):
             return super().scale_loss(loss)
         scale = ops.convert_to_tensor(self._loss_scale) if self.built else loss_scale.FIRST
         return loss * ops.cast(scale, precision.dtype_of(ops.convert_to_tensor(loss)))
-
-    def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
-        """Name variables that are not decayed; to be called before the optimizer is built.
-
-        Args:
-            var_list: Variables.
-            var_names: A string or several: a variable is excluded when one of them occurs in its
-                path, such as "bias" in "sequential/dense/bias".
-
-        Raises:
-            ValueError: The optimizer is built already.
-            TypeError: `var_names` is neither a string nor a list of them.
-
-        """
-        if self.built:
-            raise ValueError(
-                "`exclude_from_weight_decay()` can only be called before the optimizer is built."
-            )
-        if isinstance(var_names, str):
-            # R passes one string as it is.
-            var_names = [var_names]
-        is_list = var_names is None or isinstance(var_names, list | tuple | set | frozenset)
-        words: list[Any] = list(var_names or []) if is_list else [None]
-        if not all(isinstance(word, str) and word for word in words):
-            requirement = "a string or a list of strings, none of them empty, or None"
-            raise TypeError(hyperparameters.refusal("var_names", requirement, var_names))
-        variables = list(var_list or [])
-        self._excluded_keys = frozenset(self._var_key(variable) for variable in variables)
-        self._excluded_paths = tuple(path_of(variable) for variable in variables)
-        self._excluded_words = tuple(words)
-
-    def _decay_of(self, variable: Any) -> float:
-        return self.weight_decay if self.weight_decay and self._use_weight_decay(variable) else 0.0
-
-    def _use_weight_decay(self, variable: Any) -> bool:
-        if self.weight_decay is None:
-            return False
-        # On TensorFlow the variable may be the one inside the Keras variable.
-        variable = self._trainable_variables[self._get_variable_index(variable)]
-        path: str = path_of(variable)
-        return not (
-            self._var_key(variable) in self._excluded_keys
-            or path in self._excluded_loaded_paths
-            or any(word in path for word in self._excluded_words)
-        )
-
-    def _update_average(self, indices: Iterable[int]) -> None:
-        """Move averages after an update; the first one sets them to the updated weights."""
-        updates = ops.convert_to_tensor(self.iterations)
-        pairs = self._averaged([self._trainable_variables[index] for index in indices])
-        if not pairs:
-            return
-        self._branch(
-            ops.equal(updates, 0),
-            lambda: average.start(pairs),
-            lambda: average.move(pairs, self.ema_momentum),
-        )
-        if self.ema_overwrite_frequency is not None:
-            due = ops.equal((updates + 1) % self.ema_overwrite_frequency, 0)
-            self._branch(due, lambda: average.overwrite(pairs), lambda: None)
-
-    def _averaged(self, variables: Iterable[Any]) -> list[tuple[Any, Any]]:
-        averages = self._model_variables_moving_average
-        pairs = [(variable, averages[self._get_variable_index(variable)]) for variable in variables]
-        return [
-            (variable, its_average) for variable, its_average in pairs if its_average is not None
-        ]
 
     def finalize_variable_values(self, var_list: Sequence[Any]) -> None:
         """Finish training: close an open window, and put the averages in the weights' place.

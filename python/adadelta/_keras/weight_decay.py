@@ -1,0 +1,58 @@
+"""Which variables are decayed, and by how much."""
+
+from typing import Any
+
+from adadelta._core import hyperparameters
+from adadelta._keras.state import State, path_of
+
+
+class WeightDecay(State):
+    """What an optimizer knows of weight decay; the decay itself is part of an update."""
+
+    def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
+        """Name variables that are not decayed; to be called before the optimizer is built.
+
+        Args:
+            var_list: Variables.
+            var_names: A string or several: a variable is excluded when one of them occurs in its
+                path, such as "bias" in "sequential/dense/bias".
+
+        Raises:
+            ValueError: The optimizer is built already.
+            TypeError: `var_names` is neither a string nor a list of them.
+
+        """
+        if self.built:
+            raise ValueError(
+                "`exclude_from_weight_decay()` can only be called before the optimizer is built."
+            )
+        if isinstance(var_names, str):
+            # R passes one string as it is.
+            var_names = [var_names]
+        is_list = var_names is None or isinstance(var_names, list | tuple | set | frozenset)
+        words: list[Any] = list(var_names or []) if is_list else [None]
+        if not all(isinstance(word, str) and word for word in words):
+            requirement = "a string or a list of strings, none of them empty, or None"
+            raise TypeError(hyperparameters.refusal("var_names", requirement, var_names))
+        variables = list(var_list or [])
+        self._excluded_keys = frozenset(self._var_key(variable) for variable in variables)
+        self._excluded_paths = tuple(path_of(variable) for variable in variables)
+        self._excluded_words = tuple(words)
+
+    def _apply_weight_decay(self, variables: Any) -> None:
+        """Do nothing: each variable's decay is part of its `update_step`."""
+
+    def _decay_of(self, variable: Any) -> float:
+        return self.weight_decay if self.weight_decay and self._use_weight_decay(variable) else 0.0
+
+    def _use_weight_decay(self, variable: Any) -> bool:
+        if self.weight_decay is None:
+            return False
+        # On TensorFlow the variable may be the one inside the Keras variable.
+        variable = self._trainable_variables[self._get_variable_index(variable)]
+        path: str = path_of(variable)
+        return not (
+            self._var_key(variable) in self._excluded_keys
+            or path in self._excluded_loaded_paths
+            or any(word in path for word in self._excluded_words)
+        )
