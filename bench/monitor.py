@@ -17,7 +17,7 @@ from measure import HEADER, row
 
 import adadelta
 
-ROUNDS = 7
+ROUNDS = 5
 
 
 class Timed(adadelta.Monitor):
