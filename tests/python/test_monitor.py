@@ -311,6 +311,12 @@ def test_weights_count_by_how_many_they_are():
     assert np.isclose(diagnosis._change_of_weights(watched), (24 / 25) ** 0.5)
 
 
+def test_a_mean_loss_counts_by_how_many_batches_it_is_of():
+    watched = diagnosis.Watched({}, update=0, step=0, skipped=0)
+    watched.losses = [(1, 1.0), (3, 2.0), (1, 2.0), (3, 1.0)]
+    assert np.isclose(diagnosis._change_of_loss(watched), (1.75 - 1.25) / 1.75)
+
+
 def test_gradients_at_their_limit():
     messages = heard(adadelta.Adadelta(1.0), data=(X, Y * 1e16), epochs=1, every=1)
     assert ["are limited" in message for message in messages] == [True]
