@@ -12,7 +12,6 @@ from keras import ops
 import adadelta
 import driver
 from adadelta._core import rule
-from adadelta._keras import diagnosis, reading
 
 X = np.random.default_rng(3).normal(size=(48, 5)).astype("float32")
 Y = (X @ np.array([[1.0], [-2.0], [0.5], [3.0], [0.0]], "float32")) / 3
@@ -299,22 +298,6 @@ def test_weights_that_hardly_move_may_be_enough():
     solution = np.ones((5, 1), "float32")
     net.set_weights([1.002 * solution])
     assert heard(adadelta.Adadelta(0.05), net=net, data=(X, X @ solution)) == []
-
-
-def test_weights_count_by_how_many_they_are():
-    def read(name, size, weights):
-        return reading.Reading(name, size, *[np.array(weights)] * 4, 1.0)
-
-    start = {"large": np.array([1.0]), "small": np.array([1.0])}
-    watched = diagnosis.Watched(start, update=0, step=0, skipped=0)
-    watched.readings = [read("large", 24, [2.0]), read("small", 1, [1.0])]
-    assert np.isclose(diagnosis._change_of_weights(watched), (24 / 25) ** 0.5)
-
-
-def test_a_mean_loss_counts_by_how_many_batches_it_is_of():
-    watched = diagnosis.Watched({}, update=0, step=0, skipped=0)
-    watched.losses = [(1, 1.0), (3, 2.0), (1, 2.0), (3, 1.0)]
-    assert np.isclose(diagnosis._change_of_loss(watched), (1.75 - 1.25) / 1.75)
 
 
 def test_gradients_at_their_limit():
