@@ -33,6 +33,17 @@ def test_a_mean_loss_counts_by_how_many_batches_it_is_of():
     assert np.isclose(diagnosis._change_of_loss(found), (1.75 - 1.25) / 1.75)
 
 
+def test_the_loss_since_the_last_record_is_told_from_the_mean_of_the_epoch():
+    monitor = adadelta.Monitor()
+    monitor.on_epoch_begin(0)
+    monitor._last_batch = 1
+    assert monitor._since_last_record(3.0) == (2, 3.0)
+    monitor._last_batch = 4
+    assert monitor._since_last_record(4.2) == (3, 5.0)
+    # What is recorded again at the end of training has no batches of its own.
+    assert monitor._since_last_record(4.2) == (5, 4.2)
+
+
 @pytest.mark.parametrize(
     ("averages", "warns"),
     [
