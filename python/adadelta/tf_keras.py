@@ -1,19 +1,15 @@
 """Adadelta for tf_keras, the Keras 2 of TensorFlow: the class of `tf_keras.optimizers.Adadelta`."""
 
-import warnings
-from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from adadelta._core import hyperparameters, parameters
+from adadelta._core import hyperparameters
 from adadelta._core.arguments import Checked
-from adadelta._core.precision import state_dtype
-from adadelta._state import keras_file, matching
-from adadelta._tensorflow import clip, exchange, precision, rows, step
+from adadelta._tensorflow import precision
 from adadelta._tf_keras import learning_rate as rates
+from adadelta._tf_keras.step import Step
 
 __all__ = ["Adadelta"]
 
@@ -24,7 +20,7 @@ _REFUSED_BY_HOST = ("decay", "gradient_aggregator", "gradient_transformers")
 
 
 @tf_keras.saving.register_keras_serializable(package="adadelta")
-class Adadelta(tf_keras.optimizers.Optimizer):
+class Adadelta(Step):
     """Adadelta (Zeiler 2012) with the signature of `tf_keras.optimizers.Adadelta`.
 
     For a parameter x with gradient g, and averages v and u that start at 0:
@@ -117,8 +113,6 @@ class Adadelta(tf_keras.optimizers.Optimizer):
 
     _learning_rate: Any
     _given_rate: float | None = None
-    # Whether a graph has the rate's kind in it.
-    _rate_is_in_a_graph = False
 
     def __init__(
         self,
@@ -183,7 +177,7 @@ class Adadelta(tf_keras.optimizers.Optimizer):
         self._given_rate = learning_rate if isinstance(learning_rate, float) else None
         self._parameters: list[Any] = self._no_dependency([])
         self._skipped: Any = None
-        self._waiting_state: Any = None
+        self._waiting_state = None
         self._excluded_names: frozenset[str] = frozenset((excluded or {}).get("names", ()))
         if (excluded or {}).get("words"):
             self.exclude_from_weight_decay(var_names=excluded["words"])
@@ -242,435 +236,6 @@ class Adadelta(tf_keras.optimizers.Optimizer):
 
     _checked_rate = staticmethod(rates.checked)
 
-    # ------------------------------------------------------------------ the state
-
-    @property
-    def built(self) -> bool:
-        """Whether the state has been made."""
-        return bool(getattr(self, "_built", False))
-
-    def build(self, var_list: Iterable[Any]) -> None:
-        """Make the state for the parameters that will be updated.
-
-        Args:
-            var_list: TensorFlow variables of a floating or complex dtype, each once. A later call
-                may give some of them.
-
-        Raises:
-            ValueError: A variable occurs twice or is not of such a dtype, or `epsilon` is too
-                small for it.
-            KeyError: The optimizer was built on other variables.
-
-        """
-        variables = list(var_list)
-        self._refuse_repeated(variables)
-        if self.built:
-            self._refuse_unknown(variables)
-            return
-        for variable in variables:
-            parameters.check(step.name_of(variable), precision.dtype_of(variable), self.epsilon)
-        super().build(variables)
-        self._parameters = self._no_dependency(variables)
-        self._accumulated_grads: list[Any] = []
-        self._accumulated_delta_vars: list[Any] = []
-        for variable in variables:
-            self._accumulated_grads.append(
-                self.add_variable_from_reference(variable, "accumulated_grad")
-            )
-            self._accumulated_delta_vars.append(
-                self.add_variable_from_reference(variable, "accumulated_delta_var")
-            )
-        if self.skip_nonfinite:
-            self._skipped = self._counter("skipped")
-        self._built = True
-        if self._waiting_state is not None:
-            waiting, self._waiting_state = self._waiting_state, None
-            self._take(waiting)
-
-    def add_variable_from_reference(
-        self,
-        model_variable: Any,
-        variable_name: str,
-        shape: Any = None,
-        initial_value: Any = None,
-    ) -> Any:
-        """Make a state variable for a parameter: 0, unless `initial_value` is given."""
-        dtype = precision.dtype_of(model_variable)
-        if dtype == state_dtype(dtype):
-            return super().add_variable_from_reference(
-                model_variable, variable_name, shape, initial_value
-            )
-        value = tf.zeros_like(model_variable) if initial_value is None else initial_value
-        value = precision.to_state(tf.convert_to_tensor(value), dtype)
-        name = f"{variable_name}/{model_variable._shared_name}"
-        if self._mesh:
-            variable = tf.experimental.dtensor.DVariable(value, name=name, trainable=False)
-        else:
-            strategy = tf.distribute.get_strategy()
-            with strategy.extended.colocate_vars_with(model_variable):
-                variable = tf.Variable(value, name=name, trainable=False)
-        self._variables.append(variable)
-        return variable
-
-    def _counter(self, name: str) -> Any:
-        zero = tf.constant(0, tf.int64)
-        if self._mesh:
-            dtensor = tf.experimental.dtensor
-            zero = dtensor.copy_to_mesh(zero, dtensor.Layout.replicated(self._mesh, rank=0))
-            counter = dtensor.DVariable(zero, name=name, trainable=False)
-        else:
-            counter = tf.Variable(zero, name=name, trainable=False)
-        self._variables.append(counter)
-        return counter
-
-    def _refuse_repeated(self, variables: list[Any]) -> None:
-        seen = set()
-        for variable in variables:
-            key = self._var_key(variable)
-            if key in seen:
-                raise parameters.repeated(step.name_of(variable))
-            seen.add(key)
-
-    def _refuse_unknown(self, variables: list[Any]) -> None:
-        for variable in variables:
-            if self._var_key(variable) not in self._index_dict:
-                raise KeyError(
-                    f"The optimizer cannot recognize variable {step.name_of(variable)}: it was "
-                    "built on other variables. Build it on all that it is to update with "
-                    "optimizer.build(variables), or make a new optimizer for these"
-                )
-
-    @property
-    def skipped(self) -> int:
-        """How many calls were skipped for a gradient that was NaN or infinite."""
-        return 0 if self._skipped is None else int(self._skipped.numpy())
-
-    def get_weights(self) -> list[np.ndarray]:
-        """Return the values of `variables`, as `set_weights()` takes them."""
-        return self._read(self.variables)
-
-    def set_weights(self, weights: Sequence[Any]) -> None:
-        """Set the values of `variables`.
-
-        Args:
-            weights: As many arrays as there are `variables`, of the same shapes.
-
-        Raises:
-            ValueError: The optimizer is not built, or the arrays do not fit. Nothing has changed
-                then.
-
-        """
-        if not self.built:
-            raise ValueError(
-                "You are calling `set_weights()` on an optimizer that has not yet been built. "
-                "Please call `optimizer.build(trainable_variables)` before."
-            )
-        values = [np.asarray(weight) for weight in weights]
-        expected = [(step.name_of(it), tuple(it.shape.as_list())) for it in self.variables]
-        parameters.check_weights(values, expected, np.shape, "variables")
-        self._write(self.variables, values)
-
-    def save_own_variables(self, store: Any) -> None:
-        """Write the state into a `.keras` file, by name; what waits is written as it was loaded."""
-        if self.built:
-            arrays = keras_file.to_file(exchange.export_state(self))
-        else:
-            arrays = dict(self._waiting_state or {"iteration": self.iterations.numpy()})
-        for name, array in arrays.items():
-            store[name] = array
-
-    def load_own_variables(self, store: Any) -> None:
-        """Take the state from a `.keras` file, ours or one of `tf_keras.optimizers.Adadelta`.
-
-        An optimizer that is not built keeps it until it is.
-
-        Raises:
-            StateMismatchError: The state does not fit. Nothing has changed then.
-            ValueError: So does one of tf_keras' own.
-
-        """
-        saved = {name: np.array(store[name]) for name in store.keys()}  # noqa: SIM118 (no dict)
-        if self.built:
-            self._take(saved)
-        else:
-            self._waiting_state = self._no_dependency(saved)
-
-    def _take(self, saved: dict[str, np.ndarray]) -> None:
-        # The optimizer may be built while a step is traced, of which this must be no part.
-        with tf.init_scope():
-            if keras_file.is_numbered(saved) and len(saved) > 1:
-                self.set_weights(keras_file.in_order(saved))
-            elif len(saved) > 1:
-                exchange.import_state(self, keras_file.from_file(saved))
-
-    def _counters(self) -> dict[str, Any]:
-        counters = {"step": self._iterations}
-        return counters if self._skipped is None else {**counters, "skipped": self._skipped}
-
-    def _slots(self) -> dict[str, dict[str, Any]]:
-        slots: dict[str, dict[str, Any]] = {}
-        for index, name in enumerate(matching.distinct(map(step.name_of, self._parameters))):
-            slots[name] = {
-                "square_avg": self._accumulated_grads[index],
-                "acc_delta": self._accumulated_delta_vars[index],
-            }
-            if self.use_ema:
-                slots[name]["average"] = self._model_variables_moving_average[index]
-        return slots
-
-    def _read(self, variables: Iterable[Any]) -> list[np.ndarray]:
-        return [np.asarray(_whole(variable)) for variable in variables]
-
-    def _write(self, variables: Sequence[Any], values: Sequence[Any]) -> None:
-        for variable, value in zip(variables, values, strict=True):
-            value = np.asarray(value, variable.dtype.base_dtype.as_numpy_dtype)
-            if self._mesh:
-                value = tf.experimental.dtensor.relayout(
-                    tf.experimental.dtensor.copy_to_mesh(
-                        value,
-                        tf.experimental.dtensor.Layout.replicated(self._mesh, value.ndim),
-                    ),
-                    variable.layout,
-                )
-            variable.assign(value)
-
-    # ------------------------------------------------------------------ the step
-
-    @tf.autograph.experimental.do_not_convert
-    def apply_gradients(
-        self,
-        grads_and_vars: Iterable[tuple[Any, Any]],
-        name: str | None = None,
-        skip_gradients_aggregation: bool = False,
-        **kwargs: Any,
-    ) -> Any:
-        """Update variables by one step.
-
-        Args:
-            grads_and_vars: `(gradient, variable)` pairs; a variable whose gradient is `None` is
-                left alone.
-            name: The name scope of what is done, instead of the optimizer's name.
-            skip_gradients_aggregation: Whether the gradients have been summed over the replicas
-                of a distribution strategy already.
-            **kwargs: `experimental_aggregate_gradients`, the contrary of
-                `skip_gradients_aggregation`.
-
-        Returns:
-            The variable `iterations`.
-
-        Raises:
-            ValueError: The gradients do not fit the variables, or there are none.
-            TypeError: One is no tensor of numbers. Nothing has changed then.
-            KeyError: The optimizer was built on other variables.
-
-        """
-        aggregate = kwargs.pop("experimental_aggregate_gradients", True)
-        hyperparameters.refuse_unknown(
-            kwargs, "apply_gradients()", ("name", "skip_gradients_aggregation")
-        )
-        pairs = [(gradient, variable) for gradient, variable in grads_and_vars]
-        if not pairs:
-            return self.iterations
-        missing = [step.name_of(variable) for gradient, variable in pairs if gradient is None]
-        if len(missing) == len(pairs):
-            raise ValueError(f"No gradients provided for any variable: {missing}.")
-        present = [
-            (step.fitting(gradient, variable), variable)
-            for gradient, variable in pairs
-            if gradient is not None
-        ]
-        with tf.name_scope(name or self.name or "Adadelta"):
-            with tf.init_scope():
-                self.build([variable for _, variable in pairs])
-            if missing:
-                warnings.warn(
-                    f"Gradients do not exist for variables {missing} when minimizing the loss. If "
-                    "using `model.compile()`, did you forget to provide a `loss` argument?",
-                    stacklevel=2,
-                )
-            self._rate_is_in_a_graph = self._rate_is_in_a_graph or not tf.executing_eagerly()
-            self._compute_current_learning_rate()
-            with tf.control_dependencies(self._answer()):
-                on_mesh = self._mesh or self._run_with_dtensor
-                if aggregate and not skip_gradients_aggregation and not on_mesh:
-                    present = list(self.aggregate_gradients(present))
-                return self._apply(present)
-
-    def _answer(self) -> list[Any]:
-        # Nothing may change before a function has answered, which may fail.
-        if not isinstance(self._learning_rate, rates.Asked) or tf.executing_eagerly():
-            return []
-        return [self._current_learning_rate.read_value()]
-
-    def _apply(self, pairs: list[tuple[Any, Any]]) -> Any:
-        variables = [variable for _, variable in pairs]
-        gradients = [step.prepared(gradient, variable) for gradient, variable in pairs]
-        # Before clipping, which makes infinite elements finite.
-        finite = step.all_finite(gradients) if self.skip_nonfinite else None
-        if self._mesh:
-            gradients = [
-                rows.dense(gradient, variable.shape)
-                for gradient, variable in zip(gradients, variables, strict=True)
-            ]
-        if self.maximize:
-            gradients = [rows.map_values(tf.negative, gradient) for gradient in gradients]
-        gradients = self._clip_gradients(gradients)
-        pairs = list(zip(gradients, variables, strict=True))
-        if self._mesh or self._run_with_dtensor:
-            return self._update_all(None, pairs, finite)
-        return tf.__internal__.distribute.interim.maybe_merge_call(
-            self._update_all, self._distribution_strategy, pairs, finite
-        )
-
-    def _clip_gradients(self, grads: Sequence[Any]) -> list[Any]:
-        present = [rows.summed(gradient) for gradient in grads if gradient is not None]
-        clipped = iter(clip.clipped(present, self.clipnorm, self.clipvalue, self.global_clipnorm))
-        return [None if gradient is None else next(clipped) for gradient in grads]
-
-    def _update_all(self, distribution: Any, pairs: list[tuple[Any, Any]], finite: Any) -> Any:
-        """Update all variables on all devices, then the averages and the counters."""
-
-        def proceed() -> Any:
-            for gradient, variable in pairs:
-                self._on_each_device(distribution, variable, self._apply_to_variable, gradient)
-            if self.use_ema:
-                self._move_averages([variable for _, variable in pairs])
-            return tf.constant(0)
-
-        def skip() -> Any:
-            self._skipped.assign_add(1)
-            return tf.constant(0)
-
-        if finite is None:
-            proceed()
-        else:
-            if distribution is not None:
-                # The gradients are the same on all replicas by now.
-                finite = distribution.experimental_local_results(finite)[0]
-            clip.choose(finite, proceed, skip)
-        return self.iterations.assign_add(1)
-
-    def _on_each_device(self, distribution: Any, variable: Any, function: Any, *args: Any) -> None:
-        if distribution is None or self._mesh or self._run_with_dtensor:
-            function(variable, *args)
-        else:
-            distribution.extended.update(variable, function, args=args, group=False)
-
-    def _apply_to_variable(self, variable: Any, gradient: Any) -> None:
-        if self.jit_compile:
-            self._update_step_xla(gradient, variable, id(self._var_key(variable)))
-        else:
-            self._update_step(gradient, variable)
-
-    def _apply_weight_decay(self, variables: Any) -> None:
-        """Do nothing: each variable's decay is part of its `update_step`."""
-
-    def update_step(self, gradient: Any, variable: Any) -> None:
-        """Decay one variable, apply the rule to it, and then its constraint.
-
-        Args:
-            gradient: Its gradient, ready to be used, in the dtype and shape of its state.
-            variable: The variable.
-
-        """
-        index = self._index_dict[self._var_key(variable)]
-        decays = self.weight_decay and self._use_weight_decay(self._parameters[index])
-        step.update(
-            variable,
-            gradient,
-            self._accumulated_grads[index],
-            self._accumulated_delta_vars[index],
-            self._rate_in(state_dtype(precision.dtype_of(variable))),
-            self.rho,
-            self.epsilon,
-            weight_decay=self.weight_decay if decays else 0.0,
-            decoupled=self.decoupled_weight_decay,
-            constraint=self._parameters[index].constraint,
-            in_one_operation=not (self._mesh or self._run_with_dtensor),
-        )
-
-    def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
-        """Name variables that are not decayed; to be called before the optimizer is built.
-
-        Args:
-            var_list: Variables.
-            var_names: A string or several: a variable is excluded when one of them, a regular
-                expression as in tf_keras, is found in its name.
-
-        Raises:
-            ValueError: The optimizer is built already.
-            TypeError: `var_names` is neither a string nor a list of them.
-
-        """
-        words = [var_names] if isinstance(var_names, str) else var_names
-        is_list = words is None or isinstance(words, list | tuple | set | frozenset)
-        if not is_list or not all(isinstance(word, str) and word for word in words or []):
-            requirement = "a string or a list of strings, none of them empty, or None"
-            raise TypeError(hyperparameters.refusal("var_names", requirement, var_names))
-        variables = list(var_list or [])
-        super().exclude_from_weight_decay(variables, frozenset(words or []))
-        self._excluded_names = frozenset(map(step.name_of, variables))
-
-    def _use_weight_decay(self, variable: Any) -> bool:
-        # The names are those of a loaded config, where the variables themselves are unknown.
-        by_name = not getattr(self, "_exclude_from_weight_decay", None)
-        if by_name and step.name_of(variable) in self._excluded_names:
-            return False
-        return bool(super()._use_weight_decay(variable))
-
-    # ------------------------------------------------------------------ the moving average
-
-    def _move_averages(self, variables: Sequence[Any]) -> None:
-        self._update_model_variables_moving_average(variables)
-        if self.ema_overwrite_frequency is None:
-            return
-        updates = self.iterations + 1 - (0 if self._skipped is None else self._skipped)
-
-        def overwrite() -> Any:
-            self._overwrite_model_variables_with_average_value(variables)
-            return tf.constant(0)
-
-        due = tf.equal(updates % self.ema_overwrite_frequency, 0)
-        clip.choose(due, overwrite, lambda: tf.constant(0))
-
-    def _update_model_variables_moving_average(self, var_list: Iterable[Any]) -> None:
-        def move(average: Any, variable: Any) -> None:
-            value = precision.to_state(tf.convert_to_tensor(variable), precision.dtype_of(variable))
-            average.assign(self.ema_momentum * average + (1 - self.ema_momentum) * value)
-
-        for variable in var_list:
-            self._on_each_device(
-                self._distribution_strategy, self._average_of(variable), move, variable
-            )
-
-    def _overwrite_model_variables_with_average_value(self, var_list: Iterable[Any]) -> None:
-        def overwrite(variable: Any, average: Any) -> None:
-            value = tf.convert_to_tensor(average)
-            variable.assign(precision.from_state(value, precision.dtype_of(variable)))
-
-        for variable in var_list:
-            self._on_each_device(
-                self._distribution_strategy, variable, overwrite, self._average_of(variable)
-            )
-
-    def _average_of(self, variable: Any) -> Any:
-        return self._model_variables_moving_average[self._index_dict[self._var_key(variable)]]
-
-    def finalize_variable_values(self, var_list: Iterable[Any]) -> None:
-        """Put the averages in the place of the weights, as `fit()` does at its end.
-
-        Args:
-            var_list: The variables to set to their average.
-
-        Raises:
-            KeyError: One of them is not a variable of this optimizer.
-
-        """
-        variables = list(var_list)
-        if self.use_ema and self.built:
-            self._refuse_unknown(variables)
-            self._overwrite_model_variables_with_average_value(variables)
-
     # ------------------------------------------------------------------ the config
 
     def get_config(self) -> dict[str, Any]:
@@ -709,13 +274,3 @@ class Adadelta(tf_keras.optimizers.Optimizer):
                 rate, custom_objects=custom_objects
             )
         return super().from_config(config, custom_objects=custom_objects)
-
-
-def _whole(variable: Any) -> Any:
-    """The value of a variable, put together where it lies on a mesh."""
-    layout = getattr(variable, "layout", None)
-    if layout is None:
-        return variable.numpy()
-    dtensor = tf.experimental.dtensor
-    replicated = dtensor.Layout.replicated(layout.mesh, variable.shape.rank)
-    return dtensor.relayout(variable.read_value(), replicated).numpy()
