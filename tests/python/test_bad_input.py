@@ -141,6 +141,27 @@ def test_gradients(gradients, options):
         assert unchanged(before, state_of(optimizer, variables))
 
 
+def test_tensors_that_fit_no_more_are_refused_or_brought_to_the_dtype():
+    variables = [keras.Variable([1.0, 2.0], dtype="float32") for _ in range(2)]
+    optimizer = adadelta.Adadelta(learning_rate=1.0)
+    optimizer.build(variables)
+    good = keras.ops.ones(2)
+    for _ in range(2):
+        optimizer.apply([good], variables[:1])
+        optimizer.apply([good, good], variables)
+    before = state_of(optimizer, variables)
+    with pytest.raises(ValueError, match="must have shape"):
+        optimizer.apply([good, keras.ops.ones(3)], variables)
+    with pytest.raises(ValueError, match="as many gradients as variables, which are 2"):
+        optimizer.apply([good])
+    assert unchanged(before, state_of(optimizer, variables))
+    # JAX has no float64 by default, and TensorFlow mixes no dtypes.
+    wide = keras.ops.ones(2, "float64") if driver.BACKEND == "torch" else np.ones(2)
+    values = driver.numpy(variables[1])
+    optimizer.apply([good, wide], variables)
+    assert np.all(driver.numpy(variables[1]) < values)
+
+
 def test_variables():
     x, y = keras.Variable([1.0]), keras.Variable([2.0])
     whole = keras.Variable([1, 2], dtype="int32", trainable=False)
@@ -163,13 +184,26 @@ def test_variables():
     assert float(x.numpy()[0]) == 1.0 and float(y.numpy()[0]) == 2.0
 
 
-@pytest.mark.parametrize("weights", [[], [1], "abc", None, [np.ones(5)] * 4])
+@pytest.mark.parametrize(
+    "weights",
+    [
+        [],
+        [1],
+        "abc",
+        None,
+        [np.ones(5)] * 4,
+        # All but the last would fit.
+        [7, 0.5, np.ones(2)],
+        [7, 0.5, np.ones(2), np.ones(5)],
+    ],
+)
 def test_set_weights(weights):
     x = keras.Variable([1.0, 2.0])
     optimizer = adadelta.Adadelta()
     optimizer.build([x])
     before = state_of(optimizer, [x])
-    with pytest.raises((TypeError, ValueError)):
+    message = "must be a list of 4 arrays" if len(weights or "") in (1, 3) else None
+    with pytest.raises((TypeError, ValueError), match=message):
         optimizer.set_weights(weights)
     assert unchanged(before, state_of(optimizer, [x]))
 

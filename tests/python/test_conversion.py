@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import adadelta
-from adadelta.state import OptimizerState, StateMismatchError
+from adadelta.state import OptimizerState, StateMismatchError, layout_mapping
 from driver import numpy
 
 SLOTS = ("square_avg", "acc_delta", "average", "window_sum")
@@ -71,6 +71,13 @@ def test_names_can_change_places():
     state = state_of(kernel=(2,), bias=(3,))
     moved = adadelta.convert_state(state, {"kernel": "bias", "bias": "kernel"})
     assert moved.parameters["bias"]["average"].shape == (2,)
+
+
+def test_a_parameter_may_have_a_new_name_and_another_order_of_axes():
+    state = state_of(kernel=(2, 3), bias=(3,))
+    mapping = layout_mapping({"kernel": "weight", "bias": "b"}, {"kernel": None})
+    moved = adadelta.convert_state(state, mapping)
+    assert moved.parameters["weight"]["average"].shape == (3, 2) and "b" in moved.parameters
 
 
 def test_what_is_not_named_is_refused_unless_it_is_kept():

@@ -5,6 +5,7 @@ import importlib.metadata
 import os
 import subprocess
 import sys
+import tomllib
 import types
 from pathlib import Path
 
@@ -86,6 +87,16 @@ def test_a_keras_that_is_too_old_or_says_nothing_of_itself(installed):
     installed(keras=None, jax="1.0", numpy=None)
     assert check("Keras").found == check("NumPy").found == "of unknown version"
     assert installation.problem() is None
+
+
+def test_the_oldest_keras_is_the_one_that_the_package_asks_for(installed):
+    project = Path(__file__).parents[2] / "python" / "pyproject.toml"
+    dependencies = tomllib.loads(project.read_text())["project"]["dependencies"]
+    assert f"keras>={installation.KERAS_MINIMUM}" in dependencies
+    installed(keras=installation.KERAS_MINIMUM, jax="1.0")
+    assert check("Keras").problem is None
+    installed(keras="3.9.2", jax="1.0")
+    assert "Keras 3.9.2 is too old" in check("Keras").problem
 
 
 def test_a_python_that_is_too_old(monkeypatch):
