@@ -385,6 +385,8 @@ def test_the_picture_has_a_line_for_each_layer(tmp_path):
     assert len(monitor.plot(rows[0]["variable"]).axes[0].lines) == 1
     with pytest.raises(ValueError, match="`variables` must be among those recorded"):
         monitor.plot(["nothing"])
+    with pytest.raises(ValueError, match="`variables` must name at least one of those recorded"):
+        monitor.plot([])
 
 
 def test_a_picture_needs_records():

@@ -118,6 +118,8 @@ test_that("the pictures show each layer", {
   expect_identical(shown$value, monitor)
   expect_error(plot(monitor, variables = "nothing"), "`variables` must be among those recorded",
                class = "adadelta_error_argument")
+  expect_error(plot(monitor, variables = character()), "`variables` must name at least one",
+               class = "adadelta_error_argument")
 
   skip_if_not_installed("ggplot2")
   picture <- ggplot2::autoplot(monitor)

@@ -51,9 +51,11 @@ def chosen(records: list[dict[str, Any]], variables: Any = None) -> dict[str, st
         sizes[row["variable"]], layers[row["variable"]] = row["size"], row["layer"]
     if variables is not None:
         names = [variables] if isinstance(variables, str) else list(variables)
+        there = ", ".join(map(hyperparameters.received, sizes))
+        if not names:
+            raise ValueError(f"`variables` must name at least one of those recorded: {there}")
         for name in names:
             if name not in sizes:
-                there = ", ".join(map(hyperparameters.received, sizes))
                 raise ValueError(
                     hyperparameters.refusal("variables", f"among those recorded: {there}", name)
                 )
