@@ -19,8 +19,8 @@ as_python_rate <- function(value) {
     value
   } else if (is.function(value) && !is_python(value)) {
     switch(count_arguments(value),
-      none = the$core$rate(function() as_python(value()), r_code(value)),
-      one = the$core$schedule(function(step) as_python(value(step)), r_code(value)),
+      none = the$core$rate(function() as_python(value()), function_code(value)),
+      one = the$core$schedule(function(step) as_python(value(step)), function_code(value)),
       as_python(value)
     )
   } else {
@@ -78,12 +78,16 @@ count_arguments <- function(fun) {
 
 r_code <- function(value) {
   if (inherits(value, "python.builtin.object")) return("a Python object of an earlier session")
-  text <- paste(trimws(deparse(value, width.cutoff = 500L, nlines = 2L)), collapse = " ")
-  substr(enc2utf8(text), 1L, 500L)
+  substr(in_one_line(deparse(value, width.cutoff = 500L, nlines = 2L)), 1L, 500L)
 }
 
-shortened <- function(text) {
-  if (nchar(text) > 80) paste0(substr(text, 1, 77), "...") else text
+# Without an end: all.equal() tells functions apart by it.
+function_code <- function(value) in_one_line(deparse(value, width.cutoff = 500L))
+
+in_one_line <- function(lines) enc2utf8(paste(trimws(lines), collapse = " "))
+
+shortened <- function(text, width = 80L) {
+  if (nchar(text) > width) paste0(substr(text, 1, width - 3), "...") else text
 }
 
 # The arguments in `...`: each named, and once.

@@ -24,7 +24,8 @@ format.adadelta.Adadelta <- function(x, ...) {
   config <- x$get_config()
   defaults <- optimizer_adadelta()$get_config()
   is_default <- mapply(identical, config, defaults[names(config)])
-  settings <- vapply(config[!is_default], format_setting, "")
+  room <- getOption("width") - max(nchar(names(config)[!is_default]), 0L) - 4L
+  settings <- vapply(config[!is_default], format_setting, "", width = room)
   c(
     "<Adadelta optimizer>",
     if (length(settings)) paste0("  ", format(names(settings)), "  ", settings),
@@ -33,12 +34,13 @@ format.adadelta.Adadelta <- function(x, ...) {
   )
 }
 
-format_setting <- function(value) {
+# The code of an R function is shown as far as `width` has room for it.
+format_setting <- function(value, width = Inf) {
   if (!is_serialized(value)) return(r_code(value))
   config <- value$config
   # An R function is kept with its code, inside a schedule when it is one of the step.
-  if (is_serialized(config[["function"]])) return(format_setting(config[["function"]]))
-  if (!is.null(config$code)) return(config$code)
+  if (is_serialized(config[["function"]])) return(format_setting(config[["function"]], width))
+  if (!is.null(config$code)) return(shortened(config$code, width))
   if (identical(config$name, value$class_name)) config$name <- NULL
   config <- config[!vapply(config, is.null, NA)]
   settings <- paste(names(config), "=", vapply(config, r_code, ""), collapse = ", ")

@@ -6,6 +6,7 @@ R imports it when `installation.py` has found nothing against the Python at hand
 from __future__ import annotations
 
 import functools
+import textwrap
 import threading
 import uuid
 from collections.abc import Callable, Mapping
@@ -67,7 +68,8 @@ class Function:
         if config["note"] not in _NOTES:
             raise ValueError(
                 "the learning rate was an R function, which can't be saved; load the model with "
-                f"compile = FALSE and compile it with a new optimizer; it was {config['code']}"
+                "compile = FALSE and compile it with a new optimizer; it was "
+                f"{textwrap.shorten(config['code'], 80, placeholder=' ...')}"
             )
         return _NOTES[config["note"]]
 

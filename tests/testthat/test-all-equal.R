@@ -41,6 +41,18 @@ test_that("counts and averages that differ are named", {
   expect_match(all.equal(open, closed), "^window: target is 1, current is 0$", all = FALSE)
 })
 
+test_that("functions of several lines are told apart by all of their code", {
+  skip_without_keras()
+  made <- function(rate) {
+    optimizer_adadelta(eval(bquote(function(step) {
+      early <- step < 100
+      if (early) 1 else .(rate)
+    })))
+  }
+  expect_true(all.equal(made(0.1), made(0.1)))
+  expect_match(all.equal(made(0.1), made(0.2)), "learning_rate: .* else 0.1 }, .* else 0.2 }")
+})
+
 test_that("parameters are the same under Keras' other numbers, and otherwise named", {
   skip_without_keras()
   made <- function(units) {

@@ -21,6 +21,17 @@ test_that("an optimizer shows what differs from the defaults", {
                "InverseTimeDecay(initial_learning_rate = 0.5, decay_steps = 100L, ", fixed = TRUE)
 })
 
+test_that("a long function is shown as far as there is room for it", {
+  skip_without_keras()
+  withr::local_options(width = 60)
+  optimizer <- optimizer_adadelta(function(step) {
+    rate <- 1 / (1 + step / 1000)
+    max(rate, 0.01)
+  })
+  expect_identical(format(optimizer)[[2]],
+                   "  learning_rate  function (step) { rate <- 1/(1 + step/10...")
+})
+
 test_that("print() returns its argument, invisibly", {
   skip_without_keras()
   optimizer <- optimizer_adadelta()
