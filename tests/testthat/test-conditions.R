@@ -39,6 +39,27 @@ test_that("messages are in the words of R", {
     "NULL \"None\" TRUE \"a \\\" None\" NaN \"inf"
   )
   expect_identical(in_r_words(""), "")
+  expect_identical(
+    in_r_words("received -1.0; received 0.05, 1.0; a=2.0, b=3.05; keras 3.10.0"),
+    "received -1; received 0.05, 1.0; a=2, b=3.05; keras 3.10.0"
+  )
+})
+
+test_that("messages name what R has, as R writes it", {
+  skip_without_keras()
+  expect_error(optimizer_adadelta(rho = 1), "received 1$")
+  expect_error(optimizer_adadelta(clipnorm = 1, clipvalue = 2), "clipnorm=1, clipvalue=2$")
+  expect_error(
+    optimizer_adadelta(decay = 1),
+    "keras$optimizers$schedules$InverseTimeDecay(learning_rate, decay_steps=1, decay_rate=1)",
+    fixed = TRUE
+  )
+  expect_error(
+    optimizer_state(optimizer_adadelta()), "optimizer$build(model$trainable_variables)",
+    fixed = TRUE
+  )
+  path <- withr::local_tempfile(lines = "no state")
+  expect_error(read_optimizer_state(path), "save_optimizer_state()", fixed = TRUE)
 })
 
 test_that("an error in an argument itself is left as it is", {

@@ -217,7 +217,7 @@ test_that("bad arguments are refused before anything is called", {
     list("`maxit` must be a whole number of at least 0; received NULL", maxit = NULL),
     list("`reltol` must be a finite number of at least 0; received c(1, 2)", reltol = c(1, 2)),
     list("`abstol` must be a number, not NaN; received NaN", abstol = NaN),
-    list("`pgtol` must be a finite number of at least 0; received -1.0", pgtol = -1),
+    list("`pgtol` must be a finite number of at least 0; received -1", pgtol = -1),
     list("`trace` must be a number of at least 0; received -1", trace = -1),
     list("`REPORT` must be a number of at least 1; received 0", REPORT = 0),
     list("`fnscale` must be a number other than 0; received 0", fnscale = 0),

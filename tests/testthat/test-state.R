@@ -171,7 +171,7 @@ test_that("a conversion that does not fit is refused, and nothing is written", {
     expect_false(file.exists(to))
   }
   same <- stats::setNames(names, names)
-  refused("not in the mapping: .*kernel")
+  refused("neither in `rename` nor in `perm`: .*kernel")
   refused("unknown: nothing", c(nothing = "a"), keep_others = TRUE)
   refused("more than one would be called", replace(same, 1:2, "a"))
   refused("failed", same, stats::setNames(list(c(3, 1, 2)), names[1]))
