@@ -382,5 +382,7 @@ def attempt(name: str, *arguments: Any) -> dict[str, Any]:
 
 
 def _message(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f'{error.strerror}: "{error.filename}"'
     is_refusal = isinstance(error, (TypeError, ValueError, OSError))
     return str(error) if is_refusal else f"{type(error).__name__}: {error}"

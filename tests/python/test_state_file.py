@@ -198,8 +198,10 @@ def test_an_error_leaves_the_old_file(path, monkeypatch):
         assert path.read_bytes() == before and os.listdir(path.parent) == [path.name]
     with pytest.raises(TypeError):
         write_state(OptimizerState(hyperparameters={"rho": object()}), path)
-    with pytest.raises(FileNotFoundError):
-        adadelta.save_state(trained(), path.parent / "nowhere" / "state")
+    nowhere = path.parent / "nowhere" / "state"
+    with pytest.raises(FileNotFoundError) as error:
+        adadelta.save_state(trained(), nowhere)
+    assert error.value.filename == str(nowhere)
     with pytest.raises(TypeError, match="OptimizerState"):
         write_state({}, path)
     assert path.read_bytes() == before and os.listdir(path.parent) == [path.name]

@@ -25,9 +25,12 @@ def replaced(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.chmod(beside, target.stat().st_mode & 0o7777)
         _flush(beside)
         os.replace(beside, target)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             beside.unlink()
+        # Nobody knows the file beside it.
+        if isinstance(error, OSError) and str(error.filename) == str(beside):
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from error
         raise
     _flush_directory(target.parent)
 
