@@ -199,8 +199,17 @@ check_path <- function(path, call, name = "path") {
 # Calls a function of the Python part that takes an optimizer or a model first.
 core_call <- function(name, call, object, ...) {
   check_session(object, call)
-  module <- core(call)
-  value_of(module$attempt(name, as_python(object), ...), "state", call)
+  if (!is_python(object)) refuse_object(name, object, call)
+  value_of(core(call)$attempt(name, object, ...), "state", call)
+}
+
+refuse_object <- function(name, object, call) {
+  requirement <- if (name == "save_model") {
+    "`model` must be a Keras model"
+  } else {
+    "`optimizer` must be one made by optimizer_adadelta()"
+  }
+  fail(paste0(requirement, "; received ", shortened(r_code(object))), "state", call)
 }
 
 # What Python returned, or its error as ours.

@@ -79,6 +79,28 @@ test_that("an optimizer that is not built, and what is none, are refused", {
     expect_error(save_model_atomically(none, "x.keras"), class = "adadelta_error_state")
   }
   expect_false(file.exists("x.keras"))
+  expect_error(optimizer_state(1), fixed = TRUE,
+               "`optimizer` must be one made by optimizer_adadelta(); received 1")
+  expect_error(save_model_atomically(NULL, "x.keras"),
+               "`model` must be a Keras model; received NULL")
+})
+
+test_that("a file that is not there, or can't be, is named as it was given", {
+  skip_without_keras()
+  folder <- withr::local_tempdir()
+  missing <- file.path(folder, "None", "state.safetensors")
+  message <- function(code) conditionMessage(error_of(code))
+  expect_identical(
+    message(read_optimizer_state(missing)), paste0("No such file or directory: \"", missing, "\"")
+  )
+  optimizer <- trained()$optimizer
+  expect_identical(
+    message(save_optimizer_state(optimizer, missing)),
+    paste0("No such file or directory: \"", missing, "\"")
+  )
+  expect_identical(
+    message(save_optimizer_state(optimizer, folder)), paste0("Is a directory: \"", folder, "\"")
+  )
 })
 
 test_that("a path must be one string", {
