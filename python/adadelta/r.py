@@ -340,7 +340,7 @@ class Run:
         import numpy as np
 
         try:
-            rate = hyperparameters.check("learning_rate", learning_rate)
+            rate = hyperparameters.FIXED_RATE("learning_rate", learning_rate)
         except (TypeError, ValueError) as error:
             return {"error": str(error)}
         reason = self.run.tell(value, np.array(gradient, dtype=np.float64))

@@ -40,6 +40,7 @@ test_that("what can't be translated is an error that says why", {
     "`weight_decay` of keras has no equal in torch: there the decay is added")
   refused(adadelta_translate("nowhere", "torch"), "`from` must be one of \"keras\"")
   refused(adadelta_translate("torch", NA), "`to` must be one of")
+  refused(adadelta_translate("torch", "keras", lr = function() 1), "at least 0; received function")
   refused(adadelta_translate("torch", "keras", lr = NA), "`lr` must be a finite number")
   refused(adadelta_translate("torch", "keras", lr = c(1, 2)), "received c(1, 2)")
   refused(adadelta_translate("torch", "keras", learning_rate = 1), "did you mean")

@@ -226,7 +226,8 @@ test_that("bad arguments are refused before anything is called", {
   )) {
     refused(case[[1]], control = case[-1])
   }
-  refused("`learning_rate` must be a finite number", fn = bowl, control = list(learning_rate = -1))
+  refused("`learning_rate` must be a finite number of at least 0; received -1", fn = bowl,
+          control = list(learning_rate = -1))
   refused("`method` of optim() is no argument of adadelta_optim()", method = "BFGS")
   refused("`lower` of optim()", fn = function(x, ...) stop("called"), lower = 0)
 })

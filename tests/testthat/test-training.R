@@ -95,6 +95,8 @@ test_that("what a function returns is checked like the argument", {
   expect_error(step_with(function() c(1, 2)), "learning_rate.* received c\\(1, 2\\)")
   expect_error(step_with(function() "a"), "learning_rate.* received \"a\"")
   expect_error(step_with(function() -1), "learning_rate.* received -1.0")
+  # What a function returns can't be a function or a schedule.
+  expect_error(step_with(function(step) -1), "must be a finite number of at least 0; received")
   expect_error(step_with(function() NULL), "learning_rate.* received None")
   expect_error(step_with(function(step) NA_integer_), "learning_rate.* received NA_integer_")
   expect_error(step_with(function() stop("mine")), "mine")

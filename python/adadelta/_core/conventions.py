@@ -186,7 +186,10 @@ def _given(framework: str, source: Convention, arguments: dict[str, Any]) -> dic
                     name, "a number: schedules and functions belong to their framework", value
                 )
             )
-        given[argument] = hyperparameters.ARGUMENTS[argument](name, value)
+        check = hyperparameters.ARGUMENTS[argument]
+        if argument == "learning_rate":
+            check = hyperparameters.FIXED_RATE
+        given[argument] = check(name, value)
     hyperparameters.check_clips({**dict.fromkeys(hyperparameters.ARGUMENTS), **given})
     return given
 

@@ -87,7 +87,7 @@ class Asked:
         if isinstance(value, keras.Variable) or ops.is_tensor(value):
             value = np.asarray(ops.convert_to_numpy(value))
         name = "learning_rate(step)" if self.takes_step else "learning_rate()"
-        self.latest = float(hyperparameters.ARGUMENTS["learning_rate"](name, value))
+        self.latest = float(hyperparameters.FIXED_RATE(name, value))
         return self.latest
 
     def _answer_or_nan(self, step: int) -> float:
