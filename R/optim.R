@@ -127,7 +127,7 @@ minimize <- function(module, x, value_at, gradient_at, control, call) {
   repeat {
     step <- counts[["function"]]
     value <- value_at(x)
-    if (step == 0) check_start(value, call)
+    if (step == 0) check_start(value * control$fnscale, call)
     show(step, value)
     gradient <- if (is.finite(value)) gradient_at(x) else rep(NaN, length(x))
     counts <- counts + c(1L, is.finite(value))
@@ -241,7 +241,8 @@ refuse <- function(name, requirement, value, call) {
 
 check_start <- function(value, call) {
   if (!is.finite(value)) {
-    refuse("fn", "finite at `par`", if (is.na(value)) NA else value, call)
+    is_missing <- is.na(value) && !is.nan(value)
+    refuse("fn", "finite at `par`", if (is_missing) NA else value, call)
   }
 }
 

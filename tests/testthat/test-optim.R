@@ -232,6 +232,17 @@ test_that("bad arguments are refused before anything is called", {
   refused("`lower` of optim()", fn = function(x, ...) stop("called"), lower = 0)
 })
 
+test_that("a value that is not finite at the start is shown as `fn` returned it", {
+  skip_without_keras()
+  received <- function(value, ...) {
+    error <- error_of(adadelta_optim(start, function(x) value, ...))
+    sub(".*received ", "", conditionMessage(error))
+  }
+  expect_identical(received(NaN), "NaN")
+  expect_identical(received(NA_real_), "NA")
+  expect_identical(received(-Inf, control = list(fnscale = -1)), "-Inf")
+})
+
 test_that("functions that return something else are refused", {
   skip_without_keras()
   returned <- function(...) conditionMessage(error_of(adadelta_optim(start, ...)))
