@@ -106,7 +106,7 @@ as.data.frame.adadelta.Monitor <- function(x,
                                            row.names = NULL, # nolint: object_name_linter.
                                            optional = FALSE,
                                            ...) {
-  check_session(x, sys.call())
+  check_session(x, method_call(sys.call(), "as.data.frame"))
   columns <- lapply(x$to_dict(), function(column) {
     if (length(column)) unlist(column, use.names = FALSE) else numeric()
   })
@@ -121,7 +121,7 @@ as.data.frame.adadelta.Monitor <- function(x,
 #' @rdname adadelta_monitor
 #' @exportS3Method ggplot2::autoplot
 autoplot.adadelta.Monitor <- function(object, variables = NULL, ...) { # nolint: object_name_linter.
-  shown <- shown_variables(object, variables, sys.call())
+  shown <- shown_variables(object, variables, method_call(sys.call(), "autoplot"))
   # R CMD check knows of no variables that ggplot2 finds in the data.
   .data <- ggplot2::.data
   quantities <- c("Effective learning rate", "Update (RMS)")
@@ -155,7 +155,7 @@ autoplot.adadelta.Monitor <- function(object, variables = NULL, ...) { # nolint:
 #' @rdname adadelta_monitor
 #' @export
 plot.adadelta.Monitor <- function(x, variables = NULL, ...) {
-  shown <- shown_variables(x, variables, sys.call())
+  shown <- shown_variables(x, variables, method_call(sys.call(), "plot"))
   layers <- levels(shown$label)
   colors <- grDevices::hcl.colors(length(layers) + 1, "viridis")[seq_along(layers)]
   # The legend stands to the right of the upper panel; a character is about half as wide as its

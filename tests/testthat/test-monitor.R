@@ -141,4 +141,7 @@ test_that("a monitor of an earlier session says that it is one", {
   monitor <- readRDS(path)
   expect_match(format(monitor), "earlier session")
   expect_error(as.data.frame(monitor), "earlier session", class = "adadelta_error")
+  call_of <- function(code) conditionCall(error_of(code))
+  expect_identical(call_of(as.data.frame(monitor)), quote(as.data.frame(monitor)))
+  expect_identical(call_of(plot(monitor)), quote(plot(monitor)))
 })
