@@ -79,7 +79,6 @@ _NOTES: dict[str, Function] = {}
 
 def rate(function: Callable[[], Any], code: str) -> Function:
     """Make a learning rate of an R function without arguments."""
-    _register()
     return Function(function, code)
 
 
@@ -87,12 +86,12 @@ def schedule(function: Callable[[int], Any], code: str) -> Any:
     """Make a learning rate schedule of an R function of the step."""
     from adadelta._keras.learning_rate import FunctionSchedule
 
-    _register()
     return FunctionSchedule(Function(function, code))
 
 
 @functools.cache
-def _register() -> None:
+def register() -> None:
+    """Tell Keras of R's functions: also where it loads a model that was saved with one."""
     import keras
 
     keras.saving.register_keras_serializable(package="adadelta")(Function)

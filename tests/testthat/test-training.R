@@ -102,6 +102,23 @@ test_that("what a function returns is checked like the argument", {
   expect_error(step_with(function() stop("mine")), "mine")
 })
 
+test_that("another session says of a model saved with a function how to load it", {
+  skip_without_keras()
+  path <- withr::local_tempfile(fileext = ".keras")
+  model <- keras$Sequential(list(keras$layers$Input(list(2L)), keras$layers$Dense(1L)))
+  model$compile(optimizer = optimizer_adadelta(function(step) 1), loss = "mse")
+  save_model_atomically(model, path)
+  lines <- run_in_child(c(
+    "keras <- reticulate::import('keras')",
+    sprintf("loaded <- keras$saving$load_model('%s', compile = FALSE)", path),
+    "cat(class(loaded)[[1]], '\\n')",
+    sprintf("try(keras$saving$load_model('%s'), outFile = stdout())", path)
+  ))
+  said <- paste(lines, collapse = " ")
+  expect_match(said, "Sequential", fixed = TRUE)
+  expect_match(said, "load the model with compile = FALSE", fixed = TRUE)
+})
+
 test_that("functions of one argument are told from the others", {
   expect_identical(count_arguments(function() 1), "none")
   expect_identical(count_arguments(function(step) 1), "one")
