@@ -203,6 +203,11 @@ format.adadelta.Monitor <- function(x, ...) {
   if (nrow(data) == 0) return(c("<Adadelta monitor>", "  nothing recorded yet"))
   last <- data[data$step == max(data$step), ]
   number <- function(value) format(signif(value, 3))
+  rates <- paste0(
+    "  effective learning rate ", vapply(last$effective_rate_q50, number, ""), ", update ",
+    vapply(last$update_rms, number, "")
+  )
+  room <- getOption("width") - max(nchar(rates)) - 2L
   c(
     "<Adadelta monitor>",
     paste0(
@@ -210,11 +215,7 @@ format.adadelta.Monitor <- function(x, ...) {
       last$epoch[[1]], ": loss ", number(last$loss[[1]]), ", learning rate ",
       number(last$learning_rate[[1]])
     ),
-    paste0(
-      "  ", format(as.character(last$variable)), "  effective learning rate ",
-      vapply(last$effective_rate_q50, number, ""), ", update ",
-      vapply(last$update_rms, number, "")
-    )
+    paste0("  ", format(short_names(as.character(last$variable), room)), rates)
   )
 }
 

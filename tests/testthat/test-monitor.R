@@ -106,6 +106,19 @@ test_that("a healthy training gives no warning", {
   expect_warning(watched(optimizer_adadelta(1), epochs = 60L), NA)
 })
 
+test_that("long names are shortened to the width of the page", {
+  skip_without_keras()
+  monitor <- adadelta_monitor()
+  layer <- keras$layers$Dense(1L, name = "a_layer_with_a_rather_long_name")
+  model <- keras$Sequential(list(keras$layers$Input(list(2L)), layer), name = "of_a_model_like_it")
+  model$compile(optimizer = optimizer_adadelta(1), loss = "mse")
+  model$fit(cars[, -1], cars[, 1, drop = FALSE], verbose = 0L, callbacks = list(monitor))
+  withr::local_options(width = 80)
+  shown <- format(monitor)
+  expect_lte(max(nchar(shown)), 80)
+  expect_match(shown[[3]], "^  kernel +effective learning rate")
+})
+
 test_that("the pictures show each layer", {
   skip_without_keras()
   monitor <- watched(optimizer_adadelta(1))$monitor
