@@ -241,6 +241,21 @@ def test_a_file_from_before_training_takes_the_optimizer_back_to_its_start(tmp_p
     assert bits(fit(model).weights) == first
 
 
+class WithoutConfig(keras.optimizers.schedules.LearningRateSchedule):
+    def __call__(self, step):
+        return 1.0
+
+
+@pytest.mark.parametrize("rate", [WithoutConfig(), lambda: 1.0], ids=["schedule", "lambda"])
+def test_weights_can_be_saved_whatever_the_rate_is(rate, tmp_path, recwarn):
+    model = fit(network(adadelta.Adadelta(rate)))
+    model.save_weights(tmp_path / "model.weights.h5")
+    assert not [str(it.message) for it in recwarn if "lambda" in str(it.message)]
+    loaded = network(adadelta.Adadelta(rate))
+    loaded.load_weights(tmp_path / "model.weights.h5")
+    assert bits(fit(loaded).weights) == bits(fit(model).weights)
+
+
 # ------------------------------------------------------------------ files of Keras' Adadelta
 
 THEIRS = {

@@ -13,18 +13,26 @@ from adadelta._state import matching
 from adadelta._state.record import SLOTS, OptimizerState, StateMismatchError
 
 
-def export_state(optimizer: Any, copy: bool = True) -> OptimizerState:
-    """Return what the optimizer knows; without `copy` the arrays may be the optimizer's own."""
+def export_state(optimizer: Any) -> OptimizerState:
+    """Return what the optimizer knows, with its arguments."""
+    state = learned(optimizer)
+    state.hyperparameters = unwrapped(optimizer)[0].get_config()
+    state.hyperparameters.pop("name")
+    return state
+
+
+def learned(optimizer: Any, copy: bool = True) -> OptimizerState:
+    """Return what the optimizer knows, without its arguments: not all can be put into words.
+
+    Without `copy` the arrays may be the optimizer's own.
+    """
     optimizer, wrapper = unwrapped(optimizer)
     _refuse_unbuilt(optimizer)
     step = number_of(optimizer._iterations)
-    hyperparameters = optimizer.get_config()
-    hyperparameters.pop("name")
     state = OptimizerState(
         step=step,
         update=step if optimizer._update_counter is None else number_of(optimizer._update_counter),
         skipped=optimizer.skipped,
-        hyperparameters=hyperparameters,
         parameters={
             name: {slot: array_of(variable, copy) for slot, variable in slots.items()}
             for name, slots in slots_of(optimizer).items()

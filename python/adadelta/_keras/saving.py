@@ -98,7 +98,7 @@ class Saving(Step):
     def save_own_variables(self, store: Any) -> None:
         """Write the state into a Keras file, by name; what waits is written as it was loaded."""
         if self.built:
-            arrays = keras_file.to_file(exchange.export_state(self, copy=False))
+            arrays = keras_file.to_file(exchange.learned(self, copy=False))
         else:
             start = {"iteration": ops.convert_to_numpy(self._iterations)}
             arrays = dict(self._waiting_state or start)
