@@ -241,6 +241,14 @@ def test_a_file_from_before_training_takes_the_optimizer_back_to_its_start(tmp_p
     assert bits(fit(model).weights) == first
 
 
+def test_a_file_from_before_training_can_wait_until_training_begins(tmp_path):
+    model = network(adadelta.Adadelta(1.0, **EVERYTHING))
+    model.save_weights(tmp_path / "model.weights.h5")
+    loaded = network(adadelta.Adadelta(1.0, **EVERYTHING))
+    loaded.load_weights(tmp_path / "model.weights.h5")
+    assert bits(fit(loaded).weights) == bits(fit(model).weights)
+
+
 class WithoutConfig(keras.optimizers.schedules.LearningRateSchedule):
     def __call__(self, step):
         return 1.0

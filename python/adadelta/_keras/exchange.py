@@ -121,7 +121,10 @@ def start_of(optimizer: Any, hyperparameters: dict[str, Any]) -> OptimizerState:
     )
     parameters: dict[str, dict[str, np.ndarray]] = {}
     for name, slots in slots_of(optimizer).items():
-        parameters[name] = {slot: np.zeros_like(array_of(it, False)) for slot, it in slots.items()}
+        # Not by their values: while TensorFlow traces a step, new variables have none yet.
+        parameters[name] = {
+            slot: np.zeros(tuple(it.shape), precision.dtype_of(it)) for slot, it in slots.items()
+        }
         if "average" in slots:
             parameters[name]["average"] = array_of(average.value_of(averages[name]))
     state = OptimizerState(hyperparameters=hyperparameters, parameters=parameters)
