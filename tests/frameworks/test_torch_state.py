@@ -189,6 +189,26 @@ def test_a_refused_state_dict_changes_nothing_and_is_not_changed():
         optimizer.load_state_dict({"state": {}, "param_groups": []})
 
 
+@pytest.mark.parametrize(
+    ("slot", "value"),
+    [
+        ("square_avg", "text"),
+        ("acc_delta", np.zeros((2, 3), "float32")),
+        ("step", "text"),
+        ("step", torch.zeros(2)),
+    ],
+)
+def test_state_of_another_kind_is_refused_before_anything_changes(slot, value):
+    optimizer = Adadelta(parameters())
+    train(optimizer, 1, seed=2)
+    before = copy.deepcopy(optimizer.state_dict())
+    wrong = copy.deepcopy(optimizer.state_dict())
+    wrong["state"][0][slot] = value
+    with pytest.raises(StateMismatchError, match=f"the {slot} of parameter 0 must be"):
+        optimizer.load_state_dict(wrong)
+    assert str(optimizer.state_dict()) == str(before)
+
+
 class TestPortableState:
     """`adadelta.export_state` and `import_state`."""
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from adadelta._core.hyperparameters import as_number, received
 from adadelta._state import matching
 from adadelta._torch import arguments
 from adadelta._torch.step import state_dtype
@@ -13,6 +14,22 @@ AVERAGES = ("square_avg", "acc_delta")
 # These a checkpoint of torch.optim.Adadelta may lack, older ones more of them.
 OPTIONS = ("foreach", "maximize", "differentiable", "capturable", "fused")
 OWN_OPTIONS = ("decoupled_weight_decay", "skip_nonfinite")
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, torch.Tensor)
+
+
+def _is_count(value: Any) -> bool:
+    # Older torch counts with a Python number.
+    return value.numel() == 1 if _is_tensor(value) else as_number(value) is not None
+
+
+# What each part of a parameter's state must be.
+_KINDS = {
+    **dict.fromkeys(AVERAGES, (_is_tensor, "a tensor")),
+    "step": (_is_count, "a number or a tensor of one element"),
+}
 
 
 def fit(optimizer: Any, state_dict: dict[str, Any]) -> dict[str, Any]:
@@ -56,6 +73,11 @@ def fit(optimizer: Any, state_dict: dict[str, Any]) -> dict[str, Any]:
                     f"parameter {name} has a {slot} of shape {tuple(value.shape)} instead of "
                     f"{tuple(param.shape)}"
                 )
+        problems += [
+            f"the {slot} of parameter {name} must be {kind}; received {received(state[slot])}"
+            for slot, (fits, kind) in _KINDS.items()
+            if slot in state and not fits(state[slot])
+        ]
     matching.refuse(problems)
     return {**state_dict, "param_groups": saved}
 
