@@ -51,6 +51,18 @@ def test_a_number_of_any_kind(rate, mode):
     assert given == float(rate)
 
 
+def test_a_tensor_is_the_number_that_it_holds():
+    optimizer = adadelta.Adadelta(keras.ops.convert_to_tensor(0.5))
+    assert optimizer.get_config()["learning_rate"] == 0.5
+    optimizer.learning_rate *= 0.5
+    assert optimizer.get_config()["learning_rate"] == 0.25
+    with pytest.raises(TypeError, match="learning_rate"):
+        optimizer.learning_rate = keras.ops.ones(2)
+    with pytest.raises(ValueError, match="learning_rate"):
+        optimizer.learning_rate = -optimizer.learning_rate
+    assert optimizer.get_config()["learning_rate"] == 0.25
+
+
 @pytest.mark.parametrize("rate", [0.1, 1e-3, 1 / 3, 1e-30, 1e30])
 def test_the_configuration_has_the_number_that_was_given(rate):
     optimizer = adadelta.Adadelta(rate)

@@ -23,7 +23,8 @@ def is_schedule(value: Any) -> bool:
 def checked(value: Any) -> Any:
     """Return a learning rate as the optimizer keeps it, or raise.
 
-    A number comes back as float, a function as `Asked`, variables and schedules as they are.
+    A number comes back as float, a tensor too, a function as `Asked`, variables and schedules as
+    they are.
     """
     if isinstance(value, keras.Variable):
         dtype = keras.backend.standardize_dtype(value.dtype)
@@ -33,6 +34,9 @@ def checked(value: Any) -> Any:
         return value
     if is_schedule(value) or isinstance(value, Asked):
         return value
+    if ops.is_tensor(value) and not hasattr(value, "assign") and _compiler_of(value) is None:
+        # What `optimizer.learning_rate * 0.5` is; NumPy's are read the same on every backend.
+        value = np.asarray(ops.convert_to_numpy(value))
     if isinstance(value, type):
         raise TypeError(hyperparameters.refusal("learning_rate", "an instance, not a class", value))
     return Asked(value) if callable(value) else hyperparameters.check("learning_rate", value)
