@@ -5,12 +5,11 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
 from adadelta._core import hyperparameters
 from adadelta._core.arguments import Checked
+from adadelta._keras import exchange, precision
 from adadelta._keras import learning_rate as rates
-from adadelta._keras import precision
 from adadelta._keras import summary as summaries
 from adadelta._keras.saving import Saving
 from adadelta._state.summary import Summary
@@ -279,7 +278,7 @@ class Adadelta(Saving):
             return keras.optimizers.schedules.serialize(rate)
         if isinstance(rate, rates.Asked):
             return keras.saving.serialize_keras_object(rate.function)
-        now = float(ops.convert_to_numpy(rate))
+        now = float(exchange.array_of(rate, copy=False))
         given = self._given_rate
         is_as_given = given is not None and now == np.asarray(given, precision.dtype_of(rate))
         return given if is_as_given else now

@@ -290,3 +290,20 @@ def test_a_callback_can_look():
         "6 updates",
     ]
     assert tables[0] != tables[2]
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="the state is away on JAX only")
+@pytest.mark.parametrize("rate", [1.0, keras.optimizers.schedules.ExponentialDecay(1.0, 2, 0.5)])
+def test_an_optimizer_whose_state_is_away_says_how_to_bring_it_back(rate):
+    class Look(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            for look in (optimizer.summary, lambda: adadelta.export_state(optimizer), config):
+                with pytest.raises(RuntimeError, match=r"self\.model\.optimizer"):
+                    look()
+
+    optimizer = adadelta.Adadelta(rate)
+    # A schedule's is known.
+    config = optimizer.get_config if isinstance(rate, float) else optimizer.summary
+    model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)])
+    model.compile(optimizer, "mse")
+    model.fit(np.ones((4, 2)), np.ones((4, 1)), verbose=0, callbacks=[Look()])

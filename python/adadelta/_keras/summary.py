@@ -18,8 +18,10 @@ def summary_of(optimizer: Any) -> summary.Summary:
     """Return the summary of an optimizer, built or not."""
     if not optimizer.built:
         return summary.Summary([], None, progress_of(optimizer))
+    # First, since it says so when compiled training has the state.
+    progress = progress_of(optimizer)
     return summary.summarize(
-        _averages(optimizer), _rate_of_now(optimizer), optimizer.epsilon, progress_of(optimizer)
+        _averages(optimizer), _rate_of_now(optimizer), optimizer.epsilon, progress
     )
 
 
