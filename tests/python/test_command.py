@@ -67,6 +67,16 @@ def test_it_runs_as_a_module_and_imports_no_framework():
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.skipif(os.name != "posix", reason="other systems have other pipes")
+def test_who_reads_may_stop_before_the_end():
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "adadelta", "conventions"]
+    result = subprocess.run(command, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
 def test_info_says_what_there_is(run):
     status, out, err = run("info")
     assert status == 0 and err == ""
