@@ -86,7 +86,13 @@ def _parser() -> argparse.ArgumentParser:
     translate.add_argument("source", metavar="FROM", help=f"one of {frameworks}")
     translate.add_argument("target", metavar="TO", help="another one of them")
     translate.add_argument(
-        "values", metavar="NAME=VALUE", nargs="*", type=_pair, help="an argument of FROM"
+        "values",
+        metavar="NAME=VALUE",
+        nargs="*",
+        # Without a default argparse would call it required.
+        default=[],
+        type=_pair,
+        help="an argument of FROM",
     )
 
     state = commands.add_parser(

@@ -77,6 +77,10 @@ def test_who_reads_may_stop_before_the_end():
     assert (result.returncode, result.stderr) == (0, "")
 
 
+def test_only_what_is_missing_is_asked_for(run):
+    assert run("translate", "torch")[2].endswith("required: TO\n")
+
+
 def test_info_says_what_there_is(run):
     status, out, err = run("info")
     assert status == 0 and err == ""
