@@ -110,6 +110,30 @@ def test_excluded_variables_do_not_decay_also_after_saving(names, tmp_path):
         assert decays == {"kernel": True, "bias": False}
 
 
+@pytest.mark.parametrize("trained", [False, True])
+@pytest.mark.parametrize("kind", ["sequential", "functional"])
+def test_variables_that_were_excluded_stay_so_after_saving(kind, trained, tmp_path):
+    inputs = keras.layers.Input((5,))
+    layers = [keras.layers.Dense(4), keras.layers.Dense(1)]
+    if kind == "sequential":
+        net = keras.Sequential([inputs, *layers])
+    else:
+        net = keras.Model(inputs, layers[1](layers[0](inputs)))
+    optimizer = adadelta.Adadelta(learning_rate=1.0, weight_decay=0.5)
+    optimizer.exclude_from_weight_decay(var_list=[layers[0].bias, layers[1].kernel])
+    net.compile(optimizer, "mse")
+    if trained:
+        net.fit(np.ones((4, 5)), np.ones((4, 1)), verbose=0)
+    net.save(tmp_path / "model.keras")
+    for _ in range(2):
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+        one = loaded.optimizer
+        assert [one._use_weight_decay(it) for it in one._trainable_variables] == [
+            True, False, False, True
+        ]  # fmt: skip
+        loaded.save(tmp_path / "model.keras")
+
+
 @pytest.mark.parametrize("options", [{}, EVERYTHING], ids=["plain", "everything"])
 def test_a_saved_model_goes_on_as_if_nothing_had_happened(options, tmp_path):
     net, _ = fitted(adadelta.Adadelta(learning_rate=0.7, **options), epochs=2)

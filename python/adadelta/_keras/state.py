@@ -51,6 +51,18 @@ def parameter_names(variables: Sequence[Any]) -> list[str]:
     return matching.distinct(path_of(variable) for variable in variables)
 
 
+def _excluded_among(paths: Sequence[str], excluded: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what a loaded optimizer excludes from weight decay, by the paths that it has now.
+
+    A loaded `Sequential` has lost its name from the paths of what is inside:
+    `sequential/dense/bias` has become `dense/bias`.
+    """
+    models = {path.partition("/")[0] for path in paths}
+    parts = [path.partition("/") for path in excluded]
+    inside = (rest for model, _, rest in parts if model not in models and rest in paths)
+    return (*excluded, *inside)
+
+
 class State(keras.optimizers.Optimizer):
     """The variables of the optimizer."""
 
@@ -59,6 +71,7 @@ class State(keras.optimizers.Optimizer):
     _constrained: list[int]
     _has_overwriting: bool
     _waiting_state: dict[str, np.ndarray] | None
+    _excluded_loaded_paths: tuple[str, ...]
     _update_counter: Any
     _window: Any
     _window_has_gradient: Any
@@ -91,6 +104,8 @@ class State(keras.optimizers.Optimizer):
             self._refuse_other_variables(variables)
             return
         self._refuse_unusable(variables)
+        paths = [path_of(variable) for variable in variables]
+        self._excluded_loaded_paths = _excluded_among(paths, self._excluded_loaded_paths)
         self._uses_kernel = fused.is_on(self.fused)
         self._constrained = [i for i, it in enumerate(variables) if it.constraint is not None]
         self._has_overwriting = any(map(self._overwrite_variable_with_gradient, variables))
