@@ -127,6 +127,17 @@ BAD_GRADIENTS = {
 }
 
 
+def test_a_second_way_of_clipping_can_not_be_assigned():
+    optimizer = adadelta.Adadelta(clipnorm=1.0)
+    before = optimizer.get_config()
+    with pytest.raises(ValueError, match="Only one of `clipnorm`"):
+        optimizer.clipvalue = 0.5
+    assert optimizer.get_config() == before
+    optimizer.clipnorm = None
+    optimizer.clipvalue = 0.5
+    assert adadelta.Adadelta.from_config(optimizer.get_config()).clipvalue == 0.5
+
+
 @pytest.mark.parametrize("options", [{}, {"gradient_accumulation_steps": 2, "use_ema": True}])
 @pytest.mark.parametrize("gradients", BAD_GRADIENTS.values(), ids=list(BAD_GRADIENTS))
 def test_gradients(gradients, options):

@@ -45,4 +45,5 @@ class Checked:
                 f"`{self.name}` can't be changed {reason}; received "
                 f"{hyperparameters.received(value)}"
             )
+        hyperparameters.check_clips({**arguments, self.name: value})
         arguments[self.name] = value
