@@ -146,3 +146,5 @@ def test_weights_that_do_not_fit_change_nothing():
 def test_what_is_excluded_is_checked(names):
     with pytest.raises(TypeError, match="`var_names` must be a string or a list of strings"):
         OURS().exclude_from_weight_decay(var_names=names)
+    with pytest.raises(TypeError, match="`var_list` must be a list of variables, or None"):
+        OURS().exclude_from_weight_decay(var_list="bias")

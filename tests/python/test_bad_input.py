@@ -226,6 +226,13 @@ def test_exclude_from_weight_decay(names):
         optimizer.exclude_from_weight_decay(var_names=names)
 
 
+@pytest.mark.parametrize("variables", ["bias", [3], [None], 3, keras.Variable([1.0])])
+def test_exclude_what_are_no_variables(variables):
+    optimizer = adadelta.Adadelta(weight_decay=0.1)
+    with pytest.raises(TypeError, match="`var_list` must be a list of variables, or None"):
+        optimizer.exclude_from_weight_decay(var_list=variables)
+
+
 @RELAXED
 @given(gradient=ANYTHING)
 def test_a_gradient_of_any_type(gradient):

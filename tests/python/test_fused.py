@@ -1,5 +1,6 @@
 """What a kernel does beside the numbers: as the rule does, and without being noticed."""
 
+import copy
 from unittest import mock
 
 import keras
@@ -48,6 +49,71 @@ def test_a_gradient_whose_sign_is_only_marked_is_read_with_its_sign():
     assert gradient.is_neg() and gradient.is_contiguous() and gradient[0] == 2
     optimizer.apply([gradient], [variable])
     assert numpy(variable)[0] < before
+
+
+ALIKE = {
+    "transposed": lambda gradient: gradient.t().contiguous().t(),
+    "COO": lambda gradient: gradient.to_sparse(),
+    "CSR": lambda gradient: gradient.to_sparse_csr(),
+    "MKL-DNN": lambda gradient: gradient.to_mkldnn(),
+}
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="only torch has tensors of these layouts")
+@pytest.mark.parametrize("layout", ALIKE.values(), ids=list(ALIKE))
+def test_a_gradient_may_come_in_another_layout_than_the_last_one(layout):
+    gradient = np.array([[1.0, 0.0], [2.0, 3.0]], "float32")
+
+    def trained(change):
+        variable = keras.Variable([[1.0, 2.0], [3.0, 4.0]], dtype="float32")
+        optimizer = adadelta.Adadelta(1.0)
+        optimizer.apply([keras.ops.ones((2, 2))], [variable])
+        optimizer.apply([change(keras.ops.convert_to_tensor(gradient))], [variable])
+        return numpy(variable)
+
+    np.testing.assert_allclose(trained(layout), trained(lambda it: it), rtol=1e-6)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_variable_that_takes_its_gradient_does_so_at_every_call(mode):
+    variables = [keras.Variable([1.0, 2.0], dtype="float32") for _ in range(2)]
+    variables[1].overwrite_with_gradient = True
+    run = Driver(adadelta.Adadelta(1.0), variables, mode)
+    for value in (3.0, 5.0):
+        run.call([np.ones(2), np.full(2, value)])
+        np.testing.assert_array_equal(numpy(variables[1]), [value, value])
+
+
+@pytest.mark.skipif(BACKEND == "tensorflow", reason="Keras has no stateless step on TensorFlow")
+@pytest.mark.parametrize("fused", FUSED)
+def test_a_stateless_step_changes_nothing(fused):
+    variable = keras.Variable([1.0, 2.0], dtype="float32")
+    optimizer = adadelta.Adadelta(1.0, fused=fused)
+    gradient = keras.ops.ones(2)
+    optimizer.apply([gradient], [variable])
+    before = [numpy(it) for it in (variable, *optimizer.variables)]
+    values, state = [variable.value], [it.value for it in optimizer.variables]
+    (value,), _ = optimizer.stateless_apply(state, [gradient], values)
+    assert np.all(numpy(value) < before[0])
+    for old, given, it in zip(
+        before, [*values, *state], (variable, *optimizer.variables), strict=True
+    ):
+        np.testing.assert_array_equal(numpy(it), old)
+        np.testing.assert_array_equal(numpy(given), old)
+    optimizer.apply([gradient], [variable])
+    np.testing.assert_array_equal(numpy(variable), numpy(value))
+
+
+def test_a_copy_for_the_same_variables_has_a_state_of_its_own():
+    variable = keras.Variable([1.0, 2.0], dtype="float32")
+    optimizer = adadelta.Adadelta(1.0)
+    gradient = keras.ops.ones(2)
+    optimizer.apply([gradient], [variable])
+    before = numpy(optimizer._accumulated_grads[0])
+    copied = copy.deepcopy(optimizer, {id(variable): variable})
+    copied.apply([gradient], [variable])
+    np.testing.assert_array_equal(numpy(optimizer._accumulated_grads[0]), before)
+    assert np.all(numpy(copied._accumulated_grads[0]) > before)
 
 
 @pytest.mark.skipif(BACKEND != "torch", reason="only torch lets a parameter change its memory")

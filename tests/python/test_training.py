@@ -110,6 +110,16 @@ def test_excluded_variables_do_not_decay_also_after_saving(names, tmp_path):
         assert decays == {"kernel": True, "bias": False}
 
 
+def test_what_is_excluded_after_loading_takes_the_place_of_what_was():
+    one, two = (keras.Variable([1.0], name=name) for name in ("one", "two"))
+    optimizer = adadelta.Adadelta(weight_decay=0.5)
+    optimizer.exclude_from_weight_decay(var_list=[one])
+    loaded = adadelta.Adadelta.from_config(optimizer.get_config())
+    loaded.exclude_from_weight_decay(var_list=[two])
+    loaded.build([one, two])
+    assert [loaded._use_weight_decay(it) for it in (one, two)] == [True, False]
+
+
 @pytest.mark.parametrize("trained", [False, True])
 @pytest.mark.parametrize("kind", ["sequential", "functional"])
 def test_variables_that_were_excluded_stay_so_after_saving(kind, trained, tmp_path):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from adadelta._core import precision
-from adadelta._core.hyperparameters import received
+from adadelta._core.hyperparameters import received, refusal
 
 
 def check(name: str, dtype: str, epsilon: float) -> None:
@@ -61,3 +61,33 @@ def check_weights(
             raise ValueError(
                 f"the weight for {name} must have shape {shape}; received {tuple(shape_of(weight))}"
             )
+
+
+def excluded(var_list: Any, var_names: Any) -> tuple[list[Any], list[str]]:
+    """Return what `exclude_from_weight_decay()` was given as lists, or raise.
+
+    Args:
+        var_list: Variables, of whichever framework.
+        var_names: A string, which R passes for a vector of one, or several.
+
+    """
+    variables = _listed(var_list)
+    if variables is None or not all(
+        hasattr(it, "shape") and hasattr(it, "name") for it in variables
+    ):
+        raise TypeError(refusal("var_list", "a list of variables, or None", var_list))
+    words = _listed([var_names] if isinstance(var_names, str) else var_names)
+    if words is None or not all(isinstance(word, str) and word for word in words):
+        requirement = "a string or a list of strings, none of them empty, or None"
+        raise TypeError(refusal("var_names", requirement, var_names))
+    return variables, words
+
+
+def _listed(value: Any) -> list[Any] | None:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple | set | frozenset) else None
+
+
+def _is_variable(value: Any) -> bool:
+    return hasattr(value, "shape") and hasattr(value, "name")

@@ -72,8 +72,6 @@ class Plan:
     """
 
     def __init__(self, optimizer: Any, indices: Sequence[int]) -> None:
-        # A copy of the optimizer has its state elsewhere.
-        self.owner = id(optimizer)
         self.variables = [optimizer._trainable_variables[index] for index in indices]
         self.values = [variable._value for variable in self.variables]
         self.addresses = list(map(_address, self.values))
@@ -84,12 +82,14 @@ class Plan:
             for (name, averaged), members in fused.groups(optimizer, indices).items()
         ]
 
-    def holds(self, optimizer: Any) -> bool:
-        """Whether the optimizer's variables still are the same tensors at the same places."""
+    def holds(self) -> bool:
+        """Whether the variables still are the same tensors at the same places.
+
+        Those of a copy of the plan, which a copy of the optimizer has, are not.
+        """
         values = [variable._value for variable in self.variables]
         return (
-            self.owner == id(optimizer)
-            and all(map(operator.is_, values, self.values))
+            all(map(operator.is_, values, self.values))
             and list(map(_address, values)) == self.addresses
             and all(map(torch.Tensor.is_contiguous, values))
         )
@@ -132,9 +132,8 @@ def fitting(optimizer: Any, gradients: list[Any], variables: Any) -> Gradients |
     ):
         return None
     fits = (
-        not optimizer._has_overwriting
-        and _tensor(known[0]) is not None
-        and plan.holds(optimizer)
+        _tensor(known[0]) is not None
+        and plan.holds()
         and set(map(type, gradients)) <= {torch.Tensor, torch.nn.Parameter}
         and not any(dtype.is_complex for dtype in set(plan.dtypes))
         and list(map(_dtype, gradients)) == plan.dtypes
@@ -156,7 +155,7 @@ def _plan(optimizer: Any, gradients: dict[int, Any]) -> Plan:
         return gradients.plan
     plans = optimizer.__dict__.setdefault("_plans", {})
     indices = tuple(gradients)
-    if indices not in plans or not plans[indices].holds(optimizer):
+    if indices not in plans or not plans[indices].holds():
         plans[indices] = Plan(optimizer, indices)
     plan: Plan = plans[indices]
     return plan

@@ -69,7 +69,6 @@ class State(keras.optimizers.Optimizer):
     built: bool
     _uses_kernel = False
     _constrained: list[int]
-    _has_overwriting: bool
     _waiting_state: dict[str, np.ndarray] | None
     _excluded_loaded_paths: tuple[str, ...]
     _update_counter: Any
@@ -108,7 +107,6 @@ class State(keras.optimizers.Optimizer):
         self._excluded_loaded_paths = _excluded_among(paths, self._excluded_loaded_paths)
         self._uses_kernel = fused.is_on(self.fused)
         self._constrained = [i for i, it in enumerate(variables) if it.constraint is not None]
-        self._has_overwriting = any(map(self._overwrite_variable_with_gradient, variables))
         if isinstance(self._learning_rate, keras.Variable) and self._given_rate is not None:
             widest = {precision.state_dtype(precision.dtype_of(v)) for v in variables}
             if "float64" in widest and precision.dtype_of(self._learning_rate) != "float64":

@@ -76,6 +76,33 @@ class Step(Update):
                 variables = self._variables_for(gradients, trainable_variables)
                 self._step(gradients, variables)
 
+    def stateless_apply(
+        self, optimizer_variables: Any, grads: Iterable[Any], trainable_variables: Any
+    ) -> tuple[list[Any], list[Any]]:
+        """Return what a step makes of given values, and change neither these nor the variables.
+
+        Args:
+            optimizer_variables: A value for each of `variables`.
+            grads: As for `apply()`.
+            trainable_variables: A value for each variable that the optimizer was built on.
+
+        Returns:
+            `(trainable_variables, optimizer_variables)`: the new values.
+
+        Raises:
+            ValueError: The optimizer is not built, there are more or fewer values, the gradients do
+                not fit, or Keras computes with TensorFlow, which has no such step.
+
+        """
+        if keras.config.backend() == "torch":
+            # A step on torch is made in place; what is given may be the variables' own tensors.
+            optimizer_variables, trainable_variables = (
+                [ops.convert_to_tensor(value).detach().clone() for value in values]
+                for values in (optimizer_variables, trainable_variables)
+            )
+        values, state = super().stateless_apply(optimizer_variables, grads, trainable_variables)
+        return values, state
+
     def _fitting(self, gradients: list[Any], variables: Any) -> dict[int, Any] | None:
         """Return all gradients if the kernel takes them as they are, without a look at each."""
         if keras.config.backend() != "torch" or not self.built:

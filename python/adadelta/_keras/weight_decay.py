@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from adadelta._core import hyperparameters
+from adadelta._core import parameters
 from adadelta._keras.state import State, path_of
 
 
@@ -19,25 +19,20 @@ class WeightDecay(State):
 
         Raises:
             ValueError: The optimizer is built already.
-            TypeError: `var_names` is neither a string nor a list of them.
+            TypeError: `var_list` is no list of variables, or `var_names` neither a string nor a
+                list of them.
 
         """
         if self.built:
             raise ValueError(
                 "`exclude_from_weight_decay()` can only be called before the optimizer is built."
             )
-        if isinstance(var_names, str):
-            # R passes one string as it is.
-            var_names = [var_names]
-        is_list = var_names is None or isinstance(var_names, list | tuple | set | frozenset)
-        words: list[Any] = list(var_names or []) if is_list else [None]
-        if not all(isinstance(word, str) and word for word in words):
-            requirement = "a string or a list of strings, none of them empty, or None"
-            raise TypeError(hyperparameters.refusal("var_names", requirement, var_names))
-        variables = list(var_list or [])
+        variables, words = parameters.excluded(var_list, var_names)
         self._excluded_keys = frozenset(self._var_key(variable) for variable in variables)
         self._excluded_paths = tuple(path_of(variable) for variable in variables)
         self._excluded_words = tuple(words)
+        # What a configuration had named before.
+        self._excluded_loaded_paths = ()
 
     def _apply_weight_decay(self, variables: Any) -> None:
         """Do nothing: each variable's decay is part of its `update_step`."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from adadelta._core import hyperparameters
+from adadelta._core import hyperparameters, parameters
 from adadelta._core.precision import state_dtype
 from adadelta._tensorflow import clip, precision, rows, step
 from adadelta._tf_keras import learning_rate as rates
@@ -182,16 +182,12 @@ class Step(State):
 
         Raises:
             ValueError: The optimizer is built already.
-            TypeError: `var_names` is neither a string nor a list of them.
+            TypeError: `var_list` is no list of variables, or `var_names` neither a string nor a
+                list of them.
 
         """
-        words = [var_names] if isinstance(var_names, str) else var_names
-        is_list = words is None or isinstance(words, list | tuple | set | frozenset)
-        if not is_list or not all(isinstance(word, str) and word for word in words or []):
-            requirement = "a string or a list of strings, none of them empty, or None"
-            raise TypeError(hyperparameters.refusal("var_names", requirement, var_names))
-        variables = list(var_list or [])
-        super().exclude_from_weight_decay(variables, frozenset(words or []))
+        variables, words = parameters.excluded(var_list, var_names)
+        super().exclude_from_weight_decay(variables, frozenset(words))
         self._excluded_names = frozenset(map(step.name_of, variables))
 
     def _use_weight_decay(self, variable: Any) -> bool:
