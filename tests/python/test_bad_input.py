@@ -186,7 +186,7 @@ def test_variables():
     optimizer.build([x])
     with pytest.raises(ValueError, match="other variables"):
         optimizer.build([y])
-    with pytest.raises(ValueError, match="Unknown variable"):
+    with pytest.raises(ValueError, match=f"Unknown variable: {y.path}. This optimizer belongs to"):
         optimizer.apply([one], [y])
     with pytest.raises(ValueError, match="more than once"):
         optimizer.apply([one, one], [x, x])

@@ -1,7 +1,7 @@
 """What the optimizer knows: its variables, made by `build()`, and their names."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
@@ -22,6 +22,12 @@ COUNTERS = {
     "loss_scale": "_loss_scale",
     "finite_calls": "_finite_calls",
 }
+
+
+_OTHER_VARIABLES = (
+    "This optimizer belongs to other variables, and its state is about them: make a new optimizer "
+    "for these, for example with adadelta.Adadelta.from_config(optimizer.get_config())"
+)
 
 
 def path_of(variable: Any) -> str:
@@ -193,11 +199,13 @@ class State(keras.optimizers.Optimizer):
     def _refuse_other_variables(self, variables: list[Any]) -> None:
         known = self._trainable_variables_indices
         if [known.get(self._var_key(v)) for v in variables] != list(range(len(known))):
-            raise ValueError(
-                "This optimizer belongs to other variables, and its state is about them: make a "
-                "new optimizer for these, for example with "
-                "adadelta.Adadelta.from_config(optimizer.get_config())"
-            )
+            raise ValueError(_OTHER_VARIABLES)
+
+    def _check_variables_are_known(self, variables: Iterable[Any]) -> None:
+        # Keras' message has all values of the variable in it.
+        for variable in variables:
+            if self._var_key(variable) not in self._trainable_variables_indices:
+                raise ValueError(f"Unknown variable: {path_of(variable)}. {_OTHER_VARIABLES}")
 
     def _overwrite_variable_with_gradient(self, variable: Any) -> bool:
         return bool(getattr(variable, "overwrite_with_gradient", False))
