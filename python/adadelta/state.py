@@ -48,6 +48,7 @@ def export_state(optimizer: Any) -> OptimizerState:
     Raises:
         TypeError: It is another optimizer.
         StateMismatchError: It is not built yet, so it knows nothing.
+        NotImplementedError: The learning rate is a schedule without `get_config()`.
 
     Example:
         >>> import keras, adadelta
@@ -182,6 +183,7 @@ def save_state(optimizer: Any, path: str | os.PathLike[str]) -> None:
     Raises:
         TypeError: It is another optimizer, its arguments have no JSON, or `path` names no file.
         StateMismatchError: It is not built yet.
+        NotImplementedError: The learning rate is a schedule without `get_config()`.
         OSError: The file can't be written. The old one is unharmed.
 
     Example:

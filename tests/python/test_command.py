@@ -146,7 +146,7 @@ def test_translate_refuses(run):
     status, _, err = run("translate", "torch", "keras", "lr=1", "lr=2")
     assert status == 1 and "lr is given more than once" in err
     status, _, err = run("translate", "torch", "keras", "lr")
-    assert status == 2 and "'lr' is not of the form NAME=VALUE" in err
+    assert status == 2 and "'lr' is not two parts with = between them" in err
 
 
 def test_state_show(run, saved):

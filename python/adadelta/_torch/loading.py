@@ -70,8 +70,8 @@ def fit(optimizer: Any, state_dict: dict[str, Any]) -> dict[str, Any]:
             value = state.get(slot)
             if isinstance(value, torch.Tensor) and value.shape != param.shape:
                 problems.append(
-                    f"parameter {name} has a {slot} of shape {tuple(value.shape)} instead of "
-                    f"{tuple(param.shape)}"
+                    f"the {slot} of parameter {name} must have shape {tuple(param.shape)}; "
+                    f"received {tuple(value.shape)}"
                 )
         problems += [
             f"the {slot} of parameter {name} must be {kind}; received {received(state[slot])}"
