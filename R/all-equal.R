@@ -28,6 +28,8 @@
 #' all.equal(one, update(one, rho = 0.9, weight_decay = 0.01))
 all.equal.adadelta.Adadelta <- function(target, current, ...,
                                         tolerance = sqrt(.Machine$double.eps)) {
+  call <- method_call(sys.call(), "all.equal")
+  check_given(call)
   if (!inherits(current, "adadelta.Adadelta")) {
     return(paste0("target is an Adadelta optimizer, current is ", class(current)[[1]]))
   }
@@ -37,7 +39,6 @@ all.equal.adadelta.Adadelta <- function(target, current, ...,
   if (any(is_gone)) {
     return(paste(names(is_gone)[is_gone], "is an optimizer of an earlier session, which is gone"))
   }
-  call <- method_call(sys.call(), "all.equal")
   states <- core_call("comparable", call, target, current)
   messages <- c(
     differing(

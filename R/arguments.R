@@ -90,6 +90,19 @@ shortened <- function(text, width = 80L) {
   if (nchar(text) > width) paste0(substr(text, 1, width - 3), "...") else text
 }
 
+# Every argument of the function that calls this and that has no default must be there. R itself
+# would notice where it is first used, and name the call of one of our own functions.
+check_given <- function(call, kind = "argument") {
+  frame <- parent.frame()
+  arguments <- formals(sys.function(sys.parent()))
+  needed <- names(arguments)[!nzchar(as.character(as.list(arguments)))]
+  for (name in setdiff(needed, "...")) {
+    if (eval(call("missing", as.name(name)), frame)) {
+      fail(sprintf("argument \"%s\" is missing, with no default", name), kind, call)
+    }
+  }
+}
+
 # The arguments in `...`: each named, and once.
 check_names <- function(extra, call) {
   names <- if (is.null(names(extra))) character(length(extra)) else names(extra)

@@ -57,6 +57,7 @@ adadelta_conventions <- function() {
 #' @export
 adadelta_translate <- function(from, to, ...) {
   call <- named_call(sys.call(), "adadelta_translate")
+  check_given(call)
   arguments <- check_names(list(...), call)
   module <- core_without_keras(call)
   arguments <- reticulate::dict(lapply(arguments, as_python))

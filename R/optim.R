@@ -93,6 +93,7 @@
 #' ))
 adadelta_optim <- function(par, fn, gr = NULL, ..., control = list()) {
   call <- named_call(sys.call(), "adadelta_optim")
+  check_given(call)
   check_functions(fn, gr, names(match.call(expand.dots = FALSE)$...), call)
   start <- check_par(par, call)
   module <- core_without_keras(call)

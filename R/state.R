@@ -47,13 +47,16 @@
 #' load_optimizer_state(model$optimizer, path)
 #' names(read_optimizer_state(path)$parameters)
 optimizer_state <- function(optimizer) {
-  core_call("state", sys.call(), optimizer)
+  call <- named_call(sys.call(), "optimizer_state")
+  check_given(call, "state")
+  core_call("state", call, optimizer)
 }
 
 #' @rdname optimizer_state
 #' @export
 save_optimizer_state <- function(optimizer, path) {
-  call <- sys.call()
+  call <- named_call(sys.call(), "save_optimizer_state")
+  check_given(call, "state")
   core_call("save_state", call, optimizer, check_path(path, call))
   invisible(optimizer)
 }
@@ -61,7 +64,8 @@ save_optimizer_state <- function(optimizer, path) {
 #' @rdname optimizer_state
 #' @export
 load_optimizer_state <- function(optimizer, path) {
-  call <- sys.call()
+  call <- named_call(sys.call(), "load_optimizer_state")
+  check_given(call, "state")
   core_call("load_state", call, optimizer, check_path(path, call))
   invisible(optimizer)
 }
@@ -70,6 +74,7 @@ load_optimizer_state <- function(optimizer, path) {
 #' @export
 read_optimizer_state <- function(path) {
   call <- named_call(sys.call(), "read_optimizer_state")
+  check_given(call, "state")
   path <- check_path(path, call)
   value_of(core_without_keras(call)$attempt("read_state", path), "state", call)
 }
@@ -129,6 +134,7 @@ read_optimizer_state <- function(path) {
 convert_optimizer_state <- function(from, to, rename = character(), perm = list(),
                                     keep_others = FALSE) {
   call <- named_call(sys.call(), "convert_optimizer_state")
+  check_given(call, "state")
   from <- check_path(from, call, "from")
   target <- check_path(to, call, "to")
   rename <- check_by_name(rename, "rename", is.character, "a character vector", call)
@@ -183,7 +189,8 @@ is_permutation <- function(value) {
 #' save_model_atomically(model, path)
 #' keras$saving$load_model(path)$optimizer
 save_model_atomically <- function(model, path) {
-  call <- sys.call()
+  call <- named_call(sys.call(), "save_model_atomically")
+  check_given(call, "state")
   core_call("save_model", call, model, check_path(path, call))
   invisible(model)
 }

@@ -30,6 +30,7 @@
 #' try(use_backend("theano"))
 use_backend <- function(backend) {
   call <- named_call(sys.call(), "use_backend")
+  check_given(call)
   fail_on(missing_python_part(), call)
   check_backends(backend, call)
   if (length(backend) > 1) refuse_backend(backend, call)

@@ -68,3 +68,42 @@ test_that("an error in an argument itself is left as it is", {
   expect_identical(conditionMessage(error), "mine")
   expect_false(inherits(error, "adadelta_error"))
 })
+
+test_that("an argument that is missing is an error of the function that was called", {
+  forgetful <- function(path) read_optimizer_state(path)
+  cases <- list(
+    list("optimizer", quote(optimizer_state())),
+    list("optimizer", quote(save_optimizer_state(path = "a.safetensors"))),
+    list("path", quote(save_optimizer_state(NULL))),
+    list("path", quote(load_optimizer_state(NULL))),
+    list("path", quote(read_optimizer_state())),
+    list("path", quote(forgetful()), quote(read_optimizer_state(path))),
+    list("from", quote(convert_optimizer_state())),
+    list("to", quote(convert_optimizer_state("a.safetensors"))),
+    list("model", quote(save_model_atomically(path = "a.keras"))),
+    list("path", quote(save_model_atomically(NULL))),
+    list("backend", quote(use_backend())),
+    list("par", quote(adadelta_optim(fn = sum))),
+    list("fn", quote(adadelta_optim(1))),
+    list("from", quote(adadelta_translate(to = "torch"))),
+    list("to", quote(adadelta_translate("torch", lr = 1)))
+  )
+  for (case in cases) {
+    error <- error_of(eval(case[[2]]))
+    expect_s3_class(error, "adadelta_error")
+    expect_identical(
+      conditionMessage(error), sprintf("argument \"%s\" is missing, with no default", case[[1]])
+    )
+    expect_identical(conditionCall(error), case[[length(case)]])
+  }
+  error <- error_of(do.call(save_optimizer_state, list(NULL)))
+  expect_identical(conditionCall(error), quote(save_optimizer_state(NULL)))
+})
+
+test_that("so is the second of two optimizers to compare", {
+  skip_without_keras()
+  optimizer <- optimizer_adadelta()
+  error <- error_of(all.equal(optimizer))
+  expect_s3_class(error, "adadelta_error_argument")
+  expect_identical(conditionCall(error), quote(all.equal(optimizer)))
+})
