@@ -35,7 +35,8 @@
 #' @param variables What is drawn: `NULL`, the default, for the largest variable
 #'   of each layer, or a character vector of values of the column `variable`.
 #' @param row.names,optional As in [as.data.frame()].
-#' @param ... Not used.
+#' @param ... For `head()` and `tail()`, how many rows, as in [utils::head()]; else
+#'   not used.
 #'
 #' @return `adadelta_monitor()` returns a callback, a Python object of class
 #'   `adadelta.Monitor`, for the argument `callbacks` of a model's `fit()`.
@@ -60,6 +61,9 @@
 #'     `acc_delta`, the running average of squared steps: how far an element
 #'     moves in one update. It is too small at first as well.}
 #'   \item{weight_rms}{The root of the mean of the squared weights.}
+#'
+#'   `summary()` returns the rows of the last record, one for each variable, and
+#'   `head()` and `tail()` return the first and the last rows.
 #'
 #'   `autoplot()` returns a ggplot. `plot()` draws the same with base graphics and
 #'   returns `x`, invisibly, as does `print()`; `format()` returns the lines that
@@ -87,6 +91,7 @@
 #'   epochs = 50L, verbose = 0L, callbacks = list(monitor)
 #' )
 #' monitor
+#' summary(monitor)[c("variable", "gradient_rms", "update_rms", "weight_rms")]
 #' tail(as.data.frame(monitor)[c("update", "loss", "layer", "effective_rate_q50")])
 #' plot(monitor)
 adadelta_monitor <- function(every = 100L, sample = 1000L) {
@@ -201,7 +206,7 @@ format.adadelta.Monitor <- function(x, ...) {
   }
   data <- as.data.frame(x)
   if (nrow(data) == 0) return(c("<Adadelta monitor>", "  nothing recorded yet"))
-  last <- data[data$step == max(data$step), ]
+  last <- last_record(data)
   number <- function(value) format(signif(value, 3))
   rates <- paste0(
     "  effective learning rate ", vapply(last$effective_rate_q50, number, ""), ", update ",
@@ -218,6 +223,32 @@ format.adadelta.Monitor <- function(x, ...) {
     paste0("  ", format(short_names(as.character(last$variable), room)), rates)
   )
 }
+
+#' @rdname adadelta_monitor
+#' @export
+summary.adadelta.Monitor <- function(object, ...) {
+  check_session(object, method_call(sys.call(), "summary"))
+  last_record(as.data.frame(object))
+}
+
+#' @rdname adadelta_monitor
+#' @importFrom utils head
+#' @export
+head.adadelta.Monitor <- function(x, ...) {
+  check_session(x, method_call(sys.call(), "head"))
+  utils::head(as.data.frame(x), ...)
+}
+
+#' @rdname adadelta_monitor
+#' @importFrom utils tail
+#' @export
+tail.adadelta.Monitor <- function(x, ...) {
+  check_session(x, method_call(sys.call(), "tail"))
+  utils::tail(as.data.frame(x), ...)
+}
+
+# One row for each variable, or none where nothing is recorded yet.
+last_record <- function(data) data[data$step == max(data$step, -Inf), ]
 
 # The rows that a picture shows, with the label of each; 0 has no logarithm.
 shown_variables <- function(monitor, variables, call) {

@@ -16,8 +16,11 @@
 #' @param show Whether to show anything: `TRUE` or `FALSE`. By default it does in
 #'   an interactive session that is not running knitr; `TRUE` shows in scripts
 #'   and documents too.
-#' @return A callback, a Python object, for the argument `callbacks` of a model's
-#'   `fit()`.
+#' @param x A callback made by `adadelta_progress()`.
+#' @param ... Not used.
+#' @return A callback, a Python object of class `adadelta.Progress`, for the
+#'   argument `callbacks` of a model's `fit()`. `print()` says what it shows and
+#'   returns `x`, invisibly; `format()` returns the line that `print()` shows.
 #' @section Errors: A bad argument is an error of class
 #'   `adadelta_error_argument`.
 #' @seealso [adadelta_monitor()] for what the optimizer does in each layer
@@ -37,9 +40,25 @@ adadelta_progress <- function(show = interactive() && !is_knitting()) {
     refuse("show", "TRUE or FALSE", show, call)
   }
   module <- core(call)
-  if (!show) return(module$progress_callback(function(...) NULL, Inf))
-  if (has_bars()) return(module$progress_callback(bar(), 0.1))
-  module$progress_callback(lines_of_epochs(), Inf)
+  if (!show) return(module$progress_callback(function(...) NULL, Inf, "nothing"))
+  if (has_bars()) return(module$progress_callback(bar(), 0.1, "a progress bar"))
+  module$progress_callback(lines_of_epochs(), Inf, "a line for each epoch")
+}
+
+#' @rdname adadelta_progress
+#' @export
+print.adadelta.Progress <- function(x, ...) {
+  cat(format(x), sep = "\n")
+  invisible(x)
+}
+
+#' @rdname adadelta_progress
+#' @export
+format.adadelta.Progress <- function(x, ...) {
+  if (is_of_earlier_session(x)) {
+    return("<Adadelta progress of an earlier session; make it again with adadelta_progress()>")
+  }
+  paste0("<Adadelta progress: shows ", x$form, ">")
 }
 
 is_knitting <- function() isTRUE(getOption("knitr.in.progress"))

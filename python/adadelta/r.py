@@ -260,11 +260,11 @@ def monitor(every: Any, sample: Any, warn: Callable[[str], Any]) -> Any:
     return MonitorForR(every, sample, warn)
 
 
-def progress_callback(show: Callable[..., Any], interval: float) -> Any:
+def progress_callback(show: Callable[..., Any], interval: float, form: str) -> Any:
     """Make a callback that tells an R function how far training has come."""
     from adadelta._keras.from_r import Progress
 
-    return Progress(show, interval)
+    return Progress(show, interval, form)
 
 
 def plotted(monitor: Any, variables: list[str] | None) -> dict[str, str]:

@@ -55,6 +55,20 @@ test_that("print() shows the last record, and returns its argument invisibly", {
   expect_length(format(monitor), 6)
 })
 
+test_that("summary() is the last record, and head() and tail() are those of the data frame", {
+  skip_without_keras()
+  run <- watched(optimizer_adadelta(1))
+  data <- as.data.frame(run$monitor)
+  expect_identical(summary(run$monitor), data[data$update == 120, ])
+  expect_identical(summary(run$monitor)$variable, unique(data$variable))
+  # As outside of this package, where only methods that are registered are found.
+  shown <- eval(quote(utils::head(monitor)), list(monitor = run$monitor), globalenv())
+  expect_identical(shown, data[1:6, ])
+  expect_identical(utils::head(run$monitor, 2), data[1:2, ])
+  expect_identical(utils::tail(run$monitor, 4), summary(run$monitor))
+  expect_identical(dim(summary(adadelta_monitor())), c(0L, 17L))
+})
+
 test_that("arguments are checked", {
   skip_without_keras()
   for (bad in list(0, 1.5, NA, NULL, "a", c(1, 2), Inf)) {
@@ -157,4 +171,7 @@ test_that("a monitor of an earlier session says that it is one", {
   call_of <- function(code) conditionCall(error_of(code))
   expect_identical(call_of(as.data.frame(monitor)), quote(as.data.frame(monitor)))
   expect_identical(call_of(plot(monitor)), quote(plot(monitor)))
+  expect_identical(call_of(summary(monitor)), quote(summary(monitor)))
+  expect_identical(call_of(utils::head(monitor, 3)), quote(head(monitor, 3)))
+  expect_identical(call_of(utils::tail(monitor)), quote(tail(monitor)))
 })

@@ -67,11 +67,26 @@ class Thread(keras.callbacks.Callback):
   callback <- core()$progress_callback(function(...) {
     called <<- called + 1
     NULL
-  }, 0)
+  }, 0, "nothing")
   fit_with(list(callback, thread), 2L)
   # Begin and end, two epochs of four batches and their ends.
   expect_identical(called, 12)
   expect_true(reticulate::import_builtins()$all(thread$found))
+})
+
+test_that("it prints what it shows", {
+  skip_without_keras()
+  withr::local_options(cli.dynamic = FALSE)
+  callback <- adadelta_progress(TRUE)
+  expect_output(
+    shown <- withVisible(print(callback)), "^<Adadelta progress: shows a line for each epoch>$"
+  )
+  expect_false(shown$visible)
+  expect_identical(shown$value, callback)
+  expect_identical(format(adadelta_progress(FALSE)), "<Adadelta progress: shows nothing>")
+  path <- withr::local_tempfile()
+  saveRDS(callback, path)
+  expect_match(format(readRDS(path)), "earlier session")
 })
 
 test_that("`show` is checked", {

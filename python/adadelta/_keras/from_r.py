@@ -46,11 +46,13 @@ class Progress(keras.callbacks.Callback):
             the batch, from 1, and the metrics.
         interval: How many seconds at least are between two calls about batches; infinity for no
             such calls.
+        form: What people see of it, such as "a progress bar".
 
     """
 
-    def __init__(self, show: Callable[..., Any], interval: float) -> None:
+    def __init__(self, show: Callable[..., Any], interval: float, form: str) -> None:
         super().__init__()
+        self.form = form
         self._show = show
         self._interval = float(interval)
         self._latest = 0.0
@@ -92,3 +94,7 @@ class Progress(keras.callbacks.Callback):
 def is_on_main_thread() -> bool:
     """Whether R can be called: from another thread it would end the process, or wait for ever."""
     return threading.current_thread() is threading.main_thread()
+
+
+# The name of its class in R.
+Progress.__module__ = "adadelta"
