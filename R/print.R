@@ -21,7 +21,7 @@ format.adadelta.Adadelta <- function(x, ...) {
   if (is_of_earlier_session(x)) {
     return("<Adadelta optimizer of an earlier session; make it again with optimizer_adadelta()>")
   }
-  config <- x$get_config()
+  config <- core()$settings(x)
   defaults <- optimizer_adadelta()$get_config()
   is_default <- mapply(identical, config, defaults[names(config)])
   room <- getOption("width") - max(nchar(names(config)[!is_default]), 0L) - 4L
@@ -38,6 +38,8 @@ format.adadelta.Adadelta <- function(x, ...) {
 format_setting <- function(value, width = Inf) {
   if (!is_serialized(value)) return(r_code(value))
   config <- value$config
+  # Of a function of Python Keras keeps the name only.
+  if (is.character(config)) return(paste(value$class_name, config))
   # An R function is kept with its code, inside a schedule when it is one of the step.
   if (is_serialized(config[["function"]])) return(format_setting(config[["function"]], width))
   if (!is.null(config$code)) return(shortened(config$code, width))

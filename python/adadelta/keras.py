@@ -261,10 +261,11 @@ class Adadelta(Saving):
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that make this optimizer again, in plain Python values."""
-        config = {"learning_rate": self._rate_config()}
-        config.update(
-            {name: getattr(self, name) for name in hyperparameters.ARGUMENTS if name not in config}
-        )
+        return {"learning_rate": self._rate_config(), **self._config_but_rate()}
+
+    def _config_but_rate(self) -> dict[str, Any]:
+        names = [name for name in hyperparameters.ARGUMENTS if name != "learning_rate"]
+        config = {name: getattr(self, name) for name in names}
         if self._excluded_paths or self._excluded_words:
             config["exclude_from_weight_decay"] = {
                 "paths": list(self._excluded_paths),

@@ -142,6 +142,40 @@ def _is_single(value: Any) -> bool:
     return isinstance(value, (bool, int, float, str))
 
 
+def settings(optimizer: Any) -> dict[str, Any]:
+    """The configuration of an optimizer, to be shown.
+
+    To serialize a function or a schedule Keras imports TensorFlow, which takes seconds and writes
+    to the terminal: printing does without.
+    """
+    return {"learning_rate": _shown_rate(optimizer), **optimizer._config_but_rate()}
+
+
+def _shown_rate(optimizer: Any) -> Any:
+    from adadelta._keras import learning_rate as rates
+
+    rate = optimizer._learning_rate
+    asked = rates.asked_of(rate)
+    if asked is not None:
+        function = asked.function
+        code = (
+            function.code if isinstance(function, Function) else hyperparameters.received(function)
+        )
+        return {"class_name": "Function", "config": {"code": code}}
+    if rates.is_schedule(rate):
+        config = rate.get_config()
+        # A schedule of the user's own may hold anything, which is left to Keras.
+        if all(_is_plain(value) for value in config.values()):
+            return {"class_name": type(rate).__name__, "config": config}
+    return optimizer._rate_config()
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    return value is None or _is_single(value)
+
+
 def progress(optimizer: Any) -> str:
     """Say what an optimizer is built on and how far it has come."""
     from adadelta._keras.summary import progress_of

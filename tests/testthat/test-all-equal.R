@@ -79,3 +79,12 @@ test_that("what is no optimizer of this session is not equal", {
   expect_match(all.equal(one, 1), "current is numeric")
   expect_match(all.equal(one, keras$optimizers$SGD()), "current is keras")
 })
+
+test_that("functions of Python differ by their names", {
+  skip_without_keras()
+  python <- reticulate::py_run_string("def half(): return 0.5", local = TRUE)
+  expect_identical(
+    all.equal(optimizer_adadelta(python$half), optimizer_adadelta(1)),
+    "learning_rate: target is function half, current is 1"
+  )
+})

@@ -21,6 +21,26 @@ test_that("an optimizer shows what differs from the defaults", {
                "InverseTimeDecay(initial_learning_rate = 0.5, decay_steps = 100L, ", fixed = TRUE)
 })
 
+test_that("a function of Python, and a schedule inside of another, are shown too", {
+  skip_without_keras()
+  python <- reticulate::py_run_string("
+import keras
+def half():
+    return 0.5
+class Outer(keras.optimizers.schedules.LearningRateSchedule):
+    def __init__(self, inner):
+        self.inner = inner
+    def __call__(self, step):
+        return self.inner(step)
+    def get_config(self):
+        return {'inner': self.inner}
+", local = TRUE)
+  expect_match(format(optimizer_adadelta(python$half))[[2]], "^  learning_rate  <function half at ")
+  inner <- keras$optimizers$schedules$CosineDecay(1, 10L)
+  outer <- optimizer_adadelta(python$Outer(inner))
+  expect_match(format(outer)[[2]], "Outer\\(inner = .*CosineDecay")
+})
+
 test_that("a long function is shown as far as there is room for it", {
   skip_without_keras()
   withr::local_options(width = 60)
@@ -30,6 +50,20 @@ test_that("a long function is shown as far as there is room for it", {
   })
   expect_identical(format(optimizer)[[2]],
                    "  learning_rate  function (step) { rate <- 1/(1 + step/10...")
+})
+
+test_that("printing a function or a schedule does not load TensorFlow", {
+  skip_without_keras()
+  skip_if_not(keras$config$backend() == "jax")
+  lines <- run_in_child(c(
+    "print(optimizer_adadelta(function() 1))",
+    "print(optimizer_adadelta(function(step) 1))",
+    "schedules <- reticulate::import('keras')$optimizers$schedules",
+    "print(optimizer_adadelta(schedules$CosineDecay(1, 10L)))",
+    "cat(reticulate::py_eval('\"tensorflow\" in __import__(\"sys\").modules'))"
+  ), KERAS_BACKEND = "jax")
+  expect_match(lines, "function (step) 1", fixed = TRUE, all = FALSE)
+  expect_identical(utils::tail(lines, 1), "FALSE")
 })
 
 test_that("print() returns its argument, invisibly", {
