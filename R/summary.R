@@ -14,7 +14,8 @@
 #'
 #' @param object An optimizer made by [optimizer_adadelta()].
 #' @param x A summary.
-#' @param digits How many significant digits are shown.
+#' @param digits How many significant digits are shown: a whole number from 1 to
+#'   22. Default: 2.
 #' @param ... Not used.
 #' @return `summary()` returns a data frame of class `summary.adadelta.Adadelta`
 #'   with a row for each variable, and none before the optimizer is built:
@@ -35,7 +36,8 @@
 #'   the names of the variables to the width of the page. [as.data.frame()]
 #'   makes a plain data frame of the summary.
 #' @section Errors: An optimizer of an earlier session is an error of class
-#'   `adadelta_error_state`, since its Python object is gone.
+#'   `adadelta_error_state`, since its Python object is gone. Bad `digits` are one
+#'   of class `adadelta_error_argument`.
 #' @references
 #' Zeiler, M. D. (2012). ADADELTA: An Adaptive Learning Rate Method, equation 14.
 #' \doi{10.48550/arXiv.1212.5701}
@@ -77,6 +79,11 @@ summary_of <- function(object, call) {
 #' @rdname summary.adadelta.Adadelta
 #' @export
 print.summary.adadelta.Adadelta <- function(x, digits = 2L, ...) {
+  # More digits than that no number has: print() takes as many.
+  if (!are_finite(digits, 1) || !digits %in% 1:22) {
+    call <- method_call(sys.call(), "print")
+    refuse("digits", "a whole number from 1 to 22", digits, call)
+  }
   if (!all(summary_columns %in% names(x))) {
     print(as.data.frame(x), ...)
     return(invisible(x))

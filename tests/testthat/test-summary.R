@@ -60,6 +60,17 @@ test_that("a part of a summary prints too", {
   expect_output(print(table[, c("variable", "rate_median")]), "rate_median")
 })
 
+test_that("`digits` is checked", {
+  skip_without_keras()
+  table <- summary(stepped(1))
+  for (bad in list("a", NA, NULL, 0, 2.5, 23, Inf, 1:2)) {
+    error <- expect_error(print(table, digits = bad), "`digits` must be a whole number from 1 to",
+                          class = "adadelta_error_argument")
+    expect_identical(conditionCall(error), quote(print(table, digits = bad)))
+  }
+  expect_output(print(table, digits = 22), "bias")
+})
+
 test_that("as.data.frame() returns the plain data frame", {
   skip_without_keras()
   table <- as.data.frame(summary(stepped(1)))
