@@ -49,7 +49,9 @@
 #'   than 0. The first steps are about `sqrt(epsilon)` long. Default: 1e-7.
 #' @param weight_decay `NULL`, or a finite number of at least 0: the share of
 #'   each weight that is taken away at each step, times the learning rate.
-#'   Default: `NULL`, which is none.
+#'   Default: `NULL`, which is none. Before training,
+#'   `optimizer$exclude_from_weight_decay(var_names = "bias")` leaves out every
+#'   variable with that word in its path.
 #' @param clipnorm `NULL`, or a number greater than 0: the norm that no gradient
 #'   may exceed. Only one of `clipnorm`, `clipvalue` and `global_clipnorm` can be
 #'   given; `Inf` means no clipping. Default: `NULL`.
