@@ -50,8 +50,8 @@ document: ## NAMESPACE and man/ from the comments in R/ (needs R package roxygen
 coverage: ## what the tests run of R/ and of python/, which takes long
 	@$(SETUP) stock site
 	@$(INSTALL) stock
-	$(STOCK) Rscript tests/tools/coverage.R
-	$(STOCK) python tests/tools/coverage.py
+	$(STOCK) Rscript tests/tools/coverage_r.R
+	$(STOCK) python tests/tools/coverage_python.py
 
 site: ## the documentation as web pages, in docs/
 	@$(SETUP) stock site

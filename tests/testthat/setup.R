@@ -8,3 +8,11 @@ withr::local_envvar(
   KERAS_HOME = withr::local_tempdir(.local_envir = teardown_env()),
   .local_envir = teardown_env()
 )
+
+# Python inside R is not told that it ends, when coverage would write what it has measured.
+if (nzchar(Sys.getenv("COVERAGE_PROCESS_START"))) {
+  withr::defer(
+    if (reticulate::py_available()) reticulate::import("coverage")$Coverage$current()$save(),
+    teardown_env()
+  )
+}

@@ -1,4 +1,4 @@
-"""How much of python/adadelta the tests run: coverage.py [SUITE ...]
+"""How much of python/adadelta the tests run: coverage_python.py [SUITE ...]
 
 Runs the suites of tests/run.py that are named, or all that count, with every Python process
 measured: also the one inside R, those that tests start, and pytest's own. Then adds up what they
@@ -58,8 +58,13 @@ def main(suites: list[str]) -> int:
                 exclude="".join(f"    {line}\n" for line in LEFT_OUT_LINES),
             )
         )
-        # coverage starts by itself in every Python process that sees this.
-        measured = {**os.environ, "COVERAGE_PROCESS_START": str(settings)}
+        measured = {
+            **os.environ,
+            # coverage starts by itself in every Python process that sees this.
+            "COVERAGE_PROCESS_START": str(settings),
+            "PYTEST_ADDOPTS": "-p coverage_of_workers",
+            "PYTHONPATH": str(Path(__file__).parent),
+        }
         command = [sys.executable, "tests/run.py", *(suites or SUITES)]
         tests = subprocess.run(command, cwd=ROOT, env=measured)
         coverage = [sys.executable, "-m", "coverage"]
