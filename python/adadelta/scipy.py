@@ -251,7 +251,7 @@ def _checked(name: str, value: Any) -> Any:
 
 def _rate(learning_rate: Any) -> Callable[[int], float]:
     if callable(learning_rate):
-        return lambda step: hyperparameters.check("learning_rate", learning_rate(step))
+        return lambda step: hyperparameters.FIXED_RATE("learning_rate(step)", learning_rate(step))
     rate = hyperparameters.check("learning_rate", learning_rate)
     return lambda step: rate
 

@@ -207,11 +207,7 @@ class Adadelta(session.KerasOptimizer):
         params = list(params)
         if self.built:
             if [id(it) for it in params] != [id(it) for it in self._parameters]:
-                raise ValueError(
-                    "This optimizer belongs to other variables, and its state is about them: make "
-                    "a new optimizer for these, for example with "
-                    "adadelta.tf1.Adadelta.from_config(optimizer.get_config())"
-                )
+                raise ValueError(parameters.other_variables("adadelta.tf1.Adadelta"))
             return
         if not params:
             raise ValueError("`params` must be a list of variables; received an empty one")

@@ -101,7 +101,8 @@ def test_a_stateless_step_changes_nothing(fused):
         np.testing.assert_array_equal(numpy(it), old)
         np.testing.assert_array_equal(numpy(given), old)
     optimizer.apply([gradient], [variable])
-    np.testing.assert_array_equal(numpy(variable), numpy(value))
+    # The rule made one and a kernel the other, whose root may differ in the last digit.
+    np.testing.assert_allclose(numpy(variable), numpy(value), rtol=1e-6)
 
 
 def test_a_copy_for_the_same_variables_has_a_state_of_its_own():

@@ -175,3 +175,12 @@ test_that("a monitor of an earlier session says that it is one", {
   expect_identical(call_of(utils::head(monitor, 3)), quote(head(monitor, 3)))
   expect_identical(call_of(utils::tail(monitor)), quote(tail(monitor)))
 })
+
+test_that("the defaults are those of Python", {
+  skip_without_keras()
+  class <- reticulate::import("adadelta")$Monitor
+  parameters <- reticulate::import("inspect")$signature(class)$parameters
+  for (name in c("every", "sample")) {
+    expect_identical(formals(adadelta_monitor)[[name]], parameters$get(name)$default)
+  }
+})

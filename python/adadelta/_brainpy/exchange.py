@@ -89,7 +89,7 @@ def _values_for(scheduler: Any, saved: Any, problems: list[str]) -> list[tuple[A
             continue
         try:
             if name == "lr":
-                hyperparameters.ARGUMENTS["learning_rate"](name, values[name])
+                hyperparameters.FIXED_RATE(name, values[name])
             value = jnp.broadcast_to(jnp.asarray(values[name], variable.dtype), variable.shape)
         except (TypeError, ValueError) as error:
             problems.append(str(error))

@@ -168,6 +168,10 @@ def _defaults(convention: Convention) -> dict[str, float]:
     return {"learning_rate": convention.learning_rate, "rho": convention.rho, "epsilon": epsilon}
 
 
+# Schedules and functions belong to their framework.
+_CHECKS = {**hyperparameters.ARGUMENTS, "learning_rate": hyperparameters.FIXED_RATE}
+
+
 def _given(framework: str, source: Convention, arguments: dict[str, Any]) -> dict[str, Any]:
     """The arguments by our own names, checked."""
     ours = {name: argument for argument, name in source.names.items()}
@@ -186,10 +190,7 @@ def _given(framework: str, source: Convention, arguments: dict[str, Any]) -> dic
                     name, "a number: schedules and functions belong to their framework", value
                 )
             )
-        check = hyperparameters.ARGUMENTS[argument]
-        if argument == "learning_rate":
-            check = hyperparameters.FIXED_RATE
-        given[argument] = check(name, value)
+        given[argument] = _CHECKS[argument](name, value)
     hyperparameters.check_clips({**dict.fromkeys(hyperparameters.ARGUMENTS), **given})
     return given
 

@@ -36,6 +36,27 @@ def other_shape(name: str, expected: tuple[int, ...], shape: Any) -> ValueError:
     return ValueError(f"the gradient for {name} must have shape {expected}; received {shape}")
 
 
+def other_variables(front_end: str) -> str:
+    """The message that an optimizer is asked to update variables that it was not built on.
+
+    Args:
+        front_end: The class to make another optimizer of.
+
+    """
+    return (
+        "This optimizer belongs to other variables, and its state is about them: make a new "
+        f"optimizer for these, for example with {front_end}.from_config(optimizer.get_config())"
+    )
+
+
+def no_weights_yet() -> ValueError:
+    """The error about weights that are set before there are variables."""
+    return ValueError(
+        "You are calling `set_weights()` on an optimizer that has not yet been built. "
+        "Call build(variables) first."
+    )
+
+
 def check_weights(
     weights: Sequence[Any],
     expected: Sequence[tuple[str, tuple[int, ...]]],
@@ -72,9 +93,7 @@ def excluded(var_list: Any, var_names: Any) -> tuple[list[Any], list[str]]:
 
     """
     variables = _listed(var_list)
-    if variables is None or not all(
-        hasattr(it, "shape") and hasattr(it, "name") for it in variables
-    ):
+    if variables is None or not all(map(_is_variable, variables)):
         raise TypeError(refusal("var_list", "a list of variables, or None", var_list))
     words = _listed([var_names] if isinstance(var_names, str) else var_names)
     if words is None or not all(isinstance(word, str) and word for word in words):

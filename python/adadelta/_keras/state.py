@@ -24,10 +24,7 @@ COUNTERS = {
 }
 
 
-_OTHER_VARIABLES = (
-    "This optimizer belongs to other variables, and its state is about them: make a new optimizer "
-    "for these, for example with adadelta.Adadelta.from_config(optimizer.get_config())"
-)
+_OTHER_VARIABLES = parameters.other_variables("adadelta.Adadelta")
 
 
 def path_of(variable: Any) -> str:
@@ -270,10 +267,7 @@ class State(keras.optimizers.Optimizer):
 
         """
         if not self.built:
-            raise ValueError(
-                "You are calling `set_weights()` on an optimizer that has not yet been built. "
-                "Call build(variables) first."
-            )
+            raise parameters.no_weights_yet()
         weights = list(weights)
         expected = [(variable.path, tuple(variable.shape)) for variable in self.variables]
         parameters.check_weights(weights, expected, np.shape, "variables")

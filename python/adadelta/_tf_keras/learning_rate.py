@@ -49,8 +49,7 @@ class Asked(LearningRateSchedule):
         value = self.function()
         if isinstance(value, tf.Variable) or tf.is_tensor(value):
             value = value.numpy()
-        check = hyperparameters.ARGUMENTS["learning_rate"]
-        return float(check("learning_rate()", value))
+        return float(hyperparameters.FIXED_RATE("learning_rate()", value))
 
     def get_config(self) -> dict[str, Any]:
         """Return the function, serialized as tf_keras serializes functions."""

@@ -136,10 +136,7 @@ class State(tf_keras.optimizers.Optimizer):
 
         """
         if not self.built:
-            raise ValueError(
-                "You are calling `set_weights()` on an optimizer that has not yet been built. "
-                "Please call `optimizer.build(trainable_variables)` before."
-            )
+            raise parameters.no_weights_yet()
         values = [np.asarray(weight) for weight in weights]
         expected = [(step.name_of(it), tuple(it.shape.as_list())) for it in self.variables]
         parameters.check_weights(values, expected, np.shape, "variables")
