@@ -269,7 +269,11 @@ def test_what_it_cannot_do_is_refused():
         ({"rho": 1.0}, ValueError, "`rho` must be a number of at least 0 and less than 1; rec"),
         ({"epsilon": 0}, ValueError, "`epsilon` must be"),
         ({"learning_rate": -1}, ValueError, "`learning_rate` must be"),
-        ({"learning_rate": lambda step: "fast"}, TypeError, '`learning_rate` .* received "fast"'),
+        (
+            {"learning_rate": lambda step: "fast"},
+            TypeError,
+            r'`learning_rate\(step\)` .* received "fast"',
+        ),
         ({"gtol": -1}, ValueError, "`gtol` must be a finite number of at least 0; received -1"),
         ({"xtol": "a"}, TypeError, "`xtol` must be"),
         ({"ftol": math.nan}, ValueError, "`ftol` must be"),

@@ -2,6 +2,7 @@
 
 import difflib
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from adadelta._core import hyperparameters
@@ -169,7 +170,10 @@ def _defaults(convention: Convention) -> dict[str, float]:
 
 
 # Schedules and functions belong to their framework.
-_CHECKS = {**hyperparameters.ARGUMENTS, "learning_rate": hyperparameters.FIXED_RATE}
+_CHECKS: Mapping[str, hyperparameters.Check] = {
+    **hyperparameters.ARGUMENTS,
+    "learning_rate": hyperparameters.FIXED_RATE,
+}
 
 
 def _given(framework: str, source: Convention, arguments: dict[str, Any]) -> dict[str, Any]:
