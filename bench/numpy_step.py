@@ -6,7 +6,7 @@ import numpy as np
 from measure import HEADER, measure, row
 
 from adadelta._core import rule
-from adadelta._kernels import cpu, layout
+from adadelta._kernels import cpu, layout, threads
 
 ELEMENTS = 20_000_000
 
@@ -20,7 +20,7 @@ def main():
     settings = np.array(layout.settings(1.0, 0.95, 1e-7, 2.9e15), "float32")
     row_settings = np.array([[0, 1, 1]], "float32")
     kernel = functools.partial(
-        cpu.step, "float32", table, np.array([ELEMENTS]), settings, row_settings, cpu.threads()
+        cpu.step, "float32", table, np.array([ELEMENTS]), settings, row_settings, threads.default()
     )
 
     def by_rule():

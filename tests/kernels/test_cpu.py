@@ -1,8 +1,6 @@
 """The fused step on the processor does what the rule does, bit for bit."""
 
 import itertools
-import multiprocessing
-import threading
 
 import ml_dtypes
 import numpy as np
@@ -10,6 +8,7 @@ import pytest
 
 from adadelta._core import precision, rule
 from adadelta._kernels import cpu, layout, portable
+from adadelta._kernels.threads import PythonThreads
 
 # Around the sizes of a block and a piece, and none at all.
 SIZES = (0, 1, 3, 17, layout.BLOCK - 1, layout.BLOCK, layout.BLOCK + 1, layout.PIECE + 5)
@@ -74,7 +73,7 @@ def table_of(rows):
     )
 
 
-def run(dtype, rows, settings, own, threads=2):
+def run(dtype, rows, settings, own, threads=PythonThreads(2)):
     sizes = np.array([row[0].size for row in rows], np.int64)
     row_settings = np.tile(own, (len(rows), 1))
     cpu.step(dtype, table_of(rows), sizes, settings, row_settings, threads)
@@ -162,61 +161,6 @@ def test_arrays_may_lie_at_any_address_of_their_dtype():
         assert_same(rows, wanted)
 
 
-def test_the_number_of_threads_does_not_matter():
-    settings, own = arguments("float32", {})
-    results = []
-    for threads in (1, 2, 3, 64):
-        rows = tensors("float32", [200_003, 5, 70_000], {}, np.random.default_rng(4))
-        run("float32", rows, settings, own, threads)
-        results.append(rows)
-    for rows in results[1:]:
-        assert_same(rows, results[0])
-
-
-def test_several_threads_may_call_at_once():
-    settings, own = arguments("float32", {})
-    wanted = tensors("float32", [100_001], {}, np.random.default_rng(5))
-    run("float32", wanted, settings, own)
-    results = []
-
-    def call():
-        for _ in range(20):
-            rows = tensors("float32", [100_001], {}, np.random.default_rng(5))
-            run("float32", rows, settings, own)
-            results.append(rows)
-
-    callers = [threading.Thread(target=call) for _ in range(4)]
-    for caller in callers:
-        caller.start()
-    for caller in callers:
-        caller.join()
-    assert len(results) == 80
-    for rows in results:
-        assert_same(rows, wanted)
-
-
-def _in_child(queue):
-    settings, own = arguments("float32", {})
-    rows = tensors("float32", [100_001], {}, np.random.default_rng(5))
-    run("float32", rows, settings, own)
-    queue.put(rows[0][0])
-
-
-@pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="no fork on this system")
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning", "ignore:os.fork:RuntimeWarning")
-def test_a_child_of_fork_can_step_too():
-    settings, own = arguments("float32", {})
-    rows = tensors("float32", [100_001], {}, np.random.default_rng(5))
-    run("float32", rows, settings, own)
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    child = context.Process(target=_in_child, args=(queue,))
-    child.start()
-    result = queue.get(timeout=60)
-    child.join(60)
-    assert np.array_equal(result, rows[0][0])
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("options", [{}, {"loss_scale": 3.0}, {"steps": 3.0}], ids=str)
 def test_norms(dtype, options):
@@ -231,7 +175,7 @@ def test_norms(dtype, options):
         given.append(value.astype("float64"))
     exact = np.array([np.linalg.norm(value) for value in given])
     for together, wanted in ((False, exact), (True, np.array([np.linalg.norm(exact)]))):
-        divisor, norm = cpu.norms(dtype, table_of(rows), sizes, settings, together, 2)
+        divisor, norm = cpu.norms(dtype, table_of(rows), sizes, settings, together, PythonThreads(2))
         # One rounding to the state's dtype, after sums in float64 of up to 33,000 squares.
         tolerance = 1e-12 if settings.dtype == np.float64 else 1e-7
         np.testing.assert_allclose(divisor.astype("float64") * norm, wanted, rtol=tolerance)
@@ -245,7 +189,7 @@ def test_norms_of_huge_and_tiny_gradients_are_finite(dtype, magnitude):
     gradient = np.full(10_000, magnitude, dtype)
     rows = [[gradient, gradient, gradient, gradient, None, None]]
     settings, _ = arguments(dtype, {})
-    divisor, norm = cpu.norms(dtype, table_of(rows), np.array([10_000]), settings, True, 2)
+    divisor, norm = cpu.norms(dtype, table_of(rows), np.array([10_000]), settings, True, PythonThreads(2))
     assert np.isfinite(divisor).all() and np.isfinite(norm).all()
     exact = float(gradient[0]) * 100
     if dtype == "float32":
@@ -261,5 +205,5 @@ def test_the_norm_of_what_is_not_finite_is_not_finite(value):
     gradient = np.array([1.0, value, 2.0], "float32")
     rows = [[gradient, gradient, gradient, gradient, None, None]]
     settings, _ = arguments("float32", {})
-    _, norm = cpu.norms("float32", table_of(rows), np.array([3]), settings, True, 2)
+    _, norm = cpu.norms("float32", table_of(rows), np.array([3]), settings, True, PythonThreads(2))
     np.testing.assert_equal(norm, np.array([value], "float32"))

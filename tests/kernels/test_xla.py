@@ -13,6 +13,7 @@ import pytest
 from test_cpu import CASES, DTYPES, OPTIONS, SIZES, arguments, assert_same, tensors
 
 from adadelta._kernels import cpu, layout, portable, xla
+from adadelta._kernels.threads import PythonThreads
 
 SHAPES = [(), (3, 5), (0, 2)]
 
@@ -130,7 +131,7 @@ def test_norms_are_those_of_the_other_kernel(dtype, options, together):
         divisor, norm = xla.norms(jnp.asarray(settings), on_jax(rows), together)
         ours = np.asarray(divisor, "float64") * np.asarray(norm)
     table = np.array([[0 if a is None else a.ctypes.data for a in row] for row in rows], np.int64)
-    divisor, norm = cpu.norms(dtype, table, np.array(SIZES), settings, together, 2)
+    divisor, norm = cpu.norms(dtype, table, np.array(SIZES), settings, together, PythonThreads(2))
     np.testing.assert_array_equal(ours, divisor.astype("float64") * norm)
 
 

@@ -11,6 +11,7 @@ from keras import ops
 from adadelta._core import clipping
 from adadelta._keras import fused, precision
 from adadelta._kernels import cpu, layout
+from adadelta._kernels.torch_threads import threads
 
 _address = torch.Tensor.data_ptr
 _shape = operator.attrgetter("shape")
@@ -190,8 +191,7 @@ def all_finite(optimizer: Any, gradients: dict[int, Any]) -> bool:
         settings = _settings(optimizer, group, layout.UPDATE, 0.0)
         table[:, layout.WINDOW] = 0
         # The norm is finite when all are, and takes one pass at the speed of memory.
-        threads = torch.get_num_threads()
-        _, norm = cpu.norms(group.dtype, table, group.sizes, settings, True, threads)
+        _, norm = cpu.norms(group.dtype, table, group.sizes, settings, True, threads())
         if not np.isfinite(norm).all():
             return False
     return True
@@ -199,7 +199,6 @@ def all_finite(optimizer: Any, gradients: dict[int, Any]) -> bool:
 
 def step(optimizer: Any, gradients: dict[int, Any], action: Any, rate: Any) -> None:
     """Do to the variables what a call does."""
-    threads = torch.get_num_threads()
     action, rate = _number(action), _number(rate)
     plan = _plan(optimizer, gradients)
     calls = []
@@ -208,18 +207,18 @@ def step(optimizer: Any, gradients: dict[int, Any], action: Any, rate: Any) -> N
         calls.append((group.dtype, table, group.sizes, settings, group.row_settings.copy()))
     limit = fused.norm_limit(optimizer)
     if limit is not None and action == layout.UPDATE:
-        _clip(calls, limit, optimizer.global_clipnorm is not None, threads)
+        _clip(calls, limit, optimizer.global_clipnorm is not None)
     for call in calls:
-        cpu.step(*call, threads)
+        cpu.step(*call, threads())
     if action == layout.UPDATE:
         # Autograd must know of it, to refuse a backward pass that needs the old values.
         torch.autograd.graph.increment_version(plan.values)
 
 
-def _clip(calls: Any, limit: float, together: bool, threads: int) -> None:
+def _clip(calls: Any, limit: float, together: bool) -> None:
     """Write into the settings of each row what its gradient is divided and multiplied by."""
     norms = [
-        cpu.norms(dtype, table, sizes, settings, together, threads)
+        cpu.norms(dtype, table, sizes, settings, together, threads())
         for dtype, table, sizes, settings, _ in calls
     ]
     if together:

@@ -74,8 +74,21 @@ define i64 @{ENTRY}(i64 %argument) {{
   ret i64 %value
 }}
 """
-    with _lock:
-        return _link(_target().emit_object(binding.parse_assembly(text)))
+    return _assemble(text)
+
+
+def of_one_argument(function: int) -> int:
+    """Return the address of a function of where the two arguments of another lie, that calls it."""
+    return _assemble(f"""
+define void @{ENTRY}(ptr %arguments) {{
+  %function = inttoptr i64 {function} to ptr
+  %first = load i64, ptr %arguments
+  %place = getelementptr i64, ptr %arguments, i64 1
+  %second = load i64, ptr %place
+  %ignored = call i64 %function(i64 %first, i64 %second)
+  ret void
+}}
+""")
 
 
 def call(place: int, arguments: int) -> Callable[..., int]:
@@ -100,6 +113,12 @@ def _target() -> Any:
 @functools.cache
 def _engine() -> Any:
     return binding.create_lljit_compiler(_target())
+
+
+def _assemble(text: str) -> int:
+    """Return the address of the function ENTRY of LLVM's assembly."""
+    with _lock:
+        return _link(_target().emit_object(binding.parse_assembly(text)))
 
 
 def _fingerprint(key: Any) -> str:

@@ -1,37 +1,21 @@
 """Run the fused step on tensors in the processor's memory, over all of them at once.
 
-It takes addresses, so whoever calls must hold the arrays until the call returns. Threads come
-from a pool of Python's: unlike OpenMP's they can be made again after a fork, and several threads
-may call at once.
+It takes addresses, so whoever calls must hold the arrays until the call returns.
 """
 
 import functools
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from adadelta._kernels import compiled, layout
+from adadelta._kernels.threads import Threads
 
 Array = np.ndarray
 
 # Norms are of squares in float64; where these leave its range the gradients are scaled first.
 _SAFE_SQUARES = (1e-250, 1e250)
 _SCALE = 2.0**600
-
-_pool: ThreadPoolExecutor | None = None
-
-
-def _forget_pool() -> None:
-    global _pool
-    _pool = None
-
-
-if hasattr(os, "register_at_fork"):
-    # A child has the pool but none of its threads.
-    os.register_at_fork(after_in_child=_forget_pool)
 
 
 @functools.cache
@@ -46,26 +30,13 @@ def reason_against() -> str | None:
     return None
 
 
-@functools.cache
-def _worker(dtype: str) -> Callable[[int, int], int]:
-    return compiled.call(compiled.address("fused", dtype), arguments=2)
-
-
-def threads() -> int:
-    """How many threads NumPy's tensors are worked on with."""
-    asked = os.environ.get("NUMBA_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS") or ""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-    most = available or os.cpu_count() or 1
-    return max(1, min(most, int(asked))) if asked.isdigit() else most
-
-
 def step(
     dtype: str,
     table: Array,
     sizes: Array,
     settings: Array,
     row_settings: Array,
-    threads: int,
+    threads: Threads,
 ) -> None:
     """Make one step of all tensors in the table, in place.
 
@@ -75,14 +46,14 @@ def step(
         sizes: int64: the number of elements of each tensor.
         settings: What `layout.settings()` returned, in the dtype of the state.
         row_settings: The same dtype, of shape (tensors, layout.ROW_SETTINGS).
-        threads: How many may work at most, with the caller's.
+        threads: Who works on it.
 
     """
     _run(dtype, layout.STEP, table, sizes, settings, row_settings, None, threads)
 
 
 def norms(
-    dtype: str, table: Array, sizes: Array, settings: Array, together: bool, threads: int
+    dtype: str, table: Array, sizes: Array, settings: Array, together: bool, threads: Threads
 ) -> tuple[Array, Array]:
     """Return the norm of each gradient, or the one of all, as two factors in the state's dtype.
 
@@ -122,7 +93,7 @@ def split_norm(norm: Array, divisor: Array, dtype: Any) -> tuple[Array, Array]:
 
 
 def _squares(
-    dtype: str, table: Array, sizes: Array, settings: Array, together: bool, threads: int
+    dtype: str, table: Array, sizes: Array, settings: Array, together: bool, threads: Threads
 ) -> Array:
     ends = np.cumsum(sizes)
     total = int(ends[-1]) if len(ends) else 0
@@ -136,7 +107,7 @@ def _squares(
 
 def _run(
     dtype: str, kind: int, table: Array, sizes: Array, settings: Array, row_settings: Array,
-    squares: Array | None, threads: int,
+    squares: Array | None, threads: Threads,
 ) -> None:  # fmt: skip
     ends = np.cumsum(sizes)
     total = int(ends[-1]) if len(ends) else 0
@@ -150,18 +121,5 @@ def _run(
         np.int64,
     )
     control = np.array([0, 0, pieces, total], np.int64)
-    work = functools.partial(_worker(dtype), call.ctypes.data, control.ctypes.data)
-    helpers = min(threads, pieces) - 1
-    others = [_helpers().submit(work) for _ in range(helpers)]
-    work()
-    for other in others:
-        # One that has not begun has nothing left to do.
-        if not other.cancel():
-            other.result()
-
-
-def _helpers() -> ThreadPoolExecutor:
-    global _pool
-    if _pool is None:
-        _pool = ThreadPoolExecutor(os.cpu_count(), "adadelta")
-    return _pool
+    kernel = compiled.address("fused", dtype)
+    threads.run(kernel, call.ctypes.data, control.ctypes.data, pieces)

@@ -154,7 +154,7 @@ def run_on_gpu(rows: list[Any], settings: Any) -> None:
 
 def run(call: Call, settings: Any) -> None:
     """Do the step of a call, in place."""
-    from adadelta._kernels import cpu
+    from adadelta._kernels import cpu, torch_threads
 
     dtype = _STATE_DTYPES[call.dtype]
     numbers = layout.settings(
@@ -173,7 +173,7 @@ def run(call: Call, settings: Any) -> None:
         call.row_sizes,
         np.array(numbers, _NUMPY[dtype]),
         row_settings,
-        torch.get_num_threads(),
+        torch_threads.threads(),
     )
     # Autograd must know of it, to refuse a backward pass that needs the old values.
     torch.autograd.graph.increment_version([*call.params, *call.square_avgs, *call.acc_deltas])

@@ -1,0 +1,116 @@
+"""The fused step on Python's threads and on torch's own."""
+
+import multiprocessing
+import os
+import sys
+import threading
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+from test_cpu import arguments, assert_same, run, tensors
+
+from adadelta._kernels.threads import PythonThreads, default
+
+
+def torch_threads(count):
+    import torch
+
+    from adadelta._kernels import torch_threads
+
+    torch.set_num_threads(count)
+    return torch_threads.threads()
+
+
+KINDS = [
+    PythonThreads,
+    pytest.param(
+        torch_threads,
+        marks=pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed"),
+    ),
+]
+SIZES = [200_003, 5, 70_000]
+
+
+@pytest.fixture(autouse=True)
+def _threads_of_torch_as_before():
+    if find_spec("torch") is None:
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def stepped(threads):
+    settings, own = arguments("float32", {})
+    rows = tensors("float32", SIZES, {}, np.random.default_rng(4))
+    run("float32", rows, settings, own, threads)
+    return rows
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_number_of_threads_does_not_matter(kind):
+    wanted = stepped(PythonThreads(1))
+    for count in (1, 2, 3, 64):
+        assert_same(stepped(kind(count)), wanted)
+
+
+@pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere torch may have other threads")
+def test_torch_steps_on_its_own_threads():
+    threads = torch_threads(3)
+    assert type(threads).__name__ == "TorchThreads"
+    assert threads.count == 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_several_threads_may_call_at_once(kind):
+    wanted = stepped(PythonThreads(1))
+    threads = kind(2)
+    results = []
+
+    def call():
+        for _ in range(20):
+            results.append(stepped(threads))
+
+    callers = [threading.Thread(target=call) for _ in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert len(results) == 80
+    for rows in results:
+        assert_same(rows, wanted)
+
+
+def _in_child(kind, queue):
+    queue.put(stepped(kind(2))[0][0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning", "ignore:os.fork:RuntimeWarning")
+def test_a_child_of_fork_can_step_too(kind):
+    # With threads, of both kinds, that the child does not have.
+    wanted = stepped(kind(2))
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_in_child, args=(kind, queue))
+    child.start()
+    try:
+        assert np.array_equal(queue.get(timeout=60), wanted[0][0])
+    finally:
+        child.kill()
+        child.join()
+
+
+@pytest.mark.parametrize("name", ["NUMBA_NUM_THREADS", "OMP_NUM_THREADS"])
+def test_the_environment_limits_the_threads(name, monkeypatch):
+    monkeypatch.delenv("NUMBA_NUM_THREADS", raising=False)
+    monkeypatch.setenv(name, "1")
+    assert default().count == 1
+    monkeypatch.setenv(name, "many")
+    assert default().count >= 1
