@@ -1,79 +1,26 @@
 """The fused step on the processor does what the rule does, bit for bit."""
 
-import itertools
-
-import ml_dtypes
 import numpy as np
 import pytest
+from kernel_tools import (
+    CASES,
+    DTYPES,
+    OPTIONS,
+    SIZES,
+    arguments,
+    assert_same,
+    table_of,
+    tensors,
+)
 
-from adadelta._core import precision, rule
+from adadelta._core import precision
 from adadelta._kernels import cpu, layout, portable
 from adadelta._kernels.threads import PythonThreads
 
-# Around the sizes of a block and a piece, and none at all.
-SIZES = (0, 1, 3, 17, layout.BLOCK - 1, layout.BLOCK, layout.BLOCK + 1, layout.PIECE + 5)
-DTYPES = {"bfloat16": ml_dtypes.bfloat16} | {
-    name: np.dtype(name) for name in ("float16", "float32", "float64")
-}
-OPTIONS = {
-    "loss_scale": {"loss_scale": 8.0},
-    "odd loss_scale": {"loss_scale": 3.0},
-    "maximize": {"maximize": True},
-    "clip_value": {"clip_value": 0.5},
-    "factor": {"factor": 0.3},
-    "divisor": {"factor": 0.3, "divisor": 4.0},
-    "coupled": {"decay": 0.1, "decay_mode": layout.COUPLED},
-    "decoupled": {"decay": 0.1, "decay_mode": layout.DECOUPLED},
-    "unscaled": {"decay": 0.1, "decay_mode": layout.UNSCALED},
-    "average": {"momentum": 0.9},
-    "average starts": {"momentum": 0.9, "average_starts": 1.0},
-    "average overwrites": {"momentum": 0.9, "overwrite": 1.0},
-    "window closes": {"steps": 3.0},
-    "window collects": {"steps": 3.0, "action": layout.COLLECT},
-    "skip": {"action": layout.SKIP},
-}
-PAIRS = [
-    (one, other)
-    for one, other in itertools.combinations(OPTIONS, 2)
-    if not OPTIONS[one].keys() & OPTIONS[other].keys() - {"momentum"}
-]
-CASES = [(), *[(name,) for name in OPTIONS], *PAIRS]
+TWO_THREADS = PythonThreads(2)
 
 
-def tensors(dtype, sizes, options, generator):
-    """For each size: parameter, gradient, square_avg, acc_delta, average, window."""
-    state = precision.state_dtype(dtype)
-    rows = []
-    for size in sizes:
-        parameter = generator.normal(size=size).astype(DTYPES[dtype])
-        exponents = generator.uniform(-6, 4, size)
-        gradient = (generator.normal(size=size) * 10**exponents).astype(DTYPES[dtype])
-        gradient[::7] = 0
-        averages = [(generator.random(size) ** 4).astype(state) for _ in range(2)]
-        has_average, has_window = "momentum" in options, "steps" in options
-        average = generator.normal(size=size).astype(state) if has_average else None
-        window = generator.normal(size=size).astype(state) if has_window else None
-        rows.append([parameter, gradient, *averages, average, window])
-    return rows
-
-
-def arguments(dtype, options):
-    state = precision.state_dtype(dtype)
-    options = dict(options)
-    own = [options.pop("decay", 0.0), options.pop("divisor", 1.0), options.pop("factor", 1.0)]
-    smallest, largest = np.finfo(state).tiny, np.finfo(state).max
-    limit = rule.largest_gradient(1e-6, float(smallest), float(largest))
-    settings = np.array(layout.settings(0.7, 0.9, 1e-6, limit, **options), state)
-    return settings, np.array(own, state)
-
-
-def table_of(rows):
-    return np.array(
-        [[0 if array is None else array.ctypes.data for array in row] for row in rows], np.int64
-    )
-
-
-def run(dtype, rows, settings, own, threads=PythonThreads(2)):
+def run(dtype, rows, settings, own, threads=TWO_THREADS):
     sizes = np.array([row[0].size for row in rows], np.int64)
     row_settings = np.tile(own, (len(rows), 1))
     cpu.step(dtype, table_of(rows), sizes, settings, row_settings, threads)
@@ -88,19 +35,6 @@ def expected(rows, settings, own):
             )
             results.append([new[0], gradient, *new[1:]])
     return results
-
-
-def bits(array):
-    return array.view(f"u{array.dtype.itemsize}")
-
-
-def assert_same(rows, others):
-    for row, other in zip(rows, others, strict=True):
-        for array, its_other in zip(row, other, strict=True):
-            if array is not None:
-                nan = np.isnan(array.astype("float64"))
-                assert np.array_equal(nan, np.isnan(its_other.astype("float64")))
-                assert np.array_equal(bits(array)[~nan], bits(its_other)[~nan])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -175,7 +109,9 @@ def test_norms(dtype, options):
         given.append(value.astype("float64"))
     exact = np.array([np.linalg.norm(value) for value in given])
     for together, wanted in ((False, exact), (True, np.array([np.linalg.norm(exact)]))):
-        divisor, norm = cpu.norms(dtype, table_of(rows), sizes, settings, together, PythonThreads(2))
+        divisor, norm = cpu.norms(
+            dtype, table_of(rows), sizes, settings, together, PythonThreads(2)
+        )
         # One rounding to the state's dtype, after sums in float64 of up to 33,000 squares.
         tolerance = 1e-12 if settings.dtype == np.float64 else 1e-7
         np.testing.assert_allclose(divisor.astype("float64") * norm, wanted, rtol=tolerance)
@@ -189,7 +125,9 @@ def test_norms_of_huge_and_tiny_gradients_are_finite(dtype, magnitude):
     gradient = np.full(10_000, magnitude, dtype)
     rows = [[gradient, gradient, gradient, gradient, None, None]]
     settings, _ = arguments(dtype, {})
-    divisor, norm = cpu.norms(dtype, table_of(rows), np.array([10_000]), settings, True, PythonThreads(2))
+    divisor, norm = cpu.norms(
+        dtype, table_of(rows), np.array([10_000]), settings, True, PythonThreads(2)
+    )
     assert np.isfinite(divisor).all() and np.isfinite(norm).all()
     exact = float(gradient[0]) * 100
     if dtype == "float32":

@@ -8,7 +8,8 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
-from test_cpu import arguments, assert_same, run, tensors
+from kernel_tools import arguments, assert_same, tensors
+from test_cpu import run
 
 from adadelta._kernels.threads import PythonThreads, default
 
@@ -63,7 +64,7 @@ def test_the_number_of_threads_does_not_matter(kind):
 def test_torch_steps_on_its_own_threads():
     threads = torch_threads(3)
     assert type(threads).__name__ == "TorchThreads"
-    assert threads.count == 3
+    assert threads.number == 3
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -111,6 +112,6 @@ def test_a_child_of_fork_can_step_too(kind):
 def test_the_environment_limits_the_threads(name, monkeypatch):
     monkeypatch.delenv("NUMBA_NUM_THREADS", raising=False)
     monkeypatch.setenv(name, "1")
-    assert default().count == 1
+    assert default().number == 1
     monkeypatch.setenv(name, "many")
-    assert default().count >= 1
+    assert default().number >= 1

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_cpu import CASES, DTYPES, OPTIONS, SIZES, arguments, assert_same, tensors
+from kernel_tools import CASES, DTYPES, OPTIONS, SIZES, arguments, assert_same, tensors
 
 from adadelta._kernels import cpu, layout, portable, xla
 from adadelta._kernels.threads import PythonThreads

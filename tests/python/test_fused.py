@@ -6,6 +6,7 @@ from unittest import mock
 import keras
 import numpy as np
 import pytest
+from conftest import floats
 
 import adadelta
 from driver import BACKEND, MODES, Driver, numpy
@@ -180,6 +181,7 @@ def test_half_precision_takes_the_operation_in_float32(dtype, mode, weight_decay
             run.call([gradient])
         return [numpy(keras.ops.cast(it, "float32")) for it in (variable, *optimizer.variables[2:])]
 
+    # The kernel is for larger variables.
     with mock.patch.object(operation, "update", mock.Mock(wraps=operation.update)) as update:
         by_operation = trained(None)
         assert update.called
@@ -202,3 +204,102 @@ def test_a_new_square_has_its_weight_where_rho_is_near_1(mode, rho):
     # 1e-6 is what the difference to 1 loses in float32 at 0.99.
     expected = (1 - rho) * np.array([4.0, 1.0])
     np.testing.assert_allclose(numpy(optimizer._accumulated_grads[0]), expected, rtol=1e-6)
+
+
+OPTIONS = {
+    "everything": {
+        "global_clipnorm": 1.0,
+        "weight_decay": 0.01,
+        "use_ema": True,
+        "loss_scale_factor": 8.0,
+    },
+    "a window": {"clipnorm": 0.5, "gradient_accumulation_steps": 3},
+    "skipping": {"skip_nonfinite": True, "clipvalue": 0.1},
+    "small scale": {"skip_nonfinite": True, "loss_scale_factor": 0.5},
+    "dynamic scale": {"loss_scale_factor": "dynamic", "global_clipnorm": 0.5},
+    "overwriting": {"use_ema": True, "ema_overwrite_frequency": 2, "maximize": True},
+    "coupled": {"weight_decay": 0.1, "decoupled_weight_decay": False, "use_ema": True},
+}
+DTYPES = {
+    "float32": ("float32",) * 3,
+    "float64": ("float64",) * 3,
+    "float16": ("float16",) * 3,
+    "mixed": ("float32", "float64", "bfloat16"),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("dtypes", DTYPES.values(), ids=list(DTYPES))
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=list(OPTIONS))
+def test_with_a_kernel_it_is_as_without(options, dtypes, mode):
+    """Counters and all: also where variables of several dtypes have one norm."""
+
+    def trained(fused):
+        generator = np.random.default_rng(0)
+        variables = [
+            keras.Variable(generator.normal(size=shape), dtype=dtype)
+            for shape, dtype in zip([(5, 3), (7,), ()], dtypes, strict=True)
+        ]
+        optimizer = adadelta.Adadelta(1.0, fused=fused, **options)
+        run = Driver(optimizer, variables, mode)
+        for _ in range(6):
+            run.call([generator.normal(size=it.shape).astype("float32") for it in variables])
+        return [
+            numpy(keras.ops.cast(it, "float32") if "bfloat16" in str(it.dtype) else it)
+            for it in (*variables, *optimizer.variables)
+        ]
+
+    with floats("float64" if "float64" in dtypes else "float32"):
+        for ours, exact in zip(trained(True), trained(False), strict=True):
+            # What was rounded to the other side in half precision moves on by that much.
+            rounding = 2e-2 if {"float16", "bfloat16"} & set(dtypes) else 1e-5
+            np.testing.assert_allclose(ours, exact, rtol=rounding, atol=rounding / 10)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="elsewhere the kernel costs nothing")
+@pytest.mark.parametrize(("size", "serves"), [(2**14, True), (2**14 - 1, False)])
+def test_tensorflow_takes_the_kernel_where_variables_are_large(size, serves):
+    from adadelta._keras import fused_tensorflow
+
+    optimizer = adadelta.Adadelta(1.0)
+    with mock.patch.object(fused_tensorflow, "step", mock.Mock(wraps=fused_tensorflow.step)) as it:
+        optimizer.apply([keras.ops.ones(size)], [keras.Variable(np.ones(size), dtype="float32")])
+    assert it.called == serves
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow has functions")
+def test_where_functions_run_eagerly_the_rule_makes_the_step():
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    try:
+        variable = keras.Variable([1.0], dtype="float32")
+        adadelta.Adadelta(1.0, fused=True).apply([keras.ops.ones(1)], [variable])
+    finally:
+        tf.config.run_functions_eagerly(False)
+    assert numpy(variable)[0] < 1
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow compiles a program of its own")
+def test_more_variables_than_one_program_has_share_one_norm():
+    def trained(fused):
+        variables = [keras.Variable([float(i)], dtype="float32") for i in range(100)]
+        optimizer = adadelta.Adadelta(1.0, global_clipnorm=0.5, fused=fused)
+        for _ in range(2):
+            optimizer.apply([keras.ops.ones(1) * (i + 1) for i in range(100)], variables)
+        return np.concatenate([numpy(it) for it in variables])
+
+    np.testing.assert_allclose(trained(True), trained(False), rtol=1e-6)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow saves functions")
+def test_what_tensorflow_saves_has_no_program_of_ours(tmp_path):
+    import tensorflow as tf
+
+    class Held(tf.Module):
+        def __init__(self):
+            self.optimizer = adadelta.Adadelta(1.0, fused=True)
+            self.optimizer.apply([keras.ops.ones(1)], [keras.Variable([1.0], dtype="float32")])
+
+    tf.saved_model.save(Held(), str(tmp_path))
+    assert b"XlaCallModule" not in (tmp_path / "saved_model.pb").read_bytes()

@@ -72,9 +72,10 @@ def combined(norms: Sequence[tuple[Array, Array]], array: Any) -> tuple[Array, A
     """
     if len(norms) == 1:
         return norms[0]
-    dtype = array.result_type(*(norm for _, norm in norms))
-    divisor = array.max(array.stack([it.astype(dtype) for it, _ in norms]), axis=0)
-    shares = [norm * (its_divisor / divisor) for its_divisor, norm in norms]
+    divisor = array.max(array.stack([its_divisor for its_divisor, _ in norms]), axis=0)
+    shares = [
+        array.multiply(norm, array.divide(its_divisor, divisor)) for its_divisor, norm in norms
+    ]
     return divisor, array.sqrt(array.sum(array.square(array.stack(shares)), axis=0))
 
 

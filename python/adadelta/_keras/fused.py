@@ -2,7 +2,7 @@
 
 A kernel does all that a call does to a variable with a dense gradient in one pass over memory,
 from the loss scale to the moving average. It leaves counters, constraints, and variables that it
-can't serve to the rest of the step. TensorFlow's operation is used there.
+can't serve to the rest of the step.
 """
 
 import math
@@ -50,7 +50,7 @@ def served(optimizer: Any, gradients: dict[int, Any]) -> dict[int, Any]:
         gradients: By the index of their variables.
 
     """
-    if not optimizer._uses_kernel or keras.config.backend() == "tensorflow":
+    if not optimizer._uses_kernel:
         return {}
     fits = _backend().as_needed
     fitting = {
@@ -58,6 +58,8 @@ def served(optimizer: Any, gradients: dict[int, Any]) -> dict[int, Any]:
         for index, gradient in gradients.items()
     }
     fitting = {index: gradient for index, gradient in fitting.items() if gradient is not None}
+    if keras.config.backend() == "tensorflow" and not optimizer.fused:
+        fitting = _backend().worthwhile(fitting)
     if optimizer.global_clipnorm is not None:
         # One norm is of all gradients, also those that came earlier in the window.
         windows = optimizer.gradient_accumulation_steps
@@ -137,10 +139,15 @@ def arrays(optimizer: Any, index: int, averaged: bool) -> list[Any]:
 
 
 def _backend() -> Any:
-    if keras.config.backend() == "jax":
+    backend = keras.config.backend()
+    if backend == "jax":
         from adadelta._keras import fused_jax
 
         return fused_jax
+    if backend == "tensorflow":
+        from adadelta._keras import fused_tensorflow
+
+        return fused_tensorflow
     from adadelta._keras import fused_torch
 
     return fused_torch

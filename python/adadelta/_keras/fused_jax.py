@@ -49,8 +49,10 @@ def step(optimizer: Any, gradients: dict[int, Any], action: Any, rate: Any) -> N
 
     factors = _factors(optimizer, calls)
     for (settings, decay, variables, rows), (divisor, factor) in zip(calls, factors, strict=True):
+        # One norm of gradients of several dtypes is of the widest.
         ones = jnp.ones(len(rows), settings.dtype)
-        row_settings = jnp.stack([jnp.asarray(decay), ones * divisor, ones * factor], axis=1)
+        own = [jnp.asarray(decay), ones * divisor, ones * factor]
+        row_settings = jnp.stack(own, axis=1).astype(settings.dtype)
         for row, new in zip(variables, xla.step(settings, row_settings, rows), strict=True):
             for variable, value in zip(row, new, strict=True):
                 if variable is not None:

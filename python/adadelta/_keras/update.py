@@ -84,8 +84,9 @@ class Update(WeightDecay):
             values = [clipping.by_norm(value, self.clipnorm, ops, choose) for value in values]
         else:
             values = [clipping.by_value(value, self.clipvalue, ops) for value in values]
+        # One norm of gradients of several dtypes is of the widest.
         return [
-            sparse.with_values(gradient, value)
+            sparse.with_values(gradient, ops.cast(value, precision.dtype_of(gradient)))
             for gradient, value in zip(grads, values, strict=True)
         ]
 
@@ -136,7 +137,7 @@ class Update(WeightDecay):
         self.assign(variable, value)
 
     def _has_operation(self, variable: Any) -> bool:
-        is_possible = self._uses_kernel and keras.config.backend() == "tensorflow"
+        is_possible = self.fused is not False and keras.config.backend() == "tensorflow"
         return bool(is_possible and operation.can_serve(variable, self.rho))
 
     def _next(

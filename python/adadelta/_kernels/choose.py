@@ -2,13 +2,14 @@
 
 import functools
 import platform
+import sys
 from importlib.util import find_spec
 from typing import Any
 
 DESCRIPTIONS = {
     "cpu": "one pass over memory for all tensors, compiled by numba (NumPy, torch)",
     "xla": "the same inside JAX programs, called by XLA",
-    "tensorflow": "TensorFlow's own operation ResourceApplyAdadelta",
+    "tensorflow": "the same on TensorFlow's variables, called by its XLA",
     "cuda": "one Triton kernel over all tensors (adadelta.torch on NVIDIA GPUs, fused=True)",
 }
 
@@ -16,7 +17,6 @@ DESCRIPTIONS = {
 FOR_KERAS = {"jax": "xla", "torch": "cpu", "tensorflow": "tensorflow"}
 
 
-@functools.cache
 def reason_against(kernel: str) -> str | None:
     """Return why a kernel can't serve on this machine, or None when it can.
 
@@ -24,6 +24,11 @@ def reason_against(kernel: str) -> str | None:
         kernel: One of `DESCRIPTIONS`.
 
     """
+    return _reason_against(kernel, is_tensorflow_loaded="tensorflow" in sys.modules)
+
+
+@functools.cache
+def _reason_against(kernel: str, is_tensorflow_loaded: bool) -> str | None:
     return {
         "cpu": _against_cpu,
         "xla": _against_xla,
@@ -58,7 +63,14 @@ def _against_xla() -> str | None:
 
 
 def _against_tensorflow() -> str | None:
-    return _missing("tensorflow")
+    missing = _missing("tensorflow") or reason_against("cpu")
+    if missing or "tensorflow" not in sys.modules:
+        # Not tried then: to import TensorFlow takes seconds, and beside torch and Triton it ends
+        # the process (TensorFlow 2.21).
+        return missing
+    from adadelta._kernels import xla_tensorflow
+
+    return xla_tensorflow.reason_against()
 
 
 def _against_cuda() -> str | None:

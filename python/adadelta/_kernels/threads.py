@@ -32,12 +32,12 @@ class Threads(Protocol):
 class PythonThreads(NamedTuple):
     """Threads of a pool, and the caller's; several threads may call at once."""
 
-    count: int
+    number: int
 
     def run(self, kernel: int, call: int, control: int, most: int) -> None:
         """See `Threads`."""
         work = functools.partial(_worker(kernel), call, control)
-        helpers = min(self.count, most) - 1
+        helpers = min(self.number, most) - 1
         others = [_helpers().submit(work) for _ in range(helpers)]
         work()
         for other in others:

@@ -23,7 +23,7 @@ _is_child_of_fork = False
 class TorchThreads(NamedTuple):
     """The threads of the OpenMP that torch itself runs on, and the caller's."""
 
-    count: int
+    number: int
     # GOMP_parallel(function, data, threads, flags): what GCC compiles a parallel region to, and
     # what the OpenMP of LLVM and of Intel offer beside their own.
     parallel: Callable[[int, int, int, int], None]
@@ -32,7 +32,7 @@ class TorchThreads(NamedTuple):
         """See `Threads`."""
         arguments = np.array([call, control], np.int64)
         function = _of_one_argument(kernel)
-        self.parallel(function, arguments.ctypes.data, min(self.count, most), 0)
+        self.parallel(function, arguments.ctypes.data, min(self.number, most), 0)
 
 
 def threads() -> Threads:
@@ -54,7 +54,7 @@ def _parallel() -> Callable[[int, int, int, int], None] | None:
         return None
     function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
     function.restype = None
-    return function  # type: ignore[no-any-return]
+    return function
 
 
 @functools.cache

@@ -5,9 +5,7 @@ Anywhere else, on a GPU or in a program that is spread over devices, they are `p
 XLA compiles and partitions itself; so they are under `vmap` and differentiation.
 """
 
-import ctypes
 import functools
-import math
 import re
 import threading
 from collections.abc import Sequence
@@ -20,17 +18,13 @@ import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from adadelta._core import precision
-from adadelta._kernels import compiled, layout, portable
+from adadelta._kernels import layout, portable, xla_target
 
 Array = Any
 
-# The columns that come back, in their order.
-_RETURNED = [column for column in range(layout.COLUMNS) if column != layout.GRADIENT]
 _lock = threading.Lock()
-# Addresses that compiled code holds: they live as long as the process.
-_known: dict[str, np.ndarray] = {}
-_registered: set[str] = set()
+# By kind and dtype, the names that XLA knows.
+_registered: dict[tuple[str, str], str] = {}
 
 
 def step(
@@ -45,12 +39,11 @@ def step(
             is none. All have the same dtype, and arrays in the same columns.
 
     """
-    columns = _columns_of(rows)
-    flat = [array for row in rows for array in row if array is not None]
-    returned = iter(_step(settings, row_settings, *flat, columns=columns))
+    columns = xla_target.columns_of(rows)
+    returned = iter(_step(settings, row_settings, *xla_target.flat(rows), columns=columns))
     return [
         [
-            next(returned) if columns >> column & 1 and column in _RETURNED else None
+            next(returned) if columns >> column & 1 and column in xla_target.RETURNED else None
             for column in range(layout.COLUMNS)
         ]
         for _ in rows
@@ -69,11 +62,8 @@ def norms(
         together: Whether the norm of all is wanted, of shape (1,), instead of one for each.
 
     """
-    kept = (layout.GRADIENT, layout.WINDOW)
-    rows = [[row[column] if column in kept else None for column in range(layout.COLUMNS)]
-            for row in rows]  # fmt: skip
-    columns = _columns_of(rows) | (layout.TOGETHER if together else 0)
-    flat = [array for row in rows for array in row if array is not None]
+    rows, columns = xla_target.for_norms(rows, together)
+    flat = xla_target.flat(rows)
 
     def scaled(scale: float) -> Array:
         return _norms(settings.at[layout.NORM_SCALE].set(scale), *flat, columns=columns)
@@ -93,25 +83,6 @@ def norms(
     return jax.lax.cond(jnp.any(small | large), careful, lambda: (jnp.ones_like(norm), norm))
 
 
-def _columns_of(rows: Sequence[Sequence[Array | None]]) -> int:
-    (columns,) = {
-        sum(1 << column for column, array in enumerate(row) if array is not None) for row in rows
-    }
-    return columns
-
-
-def _split(arrays: Sequence[Array], columns: int) -> list[list[Array | None]]:
-    """Return flat operands as rows."""
-    present = [column for column in range(layout.COLUMNS) if columns >> column & 1]
-    rows = []
-    for start in range(0, len(arrays), len(present)):
-        row: list[Array | None] = [None] * layout.COLUMNS
-        for column, array in zip(present, arrays[start:], strict=False):
-            row[column] = array
-        rows.append(row)
-    return rows
-
-
 @functools.partial(jax.jit, static_argnames="columns", inline=True)
 def _step(settings: Array, row_settings: Array, *arrays: Array, columns: int) -> list[Array]:
     return _step_primitive.bind(settings, row_settings, *arrays, columns=columns)
@@ -126,7 +97,7 @@ def _step_by_rule(
     settings: Array, row_settings: Array, *arrays: Array, columns: int
 ) -> list[Array]:
     results = []
-    for own, row in zip(row_settings, _split(arrays, columns), strict=True):
+    for own, row in zip(row_settings, xla_target.split(arrays, columns), strict=True):
         new = portable.step(jnp, settings, own, *row)
         results += [array for array in new if array is not None]
     return results
@@ -136,7 +107,7 @@ def _norms_by_rule(settings: Array, *arrays: Array, columns: int) -> list[Array]
     dtype = settings.dtype
     updates = settings[layout.ACTION] == layout.UPDATE
     squares, divisors = [], []
-    for row in _split(arrays, columns & ~layout.TOGETHER):
+    for row in xla_target.split(arrays, columns & ~layout.TOGETHER):
         gradient, window = row[layout.GRADIENT], row[layout.WINDOW]
         given = jnp.zeros((), dtype)
         if gradient is not None:
@@ -192,36 +163,31 @@ def _new_primitive(name: str, by_rule: Any, shapes: Any, target: Any) -> Primiti
 
 
 def _shapes_of_step(settings: Any, row_settings: Any, *arrays: Any, columns: int) -> list[Any]:
-    rows = _split(arrays, columns)
-    return [row[column] for row in rows for column in _RETURNED if row[column] is not None]
+    rows = xla_target.split(arrays, columns)
+    return [
+        row[column] for row in rows for column in xla_target.RETURNED if row[column] is not None
+    ]
 
 
 def _target_of_step(context: Any, columns: int) -> tuple[str, int, dict[int, int]]:
-    operands = range(2, len(context.avals_in))
-    kept = [
-        operand
-        for row in _split(operands, columns)
-        for column in _RETURNED
-        if (operand := row[column]) is not None
-    ]
-    rows = len(_split(operands, columns))
-    aliases = {operand: result for result, operand in enumerate(kept)}
-    name = _registered_handler("step", str(context.avals_in[kept[0]].dtype))
-    return name, layout.scratch_size(rows), aliases
+    aliases = xla_target.aliases_of_step(len(context.avals_in), columns)
+    rows = len(xla_target.split(context.avals_in[2:], columns))
+    dtype = str(context.avals_in[next(iter(aliases))].dtype)
+    return _registered_handler("step", dtype), layout.scratch_size(rows), aliases
 
 
 def _shapes_of_norms(settings: Any, *arrays: Any, columns: int) -> list[Any]:
-    rows = 1 if columns & layout.TOGETHER else len(_split(arrays, columns & ~layout.TOGETHER))
-    return [jax.core.ShapedArray((rows, 2), settings.dtype)]
+    rows = xla_target.split(arrays, columns & ~layout.TOGETHER)
+    norms = 1 if columns & layout.TOGETHER else len(rows)
+    return [jax.core.ShapedArray((norms, 2), settings.dtype)]
 
 
 def _target_of_norms(context: Any, columns: int) -> tuple[str, int, dict[int, int]]:
     arrays = context.avals_in[1:]
-    rows = _split(arrays, columns & ~layout.TOGETHER)
-    elements = sum(math.prod(next(it for it in row if it is not None).shape) for row in rows)
-    gradient = next((row[layout.GRADIENT] for row in rows), None)
+    scratch = xla_target.scratch_of_norms([array.shape for array in arrays], columns)
+    gradient = xla_target.split(arrays, columns & ~layout.TOGETHER)[0][layout.GRADIENT]
     dtype = str((context.avals_in[0] if gradient is None else gradient).dtype)
-    return _registered_handler("norms", dtype), layout.scratch_size(len(rows), elements), {}
+    return _registered_handler("norms", dtype), scratch, {}
 
 
 _step_primitive = _new_primitive("adadelta_step", _step_by_rule, _shapes_of_step, _target_of_step)
@@ -232,33 +198,13 @@ _norms_primitive = _new_primitive(
 
 def _registered_handler(kind: str, dtype: str) -> str:
     """Return the name under which XLA knows a handler, after making it known."""
-    name = f"adadelta_{kind}_{dtype}"
     with _lock:
-        if name not in _registered:
-            function = kind if kind == "step" else f"norms_{precision.state_dtype(dtype)}"
-            handler = compiled.address("xla_handler", function, _interface())
-            place = compiled.bound(handler, _known_about(dtype).ctypes.data)
+        if (kind, dtype) not in _registered:
+            name, place = xla_target.handler(kind, dtype, _interface())
             capsule = jax.ffi.pycapsule(place)
             jax.ffi.register_ffi_target(name, capsule, platform="cpu", api_version=1)
-            _registered.add(name)
-    return name
-
-
-def _known_about(dtype: str) -> np.ndarray:
-    if dtype not in _known:
-        library = ctypes.CDLL(None)
-        _known[dtype] = np.array(
-            [
-                compiled.address("fused", dtype),
-                compiled.address("xla_handler", "task", _interface()),
-                *(
-                    ctypes.cast(getattr(library, function), ctypes.c_void_p).value
-                    for function in ("malloc", "free", "sched_yield")
-                ),
-            ],
-            np.int64,
-        )
-    return _known[dtype]
+            _registered[kind, dtype] = name
+        return _registered[kind, dtype]
 
 
 @functools.cache

@@ -1,0 +1,114 @@
+"""What JAX and TensorFlow tell their XLA of the handlers in `xla_handler.py`."""
+
+import ctypes
+import math
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from adadelta._core import precision
+from adadelta._kernels import compiled, layout
+
+Array = Any
+
+# The columns that come back, in their order.
+RETURNED = [column for column in range(layout.COLUMNS) if column != layout.GRADIENT]
+_lock = threading.Lock()
+# Addresses that compiled code holds: they live as long as the process.
+_known: dict[Any, np.ndarray] = {}
+
+
+def columns_of(rows: Sequence[Sequence[Array | None]]) -> int:
+    """Return a bit for each column in which the rows have an array; all have the same."""
+    (columns,) = {
+        sum(1 << column for column, array in enumerate(row) if array is not None) for row in rows
+    }
+    return columns
+
+
+def flat(rows: Sequence[Sequence[Array | None]]) -> list[Array]:
+    """Return rows as operands of a handler."""
+    return [array for row in rows for array in row if array is not None]
+
+
+def split(arrays: Sequence[Array], columns: int) -> list[list[Array | None]]:
+    """Return operands as rows."""
+    present = [column for column in range(layout.COLUMNS) if columns >> column & 1]
+    rows = []
+    for start in range(0, len(arrays), len(present)):
+        row: list[Array | None] = [None] * layout.COLUMNS
+        for column, array in zip(present, arrays[start:], strict=False):
+            row[column] = array
+        rows.append(row)
+    return rows
+
+
+def aliases_of_step(operands: int, columns: int) -> dict[int, int]:
+    """Return, by the number of its operand, in the place of which operand a result lies.
+
+    Args:
+        operands: How many there are: the settings, the row settings, and the arrays of all rows.
+        columns: What `columns_of` returned.
+
+    """
+    kept = [
+        operand
+        for row in split(range(2, operands), columns)
+        for column in RETURNED
+        if (operand := row[column]) is not None
+    ]
+    return {operand: result for result, operand in enumerate(kept)}
+
+
+def for_norms(
+    rows: Sequence[Sequence[Array | None]], together: bool
+) -> tuple[list[list[Array | None]], int]:
+    """Return rows of what counts for norms of gradients, and their columns."""
+    kept = (layout.GRADIENT, layout.WINDOW)
+    reduced = [
+        [array if column in kept else None for column, array in enumerate(row)] for row in rows
+    ]
+    return reduced, columns_of(reduced) | (layout.TOGETHER if together else 0)
+
+
+def scratch_of_norms(shapes: Sequence[Sequence[int]], columns: int) -> int:
+    """Return how many int32 of scratch norms need, from the shapes of their operands."""
+    rows = split(shapes, columns & ~layout.TOGETHER)
+    elements = sum(math.prod(next(it for it in row if it is not None)) for row in rows)
+    return layout.scratch_size(len(rows), elements)
+
+
+def handler(kind: str, dtype: str, interface: dict[str, int]) -> tuple[str, int]:
+    """Return the name and the address of a handler.
+
+    Args:
+        kind: "step" or "norms".
+        dtype: The dtype of the parameters and gradients, by name.
+        interface: The version of XLA's interface, as MAJOR and MINOR.
+
+    """
+    with _lock:
+        function = kind if kind == "step" else f"norms_{precision.state_dtype(dtype)}"
+        place = compiled.address("xla_handler", function, interface)
+        known = _known_about(dtype, interface).ctypes.data
+        return f"adadelta_{kind}_{dtype}", compiled.bound(place, known)
+
+
+def _known_about(dtype: str, interface: dict[str, int]) -> np.ndarray:
+    key = dtype, *interface.values()
+    if key not in _known:
+        library = ctypes.CDLL(None)
+        _known[key] = np.array(
+            [
+                compiled.address("fused", dtype),
+                compiled.address("xla_handler", "task", interface),
+                *(
+                    ctypes.cast(getattr(library, function), ctypes.c_void_p).value
+                    for function in ("malloc", "free", "sched_yield")
+                ),
+            ],
+            np.int64,
+        )
+    return _known[key]

@@ -1,0 +1,316 @@
+"""The fused step of TensorFlow's variables on the processor, in place, called by TensorFlow's XLA.
+
+A handler is a custom call of XLA's, in a small module that TensorFlow compiles where it stands: in
+a function with `jit_compile=True`, whose variables XLA updates in place. Inside another function
+of that kind it becomes a part of it.
+"""
+
+import ctypes
+import functools
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.compiler.tf2xla.python import xla
+from tensorflow.python.eager import record
+
+from adadelta._kernels import layout, portable, xla_target
+
+Array = Any
+Rows = Sequence[Sequence[Any]]
+
+# The version of the operation XlaCallModule that takes handlers of XLA's typed interface.
+_VERSION = 5
+_TYPED = 4
+_MLIR = {
+    "bfloat16": "bf16",
+    "float16": "f16",
+    "float32": "f32",
+    "float64": "f64",
+    "int32": "i32",
+}
+
+# Offsets in XLA_FFI_Api, in 8 bytes, and how many bytes of it the handlers need.
+_MAJOR_AND_MINOR, _REGISTER, _NEEDED = 4, 9, 8 * 19
+
+_lock = threading.Lock()
+# By kind and dtype, the names that XLA knows.
+_registered: dict[tuple[str, str], str] = {}
+
+
+class Program:
+    """The step of some variables of one dtype.
+
+    Args:
+        rows: For each parameter the `tf.Variable` of each column of the kernel's table, `None`
+            where there is none and for the gradient. All have variables in the same columns.
+
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows = [list(row) for row in rows]
+        self._device = self.rows[0][layout.PARAMETER].device
+        self._compiled: dict[Any, Any] = {}
+
+    def step(self, settings: Array, row_settings: Array, gradients: Sequence[Array]) -> None:
+        """Make one step.
+
+        Args:
+            settings: What `layout.settings()` returned, in the dtype of the state.
+            row_settings: The same dtype, of shape (parameters, layout.ROW_SETTINGS).
+            gradients: One for each parameter, of its shape and dtype.
+
+        """
+        self._run(self._traced_step, settings, row_settings, *gradients)
+
+    def norms(
+        self, settings: Array, gradients: Sequence[Array], together: bool, with_window: bool = True
+    ) -> tuple[Array, Array]:
+        """Return the norm of each gradient, or the one of all, as two factors.
+
+        Args:
+            settings: As for `step`. They say what a gradient is divided by.
+            gradients: As for `step`.
+            together: Whether the norm of all is wanted, of shape (1,).
+            with_window: Whether what was collected before is added to the gradients first.
+
+        """
+        function = functools.partial(self._traced_norms, together=together, with_window=with_window)
+        divisor, norm = self._run(function, settings, *gradients, key=(together, with_window))
+        return divisor, norm
+
+    def _run(self, function: Any, *arrays: Any, key: Any = "step") -> Any:
+        tensors = [tf.convert_to_tensor(array) for array in arrays]
+        # Not while the gradient of what is around it is recorded: there is none.
+        with record.stop_recording(), tf.device(self._device):
+            if key not in self._compiled:
+                specs = [tf.TensorSpec(it.shape, it.dtype) for it in tensors]
+                # All calls have these shapes: TensorFlow need not look for another trace, nor
+                # count how many there are.
+                self._compiled[key] = tf.function(
+                    function, jit_compile=True, autograph=False
+                ).get_concrete_function(*specs)
+            return self._compiled[key](*tensors)
+
+    def _rows_with(self, gradients: Sequence[Array]) -> list[list[Any]]:
+        rows = [list(row) for row in self.rows]
+        for row, gradient in zip(rows, gradients, strict=True):
+            row[layout.GRADIENT] = gradient
+        return rows
+
+    def _traced_step(self, settings: Array, row_settings: Array, *gradients: Array) -> None:
+        values = [
+            [None if it is None else tf.convert_to_tensor(it) for it in row]
+            for row in self._rows_with(gradients)
+        ]
+        for row, new in zip(self.rows, step(settings, row_settings, values), strict=True):
+            for variable, value in zip(row, new, strict=True):
+                if value is not None:
+                    variable.assign(value)
+
+    def _traced_norms(
+        self, settings: Array, *gradients: Array, together: bool, with_window: bool
+    ) -> tuple[Array, Array]:
+        rows = self._rows_with(gradients)
+        if not with_window:
+            for row in rows:
+                row[layout.WINDOW] = None
+        return norms(settings, rows, together)
+
+
+def step(settings: Array, row_settings: Array, rows: Rows) -> list[list[Array | None]]:
+    """Return what one step makes of tensors, inside a function that XLA compiles.
+
+    Args:
+        settings: See `Program.step`.
+        row_settings: See there.
+        rows: For each parameter its tensors in the order of the table's columns, `None` where
+            there is none.
+
+    """
+    columns = xla_target.columns_of(rows)
+    operands = [settings, row_settings, *xla_target.flat(rows)]
+    aliases = xla_target.aliases_of_step(len(operands), columns)
+    results = [(operands[operand].shape.as_list(), operands[operand].dtype) for operand in aliases]
+    results.append(([layout.scratch_size(len(rows))], tf.int32))
+    dtype = rows[0][layout.PARAMETER].dtype.name
+    returned = iter(_call("step", dtype, operands, results, columns, aliases))
+    return [
+        [
+            next(returned) if columns >> column & 1 and column in xla_target.RETURNED else None
+            for column in range(layout.COLUMNS)
+        ]
+        for _ in rows
+    ]
+
+
+def norms(settings: Array, rows: Rows, together: bool) -> tuple[Array, Array]:
+    """Return norms of gradients as two factors, inside a function that XLA compiles."""
+    rows, columns = xla_target.for_norms(rows, together)
+    flat = [tf.convert_to_tensor(array) for array in xla_target.flat(rows)]
+    dtype = flat[0].dtype.name
+    size = xla_target.scratch_of_norms([array.shape.as_list() for array in flat], columns)
+    results = [([1 if together else len(rows), 2], settings.dtype), ([size], tf.int32)]
+
+    def scaled(scale: float) -> Array:
+        place = [[layout.NORM_SCALE]]
+        scaling = tf.tensor_scatter_nd_update(settings, place, [tf.constant(scale, settings.dtype)])
+        found, _ = _call("norms", dtype, [scaling, *flat], results, columns, {})
+        return found
+
+    plain = scaled(1.0)
+    divisor, norm = plain[:, 0], plain[:, 1]
+    if settings.dtype == tf.float32:
+        return divisor, norm
+    # Squares of float64 may leave its range; the sums of float32's are in float64 and do not.
+    small, large = norm < 1e-125, norm > 1e125
+
+    def careful() -> tuple[Array, Array]:
+        one = tf.ones_like(norm)
+        scale = tf.where(large, 2.0**-600 * one, tf.where(small, 2.0**600 * one, one))
+        again = tf.where(large, scaled(2.0**-600)[:, 1], scaled(2.0**600)[:, 1])
+        return 1 / scale, tf.where(small | large, again, norm)
+
+    return tf.cond(
+        tf.reduce_any(small | large), careful, lambda: (tf.ones_like(norm), tf.identity(norm))
+    )
+
+
+def _call(
+    kind: str, dtype: str, operands: Any, results: Any, columns: int, aliases: dict[int, int]
+) -> list[Array]:
+    """Return the results of a handler, each given as its shape and dtype."""
+    given = [(tuple(it.shape.as_list()), it.dtype.name) for it in operands]
+    returned = [(tuple(shape), dtype.name) for shape, dtype in results]
+    target = _registered_handler(kind, dtype)
+    called = xla.call_module(
+        operands,
+        version=_VERSION,
+        module=_module(target, tuple(given), tuple(returned), columns, tuple(aliases.items())),
+        Tout=[dtype for _, dtype in results],
+        Sout=[shape for shape, _ in results],
+        platforms=["CPU"],
+    )
+    return list(called)
+
+
+@functools.lru_cache(maxsize=64)
+def _module(
+    target: str, operands: Any, results: Any, columns: int, aliases: Sequence[tuple[int, int]]
+) -> str:
+    """Return a module of StableHLO that calls a handler."""
+
+    def described(arrays: Any) -> str:
+        return ", ".join(
+            f"tensor<{''.join(f'{size}x' for size in shape)}{_MLIR[dtype]}>"
+            for shape, dtype in arrays
+        )
+
+    names = [f"%operand{i}" for i in range(len(operands))]
+    types = described(operands).split(", ")
+    arguments = ", ".join(f"{name}: {its}" for name, its in zip(names, types, strict=True))
+    places = ", ".join(
+        f"#stablehlo.output_operand_alias<output_tuple_indices = [{result}], "
+        f"operand_index = {operand}, operand_tuple_indices = []>"
+        for operand, result in aliases
+    )
+    returned = described(results)
+    values = ", ".join(f"%called#{i}" for i in range(len(results)))
+    return f"""
+module @adadelta {{
+  func.func public @main({arguments}) -> ({returned}) {{
+    %called:{len(results)} = stablehlo.custom_call @{target}({", ".join(names)}) {{
+      api_version = {_TYPED} : i32,
+      backend_config = {{columns = {columns} : i64}},
+      output_operand_aliases = [{places}]
+    }} : ({described(operands)}) -> ({returned})
+    return {values} : {returned}
+  }}
+}}
+"""
+
+
+class _Text(ctypes.Structure):
+    _fields_ = (("start", ctypes.c_char_p), ("size", ctypes.c_size_t))
+
+
+class _Registration(ctypes.Structure):
+    """XLA_FFI_Handler_Register_Args of XLA's `xla/ffi/api/c_api.h`."""
+
+    _fields_ = (
+        ("size", ctypes.c_size_t),
+        ("extension", ctypes.c_void_p),
+        ("name", _Text),
+        ("platform", _Text),
+        ("instantiate", ctypes.c_void_p),
+        ("prepare", ctypes.c_void_p),
+        ("initialize", ctypes.c_void_p),
+        ("execute", ctypes.c_void_p),
+        ("traits", ctypes.c_uint32),
+    )
+
+
+def _registered_handler(kind: str, dtype: str) -> str:
+    """Return the name under which TensorFlow's XLA knows a handler, after making it known."""
+    with _lock:
+        if (kind, dtype) not in _registered:
+            name, place = xla_target.handler(kind, dtype, _interface())
+            text = _Text(name.encode(), len(name))
+            arguments = _Registration(
+                ctypes.sizeof(_Registration), None, text, _Text(b"Host", 4), None, None, None, place
+            )
+            function = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(_api()[_REGISTER])
+            if function(ctypes.addressof(arguments)):
+                raise RuntimeError(f"TensorFlow's XLA refuses the handler {name}")
+            _registered[kind, dtype] = name
+        return _registered[kind, dtype]
+
+
+@functools.cache
+def _api() -> Any:
+    """Return the struct XLA_FFI_Api of TensorFlow's XLA, in 8 bytes each."""
+    (path,) = [
+        path
+        for path in Path(tf.sysconfig.get_lib()).glob("libtensorflow_framework.*")
+        if not path.is_symlink()
+    ][:1]
+    function = ctypes.CDLL(str(path)).XLA_FFI_GetApi
+    function.restype = ctypes.POINTER(ctypes.c_int64)
+    return function()
+
+
+@functools.cache
+def _interface() -> dict[str, int]:
+    """Return the version of XLA's interface."""
+    version = _api()[_MAJOR_AND_MINOR]
+    return {"MAJOR": version & 0xFFFFFFFF, "MINOR": version >> 32}
+
+
+@functools.cache
+def reason_against() -> str | None:
+    """Why TensorFlow can't use the kernel on this machine, or None when it can.
+
+    Makes one small step and compares it with the rule.
+    """
+    try:
+        if _interface()["MAJOR"] != 0 or _api()[0] < _NEEDED:
+            return f"XLA's interface in this TensorFlow is of version {_interface()}"
+        settings = np.array(layout.settings(0.5, 0.9, 1e-6, 1e15), np.float32)
+        row_settings = np.array([[0.1, 1, 1]], np.float32)
+        arrays = [np.linspace(-1, 1, 5, dtype=np.float32) ** power for power in (1, 3, 2, 4)]
+        wanted = portable.step(np, settings, row_settings[0], *arrays)
+        with tf.init_scope(), tf.device("CPU"):
+            parameter, gradient, *state = arrays
+            row = [tf.Variable(parameter), None, *map(tf.Variable, state), None, None]
+            Program([row]).step(settings, row_settings, [gradient])
+            for column, exact in zip(xla_target.RETURNED, wanted, strict=False):
+                if row[column] is not None and not np.allclose(
+                    row[column].numpy(), exact, rtol=1e-6, atol=0
+                ):
+                    return "a step compiled with this TensorFlow gives wrong numbers"
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return None
