@@ -71,8 +71,10 @@ class Adadelta(Saving):
         skip_nonfinite: Skip calls in which any gradient is NaN or infinite, and count them in
             `skipped`. `False` lets them into the weights, as Keras does.
         fused: `None` makes the step by a kernel, in one pass over memory, for all variables that
-            one can serve here; `True` raises when there is none; `False` uses none. All give the
-            same numbers, to rounding. `adadelta.kernel_info()` says what serves.
+            one can serve here and gains something with; `True` for small ones, too, and raises
+            when there is none; `False` uses none, which a TensorFlow function with a step needs
+            that is to be saved and run elsewhere. All give the same numbers, to rounding.
+            `adadelta.kernel_info()` says what serves.
 
     Attributes:
         learning_rate: The current rate; can be set to any of the above at any time.

@@ -40,6 +40,14 @@ def test_numbers_without_a_kernel(case):
         check_numbers(case, driver.MODES[-1], "float64", fused=False)
 
 
+@pytest.mark.skipif(driver.BACKEND != "tensorflow", reason="it is TensorFlow's operation")
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"].replace(" ", "-"))
+def test_numbers_with_the_operation_that_small_variables_take(case):
+    with floats("float64"):
+        check_numbers(case, "function", "float64", fused=None)
+
+
 def check_numbers(case, mode, dtype, fused):
     optimizer = driver.adadelta_of(case, fused=fused)
     run = driver.Driver(optimizer, driver.variables_of(case), mode)
