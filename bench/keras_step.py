@@ -108,8 +108,7 @@ def main():
     first = {"jax": "jit", "tensorflow": "graph", "torch": "eager"}[BACKEND]
     print(f"\n### Keras on {BACKEND}, {first}\n")
     print("\n".join(HEADER))
-    kernel = BACKEND != "tensorflow"
-    own_bytes = "1.4 x limit" if kernel else ""
+    own_bytes = "1.4 x limit"
     compare("20 M float32", MILLION, first, PLAIN, at_most)
     compare("20 M, all options", MILLION, first, FULL, (own_bytes,), **EVERYTHING)
     window = {"gradient_accumulation_steps": 2**30}
