@@ -42,8 +42,10 @@ def _can_be_served(variable: Any) -> bool:
     return (
         isinstance(variable, tf.Variable)
         and not ("GPU" in variable.device or "TPU" in variable.device)
-        # Under a distribution strategy a variable is several in one.
+        # Under a distribution strategy a variable is several in one, also where it is used
+        # outside of the strategy's scope.
         and not tf.distribute.has_strategy()
+        and getattr(variable, "_distribute_strategy", None) is None
         # Then there is nothing that XLA could compile.
         and not tf.config.functions_run_eagerly()
     )
