@@ -11,12 +11,9 @@ from keras import ops
 
 from adadelta._core import clipping
 from adadelta._keras import fused, precision, sparse
-from adadelta._kernels import layout
+from adadelta._kernels import layout, xla_tensorflow
 from adadelta._kernels.xla_tensorflow import Program
 
-# Elements of a variable, on average, from which on the kernel is used. It gains 0.9 ns for each
-# element of a step, and costs 15 ms once, to be compiled (two cores).
-WORTHWHILE = 2**14
 # Variables of one program. The time to compile one grows with their square: 0.1 s for 32, 0.4 to
 # 0.7 for 64, 21 for 2,000.
 TOGETHER = 48
@@ -30,7 +27,7 @@ def as_needed(gradient: Any, variable: Any) -> Any:
     dtype, given = precision.dtype_of(variable), precision.dtype_of(gradient)
     if sparse.is_rows(gradient) or precision.is_complex(dtype) or precision.is_complex(given):
         return None
-    if not _can_be_served(variable.value):
+    if not xla_tensorflow.can_serve(variable.value):
         return None
     if dtype != given and dtype != precision.state_dtype(dtype):
         # A wider gradient of a half-precision variable keeps its digits only without the kernel.
@@ -38,23 +35,10 @@ def as_needed(gradient: Any, variable: Any) -> Any:
     return tf.ensure_shape(ops.cast(gradient, dtype), variable.shape)
 
 
-def _can_be_served(variable: Any) -> bool:
-    return (
-        isinstance(variable, tf.Variable)
-        and not ("GPU" in variable.device or "TPU" in variable.device)
-        # Under a distribution strategy a variable is several in one, also where it is used
-        # outside of the strategy's scope.
-        and not tf.distribute.has_strategy()
-        and getattr(variable, "_distribute_strategy", None) is None
-        # Then there is nothing that XLA could compile.
-        and not tf.config.functions_run_eagerly()
-    )
-
-
 def worthwhile(gradients: dict[int, Any]) -> dict[int, Any]:
     """Return the gradients if the kernel gains something with them, or none."""
     elements = sum(math.prod(it.shape.as_list()) for it in gradients.values())
-    return gradients if elements >= WORTHWHILE * len(gradients) else {}
+    return gradients if elements >= xla_tensorflow.WORTHWHILE * len(gradients) else {}
 
 
 def all_finite(optimizer: Any, gradients: dict[int, Any]) -> Any:
@@ -90,7 +74,7 @@ def _calls(optimizer: Any, gradients: dict[int, Any], action: Any, rate: Any) ->
     calls = []
     for (name, averaged), members in fused.groups(optimizer, gradients).items():
         dtype = precision.state_dtype(name)
-        settings = _together(fused.settings(optimizer, name, action, rate), dtype)
+        settings = xla_tensorflow.together(fused.settings(optimizer, name, action, rate), dtype)
         for start in range(0, len(members), TOGETHER):
             indices = members[start : start + TOGETHER]
             parameters = [optimizer._trainable_variables[index] for index in indices]
@@ -118,15 +102,6 @@ def _are_same(rows: Any, others: Any) -> bool:
         mine is other
         for row, its_other in zip(rows, others, strict=True)
         for mine, other in zip(row, its_other, strict=True)
-    )
-
-
-def _together(numbers: Sequence[Any], dtype: str) -> Any:
-    """Return numbers and scalar tensors as one array, or where a graph is made as one tensor."""
-    if tf.executing_eagerly():
-        return np.array([np.asarray(ops.convert_to_numpy(it)) for it in numbers], dtype)
-    return tf.stack(
-        [tf.cast(it, dtype) if tf.is_tensor(it) else tf.constant(it, dtype) for it in numbers]
     )
 
 
