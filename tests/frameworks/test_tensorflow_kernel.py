@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import threading
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from kernel_tools import CASES, DTYPES, OPTIONS, SIZES, arguments, assert_same, 
 
 from adadelta._kernels import cpu, layout, portable, xla_tensorflow
 from adadelta._kernels.threads import PythonThreads
-from adadelta._tensorflow import fused, step
 
 CALLS = {
     "eager": lambda function: function,
@@ -214,67 +212,14 @@ assert_same(stepped(rows, settings, own), expected(rows, settings, own))
 """)
 
 
-@pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize(
-    "decay", [{}, {"weight_decay": 0.1}, {"weight_decay": 0.1, "decoupled": False}]
-)
-def test_a_step_of_a_large_variable_is_as_without_it(decay, dtype, call):
-    shape = (128, xla_tensorflow.WORTHWHILE // 128)
-
-    def trained(with_kernel):
-        generator = np.random.default_rng(0)
-        variable, *state = (
-            tf.Variable(value, dtype=dtype)
-            for value in (generator.normal(size=shape), np.zeros(shape), np.zeros(shape))
-        )
-
-        def update(gradient):
-            rate = tf.constant(0.5, dtype)
-            step.update(
-                variable, gradient, *state, rate, 0.9, 1e-6, in_one_operation=with_kernel, **decay
-            )
-
-        called = CALLS[call](update)
-        for _ in range(5):
-            called(tf.constant(generator.normal(size=shape), dtype))
-        return [it.numpy() for it in (variable, *state)]
-
-    with mock.patch.object(fused, "update", mock.Mock(wraps=fused.update)) as kernel:
-        ours = trained(True)
-        assert kernel.called
-        kernel.reset_mock()
-        exact = trained(False)
-        assert not kernel.called
-    # XLA may round a product and a sum once, where the kernel rounds twice.
-    precise = {"float32": 1e-5, "float64": 1e-13}[dtype]
-    for one, other in zip(ours, exact, strict=True):
-        np.testing.assert_allclose(one, other, rtol=precise, atol=precise)
-
-
-@pytest.mark.parametrize(
-    ("size", "served"), [(xla_tensorflow.WORTHWHILE, True), (xla_tensorflow.WORTHWHILE - 1, False)]
-)
-def test_tf_keras_takes_it_for_large_variables(size, served):
-    import adadelta.tf_keras
-
-    variable = tf.Variable(tf.ones(size))
-    optimizer = adadelta.tf_keras.Adadelta(1.0)
-    with mock.patch.object(fused, "update", mock.Mock(wraps=fused.update)) as kernel:
-        for _ in range(2):
-            optimizer.apply_gradients([(tf.ones(size), variable)])
-    assert kernel.called == served
-    one = tf.Variable(1.0)
-    optimizer = adadelta.tf_keras.Adadelta(1.0)
-    for _ in range(2):
-        optimizer.apply_gradients([(tf.constant(1.0), one)])
-    np.testing.assert_allclose(variable.numpy(), one.numpy(), rtol=1e-6)
-
-
-def test_another_variable_in_the_place_of_one_is_the_one_that_is_updated():
-    state = [tf.Variable(tf.zeros(xla_tensorflow.WORTHWHILE)) for _ in range(2)]
-    one, other = (tf.Variable(tf.ones(xla_tensorflow.WORTHWHILE)) for _ in range(2))
-    rate = tf.constant(1.0)
-    for variable in (one, other):
-        step.update(variable, tf.ones_like(variable), *state, rate, 0.9, 1e-6)
-    assert np.all(one.numpy() < 1) and np.all(other.numpy() < 1)
+@pytest.mark.parametrize("hosts", [("xla_tensorflow", "xla"), ("xla", "xla_tensorflow")], ids=str)
+def test_tensorflow_and_jax_share_a_process(hosts, tmp_path):
+    """Their XLA have interfaces of two versions."""
+    alone(
+        "\n".join(
+            f"from adadelta._kernels import {host}\nassert {host}.reason_against() is None, "
+            f"{host}.reason_against()"
+            for host in hosts
+        ),
+        ADADELTA_KERNEL_CACHE=str(tmp_path),
+    )

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import subprocess
 import sys
 import threading
 from importlib.util import find_spec
@@ -85,6 +86,33 @@ def test_several_threads_may_call_at_once(kind):
     assert len(results) == 80
     for rows in results:
         assert_same(rows, wanted)
+
+
+@pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.parametrize("fork", ["os.fork()", "ctypes.CDLL(None).fork()"])
+def test_the_first_step_may_be_that_of_a_child(fork):
+    """Torch's threads are the parent's, and nothing of ours was there to hear of the fork."""
+    code = f"""
+import ctypes, os
+import torch
+import adadelta.torch
+weights = [torch.ones(100_000, requires_grad=True)]
+weights[0].grad = torch.ones(100_000)
+optimizer = adadelta.torch.Adadelta(weights)
+(torch.ones(4_000_000) + 1).sum()
+if {fork} == 0:
+    optimizer.step()
+    print("changed" if weights[0][0] < 1 else "unchanged", flush=True)
+    os._exit(0)
+os.wait()
+"""
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60,
+        check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == "changed"
 
 
 def _in_child(kind, queue):

@@ -1,6 +1,9 @@
 """What a kernel does beside the numbers: as the rule does, and without being noticed."""
 
 import copy
+import os
+import subprocess
+import sys
 from unittest import mock
 
 import keras
@@ -267,17 +270,101 @@ def test_tensorflow_takes_the_kernel_where_variables_are_large(size, serves):
     assert it.called == serves
 
 
+def with_callbacks(tf):
+    tf.debugging.enable_check_numerics()
+    return tf.debugging.disable_check_numerics
+
+
+def with_eager_functions(tf):
+    tf.config.run_functions_eagerly(True)
+    return lambda: tf.config.run_functions_eagerly(False)
+
+
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow has functions")
-def test_where_functions_run_eagerly_the_rule_makes_the_step():
+@pytest.mark.parametrize("where", [with_callbacks, with_eager_functions])
+def test_where_xla_can_not_compile_the_rule_makes_the_step(where):
     import tensorflow as tf
 
-    tf.config.run_functions_eagerly(True)
+    from adadelta._keras import fused_tensorflow
+
+    variable = keras.Variable([1.0], dtype="float32")
+    optimizer = adadelta.Adadelta(1.0, fused=True)
+    optimizer.build([variable])
+    leave = where(tf)
     try:
-        variable = keras.Variable([1.0], dtype="float32")
-        adadelta.Adadelta(1.0, fused=True).apply([keras.ops.ones(1)], [variable])
+        with mock.patch.object(fused_tensorflow, "step") as kernel:
+            optimizer.apply([keras.ops.ones(1)], [variable])
     finally:
-        tf.config.run_functions_eagerly(False)
+        leave()
+    assert not kernel.called
     assert numpy(variable)[0] < 1
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow compiles a program of its own")
+def test_only_so_many_sets_of_variables_have_programs():
+    from adadelta._keras import fused_tensorflow
+
+    variables = [keras.Variable([1.0], dtype="float32") for _ in range(8)]
+    optimizer = adadelta.Adadelta(1.0, fused=True)
+    optimizer.build(variables)
+    with mock.patch.object(
+        fused_tensorflow, "Program", mock.Mock(wraps=fused_tensorflow.Program)
+    ) as made:
+        for missing in range(8):
+            gradients = [keras.ops.ones(1) for _ in variables]
+            gradients[missing] = None
+            with pytest.warns(UserWarning, match="Gradients do not exist"):
+                optimizer.apply(gradients, variables)
+    assert made.call_count == fused_tensorflow.SETS
+    # Each has been left out once, and has taken as many steps.
+    values = [numpy(it)[0] for it in variables]
+    np.testing.assert_allclose(values, values[0], rtol=1e-6)
+
+
+DIVIDED = """
+import numpy as np
+import tensorflow as tf
+processor = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * 2)
+import keras
+import adadelta
+variables = []
+for device in ("CPU:0", "CPU:1"):
+    with tf.device(device):
+        variables.append(keras.Variable(np.ones(5), dtype="float32"))
+optimizer = adadelta.Adadelta(1.0, fused=True)
+for _ in range(2):
+    optimizer.apply([keras.ops.ones(5), keras.ops.ones(5)], variables)
+one, other = (it.numpy() for it in variables)
+assert one[0] < 1 and np.allclose(one, other), (one, other)
+"""
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow divides a processor")
+def test_variables_may_lie_on_two_devices():
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
+    done = subprocess.run(
+        [sys.executable, "-c", DIVIDED], env=environment, capture_output=True, text=True,
+        timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow has graphs without execution")
+def test_the_kernel_can_be_asked_for_first_in_a_graph_or_a_strategy():
+    code = """
+import keras
+import tensorflow as tf
+import adadelta
+with tf.Graph().as_default(), tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+    assert adadelta.kernel_info()["tensorflow"]["serves"], adadelta.kernel_info()
+"""
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True,
+        timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow compiles a program of its own")

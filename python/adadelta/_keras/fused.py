@@ -58,8 +58,8 @@ def served(optimizer: Any, gradients: dict[int, Any]) -> dict[int, Any]:
         for index, gradient in gradients.items()
     }
     fitting = {index: gradient for index, gradient in fitting.items() if gradient is not None}
-    if keras.config.backend() == "tensorflow" and not optimizer.fused:
-        fitting = _backend().worthwhile(fitting)
+    if keras.config.backend() == "tensorflow":
+        fitting = _backend().servable(optimizer, fitting)
     if optimizer.global_clipnorm is not None:
         # One norm is of all gradients, also those that came earlier in the window.
         windows = optimizer.gradient_accumulation_steps

@@ -68,8 +68,11 @@ def _against_tensorflow() -> str | None:
         # Not tried then: to import TensorFlow takes seconds, and beside torch and Triton it ends
         # the process (TensorFlow 2.21).
         return missing
-    from adadelta._kernels import xla_tensorflow
-
+    try:
+        from adadelta._kernels import xla_tensorflow
+    except Exception as error:
+        # Another TensorFlow may have its parts elsewhere.
+        return f"{type(error).__name__}: {error}"
     return xla_tensorflow.reason_against()
 
 

@@ -37,23 +37,21 @@ def folder() -> Path:
     return Path(cache) / "adadelta" / "kernels"
 
 
-def address(module: str, name: str, constants: dict[str, int] | None = None) -> int:
+def address(module: str, name: str) -> int:
     """Return the address of a numba function of this folder that takes int64 and returns one.
 
     Args:
         module: The module of the function, in this folder.
         name: Its name.
-        constants: What the module is to be compiled with, in place of its own constants.
 
     """
-    constants = constants or {}
-    key = (module, name, *sorted(constants.items()))
+    key = (module, name)
     with _lock:
         if key not in _addresses:
             path = folder() / f"{module}-{name}-{_fingerprint(key)}.o"
             code = _read(path)
             if code is None:
-                code = _compile(module, name, constants)
+                code = _compile(module, name)
                 _write(path, code)
             _addresses[key] = _link(code)
         return _addresses[key]
@@ -130,13 +128,11 @@ def _fingerprint(key: Any) -> str:
     return hashlib.sha256(b"".join(parts)).hexdigest()[:32]
 
 
-def _compile(module: str, name: str, constants: dict[str, int]) -> bytes:
+def _compile(module: str, name: str) -> bytes:
     """Return the object code of a function, under the name ENTRY and C's calling convention."""
     from numba import njit, types
 
     source = importlib.import_module(f"adadelta._kernels.{module}")
-    for constant, value in constants.items():
-        setattr(source, constant, value)
     function = getattr(source, name)
     count = function.__code__.co_argcount
     compiled = njit((types.int64,) * count, error_model="numpy", no_cpython_wrapper=True)(function)

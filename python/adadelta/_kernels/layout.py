@@ -53,8 +53,9 @@ NEXT, DONE, PIECES, TOTAL = range(4)
 CONTROL = 4
 
 
-# What a handler of XLA's knows, int64: addresses of C functions (`xla_handler.py`).
-WORKER, TASK, MALLOC, FREE, YIELD = range(5)
+# What a handler of XLA's knows, int64: addresses of C functions, and the version of the interface
+# (`xla_handler.py`).
+WORKER, TASK, MALLOC, FREE, YIELD, VERSION = range(6)
 # Beside a bit for each column of the table: one norm of all gradients together.
 TOGETHER = 1 << COLUMNS
 # Its scratch, in 8 bytes: the call, arguments for XLA's functions, the table, the ends, and for

@@ -9,6 +9,7 @@ import ctypes
 import functools
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,8 @@ import torch
 from adadelta._kernels import compiled
 from adadelta._kernels.threads import PythonThreads, Threads
 
-_is_child_of_fork = False
+# In the flags of a process in /proc: it was forked, and runs the same program since (Linux).
+_PF_FORKNOEXEC = 0x40
 
 
 class TorchThreads(NamedTuple):
@@ -38,9 +40,22 @@ class TorchThreads(NamedTuple):
 def threads() -> Threads:
     """Return torch's threads, as many as `torch.set_num_threads()` has set, or as many others."""
     count = torch.get_num_threads()
-    # In a child of a fork OpenMP waits for ever for threads that only its parent has.
-    parallel = None if _is_child_of_fork else _parallel()
+    parallel = None if _was_forked(os.getpid()) else _parallel()
     return PythonThreads(count) if parallel is None else TorchThreads(count, parallel)
+
+
+@functools.cache
+def _was_forked(process: int) -> bool:
+    """Whether OpenMP would wait for ever for threads that only the parent of the process has.
+
+    A fork by C, as R's `parallel` makes, is not told to Python.
+    """
+    try:
+        flags = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[6]
+    except OSError:
+        # On another system Python's threads serve in any case.
+        return True
+    return bool(int(flags) & _PF_FORKNOEXEC)
 
 
 @functools.cache
@@ -60,12 +75,3 @@ def _parallel() -> Callable[[int, int, int, int], None] | None:
 @functools.cache
 def _of_one_argument(kernel: int) -> int:
     return compiled.of_one_argument(kernel)
-
-
-def _note_fork() -> None:
-    global _is_child_of_fork
-    _is_child_of_fork = True
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_note_fork)

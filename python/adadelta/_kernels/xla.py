@@ -200,7 +200,7 @@ def _registered_handler(kind: str, dtype: str) -> str:
     """Return the name under which XLA knows a handler, after making it known."""
     with _lock:
         if (kind, dtype) not in _registered:
-            name, place = xla_target.handler(kind, dtype, _interface())
+            name, place = xla_target.handler(kind, dtype, _version())
             capsule = jax.ffi.pycapsule(place)
             jax.ffi.register_ffi_target(name, capsule, platform="cpu", api_version=1)
             _registered[kind, dtype] = name
@@ -208,11 +208,11 @@ def _registered_handler(kind: str, dtype: str) -> str:
 
 
 @functools.cache
-def _interface() -> dict[str, int]:
+def _version() -> tuple[int, int]:
     """Return the version of XLA's interface, from the header of the jaxlib at hand."""
     header = Path(jax.ffi.include_dir(), "xla", "ffi", "api", "c_api.h").read_text()
-    found = re.findall(r"#define XLA_FFI_API_(MAJOR|MINOR) (\d+)", header)
-    return {name: int(number) for name, number in found}
+    major, minor = re.findall(r"#define XLA_FFI_API_M(?:AJOR|INOR) (\d+)", header)
+    return int(major), int(minor)
 
 
 @functools.cache
@@ -222,8 +222,8 @@ def reason_against() -> str | None:
     Runs one small step of each dtype's handler, compiled, and compares it with the rule.
     """
     try:
-        if _interface()["MAJOR"] != 0:
-            return f"the interface of this jaxlib is of version {_interface()}"
+        if _version()[0] != 0:
+            return f"the interface of this jaxlib is of version {_version()}"
         settings = np.array(layout.settings(0.5, 0.9, 1e-6, 1e15), np.float32)
         row_settings = np.array([[0.1, 1, 1]], np.float32)
         arrays = [np.linspace(-1, 1, 5, dtype=np.float32) ** power for power in (1, 3, 2, 4)]

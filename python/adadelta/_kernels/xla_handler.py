@@ -2,7 +2,7 @@
 
 XLA hands over a frame of buffers; the handler writes the table that `fused.py` reads, and shares
 the work with XLA's own threads, so that there are never more than XLA was given. It knows the C
-structs of jaxlib's `xla/ffi/api/c_api.h` by the offsets below (64-bit processors).
+structs of XLA's `xla/ffi/api/c_api.h` by the offsets below (64-bit processors).
 
 Operands of a step are the settings, the row settings, and the arrays of each tensor in the order
 of the table's columns; results are the same arrays without the gradients, in the places of the
@@ -27,9 +27,6 @@ from adadelta._kernels.fused import (
     store_float64,
     store_int64,
 )
-
-# The version of the interface, which `xla.py` reads from the header of the jaxlib at hand.
-MAJOR, MINOR = 0, 1
 
 # Offsets in XLA_FFI_CallFrame, in 8 bytes.
 _EXTENSION, _API, _CONTEXT, _STAGE = 1, 2, 3, 4
@@ -87,9 +84,9 @@ def task(shared):
 
 
 @part
-def _answer_about_itself(extension):
+def _answer_about_itself(extension, known):
     metadata = load_int64(extension, _METADATA)
-    store_int64(metadata, 3, MAJOR | MINOR << 32)
+    store_int64(metadata, 3, load_int64(known, layout.VERSION))
     # Of the next 8 bytes the first four are the traits.
     store_int64(metadata, 4, load_int64(metadata, 4) >> 32 << 32)
 
@@ -214,18 +211,18 @@ def _count_columns(columns):
 
 
 @part
-def _has_more_to_say(frame):
+def _has_more_to_say(frame, known):
     """Whether XLA wants the step itself, and not to know something about the handler."""
     extension = load_int64(frame, _EXTENSION)
     if extension and load_int64(extension, 1) & 0xFFFFFFFF == 1:
-        _answer_about_itself(extension)
+        _answer_about_itself(extension, known)
         return False
     return load_int64(frame, _STAGE) & 0xFFFFFFFF == _EXECUTE
 
 
 def step(frame, known):
     """Make one step of all tensors of a call."""
-    if not _has_more_to_say(frame):
+    if not _has_more_to_say(frame, known):
         return 0
     columns = _columns(frame)
     rows = (load_int64(frame, _OPERAND_COUNT) - 2) // _count_columns(columns)
@@ -240,7 +237,7 @@ def step(frame, known):
 
 @part
 def _norms(frame, known, store, largest):
-    if not _has_more_to_say(frame):
+    if not _has_more_to_say(frame, known):
         return 0
     columns = _columns(frame)
     rows = (load_int64(frame, _OPERAND_COUNT) - 1) // _count_columns(columns)

@@ -80,34 +80,35 @@ def scratch_of_norms(shapes: Sequence[Sequence[int]], columns: int) -> int:
     return layout.scratch_size(len(rows), elements)
 
 
-def handler(kind: str, dtype: str, interface: dict[str, int]) -> tuple[str, int]:
+def handler(kind: str, dtype: str, version: tuple[int, int]) -> tuple[str, int]:
     """Return the name and the address of a handler.
 
     Args:
         kind: "step" or "norms".
         dtype: The dtype of the parameters and gradients, by name.
-        interface: The version of XLA's interface, as MAJOR and MINOR.
+        version: The version of XLA's interface.
 
     """
     with _lock:
         function = kind if kind == "step" else f"norms_{precision.state_dtype(dtype)}"
-        place = compiled.address("xla_handler", function, interface)
-        known = _known_about(dtype, interface).ctypes.data
+        place = compiled.address("xla_handler", function)
+        known = _known_about(dtype, version).ctypes.data
         return f"adadelta_{kind}_{dtype}", compiled.bound(place, known)
 
 
-def _known_about(dtype: str, interface: dict[str, int]) -> np.ndarray:
-    key = dtype, *interface.values()
+def _known_about(dtype: str, version: tuple[int, int]) -> np.ndarray:
+    key = dtype, version
     if key not in _known:
         library = ctypes.CDLL(None)
         _known[key] = np.array(
             [
                 compiled.address("fused", dtype),
-                compiled.address("xla_handler", "task", interface),
+                compiled.address("xla_handler", "task"),
                 *(
                     ctypes.cast(getattr(library, function), ctypes.c_void_p).value
                     for function in ("malloc", "free", "sched_yield")
                 ),
+                version[0] | version[1] << 32,
             ],
             np.int64,
         )

@@ -9,22 +9,19 @@ import ctypes
 import functools
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla
-from tensorflow.python.eager import record
+from tensorflow.python.eager import context, record
 
 from adadelta._kernels import layout, portable, xla_target
 
 Array = Any
 Rows = Sequence[Sequence[Any]]
-
-# Elements of a variable, on average, from which on the kernel is used. It gains 0.9 ns for each
-# element of a step, and costs 15 ms once, to be compiled (two cores).
-WORTHWHILE = 2**14
 
 # The version of the operation XlaCallModule that takes handlers of XLA's typed interface.
 _VERSION = 5
@@ -45,20 +42,33 @@ _lock = threading.Lock()
 _registered: dict[tuple[str, str], str] = {}
 
 
+def can_serve_here() -> bool:
+    """Whether XLA can compile a program of ours where this is called."""
+    return not (
+        # Under a distribution strategy a variable is several in one.
+        tf.distribute.has_strategy()
+        or tf.config.functions_run_eagerly()
+        # What looks at each operation, as tf.debugging.enable_check_numerics() does, looks into
+        # our programs, too, where XLA can't compile it.
+        or context.context().op_callbacks
+    )
+
+
 def can_serve(variable: Any) -> bool:
-    """Whether the kernel can update a variable where it is called."""
+    """Whether the kernel can read and write a variable: one that lies in the processor's memory."""
     return (
         isinstance(variable, tf.Variable)
-        and not ("GPU" in variable.device or "TPU" in variable.device)
-        # Under a distribution strategy a variable is several in one, also where it is used
-        # outside of the strategy's scope.
-        and not tf.distribute.has_strategy()
+        # Made under a strategy it is several in one also outside.
         and getattr(variable, "_distribute_strategy", None) is None
-        # Then there is nothing that XLA could compile.
-        and not tf.config.functions_run_eagerly()
-        # In a graph of TensorFlow 1 nothing runs that is not asked for.
-        and (tf.executing_eagerly() or tf.inside_function())
+        and _is_the_processor(variable.device)
     )
+
+
+@functools.lru_cache(maxsize=64)
+def _is_the_processor(device: str) -> bool:
+    # A processor that was divided into several devices has the programs on the first.
+    place = tf.DeviceSpec.from_string(device)
+    return place.device_type in (None, "CPU") and not place.device_index
 
 
 def together(numbers: Sequence[Any], dtype: str) -> Array:
@@ -286,7 +296,7 @@ def _registered_handler(kind: str, dtype: str) -> str:
     """Return the name under which TensorFlow's XLA knows a handler, after making it known."""
     with _lock:
         if (kind, dtype) not in _registered:
-            name, place = xla_target.handler(kind, dtype, _interface())
+            name, place = xla_target.handler(kind, dtype, _version_of_interface())
             text = _Text(name.encode(), len(name))
             arguments = _Registration(
                 ctypes.sizeof(_Registration), None, text, _Text(b"Host", 4), None, None, None, place
@@ -301,37 +311,39 @@ def _registered_handler(kind: str, dtype: str) -> str:
 @functools.cache
 def _api() -> Any:
     """Return the struct XLA_FFI_Api of TensorFlow's XLA, in 8 bytes each."""
-    (path,) = [
-        path
-        for path in Path(tf.sysconfig.get_lib()).glob("libtensorflow_framework.*")
-        if not path.is_symlink()
-    ][:1]
+    path = next(Path(tf.sysconfig.get_lib()).glob("libtensorflow_framework.*"))
     function = ctypes.CDLL(str(path)).XLA_FFI_GetApi
     function.restype = ctypes.POINTER(ctypes.c_int64)
     return function()
 
 
 @functools.cache
-def _interface() -> dict[str, int]:
+def _version_of_interface() -> tuple[int, int]:
     """Return the version of XLA's interface."""
     version = _api()[_MAJOR_AND_MINOR]
-    return {"MAJOR": version & 0xFFFFFFFF, "MINOR": version >> 32}
+    return version & 0xFFFFFFFF, version >> 32
 
 
 @functools.cache
 def reason_against() -> str | None:
     """Why TensorFlow can't use the kernel on this machine, or None when it can.
 
-    Makes one small step and compares it with the rule.
+    Makes one small step and compares it with the rule, in a thread of its own: there is no graph,
+    strategy or device of the caller's.
     """
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(_reason_against).result()
+
+
+def _reason_against() -> str | None:
     try:
-        if _interface()["MAJOR"] != 0 or _api()[0] < _NEEDED:
-            return f"XLA's interface in this TensorFlow is of version {_interface()}"
+        if _version_of_interface()[0] != 0 or _api()[0] < _NEEDED:
+            return f"XLA's interface in this TensorFlow is of version {_version_of_interface()}"
         settings = np.array(layout.settings(0.5, 0.9, 1e-6, 1e15), np.float32)
         row_settings = np.array([[0.1, 1, 1]], np.float32)
         arrays = [np.linspace(-1, 1, 5, dtype=np.float32) ** power for power in (1, 3, 2, 4)]
         wanted = portable.step(np, settings, row_settings[0], *arrays)
-        with tf.init_scope(), tf.device("CPU"):
+        with tf.device("CPU:0"):
             parameter, gradient, *state = arrays
             row = [tf.Variable(parameter), None, *map(tf.Variable, state), None, None]
             Program([row]).step(settings, row_settings, [gradient])

@@ -8,7 +8,7 @@ import tensorflow as tf
 from adadelta._core import parameters, rule
 from adadelta._core.precision import largest_gradient, state_dtype
 from adadelta._kernels import tensorflow as operation
-from adadelta._tensorflow import fused, precision, rows
+from adadelta._tensorflow import precision, rows
 
 
 def name_of(variable: Any) -> str:
@@ -84,7 +84,7 @@ def update(
         weight_decay: The share that is taken from the weights, times the rate.
         decoupled: Whether it is taken from the weights, or added to the gradient.
         constraint: What returns the value that is allowed in the place of another, or None.
-        in_one_operation: Whether the kernel, or TensorFlow's own operation, may be used.
+        in_one_operation: Whether TensorFlow's own operation may be used.
 
     Returns:
         The operations, which in a graph of TensorFlow 1 must be run.
@@ -96,11 +96,6 @@ def update(
     if rows.is_rows(gradient) and is_exact and not weight_decay and constraint is None:
         return _update_rows(variable, gradient, square_avg, acc_delta, rate, rho, epsilon)
     gradient = rows.dense(gradient, square_avg.shape)
-    if in_one_operation and constraint is None and fused.can_serve(variable, gradient):
-        fused.update(
-            variable, gradient, square_avg, acc_delta, rate, rho, epsilon, weight_decay, decoupled
-        )
-        return []
     if (
         in_one_operation
         and constraint is None
