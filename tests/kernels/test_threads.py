@@ -97,8 +97,10 @@ def test_the_first_step_may_be_that_of_a_child(fork):
 import ctypes, os
 import torch
 import adadelta.torch
-weights = [torch.ones(100_000, requires_grad=True)]
-weights[0].grad = torch.ones(100_000)
+weights = [torch.ones(1000, requires_grad=True) for _ in range(100)]
+for weight in weights:
+    # As large as torch itself takes one thread for.
+    weight.grad = torch.ones(1000)
 optimizer = adadelta.torch.Adadelta(weights)
 (torch.ones(4_000_000) + 1).sum()
 if {fork} == 0:
