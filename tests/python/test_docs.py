@@ -2,21 +2,25 @@
 
 import doctest
 import importlib
-import pkgutil
+from pathlib import Path
 
 import pytest
 
 import adadelta
 
-# These need a framework that is not always installed; tests/frameworks runs their examples.
-ELSEWHERE = ("torch", "tf_keras", "tf1", "tensorflow", "brainpy", "optax", "scipy", "_kernels.cuda")
-MODULES = [
-    info.name
-    for info in pkgutil.walk_packages(adadelta.__path__, "adadelta.")
-    if info.name.removeprefix("adadelta.").removeprefix("_").split(".")[0] not in ELSEWHERE
-    and info.name.removeprefix("adadelta.")
-    not in (*ELSEWHERE, "_kernels.tensorflow", "_kernels.triton_step", "_keras.fused_torch")
-]
+# Their frameworks are not always installed; tests/frameworks runs their examples.
+FRONT_ENDS = ("torch", "tf_keras", "tf1", "brainpy", "optax", "scipy")
+
+
+def modules_with_examples():
+    folder = Path(adadelta.__file__).parent
+    for path in sorted(folder.rglob("*.py")):
+        name = ".".join(("adadelta", *path.relative_to(folder).with_suffix("").parts))
+        if ">>>" in path.read_text(encoding="utf-8") and path.stem not in FRONT_ENDS:
+            yield name.removesuffix(".__init__")
+
+
+MODULES = list(modules_with_examples())
 
 
 @pytest.mark.parametrize("name", MODULES)
