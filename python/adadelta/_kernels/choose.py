@@ -42,32 +42,43 @@ def _missing(*packages: str) -> str | None:
     return f"{' and '.join(absent)} can't be imported" if absent else None
 
 
-def _against_cpu() -> str | None:
+def _against_processor() -> str | None:
     missing = _missing("numba", "llvmlite")
     if missing:
         return missing
     if platform.architecture()[0] != "64bit":
         return "the processor's addresses are not of 64 bits"
+    from adadelta._kernels import compiled
+
+    if not compiled.has_half_precision():
+        return "the processor is too old: it can't convert float16 (F16C, since 2012)"
+    return None
+
+
+def _against_cpu() -> str | None:
+    reason = _against_processor()
+    if reason:
+        return reason
     from adadelta._kernels import cpu
 
     return cpu.reason_against()
 
 
 def _against_xla() -> str | None:
-    missing = _missing("jax") or reason_against("cpu")
-    if missing:
-        return missing
+    reason = _missing("jax") or _against_processor()
+    if reason:
+        return reason
     from adadelta._kernels import xla
 
     return xla.reason_against()
 
 
 def _against_tensorflow() -> str | None:
-    missing = _missing("tensorflow") or reason_against("cpu")
-    if missing or "tensorflow" not in sys.modules:
+    reason = _missing("tensorflow") or _against_processor()
+    if reason or "tensorflow" not in sys.modules:
         # Not tried then: to import TensorFlow takes seconds, and beside torch and Triton it ends
         # the process (TensorFlow 2.21).
-        return missing
+        return reason
     try:
         from adadelta._kernels import xla_tensorflow
     except Exception as error:

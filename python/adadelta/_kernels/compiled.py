@@ -9,9 +9,7 @@ in every process.
 import contextlib
 import functools
 import hashlib
-import importlib
 import os
-import re
 import threading
 import uuid
 from collections.abc import Callable
@@ -21,7 +19,8 @@ from typing import Any
 
 from llvmlite import binding
 
-ENTRY = "adadelta_entry"
+from adadelta._kernels import compiler
+
 _lock = threading.RLock()
 _addresses: dict[Any, int] = {}
 # What owns the code: it lives as long as the process.
@@ -37,24 +36,23 @@ def folder() -> Path:
     return Path(cache) / "adadelta" / "kernels"
 
 
-def address(module: str, name: str) -> int:
-    """Return the address of a numba function of this folder that takes int64 and returns one.
+def addresses(*functions: tuple[str, str]) -> list[int]:
+    """Return the addresses of numba functions that take int64 and return one.
 
     Args:
-        module: The module of the function, in this folder.
-        name: Its name.
+        functions: The module in this folder and the name of each.
 
     """
-    key = (module, name)
     with _lock:
-        if key not in _addresses:
-            path = folder() / f"{module}-{name}-{_fingerprint(key)}.o"
-            code = _read(path)
-            if code is None:
-                code = _compile(module, name)
-                _write(path, code)
+        unknown = [function for function in functions if function not in _addresses]
+        paths = {key: folder() / f"{'-'.join(key)}-{_fingerprint(key)}.o" for key in unknown}
+        codes = {key: code for key, path in paths.items() if (code := _read(path)) is not None}
+        compiled = compiler.object_codes([key for key in unknown if key not in codes])
+        for key, code in compiled.items():
+            _write(paths[key], code)
+        for key, code in (codes | compiled).items():
             _addresses[key] = _link(code)
-        return _addresses[key]
+        return [_addresses[function] for function in functions]
 
 
 def has_half_precision() -> bool:
@@ -66,7 +64,7 @@ def has_half_precision() -> bool:
 def bound(function: int, known: int) -> int:
     """Return the address of a function of one argument that calls another with `known` after it."""
     text = f"""
-define i64 @{ENTRY}(i64 %argument) {{
+define i64 @{compiler.ENTRY}(i64 %argument) {{
   %function = inttoptr i64 {function} to ptr
   %value = call i64 %function(i64 %argument, i64 {known})
   ret i64 %value
@@ -78,7 +76,7 @@ define i64 @{ENTRY}(i64 %argument) {{
 def of_one_argument(function: int) -> int:
     """Return the address of a function of where the two arguments of another lie, that calls it."""
     return _assemble(f"""
-define void @{ENTRY}(ptr %arguments) {{
+define void @{compiler.ENTRY}(ptr %arguments) {{
   %function = inttoptr i64 {function} to ptr
   %first = load i64, ptr %arguments
   %place = getelementptr i64, ptr %arguments, i64 1
@@ -97,92 +95,44 @@ def call(place: int, arguments: int) -> Callable[..., int]:
 
 
 @functools.cache
-def _target() -> Any:
-    binding.initialize_native_target()
-    binding.initialize_native_asmprinter()
-    return binding.Target.from_default_triple().create_target_machine(
-        cpu=binding.get_host_cpu_name(),
-        features=binding.get_host_cpu_features().flatten(),
-        opt=3,
-        jit=True,
-    )
-
-
-@functools.cache
 def _engine() -> Any:
-    return binding.create_lljit_compiler(_target())
+    return binding.create_lljit_compiler(compiler.target())
 
 
 def _assemble(text: str) -> int:
     """Return the address of the function ENTRY of LLVM's assembly."""
     with _lock:
-        return _link(_target().emit_object(binding.parse_assembly(text)))
+        return _link(compiler.target().emit_object(binding.parse_assembly(text)))
 
 
 def _fingerprint(key: Any) -> str:
     sources = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
-    machine = (_target().triple, binding.get_host_cpu_name())
+    machine = (compiler.target().triple, binding.get_host_cpu_name())
     versions = [version(package) for package in ("numba", "llvmlite")]
     features = binding.get_host_cpu_features().flatten()
     parts = [*sources, repr((key, machine, versions, features)).encode()]
     return hashlib.sha256(b"".join(parts)).hexdigest()[:32]
 
 
-def _compile(module: str, name: str) -> bytes:
-    """Return the object code of a function, under the name ENTRY and C's calling convention."""
-    from numba import njit, types
-
-    source = importlib.import_module(f"adadelta._kernels.{module}")
-    function = getattr(source, name)
-    count = function.__code__.co_argcount
-    compiled = njit((types.int64,) * count, error_model="numpy", no_cpython_wrapper=True)(function)
-    (text,) = compiled.inspect_llvm().values()
-    # Numba's convention has the places of the result and of an exception before the arguments.
-    (mangled,) = re.findall(rf'define [^@]*@("?[^(]*{len(name)}{name}[^(]*)\(', text)[:1]
-    named = ", ".join(f"i64 %a{i}" for i in range(count))
-    text += f"""
-define i64 @{ENTRY}({named}) {{
-  %result = alloca i64
-  %exception = alloca ptr
-  store i64 0, ptr %result
-  %status = call i32 @{mangled}(ptr %result, ptr %exception, {named})
-  %value = load i64, ptr %result
-  ret i64 %value
-}}
-"""
-    parsed = binding.parse_assembly(text)
-    for defined in parsed.functions:
-        if not defined.is_declaration and defined.name != ENTRY:
-            defined.linkage = "internal"
-    passes = binding.create_new_module_pass_manager()
-    passes.add_global_dead_code_eliminate_pass()
-    passes.run(
-        parsed, binding.create_pass_builder(_target(), binding.create_pipeline_tuning_options())
-    )
-    return _target().emit_object(parsed)
-
-
 def _link(code: bytes) -> int:
     builder = binding.JITLibraryBuilder()
-    builder.add_object_img(code).export_symbol(ENTRY).add_current_process()
+    builder.add_object_img(code).export_symbol(compiler.ENTRY).add_current_process()
     library = builder.link(_engine(), f"adadelta-{uuid.uuid4().hex}")
     _code.append(library)
-    return library[ENTRY]
+    return library[compiler.ENTRY]
 
 
 def _read(path: Path) -> bytes | None:
     """Return the code in a file, or None when there is none or it is damaged."""
     try:
-        data = path.read_bytes()
+        return compiler.unpacked(path.read_bytes())
     except OSError:
         return None
-    checksum, code = data[:32], data[32:]
-    return code if hashlib.sha256(code).digest() == checksum else None
 
 
 def _write(path: Path, code: bytes) -> None:
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(hashlib.sha256(code).digest() + code)
+        beside.write_bytes(compiler.packed(code))
         os.replace(beside, path)

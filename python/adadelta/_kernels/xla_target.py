@@ -89,27 +89,16 @@ def handler(kind: str, dtype: str, version: tuple[int, int]) -> tuple[str, int]:
         version: The version of XLA's interface.
 
     """
+    function = kind if kind == "step" else f"norms_{precision.state_dtype(dtype)}"
     with _lock:
-        function = kind if kind == "step" else f"norms_{precision.state_dtype(dtype)}"
-        place = compiled.address("xla_handler", function)
-        known = _known_about(dtype, version).ctypes.data
-        return f"adadelta_{kind}_{dtype}", compiled.bound(place, known)
-
-
-def _known_about(dtype: str, version: tuple[int, int]) -> np.ndarray:
-    key = dtype, version
-    if key not in _known:
-        library = ctypes.CDLL(None)
-        _known[key] = np.array(
-            [
-                compiled.address("fused", dtype),
-                compiled.address("xla_handler", "task"),
-                *(
-                    ctypes.cast(getattr(library, function), ctypes.c_void_p).value
-                    for function in ("malloc", "free", "sched_yield")
-                ),
-                version[0] | version[1] << 32,
-            ],
-            np.int64,
+        place, worker, task = compiled.addresses(
+            ("xla_handler", function), ("fused", dtype), ("xla_handler", "task")
         )
-    return _known[key]
+        key = dtype, version
+        if key not in _known:
+            library = ctypes.CDLL(None)
+            functions = [getattr(library, name) for name in ("malloc", "free", "sched_yield")]
+            of_library = [ctypes.cast(it, ctypes.c_void_p).value for it in functions]
+            numbers = [worker, task, *of_library, version[0] | version[1] << 32]
+            _known[key] = np.array(numbers, np.int64)
+        return f"adadelta_{kind}_{dtype}", compiled.bound(place, _known[key].ctypes.data)
