@@ -14,7 +14,7 @@ import tempfile
 import keras
 from measure import HEADER, row
 
-RUNS = 5
+RUNS = 3
 CODE = """
 import sys, time
 import keras, numpy as np

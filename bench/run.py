@@ -46,7 +46,7 @@ def output(command, **settings):
 def measurements():
     """What each script prints, in the order of the results."""
     yield output([sys.executable, "numpy_step.py"])
-    for script in ("keras_step.py", "fit.py", "monitor.py", "memory.py"):
+    for script in ("keras_step.py", "fit.py", "monitor.py", "memory.py", "first_step.py"):
         for backend in BACKENDS:
             yield output([sys.executable, script], KERAS_BACKEND=backend)
     for script in ("frameworks_step.py", "frameworks_training.py"):
@@ -55,7 +55,6 @@ def measurements():
         # BrainPy compiles only with the newest JAX.
         latest = [HERE.parent / "environments" / "use.sh", "latest", "python"]
         yield output([*latest, script, "brainpy"])
-    yield output([sys.executable, "first_step.py"], KERAS_BACKEND="jax")
     yield output(["Rscript", "from_r.R"], KERAS_BACKEND="jax")
 
 
