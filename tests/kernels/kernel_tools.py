@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 
 from adadelta._core import precision, rule
-from adadelta._kernels import layout
+from adadelta._kernels import layout, portable
 
 # Around the sizes of a block and a piece, and none at all.
 SIZES = (0, 1, 3, 17, layout.BLOCK - 1, layout.BLOCK, layout.BLOCK + 1, layout.PIECE + 5)
@@ -63,6 +63,16 @@ def arguments(dtype, options):
     limit = rule.largest_gradient(1e-6, float(smallest), float(largest))
     settings = np.array(layout.settings(0.7, 0.9, 1e-6, limit, **options), state)
     return settings, np.array(own, state)
+
+
+def expected(rows, settings, own):
+    """What a step makes of rows by the transcription of the rule that kernels are held to."""
+    results = []
+    with np.errstate(all="ignore"):
+        for row in rows:
+            parameter, *state = portable.step(np, settings, own, *row)
+            results.append([parameter, row[layout.GRADIENT], *state])
+    return results
 
 
 def table_of(rows):

@@ -9,12 +9,13 @@ from kernel_tools import (
     SIZES,
     arguments,
     assert_same,
+    expected,
     table_of,
     tensors,
 )
 
 from adadelta._core import precision
-from adadelta._kernels import cpu, layout, portable
+from adadelta._kernels import cpu, layout
 from adadelta._kernels.threads import PythonThreads
 
 TWO_THREADS = PythonThreads(2)
@@ -24,17 +25,6 @@ def run(dtype, rows, settings, own, threads=TWO_THREADS):
     sizes = np.array([row[0].size for row in rows], np.int64)
     row_settings = np.tile(own, (len(rows), 1))
     cpu.step(dtype, table_of(rows), sizes, settings, row_settings, threads)
-
-
-def expected(rows, settings, own):
-    results = []
-    with np.errstate(all="ignore"):
-        for parameter, gradient, square_avg, acc_delta, average, window in rows:
-            new = portable.step(
-                np, settings, own, parameter, gradient, square_avg, acc_delta, average, window
-            )
-            results.append([new[0], gradient, *new[1:]])
-    return results
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
