@@ -33,19 +33,19 @@ def test_numbers(case, mode, dtype):
     check_numbers(case, mode, dtype, fused=True)
 
 
-@pytest.mark.filterwarnings("ignore:Gradients do not exist")
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"].replace(" ", "-"))
-def test_numbers_without_a_kernel(case):
-    with floats("float64"):
-        check_numbers(case, driver.MODES[-1], "float64", fused=False)
+# By `fused`, which says who makes the step: the rule, or TensorFlow's operation, which small
+# variables take.
+WITHOUT_KERNEL = {False: driver.MODES[-1]}
+if driver.BACKEND == "tensorflow":
+    WITHOUT_KERNEL[None] = "function"
 
 
-@pytest.mark.skipif(driver.BACKEND != "tensorflow", reason="it is TensorFlow's operation")
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")
+@pytest.mark.parametrize(("fused", "mode"), WITHOUT_KERNEL.items(), ids=str)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"].replace(" ", "-"))
-def test_numbers_with_the_operation_that_small_variables_take(case):
+def test_numbers_without_a_kernel(case, fused, mode):
     with floats("float64"):
-        check_numbers(case, "function", "float64", fused=None)
+        check_numbers(case, mode, "float64", fused)
 
 
 def check_numbers(case, mode, dtype, fused):
