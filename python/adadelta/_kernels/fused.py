@@ -181,8 +181,11 @@ def _gradient(block, row, own, start, size, settings, kind):
     factor = load(own, layout.CLIP_FACTOR) * load(settings, layout.SIGN)
     limit = load(settings, layout.CLIP_VALUE)
     is_plain = loss_scale == 1 and divisor == 1 and factor == 1 and limit == math.inf
-    if is_same and is_plain and not window:
-        return given + width * start
+    if is_plain and not window:
+        if is_same:
+            return given + width * start
+        _unscaled(block, given, start, size, loss_scale, kind)
+        return block
     if window:
         if given:
             _unscaled(block, given, start, size, loss_scale, kind)
