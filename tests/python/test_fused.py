@@ -321,6 +321,16 @@ def test_only_so_many_sets_of_variables_have_programs():
     np.testing.assert_allclose(values, values[0], rtol=1e-6)
 
 
+def run_alone(code):
+    """Run code in a process of its own, which must end well."""
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True,
+        timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
 DIVIDED = """
 import numpy as np
 import tensorflow as tf
@@ -342,12 +352,7 @@ assert one[0] < 1 and np.allclose(one, other), (one, other)
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow divides a processor")
 def test_variables_may_lie_on_two_devices():
-    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
-    done = subprocess.run(
-        [sys.executable, "-c", DIVIDED], env=environment, capture_output=True, text=True,
-        timeout=300, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    run_alone(DIVIDED)
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow has graphs without execution")
@@ -359,12 +364,7 @@ import adadelta
 with tf.Graph().as_default(), tf.distribute.MirroredStrategy(["CPU:0"]).scope():
     assert adadelta.kernel_info()["tensorflow"]["serves"], adadelta.kernel_info()
 """
-    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True,
-        timeout=300, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    run_alone(code)
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow compiles a program of its own")

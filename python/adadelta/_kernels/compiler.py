@@ -2,7 +2,7 @@
 
 There, those of several modules are compiled at once, numba's optimization of every function that
 they call can be left out, and the caller does not import numba: on two cores the first step of a
-network takes 2.0 s where it took 4.0.
+network takes half as long (`bench/notes.md`).
 """
 
 import functools

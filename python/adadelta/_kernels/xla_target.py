@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from adadelta._core import precision
-from adadelta._kernels import compiled, layout
+from adadelta._kernels import compiled, layout, portable
 
 Array = Any
 
@@ -78,6 +78,28 @@ def scratch_of_norms(shapes: Sequence[Sequence[int]], columns: int) -> int:
     rows = split(shapes, columns & ~layout.TOGETHER)
     elements = sum(math.prod(next(it for it in row if it is not None)) for row in rows)
     return layout.scratch_size(len(rows), elements)
+
+
+def trial() -> tuple[Array, Array, list[Array | None], list[tuple[int, Array]]]:
+    """Return a small step for a host to try: settings, row settings, the row, and what is right.
+
+    What is right is by column of the row, as the rule has it.
+    """
+    settings = np.array(layout.settings(0.5, 0.9, 1e-6, 1e15), np.float32)
+    row_settings = np.array([[0.1, 1, 1]], np.float32)
+    arrays = [np.linspace(-1, 1, 5, dtype=np.float32) ** power for power in (1, 3, 2, 4)]
+    parameter, square_avg, acc_delta, *_ = portable.step(np, settings, row_settings[0], *arrays)
+    right = [
+        (layout.PARAMETER, parameter),
+        (layout.SQUARE_AVG, square_avg),
+        (layout.ACC_DELTA, acc_delta),
+    ]
+    return settings, row_settings, [*arrays, None, None], right
+
+
+def is_right(array: Array, exact: Array) -> bool:
+    """Whether a host's step gave what the rule gives."""
+    return np.allclose(np.asarray(array), exact, rtol=1e-6, atol=0)
 
 
 def handler(kind: str, dtype: str, version: tuple[int, int]) -> tuple[str, int]:
