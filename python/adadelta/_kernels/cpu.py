@@ -93,21 +93,26 @@ def split_norm(norm: Array, divisor: Array, dtype: Any) -> tuple[Array, Array]:
 def _squares(
     dtype: str, table: Array, sizes: Array, settings: Array, together: bool, threads: Threads
 ) -> Array:
-    ends = np.cumsum(sizes)
+    ends = _ends(sizes)
     total = int(ends[-1]) if len(ends) else 0
-    # Each piece and tensor that meet have a place: the sum of their numbers.
-    squares = np.zeros(-(-total // layout.PIECE) + len(sizes) + 1)
+    squares = np.zeros(layout.number_of_squares(len(sizes), total))
     _run(dtype, layout.SQUARES, table, sizes, settings, settings, squares, threads)
+    # No two tensors start at the same place, so that `reduceat` adds up those of each alone.
     starts = (ends - sizes) // layout.PIECE + np.arange(len(sizes))
     of_each = np.add.reduceat(squares, starts) if len(sizes) else squares
     return of_each.sum(keepdims=True) if together else of_each
+
+
+def _ends(sizes: Array) -> Array:
+    # The kernel reads int64; the default integer of NumPy 1 on Windows is narrower.
+    return np.cumsum(sizes, dtype=np.int64)
 
 
 def _run(
     dtype: str, kind: int, table: Array, sizes: Array, settings: Array, row_settings: Array,
     squares: Array | None, threads: Threads,
 ) -> None:  # fmt: skip
-    ends = np.cumsum(sizes)
+    ends = _ends(sizes)
     total = int(ends[-1]) if len(ends) else 0
     if not total:
         return

@@ -79,7 +79,7 @@ def _sqrt(context, value):
 
 
 @intrinsic
-def _block(context, like):
+def block_on_stack(context, like):
     """Return the address of BLOCK elements on the function's own stack."""
 
     def generate(context, builder, signature, arguments):
@@ -151,9 +151,15 @@ def store_float16(address, index, value):
 
 @part
 def _unscaled(block, given, start, size, loss_scale, kind):
-    """Fill a block with the gradient: not divided where that changes nothing, to save the time."""
+    """Fill a block with the gradient: 0 where there is none.
+
+    It is not divided where that changes nothing, to save the time.
+    """
     store, load_parameter = kind[1], kind[2]
-    if loss_scale == 1:
+    if not given:
+        for i in range(size):
+            store(block, i, 0)
+    elif loss_scale == 1:
         for i in range(size):
             store(block, i, load_parameter(given, start + i))
     else:
@@ -182,26 +188,26 @@ def _gradient(block, row, own, start, size, settings, kind):
     limit = load(settings, layout.CLIP_VALUE)
     is_plain = loss_scale == 1 and divisor == 1 and factor == 1 and limit == math.inf
     if is_plain and not window:
-        if is_same:
+        if is_same and given:
             return given + width * start
         _unscaled(block, given, start, size, loss_scale, kind)
         return block
     if window:
-        if given:
-            _unscaled(block, given, start, size, loss_scale, kind)
-        else:
-            for i in range(size):
-                store(block, i, 0)
+        _unscaled(block, given, start, size, loss_scale, kind)
         window += width * start
         steps = load(settings, layout.STEPS)
         for i in range(size):
             value = (load(window, i) + load(block, i)) / steps
             store(block, i, _clipped(value, divisor, factor, limit))
             store(window, i, 0)
-    else:
+    elif given:
         for i in range(size):
             value = load_parameter(given, start + i) / loss_scale
             store(block, i, _clipped(value, divisor, factor, limit))
+    else:
+        _unscaled(block, given, start, size, loss_scale, kind)
+        for i in range(size):
+            store(block, i, _clipped(load(block, i), divisor, factor, limit))
     return block
 
 
@@ -261,10 +267,10 @@ def _move_average(parameter, average, size, settings, kind):
 def _collect(block, row, start, size, settings, kind):
     """Add a block of the gradient to the window's sum."""
     load, store, _, _, is_same, width = kind
-    given = load_int64(row, layout.GRADIENT)
-    window = load_int64(row, layout.WINDOW) + width * start
+    given, window = load_int64(row, layout.GRADIENT), load_int64(row, layout.WINDOW)
     loss_scale = load(settings, layout.LOSS_SCALE)
-    if given:
+    if given and window:
+        window += width * start
         if is_same and loss_scale == 1:
             block = given + width * start
         else:
@@ -320,7 +326,7 @@ def _squares(row, start, size, settings, kind):
                 value = value + load_parameter(given, start + i) / loss_scale
             scaled = np.float64(value / steps) * scale
             total += scaled * scaled
-    else:
+    elif given:
         # Multiplying once is as good as each, and takes no time; squares of float64 may overflow.
         scale = scale / np.float64(load(settings, layout.LOSS_SCALE))
         before, after = (scale, 1.0) if width == 8 else (1.0, scale)
@@ -359,7 +365,7 @@ def work(call, control, kind):
     `kind` has functions that read and write an element of the state and one of a parameter,
     whether both have the same dtype, and how many bytes an element of the state has.
     """
-    blocks = _block(0), _block(1)
+    blocks = block_on_stack(0), block_on_stack(1)
     pieces, total = load_int64(control, layout.PIECES), load_int64(control, layout.TOTAL)
     piece = fetch_add(control + 8 * layout.NEXT, 1)
     # When all pieces are taken, the arrays of the call may be gone.
@@ -379,7 +385,7 @@ def work(call, control, kind):
             begin = load_int64(ends, row - 1) if row else 0
             end = load_int64(ends, row)
             end = end if end < stop else stop
-            # Each piece and row that meet have a place of their own for their sum.
+            # See `layout.number_of_squares`.
             _segment(call, piece + row, row, start - begin, end - begin, blocks, kind)
             start = end
             row += 1

@@ -53,9 +53,11 @@ NEXT, DONE, PIECES, TOTAL = range(4)
 CONTROL = 4
 
 
-# What a handler of XLA's knows, int64: addresses of C functions, and the version of the interface
-# (`xla_handler.py`).
-WORKER, TASK, MALLOC, FREE, YIELD, VERSION = range(6)
+# What a handler of XLA's knows, int64: addresses of C functions, the version of the interface,
+# XLA's numbers for the dtypes of parameters and state, and the address of what it says when it
+# refuses a call (`xla_handler.py`).
+WORKER, TASK, MALLOC, FREE, YIELD, VERSION, DTYPE, STATE_DTYPE, REFUSAL = range(9)
+KNOWN = 9
 # Beside a bit for each column of the table: one norm of all gradients together.
 TOGETHER = 1 << COLUMNS
 # Its scratch, in 8 bytes: the call, arguments for XLA's functions, the table, the ends, and for
@@ -64,9 +66,17 @@ SCRATCH_ARGUMENTS = CALL
 SCRATCH_TABLE = SCRATCH_ARGUMENTS + 6
 
 
-def scratch_size(tensors: int, elements: int = 0) -> int:
-    """Return how many int32 of scratch a call needs; elements count for norms only."""
-    squares = -(-elements // PIECE) + tensors if elements else 0
+def number_of_squares(tensors: int, elements: int) -> int:
+    """Return how many sums of squares a call for norms has: one where a piece and a tensor meet.
+
+    The place of a sum is the number of its piece plus that of its tensor. Tensors without elements
+    have places, too.
+    """
+    return (elements + PIECE - 1) // PIECE + tensors
+
+
+def scratch_size(tensors: int, squares: int = 0) -> int:
+    """Return how many int32 of scratch a handler of XLA's needs."""
     return 2 * (SCRATCH_TABLE + (COLUMNS + 1) * tensors + squares)
 
 

@@ -9,6 +9,9 @@ of the table's columns; results are the same arrays without the gradients, in th
 operands, and a scratch array of int32. Operands of norms are the settings, and each tensor's
 gradient and window; results are the norms and a scratch array. The attribute `columns` has a bit
 for each column that there is, and one more for a single norm of all gradients together.
+
+A call whose buffers are not of these numbers, sizes and dtypes is refused, as an error of XLA's,
+before a tensor changes: the memory behind a buffer belongs to somebody else.
 """
 
 import math
@@ -19,6 +22,7 @@ from numba.extending import intrinsic
 
 from adadelta._kernels import layout
 from adadelta._kernels.fused import (
+    block_on_stack,
     fetch_add,
     load_float64,
     load_int64,
@@ -32,14 +36,20 @@ from adadelta._kernels.fused import (
 _EXTENSION, _API, _CONTEXT, _STAGE = 1, 2, 3, 4
 _OPERAND_COUNT, _OPERANDS = 7, 9
 _RESULT_COUNT, _RESULTS = 12, 14
-_ATTRIBUTES = 20
+_ATTRIBUTE_COUNT, _ATTRIBUTES = 17, 20
 _EXECUTE = 3
 # In XLA_FFI_Buffer, XLA_FFI_Scalar and XLA_FFI_Metadata_Extension.
-_DATA, _RANK, _DIMENSIONS = 3, 4, 5
+_DTYPE, _DATA, _RANK, _DIMENSIONS = 2, 3, 4, 5
 _SCALAR = 1
 _METADATA = 3
 # In XLA_FFI_Api.
-_DESTROY_ERROR, _SCHEDULE, _NUMBER_OF_THREADS = 8, 17, 18
+_CREATE_ERROR, _DESTROY_ERROR, _SCHEDULE, _NUMBER_OF_THREADS = 6, 8, 17, 18
+# XLA_FFI_Error_Code_INVALID_ARGUMENT and XLA_FFI_DataType_S32.
+_INVALID_ARGUMENT = 3
+_INT32 = 4
+
+_number_of_squares = part(layout.number_of_squares)
+_scratch_size = part(layout.scratch_size)
 
 # What threads share about a call, behind the control of `layout`.
 _CALL_AT, _WORKER_AT, _FREE_AT, _USERS = range(layout.CONTROL, layout.CONTROL + 4)
@@ -129,13 +139,24 @@ def _schedule(frame, arguments, function, data):
 
 
 @part
-def _buffer(frame, place, index):
-    return load_int64(load_int64(load_int64(frame, place), index), _DATA)
+def _refuse(frame, known):
+    """Return an error of XLA's, for a call whose buffers do not belong together."""
+    arguments = block_on_stack(0)
+    # The size is that of the fields, without what fills up the last.
+    store_int64(arguments, 0, 28)
+    store_int64(arguments, 1, 0)
+    store_int64(arguments, 2, load_int64(known, layout.REFUSAL))
+    store_int64(arguments, 3, _INVALID_ARGUMENT)
+    return _call_1(load_int64(load_int64(frame, _API), _CREATE_ERROR), arguments)
 
 
 @part
-def _number_of_elements(frame, operand):
-    buffer = load_int64(load_int64(frame, _OPERANDS), operand)
+def _buffer(frame, place, index):
+    return load_int64(load_int64(frame, place), index)
+
+
+@part
+def _number_of_elements(buffer):
     dimensions = load_int64(buffer, _DIMENSIONS)
     size = 1
     for axis in range(load_int64(buffer, _RANK)):
@@ -144,15 +165,43 @@ def _number_of_elements(frame, operand):
 
 
 @part
+def _has(buffer, dtype, size):
+    """Whether a buffer has that many elements of that dtype."""
+    return load_int64(buffer, _DTYPE) & 0xFFFFFFFF == dtype and _number_of_elements(buffer) == size
+
+
+@part
 def _columns(frame):
+    """Return the attribute, or 0 where there is none."""
+    if load_int64(frame, _ATTRIBUTE_COUNT) != 1:
+        return 0
     return load_int64(load_int64(load_int64(load_int64(frame, _ATTRIBUTES), 0), _SCALAR), 0)
+
+
+@part
+def _number_of_rows(frame, before, columns):
+    """Return how many rows the operands are, or -1 where they are not whole rows."""
+    operands, count = load_int64(frame, _OPERAND_COUNT) - before, _count_columns(columns)
+    rows = operands // count if count else -1
+    return rows if rows * count == operands else -1
+
+
+@part
+def _scratch(frame, result, size):
+    """Return the address of scratch, or 0 where it is too small or not where int64 may lie."""
+    buffer = _buffer(frame, _RESULTS, result)
+    elements, address = _number_of_elements(buffer), load_int64(buffer, _DATA)
+    fits = load_int64(buffer, _DTYPE) & 0xFFFFFFFF == _INT32 and elements >= size
+    return address if fits and address & 7 == 0 else 0
 
 
 @part
 def _run(frame, known, call, total):
     """Let this thread and XLA's work on a call, until it is done."""
     pieces = (total + layout.PIECE - 1) // layout.PIECE
-    shared = _call_1(load_int64(known, layout.MALLOC), 8 * _SHARED)
+    allocated = _call_1(load_int64(known, layout.MALLOC), 8 * _SHARED)
+    # Without memory that helpers may free, there are none.
+    shared = allocated if allocated else block_on_stack(0)
     store_int64(shared, layout.NEXT, 0)
     store_int64(shared, layout.DONE, 0)
     store_int64(shared, layout.PIECES, pieces)
@@ -162,7 +211,8 @@ def _run(frame, known, call, total):
     store_int64(shared, _FREE_AT, load_int64(known, layout.FREE))
     store_int64(shared, _USERS, 1)
     arguments = call + 8 * layout.SCRATCH_ARGUMENTS
-    helpers = (_number_of_threads(frame, arguments) if pieces > 1 else 0) - 1
+    can_share = allocated and pieces > 1
+    helpers = (_number_of_threads(frame, arguments) if can_share else 0) - 1
     helpers = helpers if helpers < pieces else pieces - 1
     for _ in range(helpers):
         fetch_add(shared + 8 * _USERS, 1)
@@ -173,32 +223,53 @@ def _run(frame, known, call, total):
     # whenever they come, so a busy pool holds nobody up.
     while fetch_add(shared + 8 * layout.DONE, 0) < pieces:
         _call_1(load_int64(known, layout.YIELD), 0)
-    _leave(shared)
+    if allocated:
+        _leave(allocated)
 
 
 @part
-def _write_table(frame, call, columns, rows, operand, result):
-    """Write the addresses of all tensors and where each ends; return how many elements."""
+def _write_table(frame, known, call, columns, rows, operand, result):
+    """Write the addresses of all tensors and where each ends; return how many elements.
+
+    Or -1 where the arrays of a tensor differ in size, or are of another dtype.
+    """
+    dtype, of_state = load_int64(known, layout.DTYPE), load_int64(known, layout.STATE_DTYPE)
     table = call + 8 * layout.SCRATCH_TABLE
     ends = table + 8 * layout.COLUMNS * rows
     total = 0
     for row in range(rows):
-        total += _number_of_elements(frame, operand)
+        size = _number_of_elements(_buffer(frame, _OPERANDS, operand))
+        total += size
         store_int64(ends, row, total)
         for column in range(layout.COLUMNS):
             address = 0
             if columns >> column & 1:
-                address = _buffer(frame, _OPERANDS, operand)
+                buffer = _buffer(frame, _OPERANDS, operand)
                 operand += 1
                 if result >= 0 and column != layout.GRADIENT:
                     # The operand's own place, when XLA could give it away, or a copy of it.
-                    address = _buffer(frame, _RESULTS, result)
+                    buffer = _buffer(frame, _RESULTS, result)
                     result += 1
+                is_state = column != layout.PARAMETER and column != layout.GRADIENT
+                if not _has(buffer, of_state if is_state else dtype, size):
+                    return -1
+                address = load_int64(buffer, _DATA)
             store_int64(table, row * layout.COLUMNS + column, address)
     store_int64(call, layout.ROWS, rows)
     store_int64(call, layout.TABLE, table)
     store_int64(call, layout.ENDS, ends)
-    store_int64(call, layout.SETTINGS_AT, _buffer(frame, _OPERANDS, 0))
+    settings = _buffer(frame, _OPERANDS, 0)
+    store_int64(call, layout.SETTINGS_AT, load_int64(settings, _DATA))
+    return total if _has(settings, of_state, layout.SETTINGS) else -1
+
+
+@part
+def _elements_of_rows(frame, columns, rows, operand):
+    total = 0
+    for row in range(rows):
+        total += _number_of_elements(
+            _buffer(frame, _OPERANDS, operand + row * _count_columns(columns))
+        )
     return total
 
 
@@ -225,11 +296,20 @@ def step(frame, known):
     if not _has_more_to_say(frame, known):
         return 0
     columns = _columns(frame)
-    rows = (load_int64(frame, _OPERAND_COUNT) - 2) // _count_columns(columns)
-    call = _buffer(frame, _RESULTS, load_int64(frame, _RESULT_COUNT) - 1)
+    rows = _number_of_rows(frame, 2, columns)
+    arrays = rows * _count_columns(columns & ~(1 << layout.GRADIENT))
+    if rows < 0 or load_int64(frame, _RESULT_COUNT) != arrays + 1:
+        return _refuse(frame, known)
+    call = _scratch(frame, arrays, _scratch_size(rows, 0))
+    row_settings = _buffer(frame, _OPERANDS, 1)
+    state = load_int64(known, layout.STATE_DTYPE)
+    if not call or not _has(row_settings, state, rows * layout.ROW_SETTINGS):
+        return _refuse(frame, known)
     store_int64(call, layout.KIND, layout.STEP)
-    store_int64(call, layout.ROW_SETTINGS_AT, _buffer(frame, _OPERANDS, 1))
-    total = _write_table(frame, call, columns, rows, 2, 0)
+    store_int64(call, layout.ROW_SETTINGS_AT, load_int64(row_settings, _DATA))
+    total = _write_table(frame, known, call, columns, rows, 2, 0)
+    if total < 0:
+        return _refuse(frame, known)
     if total:
         _run(frame, known, call, total)
     return 0
@@ -240,25 +320,32 @@ def _norms(frame, known, store, largest):
     if not _has_more_to_say(frame, known):
         return 0
     columns = _columns(frame)
-    rows = (load_int64(frame, _OPERAND_COUNT) - 1) // _count_columns(columns)
-    call, result = _buffer(frame, _RESULTS, 1), _buffer(frame, _RESULTS, 0)
-    total = _write_table(frame, call, columns, rows, 1, -1)
-    ends = load_int64(call, layout.ENDS)
+    together = columns & layout.TOGETHER
+    rows = _number_of_rows(frame, 1, columns)
+    if rows < 0 or load_int64(frame, _RESULT_COUNT) != 2:
+        return _refuse(frame, known)
+    places = _number_of_squares(rows, _elements_of_rows(frame, columns, rows, 1))
+    call = _scratch(frame, 1, _scratch_size(rows, places))
+    norms, state = _buffer(frame, _RESULTS, 0), load_int64(known, layout.STATE_DTYPE)
+    if not call or not _has(norms, state, 2 * (1 if together else rows)):
+        return _refuse(frame, known)
+    total = _write_table(frame, known, call, columns, rows, 1, -1)
+    if total < 0:
+        return _refuse(frame, known)
+    ends, result = load_int64(call, layout.ENDS), load_int64(norms, _DATA)
     squares = ends + 8 * rows
     store_int64(call, layout.KIND, layout.SQUARES)
     store_int64(call, layout.SQUARES_AT, squares)
-    pieces = (total + layout.PIECE - 1) // layout.PIECE
-    for place in range(pieces + rows):
+    for place in range(places):
         store_float64(squares, place, 0.0)
     if total:
         _run(frame, known, call, total)
-    together = columns & layout.TOGETHER
     of_all = 0.0
     begin = 0
     for row in range(rows):
         end = load_int64(ends, row)
         of_row = 0.0
-        # Each piece and row that meet have a place: the sum of their numbers.
+        # See `layout.number_of_squares`.
         for piece in range(begin // layout.PIECE, (end + layout.PIECE - 1) // layout.PIECE):
             if begin < end:
                 of_row += load_float64(squares, piece + row)

@@ -18,6 +18,11 @@ RETURNED = [column for column in range(layout.COLUMNS) if column != layout.GRADI
 _lock = threading.Lock()
 # Addresses that compiled code holds: they live as long as the process.
 _known: dict[Any, np.ndarray] = {}
+_REFUSAL = ctypes.create_string_buffer(
+    b"adadelta's kernel was called with arrays that do not belong together"
+)
+# XLA_FFI_DataType of XLA's `xla/ffi/api/c_api.h`.
+_DTYPES = {"float16": 10, "float32": 11, "float64": 12, "bfloat16": 16}
 
 
 def columns_of(rows: Sequence[Sequence[Array | None]]) -> int:
@@ -77,7 +82,7 @@ def scratch_of_norms(shapes: Sequence[Sequence[int]], columns: int) -> int:
     """Return how many int32 of scratch norms need, from the shapes of their operands."""
     rows = split(shapes, columns & ~layout.TOGETHER)
     elements = sum(math.prod(next(it for it in row if it is not None)) for row in rows)
-    return layout.scratch_size(len(rows), elements)
+    return layout.scratch_size(len(rows), layout.number_of_squares(len(rows), elements))
 
 
 def trial() -> tuple[Array, Array, list[Array | None], list[tuple[int, Array]]]:
@@ -121,6 +126,12 @@ def handler(kind: str, dtype: str, version: tuple[int, int]) -> tuple[str, int]:
             library = ctypes.CDLL(None)
             functions = [getattr(library, name) for name in ("malloc", "free", "sched_yield")]
             of_library = [ctypes.cast(it, ctypes.c_void_p).value for it in functions]
-            numbers = [worker, task, *of_library, version[0] | version[1] << 32]
-            _known[key] = np.array(numbers, np.int64)
+            known = np.zeros(layout.KNOWN, np.int64)
+            known[[layout.WORKER, layout.TASK]] = worker, task
+            known[[layout.MALLOC, layout.FREE, layout.YIELD]] = of_library
+            known[layout.VERSION] = version[0] | version[1] << 32
+            known[layout.DTYPE] = _DTYPES[dtype]
+            known[layout.STATE_DTYPE] = _DTYPES[precision.state_dtype(dtype)]
+            known[layout.REFUSAL] = ctypes.addressof(_REFUSAL)
+            _known[key] = known
         return f"adadelta_{kind}_{dtype}", compiled.bound(place, _known[key].ctypes.data)
