@@ -80,6 +80,35 @@ def test_norms_are_those_of_the_other_kernel(dtype, options, together):
     np.testing.assert_array_equal(ours, divisor.astype("float64") * norm)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("together", [True, False])
+def test_norms_of_tensors_without_elements(dtype, together):
+    settings, _ = arguments(dtype, {})
+    rows = tensors(dtype, [0] * 50, {}, np.random.default_rng(9))
+    gradients = [row[layout.GRADIENT] for row in rows]
+    divisor, norm = program_of(rows).norms(settings, gradients, together)
+    np.testing.assert_array_equal(norm, np.zeros(1 if together else 50))
+    assert np.isfinite(divisor).all()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "norms", "scratch"),
+    [("float32", 2, 58), ("float16", 2, 100), ("float32", 1, 100)],
+    ids=["scratch too small", "another dtype", "one norm too few"],
+)
+def test_a_call_that_does_not_fit_is_an_error_of_xla(dtype, norms, scratch):
+    settings, _ = arguments("float32", {})
+    results = [([norms, 2], tf.float32), ([scratch], tf.int32)]
+
+    @tf.function(jit_compile=True)
+    def call(*operands):
+        columns = 1 << layout.GRADIENT
+        return xla_tensorflow._call("norms", "float32", operands, results, columns, {})
+
+    with pytest.raises(tf.errors.InvalidArgumentError, match="do not belong together"):
+        call(tf.constant(settings), tf.ones(5), tf.ones(5, dtype))
+
+
 @pytest.mark.parametrize("magnitude", [1e300, 1e-300])
 def test_norms_of_huge_and_tiny_gradients_are_finite(magnitude):
     settings, _ = arguments("float64", {})

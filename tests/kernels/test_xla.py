@@ -56,15 +56,57 @@ def test_tensors_of_any_shape():
     assert_same(in_program("float32", rows, settings, own), expected(rows, settings, own))
 
 
-def test_a_missing_gradient_counts_as_zero():
-    options = {"steps": 2.0}
-    rows = tensors("float32", [2000], options, np.random.default_rng(3))
-    settings, own = arguments("float32", options)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"steps": 2.0}, {"decay": 0.1, "decay_mode": layout.COUPLED}, {"factor": 0.3}],
+    ids=str,
+)
+def test_a_missing_gradient_counts_as_zero(options, dtype):
+    rows = tensors(dtype, [2000], options, np.random.default_rng(3))
+    settings, own = arguments(dtype, options)
     without = [[None if column == layout.GRADIENT else a for column, a in enumerate(rows[0])]]
     zero = [[np.zeros_like(a) if column == layout.GRADIENT else a
              for column, a in enumerate(rows[0])]]  # fmt: skip
-    made = in_program("float32", without, settings, own)
-    assert_same(made, expected(zero, settings, own))
+    made = in_program(dtype, without, settings, own)
+    wanted = expected(zero, settings, own)
+    wanted[0][layout.GRADIENT] = None
+    assert_same([made[0]], wanted)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("together", [True, False])
+def test_norms_of_tensors_without_elements(dtype, together):
+    settings, _ = arguments(dtype, {})
+    rows = tensors(dtype, [0] * 50, {}, np.random.default_rng(9))
+    with precision(dtype):
+        divisor, norm = xla.norms(jnp.asarray(settings), on_jax(rows), together)
+    np.testing.assert_array_equal(norm, np.zeros(1 if together else 50))
+    assert np.isfinite(divisor).all()
+
+
+# What is wrong with a call of norms of two gradients of 5 elements: operands, and results.
+REFUSED = {
+    "scratch too small": (["float32"] * 2, [(2, 2), (58,)]),
+    "another dtype": (["float32", "float16"], [(2, 2), (100,)]),
+    "one norm too few": (["float32"] * 2, [(1, 2), (100,)]),
+    "no scratch": (["float32"] * 2, [(2, 2)]),
+    "no settings": ([], [(2, 2), (100,)]),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED.values(), ids=list(REFUSED))
+def test_a_call_that_does_not_fit_is_an_error_of_xla(case):
+    dtypes, shapes = case
+    name = xla._registered_handler("norms", "float32")
+    results = [
+        jax.ShapeDtypeStruct(shape, "int32" if len(shape) == 1 else "float32") for shape in shapes
+    ]
+    settings, _ = arguments("float32", {})
+    operands = [jnp.asarray(settings), *[jnp.ones(5, dtype) for dtype in dtypes]] if dtypes else []
+    columns = np.int64(1 << layout.GRADIENT)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="do not belong together"):
+        jax.block_until_ready(jax.ffi.ffi_call(name, results)(*operands, columns=columns))
 
 
 def test_buffers_that_are_given_away_are_updated_in_place():
