@@ -1,7 +1,5 @@
 """What the tests of all kernels share: dtypes, options, tensors, and what is the same."""
 
-import itertools
-
 import ml_dtypes
 import numpy as np
 
@@ -14,6 +12,7 @@ DTYPES = {"bfloat16": ml_dtypes.bfloat16} | {
     name: np.dtype(name) for name in ("float16", "float32", "float64")
 }
 OPTIONS = {
+    "plain": {},
     "loss_scale": {"loss_scale": 8.0},
     "odd loss_scale": {"loss_scale": 3.0},
     "maximize": {"maximize": True},
@@ -30,12 +29,6 @@ OPTIONS = {
     "window collects": {"steps": 3.0, "action": layout.COLLECT},
     "skip": {"action": layout.SKIP},
 }
-PAIRS = [
-    (one, other)
-    for one, other in itertools.combinations(OPTIONS, 2)
-    if not OPTIONS[one].keys() & OPTIONS[other].keys() - {"momentum"}
-]
-CASES = [(), *[(name,) for name in OPTIONS], *PAIRS]
 
 
 def tensors(dtype, sizes, options, generator):

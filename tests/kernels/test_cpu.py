@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from kernel_tools import (
-    CASES,
     DTYPES,
     OPTIONS,
     SIZES,
@@ -28,9 +27,8 @@ def run(dtype, rows, settings, own, threads=TWO_THREADS):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("names", CASES, ids=lambda names: " and ".join(names) or "plain")
-def test_it_is_the_rule_bit_for_bit(names, dtype):
-    options = {key: value for name in names for key, value in OPTIONS[name].items()}
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=list(OPTIONS))
+def test_it_is_the_rule_bit_for_bit(options, dtype):
     rows = tensors(dtype, SIZES, options, np.random.default_rng(1))
     settings, own = arguments(dtype, options)
     wanted = expected(rows, settings, own)

@@ -260,25 +260,22 @@ def test_with_a_kernel_it_is_as_without(options, dtypes, mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize(
-    "options",
-    [{"clipnorm": 0.5}, {"global_clipnorm": 0.5}, {"global_clipnorm": 0.5, "skip_nonfinite": True}],
-    ids=str,
+    "options", [{"clipnorm": 0.5}, {"global_clipnorm": 0.5, "skip_nonfinite": True}], ids=str
 )
-def test_variables_without_elements_do_not_count(options, dtype, mode):
+def test_variables_without_elements_do_not_count(options, mode):
     """Also where all variables of a dtype are empty: memory for the sums was too small then."""
 
     def trained(number):
         variables = [keras.Variable([1.0, 2.0, 3.0], dtype="float16")]
-        variables += [keras.Variable(np.zeros((2, 0)), dtype=dtype) for _ in range(number)]
+        variables += [keras.Variable(np.zeros((2, 0)), dtype="bfloat16") for _ in range(number)]
         optimizer = adadelta.Adadelta(1.0, fused=True, **options)
         run = Driver(optimizer, variables, mode)
         for _ in range(3):
             run.call([np.ones(it.shape, "float32") for it in variables])
         return numpy(variables[0])
 
-    np.testing.assert_array_equal(trained(30), trained(0))
+    np.testing.assert_array_equal(trained(20), trained(0))
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="elsewhere the kernel costs nothing")
