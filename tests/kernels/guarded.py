@@ -149,8 +149,7 @@ class Buffer(NamedTuple):
     shape: tuple[int, ...]
 
 
-# XLA_FFI_DataType, with what fills up the field.
-_DTYPES = {"int32": 4, "float16": 10, "float32": 11, "float64": 12, "bfloat16": 16}
+# What fills up a field of 4 bytes.
 _REST = 0x5A5A5A5A << 32
 _ERROR = 0x1234_5678_0000
 _CONTEXT = 0x4321_0000
@@ -283,8 +282,8 @@ class Xla:
         ):
             known[place] = self._address(self._functions[name])
         known[layout.VERSION] = version
-        known[layout.DTYPE] = _DTYPES[dtype]
-        known[layout.STATE_DTYPE] = _DTYPES[precision.state_dtype(dtype)]
+        known[layout.DTYPE] = layout.XLA_DTYPES[dtype]
+        known[layout.STATE_DTYPE] = layout.XLA_DTYPES[precision.state_dtype(dtype)]
         known[layout.REFUSAL] = ctypes.addressof(xla_target._REFUSAL)
         return self.memory.place(known)
 
@@ -356,7 +355,7 @@ class Xla:
         its_dimensions = self.memory.place(dimensions).address
         structs = np.zeros((len(buffers), 6), np.int64)
         structs[:, 0] = 6 * 8
-        structs[:, 2] = [_DTYPES[it.dtype] | _REST for it in buffers]
+        structs[:, 2] = [layout.XLA_DTYPES[it.dtype] | _REST for it in buffers]
         structs[:, 3] = [it.address for it in buffers]
         structs[:, 4] = ranks
         structs[:, 5] = its_dimensions + 8 * (np.cumsum(ranks) - ranks)

@@ -318,6 +318,8 @@ def kinds_of_threads():
 
 
 MEMORY = Memory()
+# Seconds for a table. Each takes 10 ms, the first also the time in which kernels are compiled.
+TIME_LIMIT = 300
 
 
 def main(dtype, first, count):
@@ -326,6 +328,8 @@ def main(dtype, first, count):
     xla, threads = Xla(MEMORY), kinds_of_threads()
     for number in range(first, first + count):
         print(dtype, number, flush=True)
+        # Threads that wait for each other for ever are a fall, too.
+        faulthandler.dump_traceback_later(TIME_LIMIT, exit=True)
         table = Table(dtype, number)
         wanted, norms = table.stepped(), table.norms()
         for side in (BEHIND, BEFORE):

@@ -133,3 +133,14 @@ def test_the_norm_of_what_is_not_finite_is_not_finite(value):
     settings, _ = arguments("float32", {})
     _, norm = cpu.norms("float32", table_of(rows), np.array([3]), settings, True, PythonThreads(2))
     np.testing.assert_equal(norm, np.array([value], "float32"))
+
+
+def test_more_elements_than_32_bits_can_count():
+    # Zeros that nobody wrote take no memory.
+    gradient = np.zeros(2**31 + 5, "float16")
+    gradient[-4:] = 3
+    rows = [[None, it, None, None, None, None] for it in (gradient, np.ones(4, "float16"))]
+    settings, _ = arguments("float16", {})
+    sizes = np.array([2**31 + 5, 4], np.int64)
+    divisor, norm = cpu.norms("float16", table_of(rows), sizes, settings, False, PythonThreads(2))
+    np.testing.assert_array_equal(divisor * norm, [6, 2])

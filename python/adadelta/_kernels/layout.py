@@ -58,6 +58,8 @@ CONTROL = 4
 # refuses a call (`xla_handler.py`).
 WORKER, TASK, MALLOC, FREE, YIELD, VERSION, DTYPE, STATE_DTYPE, REFUSAL = range(9)
 KNOWN = 9
+# XLA_FFI_DataType of XLA's `xla/ffi/api/c_api.h`.
+XLA_DTYPES = {"int32": 4, "float16": 10, "float32": 11, "float64": 12, "bfloat16": 16}
 # Beside a bit for each column of the table: one norm of all gradients together.
 TOGETHER = 1 << COLUMNS
 # Its scratch, in 8 bytes: the call, arguments for XLA's functions, the table, the ends, and for

@@ -44,9 +44,12 @@ _SCALAR = 1
 _METADATA = 3
 # In XLA_FFI_Api.
 _CREATE_ERROR, _DESTROY_ERROR, _SCHEDULE, _NUMBER_OF_THREADS = 6, 8, 17, 18
-# XLA_FFI_Error_Code_INVALID_ARGUMENT and XLA_FFI_DataType_S32.
+# XLA_FFI_Error_Code_INVALID_ARGUMENT.
 _INVALID_ARGUMENT = 3
-_INT32 = 4
+_INT32, _FLOAT32, _FLOAT64 = (layout.XLA_DTYPES[it] for it in ("int32", "float32", "float64"))
+
+# The columns without which there is no step.
+_NEEDED = 1 << layout.PARAMETER | 1 << layout.SQUARE_AVG | 1 << layout.ACC_DELTA
 
 _number_of_squares = part(layout.number_of_squares)
 _scratch_size = part(layout.scratch_size)
@@ -296,7 +299,7 @@ def step(frame, known):
     if not _has_more_to_say(frame, known):
         return 0
     columns = _columns(frame)
-    rows = _number_of_rows(frame, 2, columns)
+    rows = _number_of_rows(frame, 2, columns) if columns & _NEEDED == _NEEDED else -1
     arrays = rows * _count_columns(columns & ~(1 << layout.GRADIENT))
     if rows < 0 or load_int64(frame, _RESULT_COUNT) != arrays + 1:
         return _refuse(frame, known)
@@ -316,7 +319,7 @@ def step(frame, known):
 
 
 @part
-def _norms(frame, known, store, largest):
+def _norms(frame, known, store, dtype, largest):
     if not _has_more_to_say(frame, known):
         return 0
     columns = _columns(frame)
@@ -326,8 +329,8 @@ def _norms(frame, known, store, largest):
         return _refuse(frame, known)
     places = _number_of_squares(rows, _elements_of_rows(frame, columns, rows, 1))
     call = _scratch(frame, 1, _scratch_size(rows, places))
-    norms, state = _buffer(frame, _RESULTS, 0), load_int64(known, layout.STATE_DTYPE)
-    if not call or not _has(norms, state, 2 * (1 if together else rows)):
+    norms = _buffer(frame, _RESULTS, 0)
+    if not call or not _has(norms, dtype, 2 * (1 if together else rows)):
         return _refuse(frame, known)
     total = _write_table(frame, known, call, columns, rows, 1, -1)
     if total < 0:
@@ -369,9 +372,9 @@ def _store_norm(result, row, squares, store, largest):
 
 def norms_float32(frame, known):
     """Return the norm of each float32 or narrower gradient, or the one of all."""
-    return _norms(frame, known, store_float32, 1e38)
+    return _norms(frame, known, store_float32, _FLOAT32, 1e38)
 
 
 def norms_float64(frame, known):
     """Return the norm of each float64 gradient, or the one of all."""
-    return _norms(frame, known, store_float64, math.inf)
+    return _norms(frame, known, store_float64, _FLOAT64, math.inf)

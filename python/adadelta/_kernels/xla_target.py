@@ -21,8 +21,6 @@ _known: dict[Any, np.ndarray] = {}
 _REFUSAL = ctypes.create_string_buffer(
     b"adadelta's kernel was called with arrays that do not belong together"
 )
-# XLA_FFI_DataType of XLA's `xla/ffi/api/c_api.h`.
-_DTYPES = {"float16": 10, "float32": 11, "float64": 12, "bfloat16": 16}
 
 
 def columns_of(rows: Sequence[Sequence[Array | None]]) -> int:
@@ -130,8 +128,8 @@ def handler(kind: str, dtype: str, version: tuple[int, int]) -> tuple[str, int]:
             known[[layout.WORKER, layout.TASK]] = worker, task
             known[[layout.MALLOC, layout.FREE, layout.YIELD]] = of_library
             known[layout.VERSION] = version[0] | version[1] << 32
-            known[layout.DTYPE] = _DTYPES[dtype]
-            known[layout.STATE_DTYPE] = _DTYPES[precision.state_dtype(dtype)]
+            known[layout.DTYPE] = layout.XLA_DTYPES[dtype]
+            known[layout.STATE_DTYPE] = layout.XLA_DTYPES[precision.state_dtype(dtype)]
             known[layout.REFUSAL] = ctypes.addressof(_REFUSAL)
             _known[key] = known
         return f"adadelta_{kind}_{dtype}", compiled.bound(place, _known[key].ctypes.data)
