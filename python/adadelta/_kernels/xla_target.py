@@ -19,7 +19,8 @@ _lock = threading.Lock()
 # Addresses that compiled code holds: they live as long as the process.
 _known: dict[Any, np.ndarray] = {}
 _REFUSAL = ctypes.create_string_buffer(
-    b"adadelta's kernel was called with arrays that do not belong together"
+    b"adadelta's kernel got arrays that do not belong together: please report this, "
+    b"and use fused=False until then"
 )
 
 
