@@ -15,9 +15,9 @@ class Lock:
     """
 
     def __init__(self) -> None:
-        self._by_process: dict[int, threading.RLock] = {}  # type: ignore[valid-type]
+        self._by_process: dict[int, threading.RLock] = {}
 
-    def _own(self) -> "threading.RLock":  # type: ignore[valid-type]
+    def _own(self) -> threading.RLock:
         return self._by_process.setdefault(os.getpid(), threading.RLock())
 
     @contextlib.contextmanager
