@@ -5,10 +5,25 @@
 #' the Python that R uses, and why the others can't; [optimizer_adadelta()] uses
 #' them by itself, and gives the same numbers without them, to rounding.
 #'
-#' @return A data frame with a row for each kernel: its name (`kernel`), whether
-#'   it can serve (`serves`), why not (`reason`, or `NA`), and what it is and for
-#'   whom (`description`). It is an error of class `adadelta_error_python` when
-#'   there is no Python with Keras.
+#' A kernel is compiled when it is first used, which takes seconds, and then kept
+#' in a directory, from which later sessions load it. The directory must be safe:
+#' if other users could write to it, or to one above it, nothing is read from it,
+#' and each session compiles its own kernels. The environment variable
+#' `ADADELTA_KERNEL_CACHE` can name another directory, by an absolute path. By
+#' default it is `adadelta/kernels` in the user's cache directory: that of
+#' `XDG_CACHE_HOME`, or `~/.cache`.
+#'
+#' @return A data frame with a row for each kernel:
+#'   * `kernel`: its name.
+#'   * `serves`: whether it can serve.
+#'   * `reason`: why not, or `NA`.
+#'   * `cache`: the directory in which the compiled kernel is kept, or `NA` if it
+#'     is not kept.
+#'   * `cache_reason`: why each session compiles the kernel again, or `NA`.
+#'   * `description`: what it is, and for whom.
+#'
+#'   It is an error of class `adadelta_error_python` when there is no Python with
+#'   Keras.
 #' @seealso The argument `fused` of [optimizer_adadelta()].
 #' @export
 #' @examplesIf keras_available()
@@ -16,10 +31,15 @@
 kernel_info <- function() {
   module <- core(sys.call())
   rows <- module$kernels()
+  optional <- function(field) {
+    vapply(rows, function(row) if (is.null(row[[field]])) NA_character_ else row[[field]], "")
+  }
   data.frame(
     kernel = vapply(rows, `[[`, "", "kernel"),
     serves = vapply(rows, `[[`, NA, "serves"),
-    reason = vapply(rows, function(row) if (is.null(row$reason)) NA_character_ else row$reason, ""),
+    reason = optional("reason"),
+    cache = optional("cache"),
+    cache_reason = optional("cache_reason"),
     description = vapply(rows, `[[`, "", "description")
   )
 }

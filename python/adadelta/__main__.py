@@ -202,6 +202,10 @@ def _kernels() -> Iterator[str]:
         yield f"{name}: {kernel['for']}"
         if not kernel["serves"]:
             yield f"  not here: {kernel['reason']}"
+        elif kernel.get("cache"):
+            yield f"  compiled once, and kept in {kernel['cache']}"
+        elif kernel.get("cache_reason"):
+            yield f"  compiled again in each process: {kernel['cache_reason']}"
 
 
 def _conventions(_: argparse.Namespace) -> Iterator[str]:

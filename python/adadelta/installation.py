@@ -144,13 +144,18 @@ def _kernel() -> Check:
 
     kernel = FOR_KERAS.get(_backend_and_reason()[0])
     try:
-        serving = [name for name, it in kernel_info().items() if it["serves"]]
-        reason = kernel_info()[kernel]["reason"] if kernel else None
+        info = kernel_info()
+        serving = [name for name, it in info.items() if it["serves"]]
+        own = info[kernel] if kernel else {"reason": None}
+        reason, why_not_kept = own["reason"], own.get("cache_reason")
     except Exception as error:  # a numba or jax that is broken
-        serving, reason = [], f"{type(error).__name__}: {error}"
+        serving, reason, why_not_kept = [], f"{type(error).__name__}: {error}", None
     found = ", ".join(serving) or "none"
-    if reason is None:
+    if reason is None and why_not_kept is None:
         return Check("kernel", found, False)
+    if reason is None:
+        cause = f"The first step takes seconds longer than it could: {why_not_kept}."
+        return Check("kernel", found, False, cause)
     cause = f"Steps are slower than they could be: {reason}."
     cure = None if is_installed("numba") else _install("numba")
     return Check("kernel", found, False, cause, cure)

@@ -221,6 +221,8 @@ def kernels() -> list[dict[str, Any]]:
             "kernel": name,
             "serves": kernel["serves"],
             "reason": kernel["reason"],
+            "cache": kernel["cache"],
+            "cache_reason": kernel["cache_reason"],
             "description": kernel["for"],
         }
         for name, kernel in kernel_info().items()

@@ -95,6 +95,11 @@ def test_info_says_which_kernels_serve(run, monkeypatch):
     monkeypatch.setattr(adadelta, "kernel_info", lambda: found, raising=False)
     out = run("info")[1]
     assert "cpu: all tensors\n  not here: no luck\n" in out
+    found["cpu"] |= {"serves": True, "reason": None, "cache": "/here", "cache_reason": None}
+    assert "cpu: all tensors\n  compiled once, and kept in /here\n" in run("info")[1]
+    found["cpu"] |= {"cache": None, "cache_reason": "/here is not safe"}
+    again = "compiled again in each process: /here is not safe"
+    assert f"cpu: all tensors\n  {again}\n" in run("info")[1]
     monkeypatch.undo()
     out = run("info")[1]
     for name, kernel in adadelta.kernel_info().items():

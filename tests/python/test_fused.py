@@ -350,6 +350,49 @@ def run_alone(code):
     assert done.returncode == 0, done.stderr
 
 
+UNCOMPILABLE = """
+import contextlib
+import keras
+import numpy as np
+import pytest
+import adadelta
+from adadelta._kernels import cache, choose, compiler
+
+def variables():
+    return [keras.Variable(np.ones(2**15), dtype=it) for it in ("float32", "bfloat16")]
+
+def trained(**options):
+    optimizer, given = adadelta.Adadelta(1.0, skip_nonfinite=True, **options), variables()
+    for _ in range(2):
+        optimizer.apply([keras.ops.ones_like(it) / 2 for it in given], given)
+    return [keras.ops.convert_to_numpy(keras.ops.cast(it, "float32")) for it in given]
+
+kernel = choose.FOR_KERAS[keras.config.backend()]
+assert choose.reason_against(kernel) is None
+adadelta.Adadelta(fused=True).build(variables()[:1])
+
+# No file is read, and nothing can be compiled from here on.
+cache.opened = contextlib.nullcontext
+
+def object_codes(functions):
+    if functions:
+        raise MemoryError("no room")
+    return {}
+
+compiler.object_codes = object_codes
+adadelta.Adadelta(fused=True).build(variables()[:1])
+for options in ({}, {"clipnorm": 1.0}, {"global_clipnorm": 1.0}):
+    for mine, other in zip(trained(**options), trained(fused=False, **options), strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-2)
+with pytest.raises(ValueError, match="no room"):
+    adadelta.Adadelta(fused=True).build(variables())
+"""
+
+
+def test_a_dtype_whose_kernel_can_not_be_compiled_takes_the_plain_path():
+    run_alone(UNCOMPILABLE)
+
+
 DIVIDED = """
 import numpy as np
 import tensorflow as tf

@@ -135,6 +135,20 @@ def test_a_kernel_that_does_not_serve(monkeypatch):
     assert "OSError: libdevice is missing" in check("kernel").problem
 
 
+def test_a_kernel_that_is_not_kept(monkeypatch):
+    import adadelta
+    from adadelta._kernels import choose
+
+    kernel = choose.FOR_KERAS[installation._backend_and_reason()[0]]
+    found = {"serves": True, "reason": None, "cache": None, "cache_reason": "/here is not safe"}
+    monkeypatch.setattr(adadelta, "kernel_info", lambda: {kernel: found}, raising=False)
+    assert check("kernel").found == kernel
+    said = "The first step takes seconds longer than it could: /here is not safe."
+    assert check("kernel").problem == said
+    found |= {"cache": "/here", "cache_reason": None}
+    assert check("kernel").problem is None
+
+
 def test_the_backend_that_runs(monkeypatch):
     monkeypatch.setitem(sys.modules, "keras", None)
     assert installation.running_backend() is None

@@ -10,6 +10,27 @@ test_that("every kernel says whether it serves, and why not", {
   expect_true(all(nzchar(info$description)))
 })
 
+test_that("a kernel is kept where nobody else can write, or it is said why it is not kept", {
+  skip_without_keras()
+  info <- kernel_info()
+  cpu <- info[info$kernel == "cpu", ]
+  skip_if_not(cpu$serves, "no kernel on this machine")
+  expect_true(xor(is.na(cpu$cache), is.na(cpu$cache_reason)))
+  skip_on_os("windows")
+  folder <- withr::local_tempdir()
+  Sys.chmod(folder, "0777", use_umask = FALSE)
+  # Python has read the environment when it started.
+  reticulate::py_run_string("import os; _adadelta_before = dict(os.environ)")
+  withr::defer(reticulate::py_run_string(
+    "os.environ.clear(); os.environ.update(_adadelta_before); del _adadelta_before"
+  ))
+  reticulate::py_run_string(sprintf("os.environ['ADADELTA_KERNEL_CACHE'] = '%s'", folder))
+  info <- kernel_info()
+  cpu <- info[info$kernel == "cpu", ]
+  expect_identical(cpu$cache, NA_character_)
+  expect_match(cpu$cache_reason, paste("other users can write to", folder), fixed = TRUE)
+})
+
 test_that("the step of a model is made by the kernel, with the numbers of the rule", {
   skip_without_keras()
   weights <- function(fused) {

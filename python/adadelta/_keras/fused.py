@@ -6,6 +6,7 @@ can't serve to the rest of the step.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -16,8 +17,13 @@ from adadelta._keras import precision
 from adadelta._kernels import choose, layout
 
 
-def reason_against() -> str | None:
-    """Return why no kernel serves on this backend and machine, or None when one does."""
+def reason_against(dtype: str = "float32") -> str | None:
+    """Return why no kernel serves on this backend and machine, or None when one does.
+
+    Args:
+        dtype: The dtype of a variable, by name.
+
+    """
     backend = keras.config.backend()
     if backend not in choose.FOR_KERAS:
         return f"there is no kernel for Keras' backend {backend}"
@@ -26,14 +32,26 @@ def reason_against() -> str | None:
 
         if jax.default_backend() != "cpu":
             return f"on a {jax.default_backend()} JAX itself fuses the step"
-    return choose.reason_against(choose.FOR_KERAS[backend])
+    # A complex number is a pair of real ones.
+    real = precision.state_dtype(dtype) if precision.is_complex(dtype) else dtype
+    return choose.reason_against(choose.FOR_KERAS[backend], real)
 
 
-def is_on(fused: bool | None) -> bool:
-    """Return whether kernels are used, or raise when they are asked for and can't be."""
+def is_on(fused: bool | None, variables: Sequence[Any]) -> bool:
+    """Return whether kernels are used, or raise when they are asked for and can't be.
+
+    Args:
+        fused: The argument of the optimizer.
+        variables: The variables that it is to be built on.
+
+    """
     if fused is False:
         return False
     reason = reason_against()
+    if fused:
+        # With `fused=None` a variable whose dtype has no kernel takes the plain path alone.
+        dtypes = sorted(set(map(precision.dtype_of, variables)) & set(layout.DTYPES))
+        reason = next(filter(None, (reason, *map(reason_against, dtypes))), None)
     if reason is not None and fused:
         raise ValueError(
             f"`fused` can't be {hyperparameters.received(True)} here: {reason}; None uses kernels "

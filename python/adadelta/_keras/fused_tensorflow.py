@@ -56,7 +56,15 @@ def servable(optimizer: Any, gradients: dict[int, Any]) -> dict[int, Any]:
 
 def _is_served(optimizer: Any, index: int) -> bool:
     row = fused.arrays(optimizer, index, optimizer.use_ema)
-    return all(it is None or xla_tensorflow.can_serve(it.value) for it in row)
+    return all(it is None or xla_tensorflow.can_serve(it.value) for it in row) and _has_handlers(
+        optimizer, precision.dtype_of(optimizer._trainable_variables[index])
+    )
+
+
+def _has_handlers(optimizer: Any, dtype: str) -> bool:
+    uses_norms = optimizer._skips or fused.norm_limit(optimizer) is not None
+    kinds = ("step", "norms") if uses_norms else ("step",)
+    return all(xla_tensorflow.reason_against_dtype(dtype, kind) is None for kind in kinds)
 
 
 def all_finite(optimizer: Any, gradients: dict[int, Any]) -> Any:

@@ -108,7 +108,7 @@ class State(keras.optimizers.Optimizer):
         self._refuse_unusable(variables)
         paths = [path_of(variable) for variable in variables]
         self._excluded_loaded_paths = _excluded_among(paths, self._excluded_loaded_paths)
-        self._uses_kernel = fused.is_on(self.fused)
+        self._uses_kernel = fused.is_on(self.fused, variables)
         self._constrained = [i for i, it in enumerate(variables) if it.constraint is not None]
         if isinstance(self._learning_rate, keras.Variable) and self._given_rate is not None:
             widest = {precision.state_dtype(precision.dtype_of(v)) for v in variables}

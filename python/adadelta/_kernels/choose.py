@@ -6,6 +6,8 @@ import sys
 from importlib.util import find_spec
 from typing import Any
 
+from adadelta._kernels import cache
+
 DESCRIPTIONS = {
     "cpu": "one pass over memory for all tensors, compiled by numba (NumPy, torch)",
     "xla": "the same inside JAX programs, called by XLA",
@@ -17,24 +19,31 @@ DESCRIPTIONS = {
 FOR_KERAS = {"jax": "xla", "torch": "cpu", "tensorflow": "tensorflow"}
 
 
-def reason_against(kernel: str) -> str | None:
+def reason_against(kernel: str, dtype: str = "float32") -> str | None:
     """Return why a kernel can't serve on this machine, or None when it can.
 
     Args:
         kernel: One of `DESCRIPTIONS`.
+        dtype: The dtype of the parameters and gradients, by name. The code for each dtype is
+            compiled when it is first asked for, which may fail where the one before did not.
 
     """
-    return _reason_against(kernel, is_tensorflow_loaded="tensorflow" in sys.modules)
+    return _reason_against(kernel, dtype, is_tensorflow_loaded="tensorflow" in sys.modules)
 
 
 @functools.cache
-def _reason_against(kernel: str, is_tensorflow_loaded: bool) -> str | None:
-    return {
+def _reason_against(kernel: str, dtype: str, is_tensorflow_loaded: bool) -> str | None:
+    against = {
         "cpu": _against_cpu,
         "xla": _against_xla,
         "tensorflow": _against_tensorflow,
         "cuda": _against_cuda,
-    }[kernel]()
+    }[kernel]
+    try:
+        return against(dtype)
+    except Exception as error:
+        # A package that is installed can't be loaded, or has other parts than the one we know.
+        return f"{type(error).__name__}: {error}"
 
 
 def _missing(*packages: str) -> str | None:
@@ -55,39 +64,36 @@ def _against_processor() -> str | None:
     return None
 
 
-def _against_cpu() -> str | None:
+def _against_cpu(dtype: str) -> str | None:
     reason = _against_processor()
     if reason:
         return reason
     from adadelta._kernels import cpu
 
-    return cpu.reason_against()
+    return cpu.reason_against(dtype)
 
 
-def _against_xla() -> str | None:
+def _against_xla(dtype: str) -> str | None:
     reason = _missing("jax") or _against_processor()
     if reason:
         return reason
     from adadelta._kernels import xla
 
-    return xla.reason_against()
+    return xla.reason_against() or xla.reason_against_dtype(dtype)
 
 
-def _against_tensorflow() -> str | None:
+def _against_tensorflow(dtype: str) -> str | None:
     reason = _missing("tensorflow") or _against_processor()
     if reason or "tensorflow" not in sys.modules:
         # Not tried then: to import TensorFlow takes seconds, and beside torch and Triton it ends
         # the process (TensorFlow 2.21).
         return reason
-    try:
-        from adadelta._kernels import xla_tensorflow
-    except Exception as error:
-        # Another TensorFlow may have its parts elsewhere.
-        return f"{type(error).__name__}: {error}"
-    return xla_tensorflow.reason_against()
+    from adadelta._kernels import xla_tensorflow
+
+    return xla_tensorflow.reason_against() or xla_tensorflow.reason_against_dtype(dtype)
 
 
-def _against_cuda() -> str | None:
+def _against_cuda(dtype: str) -> str | None:
     missing = _missing("torch", "triton")
     if missing:
         return missing
@@ -101,7 +107,10 @@ def kernel_info() -> dict[str, dict[str, Any]]:
 
     Returns:
         For each kernel a dict: `serves` is True or False, `reason` says why not (or is None),
-        `for` says for whom it is.
+        `for` says for whom it is. `cache` is the directory in which its machine code is kept, so
+        that it is compiled once per machine. Where `cache` is None, every process compiles its
+        own, and `cache_reason` says why: other users could put their code into the directory, for
+        example. Both are None for kernels that do not serve, and for "cuda".
 
     Example:
         >>> import adadelta
@@ -112,5 +121,13 @@ def kernel_info() -> dict[str, dict[str, Any]]:
     info = {}
     for kernel, description in DESCRIPTIONS.items():
         reason = reason_against(kernel)
-        info[kernel] = {"serves": reason is None, "reason": reason, "for": description}
+        is_kept = reason is None and kernel in FOR_KERAS.values()
+        folder, why_none = cache.status() if is_kept else (None, None)
+        info[kernel] = {
+            "serves": reason is None,
+            "reason": reason,
+            "for": description,
+            "cache": folder,
+            "cache_reason": why_none,
+        }
     return info

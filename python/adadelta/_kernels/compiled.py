@@ -1,16 +1,14 @@
 """Machine code of this folder's numba functions: compiled once per machine, then read from a file.
 
 Numba takes seconds to compile a kernel, and half a second to load one from its own cache; the
-object code alone is loaded by llvmlite in a tenth of that. The file's name has in it everything
-that the code depends on. A folder that can't be written is no error: the code is then compiled
-in every process.
+object code alone is loaded by llvmlite in a tenth of that. The name of a file and its checksum
+depend on all that the code depends on. Without a folder for the files (see `cache.py`) the code is
+compiled in every process.
 """
 
-import contextlib
 import functools
 import hashlib
-import os
-import threading
+import platform
 import uuid
 from collections.abc import Callable
 from importlib.metadata import version
@@ -19,21 +17,16 @@ from typing import Any
 
 from llvmlite import binding
 
-from adadelta._kernels import compiler
+from adadelta import __version__
+from adadelta._kernels import cache, compiler
+from adadelta._kernels.locks import Lock
 
-_lock = threading.RLock()
+_lock = Lock()
 _addresses: dict[Any, int] = {}
 # What owns the code: it lives as long as the process.
 _code: list[Any] = []
-
-
-def folder() -> Path:
-    """Return where compiled kernels are kept."""
-    chosen = os.environ.get("ADADELTA_KERNEL_CACHE")
-    if chosen:
-        return Path(chosen)
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "adadelta" / "kernels"
+# What LLVM needs of the address space to load code.
+_ROOM = 2**23
 
 
 def addresses(*functions: tuple[str, str]) -> list[int]:
@@ -42,22 +35,38 @@ def addresses(*functions: tuple[str, str]) -> list[int]:
     Args:
         functions: The module in this folder and the name of each.
 
+    Raises:
+        MemoryError, OSError, RuntimeError: They can't be compiled or loaded.
+
     """
-    with _lock:
-        unknown = [function for function in functions if function not in _addresses]
-        paths = {key: folder() / f"{'-'.join(key)}-{_fingerprint(key)}.o" for key in unknown}
-        codes = {key: code for key, path in paths.items() if (code := _read(path)) is not None}
-        compiled = compiler.object_codes([key for key in unknown if key not in codes])
-        for key, code in compiled.items():
-            _write(paths[key], code)
-        for key, code in (codes | compiled).items():
-            _addresses[key] = _link(code)
-        return [_addresses[function] for function in functions]
+    if not all(function in _addresses for function in functions):
+        with _lock.held():
+            _load([function for function in functions if function not in _addresses])
+    return [_addresses[function] for function in functions]
+
+
+def _load(unknown: list[tuple[str, str]]) -> None:
+    identities = {key: _identity(key) for key in unknown}
+    names = {key: f"{'-'.join(key)}-{identities[key][:32]}.o" for key in unknown}
+    with cache.opened() as folder:
+        read = {key: folder.read(name) for key, name in names.items()} if folder else {}
+        codes = {
+            key: code
+            for key, data in read.items()
+            if data and (code := compiler.unpacked(data, identities[key])) is not None
+        }
+        made = compiler.object_codes([key for key in unknown if key not in codes])
+        for key, code in made.items():
+            if folder:
+                folder.write(names[key], compiler.packed(code, identities[key]))
+    for key, code in (codes | made).items():
+        _addresses[key] = _link(code)
 
 
 def has_half_precision() -> bool:
     """Whether the processor converts float16, as all but the oldest do; else C's library must."""
-    features = binding.get_host_cpu_features()
+    with compiler.llvm.held():
+        features = binding.get_host_cpu_features()
     return "f16c" not in features or bool(features["f16c"])
 
 
@@ -101,38 +110,39 @@ def _engine() -> Any:
 
 def _assemble(text: str) -> int:
     """Return the address of the function ENTRY of LLVM's assembly."""
-    with _lock:
+    compiler.check_room(_ROOM)
+    with compiler.llvm.held():
         return _link(compiler.target().emit_object(binding.parse_assembly(text)))
 
 
-def _fingerprint(key: Any) -> str:
-    sources = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
-    machine = (compiler.target().triple, binding.get_host_cpu_name())
+def _identity(key: tuple[str, str]) -> str:
+    """Return a digest of a function and all that its code depends on."""
+    return hashlib.sha256(_surroundings() + repr(key).encode()).hexdigest()
+
+
+@functools.cache
+def _surroundings() -> bytes:
+    """Return what the code of every function depends on: the processor, versions, and sources."""
+    with compiler.llvm.held():
+        machine = (
+            compiler.target().triple,
+            binding.get_host_cpu_name(),
+            binding.get_host_cpu_features().flatten(),
+        )
     versions = [version(package) for package in ("numba", "llvmlite")]
-    features = binding.get_host_cpu_features().flatten()
-    parts = [*sources, repr((key, machine, versions, features)).encode()]
-    return hashlib.sha256(b"".join(parts)).hexdigest()[:32]
+    own = (platform.python_version(), __version__)
+    # An application that is one file has no sources: there the version has to do.
+    files = sorted(it for it in Path(__file__).parent.glob("*.py*") if it.is_file())
+    described = repr((machine, versions, own)).encode()
+    return b"".join((described, *(it.read_bytes() for it in files)))
 
 
 def _link(code: bytes) -> int:
-    builder = binding.JITLibraryBuilder()
-    builder.add_object_img(code).export_symbol(compiler.ENTRY).add_current_process()
-    library = builder.link(_engine(), f"adadelta-{uuid.uuid4().hex}")
+    compiler.check_room(_ROOM)
+    with compiler.llvm.held():
+        builder = binding.JITLibraryBuilder()
+        builder.add_object_img(code).export_symbol(compiler.ENTRY).add_current_process()
+        library = builder.link(_engine(), f"adadelta-{uuid.uuid4().hex}")
     _code.append(library)
-    return library[compiler.ENTRY]
-
-
-def _read(path: Path) -> bytes | None:
-    """Return the code in a file, or None when there is none or it is damaged."""
-    try:
-        return compiler.unpacked(path.read_bytes())
-    except OSError:
-        return None
-
-
-def _write(path: Path, code: bytes) -> None:
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(compiler.packed(code))
-        os.replace(beside, path)
+    address: int = library[compiler.ENTRY]
+    return address

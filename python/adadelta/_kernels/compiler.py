@@ -5,31 +5,46 @@ they call can be left out, and the caller does not import numba: on two cores th
 network takes half as long (`bench/notes.md`).
 """
 
+import contextlib
 import functools
 import hashlib
 import importlib
 import os
-import pickle
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from llvmlite import binding
 
+from adadelta._kernels.locks import Lock
+
 # The name of a function in its object code.
 ENTRY = "adadelta_entry"
+# Held while LLVM works in this process: its own locks would stay locked in a forked one.
+llvm = Lock()
+llvm.keep_through_forks(seconds=10)
+
 _CHECKSUM = hashlib.sha256().digest_size
-# This package is the caller's, wherever that found it: R has it in no folder of `sys.path`.
+# The other processes take 2 to 4 seconds on two cores.
+_SECONDS = 100.0
+# What numba and a kernel's compilation need of the address space: LLVM ends the process when it
+# gets no memory.
+_ROOM = 2**29
+# This package is the caller's, wherever that found it: R has it in no folder of `sys.path`. And
+# what is imported is found where the caller finds it, but for the current directory.
 _PROGRAM = """
 import sys
-sys.path.insert(0, sys.argv.pop(1))
+root, module, names, *path = sys.argv[1:]
+sys.path[:] = [root, *path]
 import adadelta
 del sys.path[0]
 from adadelta._kernels import compiler
-compiler.main(*sys.argv[1:])
+compiler.main(module, names.split(","))
 """
 
 
@@ -46,15 +61,20 @@ def target() -> Any:
     )
 
 
-def packed(code: bytes) -> bytes:
-    """Return object code behind its checksum."""
-    return hashlib.sha256(code).digest() + code
+def packed(code: bytes, identity: str) -> bytes:
+    """Return bytes behind a checksum of them and of what they are."""
+    return _checksum(code, identity) + code
 
 
-def unpacked(data: bytes) -> bytes | None:
-    """Return the object code, or None when it is not whole."""
+def unpacked(data: bytes, identity: str) -> bytes | None:
+    """Return the bytes, or None when they are damaged or those of something else."""
     checksum, code = data[:_CHECKSUM], data[_CHECKSUM:]
-    return code if hashlib.sha256(code).digest() == checksum else None
+    return code if _checksum(code, identity) == checksum else None
+
+
+def _checksum(code: bytes, identity: str) -> bytes:
+    # It finds accidents only. Anybody can compute it: whom the bytes come from is asked elsewhere.
+    return hashlib.sha256(hashlib.sha256(identity.encode()).digest() + code).digest()
 
 
 def object_codes(functions: Sequence[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
@@ -63,45 +83,123 @@ def object_codes(functions: Sequence[tuple[str, str]]) -> dict[tuple[str, str], 
     Args:
         functions: The module in this folder and the name of each. They take int64 and return one.
 
+    Raises:
+        RuntimeError: A process that compiled was ended by the system, as where memory is short;
+            the same here would end this one.
+        MemoryError: There is too little address space to compile here.
+
     """
     names: dict[str, list[str]] = {}
     for module, name in functions:
         names.setdefault(module, []).append(name)
-    processes = {module: _start(module, *names[module]) for module in names}
+    processes: dict[str, subprocess.Popen[bytes] | None] = {}
     codes = {}
-    for module, process in processes.items():
-        data = unpacked(process.communicate()[0]) if process else None
-        # Where no other Python can be started, or says something else, this one compiles.
-        made = pickle.loads(data) if data else [object_code(module, it) for it in names[module]]
-        codes.update({(module, it): code for it, code in zip(names[module], made, strict=True)})
+    try:
+        for module in names:
+            processes[module] = _start(module, names[module])
+        end = time.monotonic() + _SECONDS
+        for module, process in processes.items():
+            answer = _answer(process, end) if process else None
+            made = _separated(answer, module, names[module]) if answer else None
+            # Where no other Python can be started, or says something else, this one compiles.
+            if made is None:
+                made = [object_code(module, name) for name in names[module]]
+            codes.update({(module, it): code for it, code in zip(names[module], made, strict=True)})
+    finally:
+        for process in processes.values():
+            if process:
+                _end(process)
     return codes
 
 
-def _start(*arguments: str) -> subprocess.Popen[bytes] | None:
-    environment = dict(
-        os.environ,
-        PYTHONPATH=os.pathsep.join(map(os.path.abspath, filter(None, sys.path))),
-        PYTHONSAFEPATH="1",
-        # Optimized once, at the end: what numba does in between takes a third of the time.
-        NUMBA_OPT="0",
-        NUMBA_DISABLE_JIT="0",
-    )
+def _start(module: str, names: Sequence[str]) -> subprocess.Popen[bytes] | None:
+    # Optimized once, at the end: what numba does in between takes a third of the time.
+    environment = dict(os.environ, NUMBA_OPT="0", NUMBA_DISABLE_JIT="0")
     # The executable of a frozen application is the application.
     executable = None if getattr(sys, "frozen", False) else sys.executable
+    given = {"-I": "isolated", "-E": "ignore_environment", "-s": "no_user_site", "-S": "no_site"}
+    flags = [flag for flag, name in given.items() if getattr(sys.flags, name)]
+    root = str(Path(__file__).parents[2])
     try:
+        path = [os.path.abspath(it) for it in sys.path if it and isinstance(it, str)]
         return subprocess.Popen(
-            [executable or "", "-c", _PROGRAM, str(Path(__file__).parents[2]), *arguments],
+            [executable or "", "-P", *flags, "-c", _PROGRAM, root, module, ",".join(names), *path],
+            # Numba reads a file of settings from the current directory, whosever that is.
+            cwd=root,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            # So that it can be ended together with what it may have started.
+            start_new_session=True,
         )
-    except OSError:
+    except (OSError, ValueError, MemoryError):
         return None
+
+
+def _answer(process: subprocess.Popen[bytes], end: float) -> bytes | None:
+    """Return what a process said until it ended, or None when it did not end in time."""
+    try:
+        answer = process.communicate(timeout=max(0.0, end - time.monotonic()))[0]
+    except (subprocess.TimeoutExpired, OSError, MemoryError):
+        return None
+    if process.returncode < 0:
+        raise RuntimeError(f"compiling was ended by signal {-process.returncode}")
+    return answer
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and what it has started, if it still runs."""
+    if process.poll() is None:
+        with contextlib.suppress(OSError):
+            if hasattr(os, "killpg"):
+                os.killpg(process.pid, signal.SIGKILL)
+            else:
+                process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=10)
+    if process.stdout and os.name == "posix":
+        # On Windows a thread may still read from it.
+        process.stdout.close()
+
+
+def _separated(data: bytes, module: str, names: Sequence[str]) -> list[bytes] | None:
+    """Return what `main` has written, or None when something else has written it."""
+    rest = unpacked(data, repr((module, *names)))
+    codes = []
+    while rest:
+        end = 8 + int.from_bytes(rest[:8], "little")
+        codes.append(rest[8:end])
+        rest = rest[end:]
+    return codes if len(codes) == len(names) else None
+
+
+def check_room(needed: int) -> None:
+    """Raise a MemoryError where the limit of the address space leaves less than this (Linux)."""
+    try:
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if limit == resource.RLIM_INFINITY:
+            return
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+    except (ImportError, OSError):
+        return
+    left = max(0, limit - pages * resource.getpagesize())
+    if left < needed:
+        raise MemoryError(
+            f"{left >> 20} MB of address space are left, and LLVM needs {needed >> 20}"
+        )
 
 
 def object_code(module: str, name: str) -> bytes:
     """Return the object code of a function, under the name ENTRY and C's calling convention."""
+    check_room(_ROOM)
+    with llvm.held():
+        return _object_code(module, name)
+
+
+def _object_code(module: str, name: str) -> bytes:
     from numba import njit, types
 
     function = getattr(importlib.import_module(f"adadelta._kernels.{module}"), name)
@@ -137,6 +235,8 @@ define i64 @{ENTRY}({named}) {{
     return target().emit_object(parsed)
 
 
-def main(module: str, *names: str) -> None:
+def main(module: str, names: Sequence[str]) -> None:
     """Write the object code of functions to the output of this process."""
-    sys.stdout.buffer.write(packed(pickle.dumps([object_code(module, name) for name in names])))
+    codes = [object_code(module, name) for name in names]
+    joined = b"".join(len(code).to_bytes(8, "little") + code for code in codes)
+    sys.stdout.buffer.write(packed(joined, repr((module, *names))))

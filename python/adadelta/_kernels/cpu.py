@@ -19,10 +19,10 @@ _SCALE = 2.0**600
 
 
 @functools.cache
-def reason_against() -> str | None:
-    """Why these kernels can't run on this machine, or None when they can."""
+def reason_against(dtype: str = "float32") -> str | None:
+    """Why the kernel of a dtype can't run on this machine, or None when it can."""
     try:
-        compiled.addresses(("fused", "float32"))
+        compiled.addresses(("fused", dtype))
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return None

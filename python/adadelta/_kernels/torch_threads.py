@@ -32,8 +32,13 @@ class TorchThreads(NamedTuple):
 
     def run(self, kernel: int, call: int, control: int, most: int) -> None:
         """See `Threads`."""
+        try:
+            function = _of_one_argument(kernel)
+        except (MemoryError, OSError, RuntimeError):
+            # LLVM has no memory left to make it.
+            PythonThreads(self.number).run(kernel, call, control, most)
+            return
         arguments = np.array([call, control], np.int64)
-        function = _of_one_argument(kernel)
         self.parallel(function, arguments.ctypes.data, min(self.number, most), 0)
 
 

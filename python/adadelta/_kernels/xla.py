@@ -7,7 +7,6 @@ XLA compiles and partitions itself; so they are under `vmap` and differentiation
 
 import functools
 import re
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,11 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from adadelta._kernels import layout, portable, xla_target
+from adadelta._kernels.locks import Lock
 
 Array = Any
 
-_lock = threading.Lock()
+_lock = Lock()
 # By kind and dtype, the names that XLA knows.
 _registered: dict[tuple[str, str], str] = {}
 
@@ -140,7 +140,11 @@ def _new_primitive(name: str, by_rule: Any, shapes: Any, target: Any) -> Primiti
         where = context.module_context.axis_context
         if getattr(where, "num_devices", None) != 1:
             return plain(context, *operands, columns=columns)
-        name, scratch, aliases = target(context, columns)
+        try:
+            name, scratch, aliases = target(context, columns)
+        except (MemoryError, OSError, RuntimeError):
+            # There is no machine code for this dtype: no memory to compile it, for example.
+            return plain(context, *operands, columns=columns)
         results = [*context.avals_out, jax.core.ShapedArray((scratch,), np.dtype("int32"))]
         rule = jax.ffi.ffi_lowering(name, operand_output_aliases=aliases)
         return rule(context.replace(avals_out=results), *operands, columns=np.int64(columns))[:-1]
@@ -198,7 +202,7 @@ _norms_primitive = _new_primitive(
 
 def _registered_handler(kind: str, dtype: str) -> str:
     """Return the name under which XLA knows a handler, after making it known."""
-    with _lock:
+    with _lock.held():
         if (kind, dtype) not in _registered:
             name, place = xla_target.handler(kind, dtype, _version())
             capsule = jax.ffi.pycapsule(place)
@@ -216,6 +220,16 @@ def _version() -> tuple[int, int]:
 
 
 @functools.cache
+def reason_against_dtype(dtype: str) -> str | None:
+    """Why there is no handler of a step for a dtype, or None when there is one."""
+    try:
+        _registered_handler("step", dtype)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+@functools.cache
 def reason_against() -> str | None:
     """Why JAX can't use the kernel on this machine, or None when it can.
 
@@ -224,6 +238,8 @@ def reason_against() -> str | None:
     try:
         if _version()[0] != 0:
             return f"the interface of this jaxlib is of version {_version()}"
+        # Without a handler the trial would be made by the rule.
+        _registered_handler("step", "float32")
         settings, row_settings, row, right = xla_target.trial()
         with jax.default_device(jax.devices("cpu")[0]), jax.ensure_compile_time_eval():
             (made,) = step(jnp.asarray(settings), jnp.asarray(row_settings), [row])

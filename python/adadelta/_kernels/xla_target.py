@@ -2,7 +2,6 @@
 
 import ctypes
 import math
-import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,12 +9,13 @@ import numpy as np
 
 from adadelta._core import precision
 from adadelta._kernels import compiled, layout, portable
+from adadelta._kernels.locks import Lock
 
 Array = Any
 
 # The columns that come back, in their order.
 RETURNED = [column for column in range(layout.COLUMNS) if column != layout.GRADIENT]
-_lock = threading.Lock()
+_lock = Lock()
 # Addresses that compiled code holds: they live as long as the process.
 _known: dict[Any, np.ndarray] = {}
 _REFUSAL = ctypes.create_string_buffer(
@@ -116,7 +116,7 @@ def handler(kind: str, dtype: str, version: tuple[int, int]) -> tuple[str, int]:
 
     """
     function = kind if kind == "step" else f"norms_{precision.state_dtype(dtype)}"
-    with _lock:
+    with _lock.held():
         place, worker, task = compiled.addresses(
             ("xla_handler", function), ("fused", dtype), ("xla_handler", "task")
         )

@@ -7,7 +7,6 @@ of that kind it becomes a part of it.
 
 import ctypes
 import functools
-import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +18,7 @@ from tensorflow.compiler.tf2xla.python import xla
 from tensorflow.python.eager import context, record
 
 from adadelta._kernels import layout, xla_target
+from adadelta._kernels.locks import Lock
 
 Array = Any
 Rows = Sequence[Sequence[Any]]
@@ -37,7 +37,7 @@ _MLIR = {
 # Offsets in XLA_FFI_Api, in 8 bytes, and how many bytes of it the handlers need.
 _MAJOR_AND_MINOR, _REGISTER, _NEEDED = 4, 9, 8 * 19
 
-_lock = threading.Lock()
+_lock = Lock()
 # By kind and dtype, the names that XLA knows.
 _registered: dict[tuple[str, str], str] = {}
 
@@ -294,7 +294,7 @@ class _Registration(ctypes.Structure):
 
 def _registered_handler(kind: str, dtype: str) -> str:
     """Return the name under which TensorFlow's XLA knows a handler, after making it known."""
-    with _lock:
+    with _lock.held():
         if (kind, dtype) not in _registered:
             name, place = xla_target.handler(kind, dtype, _version_of_interface())
             text = _Text(name.encode(), len(name))
@@ -322,6 +322,16 @@ def _version_of_interface() -> tuple[int, int]:
     """Return the version of XLA's interface."""
     version = _api()[_MAJOR_AND_MINOR]
     return version & 0xFFFFFFFF, version >> 32
+
+
+@functools.cache
+def reason_against_dtype(dtype: str, kind: str = "step") -> str | None:
+    """Why there is no handler of a kind for a dtype, or None when there is one."""
+    try:
+        _registered_handler(kind, dtype)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return None
 
 
 @functools.cache

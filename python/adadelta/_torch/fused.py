@@ -23,6 +23,7 @@ _layout = operator.attrgetter("layout")
 _STATE_DTYPES = {
     getattr(torch, name): getattr(torch, precision.state_dtype(name)) for name in layout.DTYPES
 }
+_NAMES = {dtype: str(dtype).removeprefix("torch.") for dtype in _STATE_DTYPES}
 _NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
 
 
@@ -52,7 +53,7 @@ def largest_gradient(epsilon: float, dtype: torch.dtype) -> float:
 def reason_against(row: Any) -> str | None:
     """Why the kernel can't serve a row, or None when it can."""
     param, grad, square_avg, acc_delta = row[:4]
-    against = choose.reason_against("cpu")
+    against = choose.reason_against("cpu", _NAMES.get(param.dtype, "float32"))
     if against is not None:
         return against
     if type(param) not in (torch.Tensor, torch.nn.Parameter):

@@ -1,0 +1,279 @@
+"""The folder in which compiled kernels are kept, and whether it can be trusted.
+
+A file in this folder is machine code that runs with all rights of the user, so no other user may
+be able to put one there. On POSIX systems the folder, the directories above it and each file
+belong to the user or to root, and nobody else can write to them. Where that does not hold, nothing
+is read or written, and every process compiles its own kernels.
+
+Not checked: access control lists of macOS and NFS; and on Windows, anything: the user's profile,
+where the folder lies by default, is closed to other users there.
+"""
+
+import contextlib
+import os
+import re
+import stat
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+_IS_POSIX = hasattr(os, "geteuid")
+# The largest kernel has 20 KB.
+_LARGEST = 2**24
+_LEFT_OVER = re.compile(r"\.[\w-]+\.o\.[0-9a-f]{32}")
+_SECONDS_OF_A_WRITER = 3600
+# Not every system has them all: O_BINARY is of Windows, the others are of POSIX.
+_FLAGS = sum(
+    getattr(os, name, 0)
+    for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY")
+)
+
+# Why the last file could not be written, or None.
+_failure: str | None = None
+
+
+class UntrustedError(Exception):
+    """Why a folder is not used."""
+
+
+class Folder(NamedTuple):
+    """A folder that can be trusted.
+
+    Attributes:
+        path: Where it is.
+        descriptor: The open folder, so that nothing can come in its place; None on Windows.
+
+    """
+
+    path: str
+    descriptor: int | None
+
+    def _place(self, name: str) -> str:
+        return name if self.descriptor is not None else os.path.join(self.path, name)
+
+    def read(self, name: str) -> bytes | None:
+        """Return the content of a file, or None where there is none that can be trusted."""
+        try:
+            file = os.open(self._place(name), os.O_RDONLY | _FLAGS, dir_fd=self.descriptor)
+        except OSError:
+            return None
+        try:
+            # Of the open file, which is not exchanged any more.
+            found = os.fstat(file)
+            if not stat.S_ISREG(found.st_mode) or found.st_size > _LARGEST:
+                return None
+            if _IS_POSIX and (not _is_own(found) or found.st_mode & 0o022):
+                return None
+            with os.fdopen(file, "rb", closefd=False) as opened:
+                return opened.read(found.st_size)
+        except OSError:
+            return None
+        finally:
+            os.close(file)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file as a whole; where that fails, note why, and leave nothing behind."""
+        global _failure
+        beside = self._place(f".{name}.{uuid.uuid4().hex}")
+        try:
+            self._remove_left_over()
+            file = os.open(
+                beside,
+                os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS,
+                0o600,
+                dir_fd=self.descriptor,
+            )
+            try:
+                with os.fdopen(file, "wb") as opened:
+                    if _IS_POSIX:
+                        os.fchmod(file, 0o600)
+                    opened.write(data)
+                os.replace(
+                    beside,
+                    self._place(name),
+                    src_dir_fd=self.descriptor,
+                    dst_dir_fd=self.descriptor,
+                )
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(beside, dir_fd=self.descriptor)
+                raise
+            _failure = None
+        except OSError as error:
+            _failure = f"{self.path} can't be written: {error.strerror}"
+
+    def _remove_left_over(self) -> None:
+        """Remove what processes that were killed while they wrote have left."""
+        for name in os.listdir(self.path if self.descriptor is None else self.descriptor):
+            if not _LEFT_OVER.fullmatch(name):
+                continue
+            with contextlib.suppress(OSError):
+                place = self._place(name)
+                found = os.stat(place, dir_fd=self.descriptor, follow_symlinks=False)
+                if found.st_mtime < time.time() - _SECONDS_OF_A_WRITER:
+                    os.unlink(place, dir_fd=self.descriptor)
+
+
+@contextlib.contextmanager
+def opened() -> Iterator[Folder | None]:
+    """Give the folder within a `with` statement, or None where there is none to be trusted.
+
+    It is made where it does not exist.
+    """
+    try:
+        folder = _opened()
+    except UntrustedError:
+        yield None
+        return
+    try:
+        yield folder
+    finally:
+        if folder.descriptor is not None:
+            os.close(folder.descriptor)
+
+
+def status() -> tuple[str | None, str | None]:
+    """Return the folder in which kernels are kept, or None, and then why there is none."""
+    try:
+        folder = _opened()
+    except UntrustedError as error:
+        return None, str(error)
+    if folder.descriptor is not None:
+        os.close(folder.descriptor)
+    return (folder.path, None) if _failure is None else (None, _failure)
+
+
+def _opened() -> Folder:
+    home = _home()
+    wanted = _chosen(home)
+    if wanted is None:
+        raise UntrustedError(
+            "there is no home directory; ADADELTA_KERNEL_CACHE can name a directory"
+        )
+    place = wanted
+    try:
+        if not _IS_POSIX:
+            os.makedirs(wanted, exist_ok=True)
+            return Folder(wanted, None)
+        real = os.path.realpath(wanted)
+        for place in _checked_places(wanted, home):
+            with contextlib.suppress(FileNotFoundError):
+                _refuse_untrusted(place, os.lstat(place), may_be_link=True)
+        for place in _checked_places(real, home):
+            _refuse_untrusted(place, _made(place))
+        descriptor = os.open(real, os.O_RDONLY | os.O_DIRECTORY | _FLAGS)
+    except OSError as error:
+        raise UntrustedError(f"{error.filename or place} can't be used: {error.strerror}") from None
+    try:
+        _refuse_untrusted(real, os.fstat(descriptor), is_last=True)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return Folder(real, descriptor)
+
+
+def _chosen(home: str | None) -> str | None:
+    """Return the folder that the environment names; a relative path counts as not set.
+
+    Else it would be another one in each directory, and often one that others can write to.
+    """
+    own = os.environ.get("ADADELTA_KERNEL_CACHE", "")
+    if os.path.isabs(own):
+        return own
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(cache):
+        if home is None:
+            return None
+        cache = os.path.join(home, ".cache")
+    return os.path.join(cache, "adadelta", "kernels")
+
+
+def _home() -> str | None:
+    home = os.path.expanduser("~")
+    if _IS_POSIX and not os.path.isabs(home):
+        import pwd
+
+        try:
+            home = pwd.getpwuid(os.getuid()).pw_dir
+        except KeyError:
+            return None
+    return home if os.path.isabs(home) else None
+
+
+def _checked_places(folder: str, home: str | None) -> list[str]:
+    """Return a folder and those above it, up to the home or the root; the topmost comes first."""
+    places = list(map(str, (Path(folder), *Path(folder).parents)))
+    for top in () if home is None else (home, os.path.realpath(home)):
+        top = str(Path(top))
+        if top in places:
+            return places[places.index(top) :: -1]
+    return places[::-1]
+
+
+def _made(place: str) -> os.stat_result:
+    """Return what is at a place, after making a folder there if there is nothing."""
+    with contextlib.suppress(FileExistsError):
+        if not os.path.lexists(place):
+            os.mkdir(place, 0o700)
+            # The mode that `mkdir` takes is narrowed by the umask.
+            os.chmod(place, 0o700)
+    return os.lstat(place)
+
+
+def _refuse_untrusted(
+    place: str, found: os.stat_result, may_be_link: bool = False, is_last: bool = False
+) -> None:
+    if not _is_own(found):
+        raise UntrustedError(
+            f"{place} belongs to another user; ADADELTA_KERNEL_CACHE can name a directory of yours"
+        )
+    if may_be_link and stat.S_ISLNK(found.st_mode):
+        # It has no mode of its own, and where it leads is looked at by itself.
+        return
+    if not stat.S_ISDIR(found.st_mode):
+        raise UntrustedError(f"{place} is not a directory")
+    # In a sticky directory, such as /tmp, nobody can rename or remove what is the user's.
+    is_protected = bool(found.st_mode & stat.S_ISVTX) and not is_last
+    if not is_protected and _is_open_to_others(place, found):
+        raise UntrustedError(f"other users can write to {place}; `chmod go-w` on it ends that")
+
+
+def _is_own(found: os.stat_result) -> bool:
+    return found.st_uid in (os.geteuid(), 0)
+
+
+def _is_open_to_others(place: str, found: os.stat_result) -> bool:
+    if found.st_mode & 0o002:
+        return True
+    return bool(found.st_mode & 0o020) and not (
+        _is_group_of_user_alone(found.st_gid) and not _has_access_list(place)
+    )
+
+
+def _is_group_of_user_alone(number: int) -> bool:
+    """Whether a group has no other member, as where each user has a group of the same name.
+
+    There the umask is often 002, and every directory can be written by its group.
+    """
+    import grp
+    import pwd
+
+    try:
+        group, user = grp.getgrgid(number), pwd.getpwuid(os.geteuid())
+    except KeyError:
+        return False
+    return (
+        group.gr_name == user.pw_name
+        and set(group.gr_mem) <= {user.pw_name}
+        and all(it.pw_gid != number or it.pw_uid == user.pw_uid for it in pwd.getpwall())
+    )
+
+
+def _has_access_list(place: str) -> bool:
+    """Whether other users may have rights that the mode shows as those of the group (Linux)."""
+    try:
+        return "system.posix_acl_access" in os.listxattr(place)
+    except (AttributeError, OSError):
+        return False
