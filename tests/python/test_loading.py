@@ -214,6 +214,16 @@ def test_the_warning_says_what_the_file_says(tmp_path):
         model.load_weights(tmp_path / "model.weights.h5")
 
 
+def test_each_model_is_warned_about(tmp_path):
+    fit(network(keras.optimizers.Adam())).save_weights(tmp_path / "model.weights.h5")
+    model = ours()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        for _ in range(2):
+            model.load_weights(tmp_path / "model.weights.h5")
+    assert [it.category for it in caught] == [StateWarning] * 2
+
+
 # ------------------------------------------------------------------ in Keras' LossScaleOptimizer
 
 

@@ -142,32 +142,23 @@ def warn_left_out(reason: Exception | str, outcome: str, advice: str) -> None:
         reason = "; ".join(getattr(reason, "problems", ())) or str(reason)
     if len(reason) > _LONGEST_REASON:
         reason = f"{reason[: _LONGEST_REASON - 1]}…"
-    warnings.warn(
+    caller = sys._getframe(1)
+    while caller.f_back is not None and str(caller.f_globals.get("__name__")).startswith(
+        _LIBRARIES
+    ):
+        caller = caller.f_back
+    # Shown each time: of two models that are loaded by the same line, both are to be heard of.
+    warnings.warn_explicit(
         f"The optimizer state in this file was left out ({reason}). The model's weights are not "
         f"affected, and the optimizer {outcome}. {advice}".rstrip(),
         StateWarning,
-        stacklevel=_callers_level(),
+        caller.f_code.co_filename,
+        caller.f_lineno,
     )
 
 
 _LONGEST_REASON = 300
-
-
-def _callers_level() -> int:
-    """The `stacklevel` of whoever has called the framework.
-
-    Python shows a warning once for each place, and would show that of a second model never, were
-    the place inside the framework.
-    """
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None:
-        if not str(frame.f_globals.get("__name__")).startswith(_LIBRARIES):
-            return level
-        frame, level = frame.f_back, level + 1
-    return level
-
-
-# TensorFlow runs functions that it has traced from modules of its own making.
+# The caller is none of these. TensorFlow runs what it has traced from modules of its own making.
 _LIBRARIES = ("adadelta.", "contextlib", "keras.", "tensorflow.", "tf_keras.", "__autograph_")
 
 
