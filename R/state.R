@@ -79,6 +79,50 @@ read_optimizer_state <- function(path) {
   value_of(core_without_keras(call)$attempt("read_state", path), "state", call)
 }
 
+#' Continue from a model that Keras saved
+#'
+#' Puts the optimizer's state from a Keras file, `".keras"` or `".weights.h5"`,
+#' into an optimizer: all of it, or an error. Keras' own `load_model()` and
+#' `load_weights()` load the weights whatever the optimizer's state is, and leave
+#' out a state that does not fit with a warning.
+#'
+#' A state of [optimizer_adadelta()] is taken from either file. So is that of
+#' Keras' own Adadelta, `keras$optimizers$Adadelta`, if it was made with the same
+#' arguments. A `".keras"` file names the optimizer that wrote it, and
+#' `load_weights()` takes the state from it without being asked. A
+#' `".weights.h5"` file does not: use this function only if you know that Keras'
+#' Adadelta wrote it. The weights of the model are not loaded here.
+#'
+#' @param optimizer A compiled Keras model, or an optimizer made by
+#'   [optimizer_adadelta()] that is built.
+#' @param path The name of the file.
+#' @return `optimizer`, invisibly.
+#' @section Errors:
+#' Errors are of class `adadelta_error_state`: the state does not fit the
+#' optimizer or is that of another one, or the file is missing, damaged, of
+#' another kind or without an optimizer. Nothing has changed then.
+#' @seealso [load_optimizer_state()] for files of [save_optimizer_state()].
+#' @export
+#' @examplesIf keras_available()
+#' keras <- reticulate::import("keras")
+#' model <- keras$Sequential(list(keras$layers$Input(list(2L)), keras$layers$Dense(1L)))
+#' cars <- scale(as.matrix(mtcars[c("mpg", "wt", "hp")]))
+#' model$compile(optimizer = keras$optimizers$Adadelta(1), loss = "mse")
+#' model$fit(cars[, 2:3], cars[, 1, drop = FALSE], epochs = 2L, verbose = 0L)
+#' path <- tempfile(fileext = ".weights.h5")
+#' model$save_weights(path)
+#'
+#' # The same model goes on with the optimizer of this package
+#' model$compile(optimizer = optimizer_adadelta(1), loss = "mse")
+#' load_keras_adadelta(model, path)
+#' model$optimizer
+load_keras_adadelta <- function(optimizer, path) {
+  call <- named_call(sys.call(), "load_keras_adadelta")
+  check_given(call, "state")
+  core_call("load_keras_adadelta", call, optimizer, check_path(path, call))
+  invisible(optimizer)
+}
+
 #' Take a run to another framework
 #'
 #' Writes a saved state with other names and layouts of its parameters, for the

@@ -1,13 +1,15 @@
 """The optimizer's part of Keras' own files: ours by name, those of Keras' Adadelta by position."""
 
 import copy
+import warnings
 
+import h5py
 import keras
 import numpy as np
 import pytest
 
 import adadelta
-from adadelta.state import StateMismatchError
+from adadelta.state import StateMismatchError, StateWarning
 from driver import numpy
 
 EVERYTHING = {
@@ -63,11 +65,38 @@ def bits(variables):
     return [numpy(v).tobytes() for v in variables]
 
 
+def left_out(load, *arguments):
+    """The text of the one warning."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        load(*arguments)
+    (warning,) = [it for it in caught if it.category is StateWarning]
+    assert warning.filename == __file__
+    return str(warning.message)
+
+
 def refused(optimizer, saved):
+    """The text of the one warning; the optimizer has started anew with its own rate."""
+    message = left_out(optimizer.load_own_variables, saved)
+    start = adadelta.Adadelta.from_config(optimizer.get_config())
+    start.build(variables_named(*(it.path for it in optimizer._trainable_variables)))
+    assert bits(optimizer.variables) == bits(start.variables) and "starts anew" in message
+    return message
+
+
+def load_strictly(optimizer, saved, tmp_path):
+    """Load what a weights file has, and ask for it by name."""
+    with h5py.File(tmp_path / "a.weights.h5", "w") as file:
+        for name, array in saved.items():
+            file[f"optimizer/vars/{name}"] = array
+    adadelta.load_keras_adadelta(optimizer, tmp_path / "a.weights.h5")
+
+
+def refused_strictly(optimizer, saved, tmp_path):
     """The message; nothing of the optimizer may have changed."""
     before = bits(optimizer.variables)
     with pytest.raises(StateMismatchError) as error:
-        optimizer.load_own_variables(saved)
+        load_strictly(optimizer, saved, tmp_path)
     assert bits(optimizer.variables) == before
     return str(error.value)
 
@@ -138,16 +167,22 @@ def test_many_parameters_keep_their_order_where_names_change():
         ({}, {"names": ("a", "c")}, "missing: c; not in this optimizer: b"),
     ],
 )
-def test_what_does_not_fit(saved, own, message):
-    assert message in refused(trained(**own), Store(trained(**saved)))
+def test_what_does_not_fit(saved, own, message, tmp_path):
+    store = Store(trained(**saved))
+    assert message in refused(trained(**own), store)
+    assert message in refused_strictly(trained(**own), store, tmp_path)
 
 
 def test_a_damaged_store():
     store = Store(trained())
     del store["iteration"], store["b|acc_delta"]
     store["momentum"] = np.ones(2)
-    message = refused(fresh(), store)
+    message = refused(trained(), store)
     assert "missing: iteration" in message and "not in this optimizer: momentum" in message
+    for name, value in {"iteration": -3, "update": [1, 2], "format": 2}.items():
+        store = Store(trained())
+        store[name] = np.asarray(value)
+        refused(trained(), store)
     store = Store(trained())
     del store["b|acc_delta"]
     store["a|square_avg"] = np.ones((1, 3), "float32")
@@ -189,12 +224,18 @@ def test_what_an_unbuilt_optimizer_has_loaded_waits_until_it_is_built():
         assert it._waiting_state is None
 
 
-def test_what_waits_from_a_file_of_keras_is_saved_as_it_is():
-    waiting, again = adadelta.Adadelta(0.1), adadelta.Adadelta(0.1)
-    waiting.load_own_variables(theirs())
-    again.load_own_variables(Store(waiting))
-    again.build(variables_named("a", "b"))
-    assert int(numpy(again.iterations)) == 4 and again.get_config()["learning_rate"] == 0.5
+def test_what_waits_from_a_file_of_keras_is_saved_as_it_is(tmp_path):
+    theirs = fit(network(keras.optimizers.Adadelta(0.5)))
+    theirs.save(tmp_path / "model.keras")
+    model = keras.saving.load_model(tmp_path / "model.keras", compile=False)
+    for path in ("model.keras", "again.weights.h5", "once_more.weights.h5"):
+        model.compile(adadelta.Adadelta(0.1), "mse")
+        model.load_weights(tmp_path / path)
+        model.save_weights(tmp_path / "again.weights.h5")
+        model.save_weights(tmp_path / "once_more.weights.h5")
+    model.optimizer.build(model.trainable_variables)
+    assert int(numpy(model.optimizer.iterations)) == 20
+    assert model.optimizer.get_config()["learning_rate"] == 0.5
 
 
 def test_a_rate_that_is_set_while_the_state_waits_stays():
@@ -206,12 +247,26 @@ def test_a_rate_that_is_set_while_the_state_waits_stays():
     assert waiting.get_config()["learning_rate"] == 0.25
 
 
-def test_a_waiting_state_that_does_not_fit_is_refused_when_it_is_built():
-    waiting = adadelta.Adadelta(0.5)
-    waiting.load_own_variables(Store(trained()))
-    with pytest.raises(StateMismatchError, match="missing: c"):
-        waiting.build(variables_named("a", "c"))
-    assert bits(waiting.variables) == bits(fresh(names=("a", "c")).variables)
+def test_a_waiting_state_that_does_not_fit_is_left_out_when_it_is_built():
+    waiting, other = adadelta.Adadelta(0.25), adadelta.Adadelta(0.25)
+    for it in (waiting, other):
+        it.load_own_variables(Store(trained()))
+        assert it.get_config()["learning_rate"] == 0.5
+    assert "missing: c" in left_out(waiting.build, variables_named("a", "c"))
+    assert bits(waiting.variables[2:]) == bits(fresh(names=("a", "c")).variables[2:])
+    assert waiting.get_config()["learning_rate"] == 0.25 and not numpy(waiting.iterations)
+    # One that is set meanwhile stays.
+    other.learning_rate = 0.75
+    left_out(other.build, variables_named("a", "c"))
+    assert other.get_config()["learning_rate"] == 0.75
+
+
+def test_a_rate_that_can_not_be():
+    store, waiting = Store(trained()), adadelta.Adadelta(0.25)
+    store["learning_rate"] = np.asarray(-1.0)
+    assert "`learning_rate` must be" in left_out(waiting.load_own_variables, store)
+    waiting.build(variables_named("a", "b"))
+    assert not numpy(waiting.iterations) and waiting.get_config()["learning_rate"] == 0.25
 
 
 def test_a_file_without_an_optimizer_changes_nothing():
@@ -290,7 +345,8 @@ def test_a_file_of_keras_goes_on_to_the_same_numbers(name, ending, tmp_path):
     else:
         theirs.save_weights(path)
         ours = network(adadelta.Adadelta(1.0, **THEIRS[name]))
-        ours.load_weights(path)
+        assert "load_keras_adadelta" in left_out(ours.load_weights, path)
+        adadelta.load_keras_adadelta(ours, path)
     assert type(ours.optimizer) is adadelta.Adadelta
     for model in (theirs, ours):
         for call in range(7, 12):
@@ -304,56 +360,52 @@ def theirs(**options):
     return Store(trained(keras.optimizers.Adadelta, **options))
 
 
-def test_averages_and_windows_are_not_taken_for_each_other():
+def test_averages_and_windows_are_not_taken_for_each_other(tmp_path):
     average, window = {"use_ema": True}, {"gradient_accumulation_steps": 3}
-    message = refused(fresh(**window), theirs(calls=3, **average))
+    message = refused_strictly(fresh(**window), theirs(calls=3, **average), tmp_path)
     assert "a window begins" in message
-    message = refused(fresh(**average), theirs(calls=3, **window))
+    message = refused_strictly(fresh(**average), theirs(calls=3, **window), tmp_path)
     assert "every average in it is 0" in message
-    message = refused(fresh(gradient_accumulation_steps=2), theirs(calls=4, **window))
-    assert "another number of them" in message
-    fresh(**average).load_own_variables(theirs(calls=3, **average))
-    fresh(**window).load_own_variables(theirs(calls=3, **window))
+    other = fresh(gradient_accumulation_steps=2)
+    assert "another number of them" in refused_strictly(other, theirs(calls=4, **window), tmp_path)
+    load_strictly(fresh(**average), theirs(calls=3, **average), tmp_path)
+    load_strictly(fresh(**window), theirs(calls=3, **window), tmp_path)
 
 
-def test_what_keras_has_saved_and_does_not_fit():
-    message = refused(fresh(names=("a", "b", "c")), theirs())
+def test_what_keras_has_saved_and_does_not_fit(tmp_path):
+    message = refused_strictly(fresh(names=("a", "b", "c")), theirs(), tmp_path)
     assert "6 arrays and no names" in message and "7 or 8" in message
     wide = theirs()
     wide["2"] = np.ones((5, 5), "float32")
-    assert "a (square_avg) (5, 5) instead of (2, 3)" in refused(fresh(), wide)
+    message = refused_strictly(fresh(), wide, tmp_path)
+    assert "a (square_avg) (5, 5) instead of (2, 3)" in message
 
 
-def test_other_optimizers_of_keras():
-    assert "negative" in refused(fresh(), Store(trained(keras.optimizers.Adam)))
-    assert "missing: a, b" in refused(fresh(), Store(trained(keras.optimizers.SGD)))
-
-
-def test_half_precision_of_keras_widens():
+def test_half_precision_of_keras_widens(tmp_path):
     half = theirs()
     for place in range(2, 6):
         half[str(place)] = half[str(place)].astype("float16")
     optimizer = fresh()
-    optimizer.load_own_variables(half)
+    load_strictly(optimizer, half, tmp_path)
     assert np.array_equal(numpy(optimizer._accumulated_grads[0]), half["2"].astype("float32"))
 
 
-def test_a_schedule_in_the_place_of_the_rate():
+def test_a_schedule_in_the_place_of_the_rate(tmp_path):
     schedule = keras.optimizers.schedules.ExponentialDecay(1.0, 2, 0.5)
     saved = theirs()
     scheduled = adadelta.Adadelta(schedule)
     scheduled.build(variables_named("a", "b"))
-    scheduled.load_own_variables(saved)
+    load_strictly(scheduled, saved, tmp_path)
     assert float(numpy(scheduled.learning_rate)) == 0.25
     without = {"0": saved["0"], **{str(n - 1): saved[str(n)] for n in range(2, 6)}}
     optimizer = fresh()
-    optimizer.load_own_variables(without)
+    load_strictly(optimizer, without, tmp_path)
     assert np.array_equal(numpy(optimizer._accumulated_grads[0]), saved["2"])
 
 
-def test_what_keras_does_not_count_starts():
+def test_what_keras_does_not_count_starts(tmp_path):
     optimizer = fresh(skip_nonfinite=True, loss_scale_factor="dynamic")
-    optimizer.load_own_variables(theirs())
+    load_strictly(optimizer, theirs(), tmp_path)
     state = adadelta.export_state(optimizer)
     assert (state.step, state.update, state.skipped) == (4, 4, 0)
     assert (state.loss_scale, state.finite_calls) == (2.0**15, 0)

@@ -125,6 +125,42 @@ test_that("a model is saved with its optimizer and loads again", {
   expect_error(save_model_atomically(model, "model.h5"), "must end in", class = "adadelta_error")
 })
 
+test_that("a run of Keras' Adadelta goes on from a weights file when that is asked for", {
+  skip_without_keras()
+  path <- withr::local_tempfile(fileext = ".weights.h5")
+  theirs <- trained()
+  theirs$compile(optimizer = keras$optimizers$Adadelta(0.5), loss = "mse")
+  theirs$fit(cars_x, cars_y, epochs = 2L, verbose = 0L)
+  theirs$save_weights(path)
+  ours <- trained()
+  expect_invisible(load_keras_adadelta(ours, path))
+  state <- optimizer_state(ours$optimizer)
+  expect_equal(state$step, 2)
+  expect_equal(state$hyperparameters$learning_rate, 0.5)
+  kernel <- state$parameters[[1]]$square_avg
+  expect_identical(c(kernel), c(theirs$optimizer$variables[[3]]$numpy()))
+})
+
+test_that("what is no state of Adadelta is refused when a Keras file is asked for it", {
+  skip_without_keras()
+  path <- withr::local_tempfile(fileext = ".weights.h5")
+  theirs <- trained()
+  theirs$compile(optimizer = keras$optimizers$Adam(), loss = "mse")
+  theirs$fit(cars_x, cars_y, verbose = 0L)
+  theirs$save_weights(path)
+  ours <- trained()
+  before <- optimizer_state(ours$optimizer)
+  error <- error_of(load_keras_adadelta(ours, path))
+  expect_s3_class(error, "adadelta_error_state")
+  expect_match(conditionMessage(error), "adam")
+  expect_identical(conditionCall(error)[[1]], quote(load_keras_adadelta))
+  expect_identical(optimizer_state(ours$optimizer), before)
+  expect_error(load_keras_adadelta(ours, 3), "`path` must be", class = "adadelta_error_state")
+  expect_error(
+    load_keras_adadelta("ours", path), "`optimizer` must be", class = "adadelta_error_state"
+  )
+})
+
 test_that("the open window and the dynamic loss scale are part of a state that has them", {
   skip_without_keras()
   optimizer <- stepped(1, gradient_accumulation_steps = 2, loss_scale_factor = "dynamic")
