@@ -17,13 +17,14 @@ import numpy as np
 
 from adadelta._core import hyperparameters
 from adadelta._state import atomic, conversion, storage
-from adadelta._state.record import OptimizerState, StateMismatchError
+from adadelta._state.record import OptimizerState, StateMismatchError, StateWarning
 from adadelta._state.storage import StateFileError
 
 __all__ = [
     "OptimizerState",
     "StateFileError",
     "StateMismatchError",
+    "StateWarning",
     "convert_state",
     "export_state",
     "import_state",

@@ -228,18 +228,59 @@ def test_a_state_that_makes_no_sense(arguments, error):
         (["d/k", "d/k#2"], ["d_1/k", "d_1/k#2"], {"d_1/k": "d/k", "d_1/k#2": "d/k#2"}),
         (["s/d/k", "out/k"], ["d_4/k", "out/k"], {"d_4/k": "s/d/k", "out/k": "out/k"}),
         (["s/d/k", "s_1/d/k"], ["d/k", "d/k#2"], {"d/k": "s/d/k", "d/k#2": "s_1/d/k"}),
-        # Numbers that differ by other amounts, another order, a name left over, another name.
-        (["d_1/k", "d_3/k"], ["d_1/k", "d_2/k"], {"d_1/k": "d_1/k"}),
+        (["d_1/k", "d_3/k"], ["d_1/k", "d_2/k"], {"d_1/k": "d_1/k", "d_2/k": "d_3/k"}),
+        # Parts of a layer are numbered by themselves in a loaded model.
+        (
+            ["m/d/k", "m/b/d_1/k", "m/b/d_2/k", "m/d_3/k"],
+            ["d/k", "b/d/k", "b/d_1/k", "d_3/k"],
+            {"d/k": "m/d/k", "b/d/k": "m/b/d_1/k", "b/d_1/k": "m/b/d_2/k", "d_3/k": "m/d_3/k"},
+        ),
+        # One of two parts comes from the file with its name, the other gets a number.
+        (["b/d_5/k", "b/d_7/k"], ["b/d_5/k", "b/d/k"], {"b/d_5/k": "b/d_5/k", "b/d/k": "b/d_7/k"}),
+        (["b/d/k", "b/d_1/k"], ["b/d/k", "b/d/k#2"], {"b/d/k": "b/d/k", "b/d/k#2": "b/d_1/k"}),
+        (["b/d_9/k", "b/d_10/k"], ["d_9/k", "b/d/k"], {"d_9/k": "b/d_9/k", "b/d/k": "b/d_10/k"}),
+        # Names that were given go before the order.
+        (
+            ["b_1/d/k", "b_2/d_1/k"],
+            ["b_2/d_2/k", "b_1/d_3/k"],
+            {"b_1/d_3/k": "b_1/d/k", "b_2/d_2/k": "b_2/d_1/k"},
+        ),
+        (
+            ["b_1/k", "b_2/k", "d_3/k"],
+            ["b_2/k", "b_1/k", "d/k"],
+            {"b_1/k": "b_1/k", "b_2/k": "b_2/k", "d/k": "d_3/k"},
+        ),
+        # But for their parents' names, which loading has taken: the file's order is left.
+        (["s/d_1/k", "t/d/k"], ["d/k", "d_1/k"], {"d/k": "s/d_1/k", "d_1/k": "t/d/k"}),
+        # Exchanged names, another order, another structure, a name left over, another name.
+        (
+            ["b_1/k", "b_2/k", "b_3/k"],
+            ["b_2/k", "b_1/k", "b_4/k"],
+            {"b_1/k": "b_1/k", "b_2/k": "b_2/k"},
+        ),
         (["d/k", "d/b"], ["d_1/k", "d_2/b"], {}),
         (["d/k", "e/k"], ["e_1/k", "d_1/k"], {}),
         (["d/k"], ["d_1/k", "d_2/k"], {}),
         (["s/d/k", "s/e/k"], ["d/k"], {}),
         (["d/kernel"], ["d/bias"], {}),
         (["d/k"], ["e/k"], {}),
+        (["d_1/k"], ["e_1/k"], {}),
+        (["b/d/k", "b/d_1/k"], ["b/d/k", "c/d_1/k"], {"b/d/k": "b/d/k"}),
     ],
 )
 def test_paired_names(saved, own, expected):
     assert paired(saved, own, numbered=True) == expected
+
+
+def test_names_are_paired_by_what_fits():
+    shapes = {"b_1/k": 1, "b_2/k": 2}
+    exchanged = {"b_2/k": 1, "b_1/k": 2}
+
+    def fits(saved, own):
+        return shapes[saved] == exchanged[own]
+
+    names = paired(shapes, exchanged, numbered=True, fits=fits)
+    assert names == {"b_2/k": "b_1/k", "b_1/k": "b_2/k"}
 
 
 def test_names_are_taken_as_they_are_where_nobody_numbers_them():

@@ -1,15 +1,18 @@
 """Which saved arrays belong to which parameters: by name, and everything that is wrong at once."""
 
 import re
-from collections.abc import Iterable, Mapping
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from adadelta._state.record import SLOTS, OptimizerState, StateMismatchError
+from adadelta._state.record import SLOTS, OptimizerState, StateMismatchError, StateWarning
 
 _Slots = Mapping[str, Mapping[str, Any]]
+_Fits = Callable[[str, str], bool]
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,16 @@ def fit(
             problems.append(f"it has {slot}, for which an optimizer{reason} has no place")
     both = [slot for slot in SLOTS if slot in wanted and slot in state.slots]
 
-    names = paired(state.parameters, slots, numbered, numbering)
+    def fits(saved: str, own: str) -> bool:
+        arrays, likes = state.parameters[saved], slots[own]
+        return all(
+            arrays[slot].shape == tuple(likes[slot].shape)
+            and np.can_cast(arrays[slot].dtype, likes[slot].dtype)
+            for slot in both
+            if slot in arrays and slot in likes
+        )
+
+    names = paired(state.parameters, slots, numbered, numbering, fits)
     missing = [name for name in slots if name not in names]
     extra = [name for name in state.parameters if name not in names.values()]
     shapes, dtypes, negative = [], [], []
@@ -107,12 +119,55 @@ def problems_with_counters(state: OptimizerState, largest: int) -> list[str]:
 
 def refuse(problems: Iterable[str]) -> None:
     """Raise when there are problems, with all of them."""
-    problems = list(problems)
+    problems = tuple(problems)
     if problems:
-        raise StateMismatchError(
+        error = StateMismatchError(
             "The saved optimizer state does not fit this optimizer, which was left as it is: "
             + "; ".join(problems)
         )
+        error.problems = problems
+        raise error
+
+
+def warn_left_out(reason: Exception | str, outcome: str, advice: str) -> None:
+    """Warn that a model's optimizer state was not loaded with it.
+
+    Args:
+        reason: Why, or the error that a strict loading would have raised.
+        outcome: What the optimizer does now, such as "starts anew".
+        advice: How to load the state strictly.
+
+    """
+    if isinstance(reason, Exception):
+        reason = "; ".join(getattr(reason, "problems", ())) or str(reason)
+    if len(reason) > _LONGEST_REASON:
+        reason = f"{reason[: _LONGEST_REASON - 1]}…"
+    warnings.warn(
+        f"The optimizer state in this file was left out ({reason}). The model's weights are not "
+        f"affected, and the optimizer {outcome}. {advice}",
+        StateWarning,
+        stacklevel=_callers_level(),
+    )
+
+
+_LONGEST_REASON = 300
+
+
+def _callers_level() -> int:
+    """The `stacklevel` of whoever has called the framework.
+
+    Python shows a warning once for each place, and would show that of a second model never, were
+    the place inside the framework.
+    """
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None:
+        if frame.f_globals.get("__name__", "").partition(".")[0] not in _LIBRARIES:
+            return level
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+_LIBRARIES = ("adadelta", "contextlib", "jax", "keras", "tensorflow", "tf_keras", "torch")
 
 
 def distinct(paths: Iterable[str]) -> list[str]:
@@ -128,40 +183,182 @@ def distinct(paths: Iterable[str]) -> list[str]:
 
 
 def paired(
-    saved: Iterable[str], own: Iterable[str], numbered: bool, numbering: Numbering = KERAS
+    saved: Iterable[str],
+    own: Iterable[str],
+    numbered: bool,
+    numbering: Numbering = KERAS,
+    fits: _Fits = lambda saved, own: True,
 ) -> dict[str, str]:
     """Return the saved name for each own one that has one.
 
-    Keras numbers layers as they are made, so the same model made twice in one process has other
-    numbers: `sequential/dense_1/kernel` becomes `sequential_1/dense_4/kernel`. And a loaded
-    `Sequential` has lost its name from the paths of what is inside: `dense_1/kernel`. When
-    `numbered`, names may differ in this if, in their order, all do: if the last parts of each two
-    are equal without numbers, and the numbers of equal parts all differ by the same amount.
+    Keras numbers layers as they are made, so the same model has other numbers when it is made
+    again: `sequential/dense_1/kernel` becomes `sequential_1/dense_4/kernel`. A loaded model has
+    also lost the names of the layers that were not being built when their parts were:
+    `dense_1/kernel`. When `numbered`, names may differ in this if the two models have the same
+    structure: as many parameters, in the same order, with the same words in their names, and parts
+    of one layer there are parts of one layer here.
+
+    Args:
+        saved: The saved names, in their order.
+        own: The optimizer's names, in their order.
+        numbered: Whether names may differ in the numbers that frameworks give.
+        numbering: How the framework gives them.
+        fits: Whether the arrays of a saved name and of an own one can be the same parameter's.
+
     """
     saved, own = list(saved), list(own)
     names = {name: name for name in own if name in set(saved)}
-    if numbered and not len(names) == len(own) == len(saved) and _alike(saved, own, numbering):
-        return dict(zip(own, saved, strict=True))
+    if not numbered:
+        return names
+    if len(names) == len(own) == len(saved) and all(map(fits, names.values(), names)):
+        return names
+    theirs = [(_parts(name, numbering), name) for name in saved]
+    mine = [(_parts(name, numbering), name) for name in own]
+    shortened = _without_lost_parents(theirs, mine)
+    # What fits first; else what would but for shapes, so that the message can say that.
+    for condition in (fits, lambda saved, own: True):
+        found = _matched(theirs, mine, _Rules(numbering, condition, by_name=True))
+        if found is None and shortened is not None:
+            # The order decides, which is no guess: only loading loses parents, and Keras builds
+            # the layers of a file in the order in which the saved ones were built. Numbers of
+            # layers with different parents would be: they say nothing about each other.
+            found = _matched(*shortened, _Rules(numbering, condition, by_name=False))
+        if found is not None:
+            return found
     return names
 
 
-def _alike(saved: list[str], own: list[str], numbering: Numbering) -> bool:
-    shifts: dict[str, int] = {}
-    for name, other_name in zip(saved, own, strict=False):
-        theirs, mine = _parts(name, numbering), _parts(other_name, numbering)
-        for (base, number), (other, other_number) in zip(theirs, mine, strict=False):
-            shift = other_number - number
-            if base != other or shifts.setdefault(base, shift) != shift:
-                return False
-    return len(saved) == len(own)
+# What is left of a path, and the whole name.
+_Entry = tuple[tuple[str, ...], str]
+# One part of a path, and whether it is the last one.
+_Key = tuple[str, bool]
 
 
-def _parts(name: str, numbering: Numbering) -> list[tuple[str, int]]:
-    """The parts of a path and their numbers, from the last one: "dense" is 0 of its kind."""
-    parts: list[tuple[str, int]] = []
+@dataclass(frozen=True)
+class _Rules:
+    numbering: Numbering
+    fits: _Fits
+    by_name: bool
+
+    def word_of(self, key: _Key) -> _Key:
+        """Return a part without its number."""
+        found = self._number_in(key)
+        return (key[0][: found.start()], key[1]) if found else key
+
+    def number_of(self, key: _Key) -> int:
+        """Return the number of a part: "dense" is 0 of its kind."""
+        found = self._number_in(key)
+        return int(found[1]) if found else 0
+
+    def by_word(self, keys: list[_Key]) -> dict[_Key, list[_Key]]:
+        words: dict[_Key, list[_Key]] = {}
+        for key in keys:
+            words.setdefault(self.word_of(key), []).append(key)
+        return words
+
+    def words(self, parts: tuple[str, ...]) -> list[_Key]:
+        last = len(parts) - 1
+        return [self.word_of((part, i == last)) for i, part in enumerate(parts)]
+
+    def _number_in(self, key: _Key) -> re.Match[str] | None:
+        part, is_last = key
+        is_own_word = self.numbering.except_last and is_last
+        return None if is_own_word else re.search(self.numbering.number, part)
+
+
+def _matched(saved: list[_Entry], own: list[_Entry], rules: _Rules) -> dict[str, str] | None:
+    """Match what is below one layer; `None` when the two differ in more than numbers."""
+    if len(saved) != len(own):
+        return None
+    if not any(parts for parts, _ in [*saved, *own]):
+        names = [(own_name, name) for (_, name), (_, own_name) in zip(saved, own, strict=True)]
+        return dict(names) if all(rules.fits(name, own) for own, name in names) else None
+    theirs, mine = _children(saved), _children(own)
+    for keys in _pairings(list(theirs), list(mine), rules):
+        found: dict[str, str] = {}
+        for key, their_key in keys.items():
+            below = _matched(theirs[their_key], mine[key], rules)
+            if below is None:
+                break
+            found |= below
+        else:
+            return found
+    if _has_repeated(saved) or _has_repeated(own):
+        # Two layers of one name look like one, as when a layer from the file has the name that
+        # another one gets by its number.
+        in_order = list(zip(saved, own, strict=True))
+        if all(
+            rules.words(parts) == rules.words(own_parts) and rules.fits(name, own_name)
+            for (parts, name), (own_parts, own_name) in in_order
+        ):
+            return {own_name: name for (_, name), (_, own_name) in in_order}
+    return None
+
+
+def _children(entries: list[_Entry]) -> dict[_Key, list[_Entry]]:
+    children: dict[_Key, list[_Entry]] = {}
+    for parts, name in entries:
+        children.setdefault((parts[0], len(parts) == 1), []).append((parts[1:], name))
+    return children
+
+
+def _pairings(saved: list[_Key], own: list[_Key], rules: _Rules) -> list[dict[_Key, _Key]]:
+    """Return the ways to match layers that have one parent, the most certain one first."""
+    ways: list[dict[_Key, _Key]] = []
+    if rules.by_name and set(saved) == set(own):
+        ways.append({key: key for key in own})
+    if [rules.word_of(key) for key in saved] != [rules.word_of(key) for key in own]:
+        return ways
+    in_order = dict(zip(own, saved, strict=True))
+    if rules.by_name:
+        by_name = dict(in_order)
+        theirs, mine = rules.by_word(saved), rules.by_word(own)
+        for word, keys in mine.items():
+            if set(keys) == set(theirs[word]):
+                by_name.update(zip(keys, keys, strict=True))
+            else:
+                by_name.update(zip(keys, theirs[word], strict=True))
+                if _are_ambiguous(theirs[word], keys, rules):
+                    return ways
+        ways.append(by_name)
+    ways.append(in_order)
+    # Each once: what does not fit far below would be tried again and again.
+    return [way for i, way in enumerate(ways) if way not in ways[:i]]
+
+
+def _are_ambiguous(saved: list[_Key], own: list[_Key], rules: _Rules) -> bool:
+    """Whether order and names contradict each other.
+
+    Numbers rise as layers are made, so those of the same code rise in the same order in each
+    program. Where they don't, and a name of one place is that of another place on the other side,
+    somebody has given the names and exchanged them.
+    """
+    numbers = [[rules.number_of(key) for key in keys] for keys in (saved, own)]
+    ranks = [sorted(range(len(it)), key=it.__getitem__) for it in numbers]
+    has_moved = any(key in saved and saved[place] != key for place, key in enumerate(own))
+    return ranks[0] != ranks[1] and has_moved
+
+
+def _has_repeated(entries: list[_Entry]) -> bool:
+    return len({parts for parts, _ in entries}) < len(entries)
+
+
+def _without_lost_parents(
+    saved: list[_Entry], own: list[_Entry]
+) -> tuple[list[_Entry], list[_Entry]] | None:
+    """Shorten the longer one of each two paths to the end that the other has, if there is one."""
+    if len(saved) != len(own) or all(
+        len(theirs) == len(mine) for (theirs, _), (mine, _) in zip(saved, own, strict=True)
+    ):
+        return None
+    theirs, mine = [], []
+    for (parts, name), (own_parts, own_name) in zip(saved, own, strict=True):
+        length = min(len(parts), len(own_parts))
+        theirs.append((parts[-length:], name))
+        mine.append((own_parts[-length:], own_name))
+    return theirs, mine
+
+
+def _parts(name: str, numbering: Numbering) -> tuple[str, ...]:
     # Repeated paths end in #2 and so on.
-    for part in reversed(re.split(numbering.separator, re.sub(r"#\d+$", "", name))):
-        is_own_word = numbering.except_last and not parts
-        found = None if is_own_word else re.search(numbering.number, part)
-        parts.append((part[: found.start()], int(found[1])) if found else (part, 0))
-    return parts
+    return tuple(re.split(numbering.separator, re.sub(r"#\d+$", "", name)))

@@ -24,6 +24,17 @@ _DTYPES = (np.dtype("float32"), np.dtype("float64"))
 class StateMismatchError(ValueError):
     """A state that does not fit an optimizer or a mapping. What it was for is as it was."""
 
+    # What does not fit, each in a few words, where there is a list of it.
+    problems: tuple[str, ...] = ()
+
+
+class StateWarning(UserWarning):
+    """A model was loaded without its optimizer's state, because that does not fit.
+
+    `load_model()`, `load_weights()` and callbacks such as `BackupAndRestore` give this warning.
+    Functions that load a state by name, such as `load_state()`, raise a `StateMismatchError`.
+    """
+
 
 @dataclass(eq=False, repr=False)
 class OptimizerState:
