@@ -110,6 +110,24 @@ def test_weight_decay_and_what_is_excluded_from_it():
         assert [round(float(variable[0]), 4) for variable in variables] == expected
 
 
+def test_what_is_excluded_may_be_said_again():
+    a, b, c = (tf.Variable([2.0], name=name) for name in ("a", "b", "a"))
+    for given in ({}, {"var_names": ["a", "b"]}, {"var_list": [a, b]}, {"var_list": [a]}):
+        optimizer = OURS(1.0, weight_decay=0.1)
+        optimizer.exclude_from_weight_decay(**given)
+        loaded = OURS.from_config(optimizer.get_config())
+        for one in (optimizer, loaded):
+            one.build([a, b, c])
+            before = one.get_config(), [one._use_weight_decay(it) for it in (a, b, c)]
+            one.exclude_from_weight_decay(**{key: it[::-1] for key, it in given.items()})
+            for others in ({"var_names": "a"}, {"var_list": [b]}, {"var_list": [c, b]}):
+                if one is optimizer or "a" not in str(given) or others != {"var_list": [c, b]}:
+                    with pytest.raises(ValueError, match="can only be called before"):
+                        one.exclude_from_weight_decay(**others)
+            after = one.get_config(), [one._use_weight_decay(it) for it in (a, b, c)]
+            assert before == after
+
+
 def test_coupled_weight_decay_enters_the_averages():
     x = tf.Variable([2.0])
     optimizer = OURS(1.0, weight_decay=0.5, decoupled_weight_decay=False)
