@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from adadelta._core import hyperparameters
-from adadelta._state import atomic, conversion, storage
+from adadelta._state import atomic, conversion, keras_file, storage
 from adadelta._state.record import OptimizerState, StateMismatchError, StateWarning
 from adadelta._state.storage import StateFileError
 
@@ -29,6 +29,7 @@ __all__ = [
     "export_state",
     "import_state",
     "layout_mapping",
+    "load_keras_adadelta",
     "load_state",
     "read_state",
     "save_model",
@@ -230,6 +231,57 @@ def load_state(optimizer: Any, path: str | os.PathLike[str]) -> None:
     """
     _exchange_of(optimizer)
     import_state(optimizer, read_state(path))
+
+
+def load_keras_adadelta(optimizer: Any, path: str | os.PathLike[str]) -> None:
+    """Put the optimizer's state from a model or weights file of Keras into an optimizer.
+
+    `load_model()` and `load_weights()` leave a state out with a warning when it does not fit, or
+    when the file does not say what has written it. This loads it, or raises. It takes the state of
+    `adadelta.Adadelta` from all files, and that of `keras.optimizers.Adadelta` from a `.keras` file
+    that names it and from a `.weights.h5` file. Such a file does not name the class, so call this
+    only when you know that it was `keras.optimizers.Adadelta`, with the same arguments.
+
+    The model's weights stay as they are: load them with `model.load_weights(path)`.
+
+    Args:
+        optimizer: A compiled Keras model with an optimizer of this package, the optimizer, or a
+            `keras.optimizers.LossScaleOptimizer` around one. The optimizer of a model is built
+            when it is not; an optimizer must be.
+        path: The file, ending in ".keras" or ".weights.h5".
+
+    Raises:
+        OSError: There is no such file, or it can't be read.
+        StateFileError: The file is damaged, of another kind, or has no optimizer in it.
+        TypeError: It is another optimizer, or the model has none.
+        StateMismatchError: The state does not fit the optimizer, as for `import_state()`, or is
+            that of another class. The optimizer has not changed.
+
+    Example:
+        >>> import pathlib, tempfile, keras, adadelta
+        >>> path = pathlib.Path(tempfile.mkdtemp(), "model.weights.h5")
+        >>> model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)])
+        >>> model.compile(keras.optimizers.Adadelta(1.0), "mse")
+        >>> _ = model.train_on_batch(keras.ops.ones((4, 2)), keras.ops.ones((4, 1)))
+        >>> model.save_weights(path)
+        >>> model.compile(adadelta.Adadelta(1.0), "mse")
+        >>> adadelta.load_keras_adadelta(model, path)
+        >>> int(model.optimizer.iterations)
+        1
+
+    """
+    model = optimizer if hasattr(optimizer, "trainable_variables") else None
+    optimizer = optimizer if model is None else getattr(model, "optimizer", None)
+    load = getattr(getattr(optimizer, "inner_optimizer", optimizer), "load_strictly", None)
+    if load is None:
+        raise TypeError(
+            "`optimizer` must be an adadelta.Adadelta or a Keras model compiled with one; received "
+            + hyperparameters.received(optimizer)
+        )
+    contents = keras_file.read(_checked(path))
+    if model is not None and model.built and not optimizer.built:
+        optimizer.build(model.trainable_variables)
+    load(contents, optimizer)
 
 
 def write_state(state: OptimizerState, path: str | os.PathLike[str]) -> None:

@@ -27,7 +27,7 @@ def learned(optimizer: Any, copy: bool = True) -> OptimizerState:
     Without `copy` the arrays may be the optimizer's own.
     """
     optimizer, wrapper = unwrapped(optimizer)
-    _refuse_unbuilt(optimizer)
+    refuse_unbuilt(optimizer)
     step = number_of(optimizer._iterations)
     state = OptimizerState(
         step=step,
@@ -51,10 +51,13 @@ def learned(optimizer: Any, copy: bool = True) -> OptimizerState:
     return state
 
 
-def import_state(optimizer: Any, state: OptimizerState) -> None:
-    """Put a state into the optimizer, or raise with everything that does not fit."""
+def import_state(optimizer: Any, state: OptimizerState) -> dict[str, str]:
+    """Put a state into the optimizer, or raise with everything that does not fit.
+
+    Returns the state's name for each parameter of the optimizer.
+    """
     optimizer, wrapper = unwrapped(optimizer)
-    _refuse_unbuilt(optimizer)
+    refuse_unbuilt(optimizer)
     slots = slots_of(optimizer)
     names, problems = matching.fit(state, slots, numbered=True)
     scale, calls = _scale_of(optimizer, wrapper)
@@ -87,6 +90,7 @@ def import_state(optimizer: Any, state: OptimizerState) -> None:
         variable.assign(np.array(value, precision.dtype_of(variable)))
     if rate is not None:
         optimizer.learning_rate = rate
+    return names
 
 
 def import_rate(optimizer: Any, saved: Any) -> None:
@@ -179,9 +183,16 @@ def _new_rate(optimizer: Any, saved: Any, problems: list[str]) -> float | None:
     except (TypeError, ValueError) as error:
         problems.append(str(error))
         return None
+    return None if has_rate(optimizer, rate) else rate
+
+
+def has_rate(optimizer: Any, rate: Any) -> bool:
+    """Whether the optimizer's rate is this number."""
+    current = optimizer._learning_rate
+    if not isinstance(current, keras.Variable):
+        return False
     # The one that was given has more digits than its variable, which is all that files may have.
-    same = np.asarray(rate, precision.dtype_of(current)) == array_of(current, False)
-    return None if same else rate
+    return bool(np.asarray(rate, precision.dtype_of(current)) == array_of(current, False))
 
 
 def unwrapped(optimizer: Any) -> tuple[Any, Any]:
@@ -206,7 +217,7 @@ _UNBUILT = (
 )
 
 
-def _refuse_unbuilt(optimizer: Any) -> None:
+def refuse_unbuilt(optimizer: Any) -> None:
     if not optimizer.built:
         raise StateMismatchError(_UNBUILT)
 

@@ -1,14 +1,18 @@
 """The optimizer's part of a `.keras` or `.weights.h5` file: by name, checked before it is taken.
 
-A file written with `keras.optimizers.Adadelta` holds the same variables by position only; its
-order is known and it loads too. Such a model goes on with ours like this:
+A file of Keras' own optimizers holds their variables by position only. It is taken where it is
+known that `keras.optimizers.Adadelta` has written it: a `.keras` file says so. Such a model goes on
+with ours like this:
 
     model = keras.saving.load_model(path, compile=False)
     model.compile(adadelta.Adadelta(...), ...)
     model.load_weights(path)
+
+What does not fit is left out with a warning, since the model's weights are loaded by the same call.
 """
 
 import contextlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +21,7 @@ import numpy as np
 from keras import ops
 
 from adadelta._keras import exchange, loss_scale
-from adadelta._keras.state import parameter_names
+from adadelta._keras.state import parameter_names, path_of
 from adadelta._keras.step import Step
 from adadelta._state import keras_file, matching
 from adadelta._state.record import OptimizerState
@@ -29,7 +33,7 @@ def from_keras(saved: keras_file.Arrays, optimizer: Any) -> OptimizerState:
     Its variables are numbered: the counter, the rate when it is a number, the averages, the sums
     of the window, and then the two accumulators of each parameter in turn.
     """
-    arrays = [np.asarray(saved[str(number)]) for number in range(len(saved))]
+    arrays = keras_file.in_order(saved)
     slots = exchange.slots_of(optimizer)
     order = [
         (name, slot)
@@ -89,8 +93,16 @@ def _refuse_mistaken(
     matching.refuse(problems)
 
 
+KERAS_ADADELTA = "keras.optimizers.Adadelta"
+_STRICTLY = "adadelta.load_keras_adadelta(model, path)."
+_ADVICE = f"To load it strictly, call {_STRICTLY}"
+
+
 class Saving(Step):
     """Keras' hooks for saving and loading."""
+
+    # The rate before there was a waiting state, and the one that came with it.
+    _rates_of_waiting: tuple[Any, Any] | None = None
 
     # For adadelta.state: who moves this optimizer's state.
     state_exchange = "adadelta._keras.exchange"
@@ -100,47 +112,168 @@ class Saving(Step):
         if self.built:
             arrays = keras_file.to_file(exchange.learned(self, copy=False))
         else:
-            start = {"iteration": ops.convert_to_numpy(self._iterations)}
+            start = {"iteration": ops.convert_to_numpy(self._iterations), **keras_file.MARK}
             arrays = dict(self._waiting_state or start)
-        if isinstance(self._learning_rate, keras.Variable) and not keras_file.is_numbered(arrays):
+        if isinstance(self._learning_rate, keras.Variable) and keras_file.OF_HOST not in arrays:
             arrays["learning_rate"] = ops.convert_to_numpy(self._learning_rate)
         for name, array in arrays.items():
             store[name] = array
 
     def load_own_variables(self, store: Any) -> None:
-        """Take the state from a Keras file, ours or one of `keras.optimizers.Adadelta`.
+        """Take the state from a Keras file, ours or a `.keras` file of `keras.optimizers.Adadelta`.
 
         An optimizer that is not built keeps it until it is. A file of an optimizer that had not
-        been built takes this one back to its start.
+        been built takes this one back to its start. A state that does not fit is left out with a
+        `StateWarning`, and the optimizer starts anew; numbered arrays of which the file does not
+        say that `keras.optimizers.Adadelta` has written them change nothing.
+        """
+        saved = {name: np.array(store[name]) for name in store.keys()}  # noqa: SIM118 (no dict)
+        source = _Source(store)
+        if saved and keras_file.is_numbered(saved):
+            if source.class_name != KERAS_ADADELTA:
+                self._leave_out(saved, source)
+                return
+            saved[keras_file.OF_HOST] = np.asarray(1)
+        if self.built:
+            if saved:
+                self._take(saved, source.is_wrapped)
+            return
+        # The rate is known now, and may be set to another one before the rest is taken.
+        rate, before = saved.pop("learning_rate", None), self._rate_now()
+        self._waiting_state, self._rates_of_waiting = saved or None, None
+        try:
+            if rate is not None:
+                exchange.import_rate(self, float(rate))
+                self._rates_of_waiting = before, self._rate_now()
+        except (TypeError, ValueError) as error:
+            self._waiting_state = None
+            matching.warn_left_out(error, "starts anew", _ADVICE)
+
+    def load_strictly(self, contents: keras_file.Contents, target: Any) -> None:
+        """Take the state from a Keras file of ours or of `keras.optimizers.Adadelta`, or raise.
+
+        Args:
+            contents: What is in the file.
+            target: This optimizer, or the `LossScaleOptimizer` around it.
 
         Raises:
             StateMismatchError: The state does not fit. Nothing has changed then.
 
         """
-        saved = {name: np.array(store[name]) for name in store.keys()}  # noqa: SIM118 (no dict)
-        if self.built:
-            if saved:
-                self._take(saved)
-            return
-        # The rate is known now, and may be set to another one before the rest is taken.
-        rate = saved.pop("learning_rate", None)
-        if rate is not None:
-            exchange.import_rate(self, float(rate))
-        self._waiting_state = saved or None
+        exchange.refuse_unbuilt(target)
+        saved = dict(contents.arrays)
+        if keras_file.is_numbered(saved):
+            if contents.class_name not in (None, KERAS_ADADELTA):
+                matching.refuse([f"{contents.class_name} has written it"])
+            if _is_name_of_another(contents.name):
+                matching.refuse([f'it is that of an optimizer called "{contents.name}"'])
+            saved[keras_file.OF_HOST] = np.asarray(1)
+        with _eagerly():
+            state = _state_in(saved, self)
+            if target is not self:
+                # Its own variables come after Keras' counter and rate: the calls, the scale.
+                scale = contents.wrapper or {}
+                state.loss_scale = float(scale.get("3", target.initial_scale))
+                state.finite_calls = int(scale.get("2", 0))
+            self._import(target, state)
 
-    def _take(self, saved: keras_file.Arrays) -> None:
+    def _take(self, saved: keras_file.Arrays, is_wrapped: bool = False) -> None:
         # The optimizer may be built inside compiled training, of which this must be no part.
         with _eagerly():
-            numbered = keras_file.is_numbered(saved)
-            if numbered and len(saved) <= 2:
-                saved = dict(
-                    zip(("iteration", "learning_rate"), keras_file.in_order(saved), strict=False)
-                )
-                numbered = False
-            state = from_keras(saved, self) if numbered else keras_file.from_file(saved)
-            if not state.parameters and not state.step:
-                state = exchange.start_of(self, state.hyperparameters)
-            exchange.import_state(self, state)
+            try:
+                self._import(self, _state_in(saved, self))
+            except (OverflowError, TypeError, ValueError) as error:
+                self._start_anew(saved.get("learning_rate") if is_wrapped else None)
+                matching.warn_left_out(error, "starts anew", _ADVICE)
+        self._rates_of_waiting = None
+
+    def _import(self, target: Any, state: OptimizerState) -> None:
+        names = exchange.import_state(target, state)
+        excluded = set(self._excluded_paths if self._excluded_loaded_paths else ())
+        paths = {own: name.partition("#")[0] for own, name in names.items()}
+        if excluded and excluded <= set(paths.values()):
+            # Paths of the model that was saved, whose layers can have had other numbers.
+            own = parameter_names(self._trainable_variables)
+            self._excluded_loaded_paths = self._excluded_paths = tuple(
+                path_of(variable)
+                for name, variable in zip(own, self._trainable_variables, strict=True)
+                if paths.get(name) in excluded
+            )
+
+    def _leave_out(self, saved: keras_file.Arrays, source: "_Source") -> None:
+        """Warn of numbered arrays of which nobody knows what they are."""
+        outcome, arrays = "stays as it was", keras_file.in_order(saved)
+        if (
+            source.is_wrapped
+            and len(arrays) == len(self._variables)
+            and all(map(np.array_equal, arrays, map(exchange.array_of, self._variables)))
+        ):
+            # Keras' LossScaleOptimizer has put them into the optimizer inside it, by position.
+            with _eagerly():
+                self._start_anew(arrays[1])
+            outcome = "starts anew"
+        if source.class_name:
+            matching.warn_left_out(f"{source.class_name} has written it", outcome, "")
+        elif _is_name_of_another(source.name):
+            reason = f'it is that of an optimizer called "{source.name}"'
+            matching.warn_left_out(reason, outcome, "")
+        else:
+            reason = "its arrays have no names, and the file does not say whose they are"
+            advice = f"If {KERAS_ADADELTA} has written it, load it strictly with " + _STRICTLY
+            matching.warn_left_out(reason, outcome, advice)
+
+    def _start_anew(self, put: Any = None) -> None:
+        """Go back to the state of a new optimizer, and to its own rate.
+
+        Args:
+            put: A rate that Keras' LossScaleOptimizer has put into this optimizer, if any.
+
+        """
+        if self.built:
+            exchange.import_state(self, exchange.start_of(self, {}))
+        else:
+            self._iterations.assign(0)
+        own, loaded = self._rates_of_waiting or (self._given_rate, put)
+        if own is not None and loaded is not None and exchange.has_rate(self, loaded):
+            self.learning_rate = own
+
+    def _rate_now(self) -> Any:
+        is_number = isinstance(self._learning_rate, keras.Variable)
+        return self._rate_config() if is_number else None
+
+
+class _Source:
+    """What Keras' store of arrays tells about the file; a mapping tells nothing."""
+
+    def __init__(self, store: Any) -> None:
+        place, archive = getattr(store, "_h5_entry_path", ""), getattr(store, "archive", None)
+        self.is_wrapped = str(place).endswith("/inner_optimizer")
+        self.name = keras_file.name_in(getattr(store, "_h5_entry_group", None))
+        # The optimizers of models inside the model have their configurations elsewhere.
+        is_whole = place in ("optimizer", "optimizer/inner_optimizer")
+        self.class_name = keras_file.class_in(archive) if archive and is_whole else None
+
+
+def _is_name_of_another(name: str | None) -> bool:
+    """Whether one of Keras' other optimizers has this name unless it is given another one."""
+    word = re.sub(r"_\d+$", "", name or "").replace("_", "")
+    others = {it.lower() for it in dir(keras.optimizers) if it not in ("Adadelta", "Optimizer")}
+    return word in others
+
+
+def _state_in(saved: keras_file.Arrays, optimizer: Any) -> OptimizerState:
+    """Return what a file has, or raise."""
+    saved = dict(saved)
+    if saved.pop(keras_file.OF_HOST, None) is None:
+        state = keras_file.from_file(saved)
+    elif len(saved) > 2:
+        state = from_keras(saved, optimizer)
+    else:
+        names = ("iteration", "learning_rate")
+        state = keras_file.from_file(dict(zip(names, keras_file.in_order(saved), strict=False)))
+    if not state.parameters and not state.step:
+        return exchange.start_of(optimizer, state.hyperparameters)
+    return state
 
 
 def _eagerly() -> contextlib.AbstractContextManager[Any]:

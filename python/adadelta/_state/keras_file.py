@@ -1,14 +1,20 @@
 """The optimizer's part of a `.keras` or `.weights.h5` file: arrays by name.
 
-A file of the host's own Adadelta has numbers in the place of names.
+A file of the host's own optimizers has numbers in the place of names, and only a `.keras` file says
+which class has written it.
 """
 
+import io
+import json
+import zipfile
 from collections.abc import Mapping
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from adadelta._state import matching
 from adadelta._state.record import SLOTS, OptimizerState
+from adadelta._state.storage import StateFileError
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -22,6 +28,11 @@ _COUNTERS = {
 }
 _CAME = "window_has_gradient"
 _PLACE = "place"
+# The number of what is written here, so that a file says whose it is and a later one how it is.
+_FORMAT_KEY, _FORMAT = "format", 1
+MARK = {_FORMAT_KEY: np.asarray(_FORMAT)}
+# Beside numbered arrays of which it is known that the host's own Adadelta has written them.
+OF_HOST = "of_keras_adadelta"
 
 
 def to_file(state: OptimizerState) -> dict[str, np.ndarray]:
@@ -41,7 +52,7 @@ def to_file(state: OptimizerState) -> dict[str, np.ndarray]:
         arrays[f"{name.replace('/', '|')}|{_PLACE}"] = np.asarray(place)
     for name in state.window_gradients:
         arrays[f"{name.replace('/', '|')}|{_CAME}"] = np.asarray(1)
-    return arrays
+    return arrays | MARK
 
 
 def from_file(saved: Arrays) -> OptimizerState:
@@ -49,7 +60,7 @@ def from_file(saved: Arrays) -> OptimizerState:
     state = OptimizerState()
     parameters: dict[str, dict[str, np.ndarray]] = {}
     places: dict[str, int] = {}
-    came, unknown = [], []
+    came, unknown, is_newer = [], [], False
     for key, array in saved.items():
         path, _, slot = key.rpartition("|")
         name = path.replace("|", "/")
@@ -65,9 +76,12 @@ def from_file(saved: Arrays) -> OptimizerState:
             state.loss_scale = float(array)
         elif key == "learning_rate":
             state.hyperparameters[key] = float(array)
+        elif key == _FORMAT_KEY:
+            is_newer = int(array) > _FORMAT
         else:
             unknown.append(key)
-    problems = [] if "iteration" in saved else ["missing: iteration"]
+    problems = ["it was written by a newer version of this package"] if is_newer else []
+    problems += [] if "iteration" in saved else ["missing: iteration"]
     problems += [f"not in this optimizer: {', '.join(unknown)}"] if unknown else []
     matching.refuse(problems)
     return OptimizerState(
@@ -85,10 +99,110 @@ def from_file(saved: Arrays) -> OptimizerState:
 
 
 def is_numbered(saved: Arrays) -> bool:
-    """Whether an optimizer of the host has written this."""
+    """Whether an optimizer of the host has written this, whichever it was."""
     return all(name.isdigit() for name in saved)
 
 
 def in_order(saved: Arrays) -> list[np.ndarray]:
     """Return the arrays of a file of the host, in their order."""
     return [saved[key] for key in sorted(saved, key=int)]
+
+
+class Contents(NamedTuple):
+    """The optimizer's part of a file, and what is known of who has written it.
+
+    `class_name` is the optimizer's class, such as "keras.optimizers.Adam", where the file says so,
+    and `name` its name. `wrapper` has the arrays of the `LossScaleOptimizer` around it.
+    """
+
+    arrays: dict[str, np.ndarray]
+    class_name: str | None
+    name: str | None
+    wrapper: dict[str, np.ndarray] | None
+
+
+def read(path: str) -> Contents:
+    """Read a file that Keras has written.
+
+    Raises:
+        OSError: There is no such file, or it can't be read.
+        StateFileError: It is damaged or of another kind, or has no optimizer in it.
+
+    """
+    with open(path, "rb") as file:
+        try:
+            return _contents(file)
+        except Exception as error:
+            raise StateFileError(
+                f"{path} is no model or weights file of Keras with an optimizer in it, or it is "
+                f"damaged: {type(error).__name__}: {error}"
+            ) from error
+
+
+def _contents(file: BinaryIO) -> Contents:
+    import h5py
+
+    class_name = None
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            class_name = class_in(archive)
+            # Keras writes it as it is: not larger than the file, whatever the file claims.
+            if archive.getinfo(_WEIGHTS).compress_type != zipfile.ZIP_STORED:
+                raise ValueError("its weights are compressed, as Keras does not write them")
+            file = io.BytesIO(archive.read(_WEIGHTS))
+    with h5py.File(file, "r") as weights:
+        place = "optimizer/inner_optimizer/vars"
+        is_wrapped = place in weights
+        group = weights[place if is_wrapped else "optimizer/vars"]
+        return Contents(
+            _arrays(group),
+            class_name,
+            name_in(group),
+            _arrays(weights["optimizer/vars"]) if is_wrapped else None,
+        )
+
+
+_WEIGHTS, _CONFIG = "model.weights.h5", "config.json"
+
+
+def _arrays(group: Any) -> dict[str, np.ndarray]:
+    import h5py
+
+    arrays = {}
+    for name in group:
+        dataset = group[name]
+        is_here = isinstance(group.get(name, getlink=True), h5py.HardLink)
+        is_plain = isinstance(dataset, h5py.Dataset) and not dataset.is_virtual
+        if not (is_here and is_plain and not dataset.external):
+            raise ValueError(f"{name} is no array in the file itself")
+        if dataset.attrs.get("dtype") == "bfloat16":
+            import ml_dtypes
+
+            arrays[name] = np.array(dataset).view(ml_dtypes.bfloat16)
+        else:
+            arrays[name] = np.array(dataset)
+    return arrays
+
+
+def class_in(archive: zipfile.ZipFile) -> str | None:
+    """Return the class of the optimizer in a `.keras` file, where its configuration tells it."""
+    try:
+        config = json.loads(archive.read(_CONFIG))["compile_config"]["optimizer"]
+        if isinstance(config, dict) and config["class_name"] == "LossScaleOptimizer":
+            config = config["config"]["inner_optimizer"]
+        module, name, registered = (
+            config[it] for it in ("module", "class_name", "registered_name")
+        )
+        host = module.partition(".")[0]
+        # On torch Keras' optimizers are classes of a module of their own, under their old names.
+        if host in ("keras", "tf_keras") and registered in (None, name):
+            return f"{host}.optimizers.{name}"
+        return str(registered or f"{module}.{name}")
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+
+
+def name_in(group: Any) -> str | None:
+    """Return the name of the optimizer of a group in a weights file."""
+    name = getattr(group, "attrs", {}).get("name")
+    return name if isinstance(name, str) else None

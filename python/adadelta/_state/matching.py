@@ -135,7 +135,7 @@ def warn_left_out(reason: Exception | str, outcome: str, advice: str) -> None:
     Args:
         reason: Why, or the error that a strict loading would have raised.
         outcome: What the optimizer does now, such as "starts anew".
-        advice: How to load the state strictly.
+        advice: How to load the state strictly; empty where it can't be.
 
     """
     if isinstance(reason, Exception):
@@ -144,7 +144,7 @@ def warn_left_out(reason: Exception | str, outcome: str, advice: str) -> None:
         reason = f"{reason[: _LONGEST_REASON - 1]}…"
     warnings.warn(
         f"The optimizer state in this file was left out ({reason}). The model's weights are not "
-        f"affected, and the optimizer {outcome}. {advice}",
+        f"affected, and the optimizer {outcome}. {advice}".rstrip(),
         StateWarning,
         stacklevel=_callers_level(),
     )
@@ -161,13 +161,14 @@ def _callers_level() -> int:
     """
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None:
-        if frame.f_globals.get("__name__", "").partition(".")[0] not in _LIBRARIES:
+        if not str(frame.f_globals.get("__name__")).startswith(_LIBRARIES):
             return level
         frame, level = frame.f_back, level + 1
     return level
 
 
-_LIBRARIES = ("adadelta", "contextlib", "jax", "keras", "tensorflow", "tf_keras", "torch")
+# TensorFlow runs functions that it has traced from modules of its own making.
+_LIBRARIES = ("adadelta.", "contextlib", "keras.", "tensorflow.", "tf_keras.", "__autograph_")
 
 
 def distinct(paths: Iterable[str]) -> list[str]:
