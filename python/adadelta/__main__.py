@@ -21,7 +21,7 @@ _PACKAGES = {
     "brainpy": "adadelta.brainpy",
     "optax": "adadelta.optax",
     "scipy": "adadelta.scipy",
-    "safetensors": "saving and loading state",
+    "safetensors": "saving state",
     "numba": "the fast step on the CPU",
     "triton": "the fast step on an NVIDIA GPU",
 }

@@ -2,17 +2,18 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
 from adadelta import state as portable
-from adadelta._brainpy import rates
+from adadelta._brainpy import exchange, rates
 from adadelta._brainpy.host import brainpy
 from adadelta._core import hyperparameters
 from adadelta._core.arguments import Checked
 from adadelta._jax import fused, precision
 from adadelta._jax import step as rule_step
+from adadelta._state import matching
 
 __all__ = ["Adadelta"]
 
@@ -38,6 +39,13 @@ class _Argument(Checked):
             "once a compiled function has the optimizer in it, which would not see it; make a new "
             "optimizer"
         )
+
+
+class StateLoadResult(NamedTuple):
+    """What BrainPy's `load_state_dict()` returns: names of variables."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
 
 
 class Adadelta(brainpy.optim.Optimizer):
@@ -282,6 +290,65 @@ class Adadelta(brainpy.optim.Optimizer):
 
         """
         portable.load_state(self, filename)
+
+    def load_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        warn: bool = True,
+        compatible: str = "v2",
+        **kwargs: Any,
+    ) -> StateLoadResult:
+        """Take what `state_dict()` returned, of this optimizer or of another one for the variables.
+
+        BrainPy's own method looks for the names of the objects, such as Adadelta0, which a fresh
+        optimizer has not, and then takes nothing. Here variables are matched as in
+        `load_states()`.
+
+        Args:
+            state_dict: What `state_dict()` returned.
+            warn: Has no effect, since what does not fit is an error.
+            compatible: BrainPy's format, "v1" or "v2". Both are recognized by themselves.
+            **kwargs: Have no effect, as in BrainPy.
+
+        Returns:
+            A `StateLoadResult` in which nothing is missing or unexpected.
+
+        Raises:
+            TypeError: `state_dict` is no dict of arrays by name.
+            ValueError: `compatible` is unknown.
+            adadelta.state.StateMismatchError: As for `load_states()`. Nothing has changed.
+
+        """
+        if compatible not in ("v1", "v2"):
+            raise ValueError(hyperparameters.refusal("compatible", '"v1" or "v2"', compatible))
+        exchange.import_state(self, exchange.of_state_dict(self, state_dict))
+        return StateLoadResult([], [])
+
+    def __load_state__(
+        self, state_dict: Mapping[str, Any], **kwargs: Any
+    ) -> tuple[list[str], list[str]]:
+        """Take the optimizer's own part of a state, for a model that has the optimizer in it.
+
+        What does not fit is left out with a `StateWarning`. BrainPy warns where a model has no
+        part for the optimizer.
+
+        Returns:
+            The names of the variables that were missing and of those that were unexpected.
+
+        """
+        own = self.__save_state__()
+        if not state_dict:
+            return list(own), []
+        name = next(iter(state_dict)).partition(".")[0]
+        try:
+            exchange.import_state(self, exchange.of_state_dict(self, {name: state_dict}))
+        except (TypeError, ValueError) as error:
+            advice = "To load it strictly, call optimizer.load_state_dict()."
+            matching.warn_left_out(error, "goes on as it is", advice)
+            return [it for it in own if it not in state_dict], [
+                it for it in state_dict if it not in own
+            ]
+        return [], []
 
     def __repr__(self) -> str:
         return (

@@ -184,9 +184,11 @@ def save_state(optimizer: Any, path: str | os.PathLike[str]) -> None:
 
     Raises:
         TypeError: It is another optimizer, its arguments have no JSON, or `path` names no file.
+        ValueError: An average is NaN, so that no training can go on from it. The old file is
+            unharmed.
         StateMismatchError: It is not built yet.
         NotImplementedError: The learning rate is a schedule without `get_config()`.
-        OSError: The file can't be written. The old one is unharmed.
+        OSError: The file can't be written, or `path` is no regular file. The old one is unharmed.
 
     Example:
         >>> import pathlib, tempfile, keras, adadelta
@@ -291,7 +293,9 @@ def write_state(state: OptimizerState, path: str | os.PathLike[str]) -> None:
 
     Raises:
         TypeError: It is no state, or its hyperparameters have no JSON.
-        OSError: The file can't be written. The old one is unharmed.
+        ValueError: No training can go on from it: an average is NaN or negative, the loss scale is
+            not finite, or `window_gradients` names other parameters. The old file is unharmed.
+        OSError: The file can't be written, or `path` is no regular file. The old one is unharmed.
 
     Example:
         >>> import pathlib, tempfile
@@ -340,7 +344,7 @@ def save_model(model: Any, path: str | os.PathLike[str]) -> None:
 
     Raises:
         ValueError: `path` ends in something else.
-        OSError: The file can't be written. The old one is unharmed.
+        OSError: The file can't be written, or `path` is no regular file. The old one is unharmed.
 
     Example:
         >>> import pathlib, tempfile, keras, adadelta

@@ -1,5 +1,6 @@
 """Adadelta for tf_keras, the Keras 2 of TensorFlow: the class of `tf_keras.optimizers.Adadelta`."""
 
+import copy
 from typing import Any
 
 import tensorflow as tf
@@ -9,6 +10,7 @@ from adadelta._core import hyperparameters
 from adadelta._core.arguments import Checked
 from adadelta._tensorflow import precision
 from adadelta._tf_keras import learning_rate as rates
+from adadelta._tf_keras import legacy
 from adadelta._tf_keras.step import Step
 
 __all__ = ["Adadelta"]
@@ -240,6 +242,8 @@ class Adadelta(Step):
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that make this optimizer again, in plain Python values."""
+        if legacy.is_asking():
+            return legacy.config_of(self)
         config = super().get_config()
         config["learning_rate"] = self._rate_config()
         config.update({argument: getattr(self, argument) for argument in _OWN})
@@ -259,6 +263,34 @@ class Adadelta(Step):
         if number is None:
             return tf_keras.optimizers.schedules.serialize(rate)
         return number
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Adadelta":
+        """Return an optimizer with the same arguments that takes this one's state when it is built.
+
+        As for Keras' optimizers: the copy is for other variables, those of a copy of the model.
+        """
+        rate = self._learning_rate
+        config = self._with_any_rate().get_config()
+        if isinstance(rate, rates.Asked):
+            config["learning_rate"] = rate.function
+        elif isinstance(rate, rates.LearningRateSchedule):
+            config["learning_rate"] = copy.deepcopy(rate, memo)
+        else:
+            config["learning_rate"] = self._rate_number()
+        if self._mesh:
+            config["mesh"] = self._mesh
+        new = type(self).from_config(config)
+        memo[id(self)] = new
+        state: dict[str, Any] = {}
+        self.save_own_variables(state)
+        new.load_own_variables(state)
+        return new
+
+    def _with_any_rate(self) -> "Adadelta":
+        # Not every function or schedule can be put into a config.
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__, _learning_rate=tf.constant(0.0), _given_rate=None)
+        return twin
 
     def _portable_config(self) -> dict[str, Any]:
         host_only = ("name", "jit_compile", "is_legacy_optimizer")

@@ -59,6 +59,133 @@ def test_brainpys_own_loads_nothing_into_a_fresh_instance():
     assert not np.any(np.asarray(fresh.implicit_vars["bias_cache"].value))
 
 
+@pytest.mark.parametrize("compatible", ["v2", "v1"])
+@pytest.mark.parametrize("rate", SCHEDULERS)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "complex64"])
+def test_a_state_dict_goes_on_bit_for_bit_in_a_fresh_optimizer(rate, dtype, compatible):
+    make = SCHEDULERS[rate]
+    whole = trained(Ours(make(), named(dtype), weight_decay=0.01), 6)
+    first = trained(Ours(make(), named(dtype), weight_decay=0.01), 3)
+    saved = first.state_dict() if compatible == "v2" else first.vars().unique().dict()
+    again = Ours(make(), copies(first.vars_to_train), weight_decay=0.01)
+    # Names that are sorted, as some formats of files have them.
+    result = again.load_state_dict(dict(sorted(saved.items())), compatible=compatible)
+    assert result == ([], []) and result.missing_keys == []
+    assert int(again.step.value) == 3
+    trained(again, 3, start=3)
+    for name, it in whole.vars_to_train.items():
+        np.testing.assert_array_equal(again.vars_to_train[name].value, it.value)
+    assert adadelta.export_state(again) == adadelta.export_state(whole)
+
+
+def test_a_state_dict_of_names_that_brainpy_numbers():
+    first = trained(Ours(0.5, {"Dense0.W": variable([1.0]), "Dense1.W_cache": variable([2.0])}), 2)
+    again = Ours(0.1, {"Dense4.W": variable([1.0]), "Dense5.W_cache": variable([2.0])})
+    again.load_state_dict(first.state_dict())
+    theirs, mine = first.implicit_vars, again.implicit_vars
+    np.testing.assert_array_equal(
+        mine["Dense5.W_cache_delta"].value, theirs["Dense1.W_cache_delta"].value
+    )
+    assert float(again.lr()) == 0.5
+
+
+def renamed(values):
+    return {f"other.{key.partition('.')[2]}": value for key, value in values.items()}
+
+
+def broken(change):
+    saved = trained(Ours(0.5, named()), 2).state_dict()
+    (ours, averages), (lr, rate) = saved.items()
+    changes = {
+        "of another shape: bias": lambda: averages.update({f"{ours}.bias_cache": jnp.ones(3)}),
+        "of another dtype: bias": lambda: averages.update({f"{ours}.bias_cache": np.ones(1)}),
+        "negative": lambda: averages.update({f"{ours}.bias_cache": -jnp.ones(1)}),
+        "missing: bias": lambda: [averages.pop(f"{ours}.bias_{it}") for it in ("cache", "delta")],
+        "not in this optimizer: w": lambda: averages.update(
+            {f"{ours}.w_{it}": jnp.ones(1) for it in ("cache", "delta")}
+        ),
+        "one adadelta.brainpy.Adadelta and of its scheduler, and has 0": lambda: saved.pop(ours),
+        "and has 2 and 1": lambda: saved.update(other=renamed(averages)),
+        "and has 1 and 2": lambda: saved.update(other=renamed(rate)),
+        "not in this optimizer: Net0": lambda: saved.update(Net0={"Net0.w": jnp.ones(1)}),
+        "and has 0 and 1": lambda: averages.pop(f"{ours}.step"),
+        "`lr` must be a finite number": lambda: rate.update({f"{lr}.lr": jnp.asarray(-1.0)}),
+    }
+    changes[change]()
+    return saved
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "of another shape: bias",
+        "of another dtype: bias",
+        "negative",
+        "missing: bias",
+        "not in this optimizer: w",
+        "one adadelta.brainpy.Adadelta and of its scheduler, and has 0",
+        "and has 2 and 1",
+        "and has 1 and 2",
+        "not in this optimizer: Net0",
+        "and has 0 and 1",
+        "`lr` must be a finite number",
+    ],
+)
+def test_a_state_dict_that_does_not_fit_changes_nothing(text):
+    optimizer = trained(Ours(0.25, named()), 1)
+    before = adadelta.export_state(optimizer)
+    with pytest.raises(StateMismatchError, match=text):
+        optimizer.load_state_dict(broken(text))
+    assert adadelta.export_state(optimizer) == before
+
+
+@pytest.mark.parametrize("saved", [None, 3, [1], {1: 2}, {}])
+def test_what_is_no_state_dict(saved):
+    optimizer = trained(Ours(0.25, named()), 1)
+    before = adadelta.export_state(optimizer)
+    with pytest.raises((TypeError, StateMismatchError), match=r"`state_dict` must be|it must have"):
+        optimizer.load_state_dict(saved)
+    with pytest.raises(ValueError, match="`compatible` must be"):
+        optimizer.load_state_dict(optimizer.state_dict(), compatible="v3")
+    assert adadelta.export_state(optimizer) == before
+
+
+class Network(brainpy.BrainPyObject):
+    def __init__(self, optimizer):
+        super().__init__()
+        self.optimizer = optimizer
+
+
+def test_an_optimizer_in_a_model_is_loaded_with_it():
+    network = Network(trained(Ours(0.5, named()), 3))
+    before = adadelta.export_state(network.optimizer)
+    saved = network.state_dict()
+    trained(network.optimizer, 2)
+    assert network.load_state_dict(saved) == ([], [])
+    assert adadelta.export_state(network.optimizer) == before
+    # The part of another optimizer, given by itself.
+    other = Ours(0.5, named())
+    assert other.load_state(network.optimizer.save_state()) == ([], [])
+    assert adadelta.export_state(other) == before
+
+
+def test_a_model_takes_its_weights_where_the_optimizer_does_not_fit():
+    network = Network(trained(Ours(0.5, named()), 3))
+    before, saved = adadelta.export_state(network.optimizer), network.state_dict()
+    name = network.optimizer.name
+    saved[name] = {**saved[name], f"{name}.bias_cache": jnp.ones(3)}
+    with pytest.warns(adadelta.StateWarning, match="of another shape: bias"):
+        network.load_state_dict(saved)
+    saved[name][f"{name}.bias_cache"] = jnp.ones(1, int)
+    with pytest.warns(adadelta.StateWarning, match="must be float32 or float64"):
+        network.load_state_dict(saved)
+    assert adadelta.export_state(network.optimizer) == before
+    del saved[name]
+    with pytest.warns(UserWarning, match="Missing keys in state_dict"):
+        missing = network.load_state_dict(saved).missing_keys
+    assert len(missing) == 5 and adadelta.export_state(network.optimizer) == before
+
+
 def test_what_is_exported():
     optimizer = trained(Ours(0.1, named(), weight_decay=0.01), 3)
     state = adadelta.export_state(optimizer)

@@ -1,5 +1,8 @@
 """What users of tf_keras' optimizers do with one: the kinds of tests that tf_keras has itself."""
 
+import copy
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -110,11 +113,124 @@ def test_weight_decay_and_what_is_excluded_from_it():
         assert [round(float(variable[0]), 4) for variable in variables] == expected
 
 
+def test_what_is_excluded_may_be_said_again():
+    a, b, c = (tf.Variable([2.0], name=name) for name in ("a", "b", "a"))
+    for given in ({}, {"var_names": ["a", "b"]}, {"var_list": [a, b]}, {"var_list": [a]}):
+        optimizer = OURS(1.0, weight_decay=0.1)
+        optimizer.exclude_from_weight_decay(**given)
+        loaded = OURS.from_config(optimizer.get_config())
+        for one in (optimizer, loaded):
+            one.build([a, b, c])
+            before = one.get_config(), [one._use_weight_decay(it) for it in (a, b, c)]
+            one.exclude_from_weight_decay(**{key: it[::-1] for key, it in given.items()})
+            for others in ({"var_names": "a"}, {"var_list": [b]}, {"var_list": [c, b]}):
+                if one is optimizer or "a" not in str(given) or others != {"var_list": [c, b]}:
+                    with pytest.raises(ValueError, match="can only be called before"):
+                        one.exclude_from_weight_decay(**others)
+            after = one.get_config(), [one._use_weight_decay(it) for it in (a, b, c)]
+            assert before == after
+
+
 def test_coupled_weight_decay_enters_the_averages():
     x = tf.Variable([2.0])
     optimizer = OURS(1.0, weight_decay=0.5, decoupled_weight_decay=False)
     optimizer.apply_gradients([(tf.zeros(1), x)])
     assert optimizer._accumulated_grads[0].numpy()[0] == pytest.approx(0.05)
+
+
+def to_legacy(optimizer):
+    return tf_keras.__internal__.optimizers.convert_to_legacy_optimizer(optimizer)
+
+
+def schedule():
+    return tf_keras.optimizers.schedules.ExponentialDecay(0.5, 2, 0.5)
+
+
+@pytest.mark.parametrize("rate", [0.5, schedule, lambda: lambda: 0.5], ids=["number", "s", "f"])
+@pytest.mark.parametrize("options", [{}, {"clipnorm": 0.5, "rho": 0.75}], ids=str)
+def test_a_legacy_optimizer_makes_the_same_steps(rate, options):
+    rate = rate() if callable(rate) else rate
+    x, y = tf.Variable([1.0, 2.0]), tf.Variable([1.0, 2.0])
+    own = OURS(rate, **options)
+    legacy = to_legacy(own)
+    assert type(legacy) is tf_keras.optimizers.legacy.Adadelta
+    for gradient in ([1.0, -1.0], [0.5, 3.0], [-2.0, 0.0]):
+        own.apply_gradients([(tf.constant(gradient), x)])
+        legacy.apply_gradients([(tf.constant(gradient), y)])
+    np.testing.assert_allclose(x, y, rtol=1e-6)
+    wrapped = tf_keras.mixed_precision.LossScaleOptimizer(OURS(rate, **options))
+    assert to_legacy(wrapped).get_config()["inner_optimizer"]["class_name"] == "Adadelta"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"weight_decay": 0.1}, {"use_ema": True}, {"maximize": True}, {"skip_nonfinite": True}],
+    ids=str,
+)
+def test_a_legacy_optimizer_that_would_do_something_else_is_refused(options):
+    ((argument, value),) = options.items()
+    before = OURS(**options).get_config()
+    optimizer = OURS(**options)
+    message = f"`{argument}` must be .* legacy Adadelta .* received {value}"
+    with pytest.raises(ValueError, match=message):
+        to_legacy(optimizer)
+    assert optimizer.get_config() == before and before[argument] == value
+
+
+def test_a_legacy_optimizer_has_no_state():
+    optimizer = OURS(0.5)
+    optimizer.apply_gradients([(tf.ones(1), tf.Variable([2.0]))])
+    with pytest.warns(adadelta.StateWarning, match="legacy optimizer starts anew"):
+        to_legacy(optimizer)
+
+
+class Named(OURS):
+    def __init__(self, *args, word="", **kwargs):
+        super().__init__(*args, **kwargs)
+        self.word = word
+
+    def get_config(self):
+        return {**super().get_config(), "word": self.word}
+
+
+def partial_rate():
+    return functools.partial(lambda rate: rate, 0.5)
+
+
+@pytest.mark.parametrize("rate", [0.5, schedule, partial_rate, lambda: lambda: 0.5])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"use_ema": True, "weight_decay": 0.1, "skip_nonfinite": True, "clipnorm": 1.0}],
+    ids=["plain", "everything"],
+)
+@pytest.mark.parametrize("calls", [0, 2])
+def test_a_deep_copy_goes_on_alike_and_apart(rate, options, calls):
+    def step(optimizer, x):
+        optimizer.apply_gradients([(x * 0.5, x)])
+
+    x = tf.Variable([1.0, 2.0], name="x")
+    optimizer = Named(rate() if callable(rate) else rate, word="mine", **options)
+    optimizer.exclude_from_weight_decay(var_names=["y"])
+    for _ in range(calls):
+        step(optimizer, x)
+    again = copy.deepcopy(optimizer)
+    assert type(again) is Named and again.word == "mine"
+    assert again._with_any_rate().get_config() == optimizer._with_any_rate().get_config()
+    y = tf.Variable(x.numpy(), name="x")
+    before = optimizer.get_weights()
+    for _ in range(2):
+        step(again, y)
+    for old, new in zip(before, optimizer.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    for _ in range(2):
+        step(optimizer, x)
+    np.testing.assert_array_equal(x.numpy(), y.numpy())
+    for mine, theirs in zip(optimizer.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert int(again.iterations) == calls + 2
+    if not callable(rate):
+        again.learning_rate = 0.25
+        assert float(optimizer.learning_rate) == 0.5
 
 
 def test_maximize_ascends():

@@ -85,9 +85,14 @@ def under_a_strategy(options, compiled):
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     with strategy.scope():
         x, own = tf.Variable(START), optimizer(**options)
-        own.build([x])
+        if not compiled:
+            # Else the first replica builds it.
+            own.exclude_from_weight_decay(var_names=["bias"])
+            own.build([x])
 
     def replica(gradient):
+        # Once for each replica.
+        own.exclude_from_weight_decay(var_names=["bias"])
         # The gradients of replicas are summed.
         own.apply_gradients([(gradient / 2, x)])
 

@@ -130,10 +130,10 @@ def main(kind, directory):
             kind.save(2, path)
 
         result = in_fork(save)
-        left = sorted(p.name for p in directory.iterdir() if p != path)
-        print(f"{stage}/{when}/{end.__name__}/{result}/{kind.number_in(path)}/{len(left)}")
-        for name in left:
-            os.unlink(directory / name)
+        left, number = len(os.listdir(directory)) - 1, kind.number_in(path)
+        kind.save(3, path)
+        later = len(os.listdir(directory)) - 1
+        print(f"{stage}/{when}/{end.__name__}/{result}/{number}/{left}/{later}")
 
 
 def endless(directory):

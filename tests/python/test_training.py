@@ -120,6 +120,30 @@ def test_what_is_excluded_after_loading_takes_the_place_of_what_was():
     assert [loaded._use_weight_decay(it) for it in (one, two)] == [True, False]
 
 
+@pytest.mark.parametrize("given", [{}, {"var_names": ["a", "b"]}, {"var_list": (0, 1)}])
+@pytest.mark.parametrize("is_loaded", [False, True])
+def test_what_is_excluded_may_be_said_again_but_nothing_else(given, is_loaded):
+    variables = [keras.Variable([1.0], name=name) for name in ("a", "b", "c", "a")]
+    if "var_list" in given:
+        given = {"var_list": [variables[i] for i in given["var_list"]]}
+    optimizer = adadelta.Adadelta(weight_decay=0.5)
+    optimizer.exclude_from_weight_decay(**given)
+    if is_loaded:
+        optimizer = adadelta.Adadelta.from_config(optimizer.get_config())
+    optimizer.build(variables)
+    before = optimizer.get_config(), [optimizer._use_weight_decay(it) for it in variables]
+    optimizer.exclude_from_weight_decay(**{key: it[::-1] for key, it in given.items()})
+    others = [{"var_names": "a"}, {"var_list": [variables[2]]}, {"var_list": variables[:1]}]
+    if not is_loaded:
+        # Another variable of the same name, which a loaded optimizer can't tell apart.
+        others.append({"var_list": [variables[3], variables[1]]})
+    for other in others:
+        with pytest.raises(ValueError, match="can only be called before the optimizer is built"):
+            optimizer.exclude_from_weight_decay(**other)
+    after = optimizer.get_config(), [optimizer._use_weight_decay(it) for it in variables]
+    assert before == after
+
+
 @pytest.mark.parametrize("trained", [False, True])
 @pytest.mark.parametrize("kind", ["sequential", "functional"])
 def test_variables_that_were_excluded_stay_so_after_saving(kind, trained, tmp_path):
@@ -193,6 +217,17 @@ alone = adadelta.Adadelta(learning_rate=1.0, weight_decay=0.1, use_ema=True)
 for _ in range(5):
     alone.apply([2 * g], [y])
 np.testing.assert_allclose(x.numpy(), y.numpy(), rtol=1e-6)
+
+# What each replica says, to an optimizer that the first of them has built.
+with strategy.scope():
+    a, b = keras.Variable([1.0], name="a"), keras.Variable([1.0], name="b")
+    optimizer = adadelta.Adadelta(learning_rate=1.0, weight_decay=0.5)
+def replica():
+    optimizer.exclude_from_weight_decay(var_list=[a])
+    optimizer.apply_gradients([(tf.zeros(1), a), (tf.zeros(1), b)])
+for _ in range(2):
+    strategy.run(replica)
+assert (a.numpy(), b.numpy()) == (1.0, 0.25)
 print("same")
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

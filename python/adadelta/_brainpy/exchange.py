@@ -1,5 +1,7 @@
 """From the BrainPy optimizer to `OptimizerState` and back: all is checked before any is taken."""
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -58,6 +60,85 @@ def import_state(optimizer: Any, state: OptimizerState) -> None:
     optimizer.step.value = jnp.asarray(state.step, optimizer.step.dtype)
     for variable, value in rate:
         variable.value = value
+
+
+def of_state_dict(optimizer: Any, saved: Mapping[str, Any]) -> OptimizerState:
+    """Return the state in what BrainPy's `state_dict()` returned for an optimizer of this class.
+
+    BrainPy keeps the variables of each object by the object's name and theirs, and numbers objects
+    as they are made, so a fresh optimizer and its scheduler have other names.
+    """
+    nodes = {name: _without_name(name, values) for name, values in _by_object(saved).items()}
+    ours = [name for name, values in nodes.items() if _are_averages(values)]
+    schedulers = [name for name in nodes if name not in ours and "last_epoch" in nodes[name]]
+    others = [name for name in nodes if name not in (*ours, *schedulers)]
+    problems = [f"not in this optimizer: {', '.join(others)}"] if others else []
+    if len(ours) != 1 or len(schedulers) > 1:
+        problems.append(
+            "it must have the variables of one adadelta.brainpy.Adadelta and of its scheduler, "
+            f"and has {len(ours)} and {len(schedulers)}"
+        )
+    matching.refuse(problems)
+    averages = nodes[ours[0]]
+    step = int(averages.pop("step"))
+    parameters: dict[str, dict[str, np.ndarray]] = {}
+    for key, value in averages.items():
+        name, _, ending = key.rpartition("_")
+        parameters.setdefault(name, {})[_ENDINGS[ending]] = precision.to_record(value)
+    # BrainPy's dicts need not have the order in which the variables were registered.
+    order = {name: place for place, name in enumerate(optimizer.averages())}
+    names = sorted(parameters, key=lambda name: order.get(name, len(order)))
+    state = OptimizerState(
+        step=step, update=step, parameters={name: parameters[name] for name in names}
+    )
+    for name in schedulers:
+        scheduler = re.sub(r"\d+$", "", name)
+        values = {key: value.tolist() for key, value in nodes[name].items()}
+        is_number = scheduler == "Constant" and "lr" in values and nodes[name]["lr"].size == 1
+        state.hyperparameters["learning_rate"] = (
+            float(nodes[name]["lr"].reshape(()))
+            if is_number
+            else {"scheduler": scheduler, **values}
+        )
+    return state
+
+
+_ENDINGS = {"cache": "square_avg", "delta": "acc_delta"}
+
+
+def _by_object(saved: Any) -> dict[str, Mapping[str, Any]]:
+    """The variables by the names of their objects, from either of BrainPy's formats."""
+    if not isinstance(saved, Mapping) or not all(isinstance(name, str) for name in saved):
+        raise TypeError(
+            hyperparameters.refusal("state_dict", "a dict that state_dict() returned", saved)
+        )
+    nodes: dict[str, Any] = {}
+    for name, value in saved.items():
+        if isinstance(value, Mapping):
+            nodes[name] = value
+        else:
+            # Format v1: the variables of all objects in one dict.
+            nodes.setdefault(name.partition(".")[0], {})[name] = value
+    return nodes
+
+
+def _without_name(name: str, values: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    return {
+        str(key).removeprefix(f"{name}."): np.asarray(
+            value.value if isinstance(value, bm.Array) else value
+        )
+        for key, value in values.items()
+    }
+
+
+def _are_averages(values: Mapping[str, np.ndarray]) -> bool:
+    step = values.get("step")
+    return (
+        step is not None
+        and step.shape == ()
+        and np.issubdtype(step.dtype, np.integer)
+        and all(key == "step" or key.rpartition("_")[2] in _ENDINGS for key in values)
+    )
 
 
 def _describe(scheduler: Any) -> Any:

@@ -102,6 +102,14 @@ def excluded(var_list: Any, var_names: Any) -> tuple[list[Any], list[str]]:
     return variables, words
 
 
+def too_late_to_exclude() -> ValueError:
+    """`exclude_from_weight_decay()` was called on an optimizer that is built."""
+    return ValueError(
+        "`exclude_from_weight_decay()` can only be called before the optimizer is built; after "
+        "that, only with the same arguments again, which changes nothing"
+    )
+
+
 def _listed(value: Any) -> list[Any] | None:
     if value is None:
         return []

@@ -12,24 +12,34 @@ class WeightDecay(State):
     def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
         """Name variables that are not decayed; to be called before the optimizer is built.
 
+        A later call with the same arguments changes nothing: the replicas of a `tf.distribute`
+        strategy run one after the other, so all but the first find the optimizer built.
+
         Args:
             var_list: Variables.
             var_names: A string or several: a variable is excluded when one of them occurs in its
                 path, such as "bias" in "sequential/dense/bias".
 
         Raises:
-            ValueError: The optimizer is built already.
+            ValueError: The optimizer is built already, and the arguments are not those of before.
             TypeError: `var_list` is no list of variables, or `var_names` neither a string nor a
                 list of them.
 
         """
-        if self.built:
-            raise ValueError(
-                "`exclude_from_weight_decay()` can only be called before the optimizer is built."
-            )
         variables, words = parameters.excluded(var_list, var_names)
-        self._excluded_keys = frozenset(self._var_key(variable) for variable in variables)
-        self._excluded_paths = tuple(path_of(variable) for variable in variables)
+        keys = frozenset(self._var_key(variable) for variable in variables)
+        paths = tuple(path_of(variable) for variable in variables)
+        if self.built:
+            # A loaded optimizer knows the paths alone.
+            same = (
+                set(words) == set(self._excluded_words)
+                and set(paths) == set(self._excluded_paths)
+                and (keys == self._excluded_keys or self._excluded_loaded_paths)
+            )
+            if not same:
+                raise parameters.too_late_to_exclude()
+            return
+        self._excluded_keys, self._excluded_paths = keys, paths
         self._excluded_words = tuple(words)
         # What a configuration had named before.
         self._excluded_loaded_paths = ()

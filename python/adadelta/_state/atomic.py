@@ -2,37 +2,163 @@
 
 import contextlib
 import errno
+import hashlib
 import os
-import uuid
+import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_KINDS = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 @contextlib.contextmanager
 def replaced(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give the path of a file to write, and put that file in the place of `path` at the end.
 
-    It lies in the same directory and is on the disk before it is renamed. When writing fails it
-    is removed and the old file stays; when the process is killed it is left over, as a hidden
-    file with the same ending.
+    The file is in the same directory and is on the disk before it is renamed. When writing fails,
+    it is removed and the old file stays. When the process is killed, it is left over as a hidden
+    file with the same ending, which the next save of `path` removes.
+
+    Raises:
+        OSError: `path` is no regular file, or the new file can't be written.
+
     """
     # Through a link, the file it points to is replaced and not the link.
     target = Path(os.path.realpath(path))
-    beside = target.with_name(f".{target.stem}.{uuid.uuid4().hex}{target.suffix}")
+    # On the given path: the links in /proc that /dev/stdout is can be followed, but not read.
+    mode = _mode_of(path)
+    beside, lock = None, None
     try:
+        _remove_leftovers(target)
+        beside, lock, new_mode = _created(target, private=mode is not None)
         yield beside
-        with contextlib.suppress(FileNotFoundError):
-            os.chmod(beside, target.stat().st_mode & 0o7777)
+        mode = new_mode if mode is None else mode
+        # Not all file systems let modes be changed, and those have one mode for all files.
+        if stat.S_IMODE(os.stat(beside).st_mode) != mode:
+            os.chmod(beside, mode)
         _flush(beside)
+        # Somebody may have made a FIFO there in the meantime.
+        _mode_of(target)
         os.replace(beside, target)
     except BaseException as error:
-        with contextlib.suppress(OSError):
-            beside.unlink()
-        # Nobody knows the file beside it.
-        if isinstance(error, OSError) and str(error.filename) == str(beside):
+        if beside is not None:
+            with contextlib.suppress(OSError):
+                beside.unlink()
+        # The user knows neither the file beside it nor where the links lead.
+        if isinstance(error, OSError) and Path(str(error.filename)).parent == target.parent:
             raise OSError(error.errno, error.strerror, os.fspath(path)) from error
         raise
+    finally:
+        if lock is not None:
+            os.close(lock)
     _flush_directory(target.parent)
+
+
+def kind_of(mode: int) -> str | None:
+    """Say what a file is by its mode; `None` for a regular file."""
+    return None if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "no regular file")
+
+
+def _mode_of(path: str | os.PathLike[str]) -> int | None:
+    """Return the permissions of a file that may be replaced; `None` where there is none."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return None
+    kind = kind_of(mode)
+    if stat.S_ISDIR(mode):
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    if kind is not None:
+        text = f"Only a regular file can be replaced, and this is {kind}"
+        raise OSError(errno.EINVAL, text, os.fspath(path))
+    return stat.S_IMODE(mode)
+
+
+# The names of temporary files, and the locks by which a save that runs is told from a killed one
+#
+# The name is made from a hash, since the file's own name may be as long as names can be. The lock
+# is the kernel's (flock), which ends with the process however it dies, so no age and no process
+# number has to be judged. A save that finds the lock of its own new file taken has met another
+# save that is about to remove it, and makes a file with another name.
+
+
+def _prefix(target: Path) -> str:
+    return f".adadelta-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}-"
+
+
+def _created(target: Path, private: bool) -> tuple[Path, int | None, int]:
+    """Create the file to write: its path, the descriptor that holds its lock, and its mode."""
+    ending = target.name.rpartition(".")[2] if "." in target.name else ""
+    # Keras asks for an ending; all of the name has to fit into 255 bytes.
+    ending = f".{ending}" if 0 < len(os.fsencode(ending)) < 32 else ""
+    while True:
+        beside = target.with_name(f"{_prefix(target)}{secrets.token_hex(16)}{ending}")
+        # Where no file is replaced, the mode is that of every new file here: the system knows
+        # the umask and the directory's default permissions.
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+        descriptor = os.open(beside, flags, 0o600 if private else 0o666)
+        try:
+            mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+            if fcntl is None:
+                # Windows does not rename a file that is open.
+                os.close(descriptor)
+                return beside, None, mode
+            with contextlib.suppress(OSError):
+                os.chmod(descriptor, 0o600)
+            if _locked(descriptor) is not False and os.fstat(descriptor).st_nlink:
+                return beside, descriptor, mode
+        except BaseException:
+            with contextlib.suppress(OSError):
+                beside.unlink()
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Remove what killed saves of this file left; nothing is done where the system can't tell."""
+    if fcntl is None:
+        return
+    prefix = _prefix(target)
+    with contextlib.suppress(OSError):
+        for name in os.listdir(target.parent):
+            if name.startswith(prefix):
+                with contextlib.suppress(OSError):
+                    _remove_unless_locked(target.with_name(name))
+
+
+def _remove_unless_locked(path: Path) -> None:
+    # The lock of a file on NFS needs a descriptor for writing.
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        if kind_of(os.fstat(descriptor).st_mode) is None and _locked(descriptor):
+            path.unlink()
+    finally:
+        os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool | None:
+    """Take the lock: `False` when another has it, `None` on a file system without locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
 
 
 def _flush(path: Path) -> None:
@@ -44,7 +170,11 @@ def _flush_directory(path: Path) -> None:
     # So that the new name outlives a power failure too. Windows can't, nor can some file systems.
     if os.name != "posix":
         return
-    directory = os.open(path, os.O_RDONLY)
+    try:
+        directory = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        # A directory that may be written and not be listed.
+        return
     try:
         os.fsync(directory)
     except OSError as error:

@@ -1,5 +1,6 @@
 """`OptimizerState`: what an optimizer knows, without the framework that it runs on."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -57,7 +58,8 @@ class OptimizerState:
     Two states are equal when they are the same bit for bit.
 
     Raises:
-        TypeError: A counter is no whole number, or an array is not float32 or float64.
+        TypeError: A counter is no whole number, the loss scale is no number, or an array is not
+            float32 or float64.
         ValueError: A counter is negative, or a slot has an unknown name.
 
     Example:
@@ -87,7 +89,7 @@ class OptimizerState:
             if getattr(self, name) is not None:
                 setattr(self, name, _count(name, getattr(self, name)))
         if self.loss_scale is not None:
-            self.loss_scale = float(self.loss_scale)
+            self.loss_scale = _float("loss_scale", self.loss_scale)
         self.hyperparameters = dict(self.hyperparameters)
         self.parameters = {
             str(name): {slot: _array(name, slot, value) for slot, value in slots.items()}
@@ -188,6 +190,16 @@ def _count(name: str, value: Any) -> int:
     if value < 0:
         raise ValueError(f"`{name}` must be at least 0; received {value}")
     return int(value)
+
+
+def _float(name: str, value: Any) -> float:
+    number = hyperparameters.as_number(value)
+    if number is None:
+        raise TypeError(hyperparameters.refusal(name, "a number", value))
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf
 
 
 def _array(name: str, slot: str, value: Any) -> np.ndarray:

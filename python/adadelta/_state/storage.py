@@ -1,17 +1,35 @@
-"""The file of a state: safetensors, with the rest as JSON in its metadata, and a checksum."""
+"""The file of a state: safetensors, with the rest as JSON in its metadata, and a checksum.
 
+The file is read here and not by safetensors, which opens paths (a FIFO would make it wait), maps
+the file into memory (a process dies when the file is cut off meanwhile), and takes the last of two
+tensors with the same name.
+"""
+
+import contextlib
+import errno
 import hashlib
 import json
+import math
 import os
+import stat
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from io import BufferedReader
 from typing import Any
 
 import numpy as np
 
+from adadelta._core import hyperparameters
 from adadelta._state import atomic
 from adadelta._state.record import SLOTS, OptimizerState
 
 FORMAT = "adadelta-optimizer-state"
 VERSION = 1
+
+_DTYPES = {"F32": "<f4", "F64": "<f8"}
+# As safetensors has it, so that a file of mostly holes can't ask for more memory than that.
+_LARGEST_HEADER = 100_000_000
+_LARGEST_COUNT = 2**63 - 1
 
 
 class StateFileError(ValueError):
@@ -22,6 +40,11 @@ def write(state: OptimizerState, path: str | os.PathLike[str]) -> None:
     """Write a state, in the place of the file that is there."""
     import safetensors.numpy
 
+    # What can't be read again is not written over what can.
+    state = replace(state)
+    problem = _problem_with(state)
+    if problem:
+        raise ValueError(f"The state can't be saved, and no file was changed: {problem}")
     tensors = {
         f"{name}|{slot}": _plain(array)
         for name, slots in state.parameters.items()
@@ -32,68 +55,206 @@ def write(state: OptimizerState, path: str | os.PathLike[str]) -> None:
         "hyperparameters": state.hyperparameters,
         "parameters": list(state.parameters),  # in their order, which safetensors does not keep
     }
-    header = json.dumps(about)
+    try:
+        header = json.dumps(about)
+    except RecursionError:
+        raise TypeError("the hyperparameters of the state are nested too deeply for JSON") from None
     metadata = {"format": FORMAT, "version": str(VERSION), "header": header}
     metadata["sha256"] = _checksum(header, tensors)
     content = safetensors.numpy.save(tensors, metadata)
+    if int.from_bytes(content[:8], "little") > _LARGEST_HEADER:
+        raise ValueError(f"The state has too many parameters for one file: {len(state.parameters)}")
     with atomic.replaced(path) as beside:
         beside.write_bytes(content)
 
 
 def read(path: str | os.PathLike[str]) -> OptimizerState:
     """Read a state, or raise with what is wrong with the file."""
-    import safetensors
-
-    _refuse_other_kinds(path)
-    try:
-        with safetensors.safe_open(path, framework="np") as file:
-            metadata = file.metadata() or {}
-            _refuse_other_formats(path, metadata)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (StateFileError, OSError, MemoryError):
-        raise
-    except Exception as error:
-        raise StateFileError(f"{_shown(path)} is damaged: {error}") from error
-    if metadata.get("sha256") != _checksum(metadata.get("header", ""), tensors):
-        raise StateFileError(
-            f"{_shown(path)} is damaged: its content does not agree with its checksum"
-        )
-    about = json.loads(metadata["header"])
-    about["parameters"] = {
-        name: {slot: tensors[key] for slot in SLOTS if (key := f"{name}|{slot}") in tensors}
-        for name in about["parameters"]
-    }
-    return OptimizerState(**about)
+    with _opened(path) as file:
+        try:
+            metadata, tensors = _content(file)
+            header = metadata.get("header", "")
+            if not _is_text(header) or metadata.get("sha256") != _checksum(header, tensors):
+                raise _DamageError("is damaged: its content does not agree with its checksum")
+            return _state_of(_json(header), tensors)
+        except _DamageError as damage:
+            raise StateFileError(f"{_shown(path)} {damage}") from None
 
 
-def _refuse_other_kinds(path: str | os.PathLike[str]) -> None:
-    with open(path, "rb") as file:
-        start = file.read(9)
-        size = file.seek(0, os.SEEK_END)
+class _DamageError(Exception):
+    """What is wrong with a file, in words that follow its name."""
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[BufferedReader]:
+    """Open a regular file, and nothing that could make the reader wait."""
+    # Looked at before too, since opening a device can be enough to set it going.
+    _refuse_other_kinds(path, os.stat(path).st_mode)
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _BINARY)
+    with open(descriptor, "rb") as file:
+        _refuse_other_kinds(path, os.fstat(descriptor).st_mode)
+        yield file
+
+
+_BINARY: int = getattr(os, "O_BINARY", 0)
+
+
+def _refuse_other_kinds(path: str | os.PathLike[str], mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    kind = atomic.kind_of(mode)
+    if kind is not None:
+        raise StateFileError(f"{_shown(path)} is {kind}, and no file written with save_state()")
+
+
+def _content(file: BufferedReader) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    """Return the metadata and the tensors of a safetensors file of this format."""
+    size = os.fstat(file.fileno()).st_size
+    start = file.read(9)
     if not start:
-        raise StateFileError(f"{_shown(path)} is empty")
+        raise _DamageError("is empty")
     if start[8:] != b"{":
         # Too short to tell, or not what every safetensors file begins with.
         what = "is cut off, or" if size < 9 else "is damaged, or"
-        raise StateFileError(f"{_shown(path)} {what} is no file written with save_state()")
-    if 8 + int.from_bytes(start[:8], "little") > size:
-        raise StateFileError(f"{_shown(path)} is cut off or damaged")
+        raise _DamageError(f"{what} is no file written with save_state()")
+    length = int.from_bytes(start[:8], "little")
+    if length > min(size - 8, _LARGEST_HEADER):
+        raise _DamageError("is cut off or damaged")
+    header = _json(start[8:] + file.read(length - 1))
+    metadata = header.pop("__metadata__", None)
+    if not isinstance(metadata, dict) or not all(isinstance(it, str) for it in metadata.values()):
+        metadata = {}
+    _refuse_other_formats(metadata)
+    return metadata, _tensors(file, header, size - 8 - length)
 
 
-def _refuse_other_formats(path: str | os.PathLike[str], metadata: dict[str, str]) -> None:
+def _tensors(file: BufferedReader, header: dict[str, Any], size: int) -> dict[str, np.ndarray]:
+    """Return the tensors, which fill the rest of the file without gaps."""
+    entries = sorted((_entry(name, about) for name, about in header.items()), key=lambda it: it[0])
+    tensors, position = {}, 0
+    for (begin, end), name, shape, dtype in entries:
+        # Python's integers don't overflow, whatever the shape.
+        if begin != position or end - begin != math.prod(shape) * dtype.itemsize or end > size:
+            raise _DamageError(f"is damaged: the place of {name} does not fit")
+        try:
+            array = np.empty(shape, dtype)
+        except ValueError:
+            # Of no elements, and yet too many dimensions or one that is too long.
+            raise _DamageError(f"is damaged: {name} can't have its shape") from None
+        memory = array.reshape(-1).view("uint8").data if array.size else b""
+        if array.size and file.readinto(memory) != array.nbytes:
+            raise _DamageError("is cut off")
+        tensors[name] = array.astype(dtype.newbyteorder("="), copy=False)
+        position = end
+    if position != size:
+        raise _DamageError("is damaged: it has bytes that belong to nothing")
+    return tensors
+
+
+def _entry(name: str, about: Any) -> tuple[tuple[int, int], str, tuple[int, ...], np.dtype]:
+    about = about if isinstance(about, dict) else {}
+    shape, place, dtype = (about.get(it) for it in ("shape", "data_offsets", "dtype"))
+    known = len(about) == 3 and isinstance(dtype, str) and dtype in _DTYPES
+    if not known or not _are_counts(shape) or not _are_counts(place) or len(place) != 2:
+        raise _DamageError(f"is damaged: {name} is described wrongly")
+    return (place[0], place[1]), name, tuple(shape), np.dtype(_DTYPES[dtype])
+
+
+def _are_counts(values: Any) -> bool:
+    return isinstance(values, list) and all(type(it) is int and it >= 0 for it in values)
+
+
+def _json(text: str | bytes) -> dict[str, Any]:
+    """Return the object that a JSON text describes."""
+    try:
+        text = text.decode() if isinstance(text, bytes) else text
+        value = json.loads(text, object_pairs_hook=_each_once)
+    except (ValueError, RecursionError) as error:
+        # Among the first: bytes that are no text, and integers of thousands of digits.
+        reason = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise _DamageError(f"is damaged: {reason}") from None
+    if not isinstance(value, dict):
+        raise _DamageError("is damaged: its header is no object")
+    return value
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a name occurs twice in its header")
+    return value
+
+
+def _state_of(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> OptimizerState:
+    """Return the state that a header and tensors describe."""
+    if about.keys() != {it.name for it in fields(OptimizerState)}:
+        raise _DamageError("is damaged: its header has not the fields of a state")
+    names, with_gradients = about["parameters"], about["window_gradients"]
+    for values in (names, with_gradients):
+        if not isinstance(values, list) or not all(isinstance(it, str) for it in values):
+            raise _DamageError("is damaged: its header has no list of names")
+        if len(set(values)) != len(values):
+            raise _DamageError("is damaged: a name occurs twice in its header")
+    if not isinstance(about["hyperparameters"], dict):
+        raise _DamageError("is damaged: its header has no hyperparameters")
+    about["parameters"] = {
+        name: {slot: tensors.pop(key) for slot in SLOTS if (key := f"{name}|{slot}") in tensors}
+        for name in names
+    }
+    if tensors:
+        raise _DamageError(f"is damaged: {next(iter(tensors))} belongs to no parameter")
+    try:
+        state = OptimizerState(**about)
+        problem = _problem_with(state)
+    except (TypeError, ValueError, OverflowError) as error:
+        problem = str(error)
+    if problem:
+        raise _DamageError(f"is damaged: {problem}")
+    return state
+
+
+def _problem_with(state: OptimizerState) -> str | None:
+    """Say why no training can go on from a state, if so: in memory it may have become any."""
+    unknown = [name for name in state.window_gradients if name not in state.parameters]
+    if unknown:
+        return f"`window_gradients` has {unknown[0]!r}, which is no parameter"
+    for name, value in state.counters().items():
+        if isinstance(value, int) and value > _LARGEST_COUNT:
+            return hyperparameters.refusal(name, f"at most {_LARGEST_COUNT}", value)
+    scale = state.loss_scale
+    if scale is not None and not 0 < scale < math.inf:
+        return hyperparameters.refusal("loss_scale", "a finite number greater than 0", scale)
+    for name, slots in state.parameters.items():
+        if not _is_text(name):
+            return f"the name {name!r} has half of a character"
+        if len({array.shape for array in slots.values()}) > 1:
+            return f"the arrays of {name} have different shapes"
+        for slot in ("square_avg", "acc_delta"):
+            # Infinity is what squares overflow to in other implementations; it harms nothing.
+            if slot in slots and not np.all(slots[slot] >= 0):
+                what = "NaN" if np.any(np.isnan(slots[slot])) else "negative numbers"
+                return f"the {slot} of {name} has {what}, as no average of squares has"
+    return None
+
+
+def _is_text(text: str) -> bool:
+    # JSON can spell one half of a surrogate pair, which can't be written to a file.
+    return not any("\ud800" <= it <= "\udfff" for it in text)
+
+
+def _refuse_other_formats(metadata: dict[str, str]) -> None:
     if metadata.get("format") != FORMAT:
-        raise StateFileError(
-            f"{_shown(path)} is a safetensors file with something else: it was not written with "
-            "save_state()"
+        raise _DamageError(
+            "is a safetensors file with something else: it was not written with save_state()"
         )
     version = metadata.get("version", "")
-    if version.isdecimal() and int(version) > VERSION:
-        raise StateFileError(
-            f"{_shown(path)} was written by a newer adadelta: it has version {version} of the "
-            f"format, and this one reads version {VERSION}; install a newer adadelta"
+    if version.isdecimal() and len(version) < 9 and int(version) > VERSION:
+        raise _DamageError(
+            f"was written by a newer adadelta: it has version {version} of the format, and this "
+            f"one reads version {VERSION}; install a newer adadelta"
         )
     if version != str(VERSION):
-        raise StateFileError(f"{_shown(path)} is damaged: it has no version")
+        raise _DamageError("is damaged: it has no version")
 
 
 def _plain(array: np.ndarray) -> np.ndarray:

@@ -16,7 +16,14 @@ _UNBUILT = "This optimizer is not built, so it has no state yet: call optimizer.
 
 
 def export_state(optimizer: Any) -> OptimizerState:
-    """Return what the optimizer knows."""
+    """Return what the optimizer knows, with its arguments."""
+    state = learned(optimizer)
+    state.hyperparameters = _unwrapped(optimizer)[0]._portable_config()
+    return state
+
+
+def learned(optimizer: Any) -> OptimizerState:
+    """Return what the optimizer knows, without its arguments: not all can be put into words."""
     optimizer, wrapper = _unwrapped(optimizer)
     _refuse_unbuilt(optimizer)
     counters, slots = _counters_of(optimizer, wrapper), optimizer._slots()
@@ -31,7 +38,6 @@ def export_state(optimizer: Any) -> OptimizerState:
         step=step,
         update=step - skipped,
         skipped=skipped,
-        hyperparameters=optimizer._portable_config(),
         parameters=parameters,
         loss_scale=float(counted["loss_scale"]) if "loss_scale" in counted else None,
         finite_calls=int(counted["finite_calls"]) if "finite_calls" in counted else None,

@@ -145,7 +145,7 @@ class State(tf_keras.optimizers.Optimizer):
     def save_own_variables(self, store: Any) -> None:
         """Write the state into a `.keras` file, by name; what waits is written as it was loaded."""
         if self.built:
-            arrays = keras_file.to_file(exchange.export_state(self))
+            arrays = keras_file.to_file(exchange.learned(self))
         else:
             arrays = dict(self._waiting_state or {"iteration": self.iterations.numpy()})
         for name, array in arrays.items():

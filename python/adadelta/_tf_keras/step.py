@@ -175,20 +175,35 @@ class Step(State):
     def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
         """Name variables that are not decayed; to be called before the optimizer is built.
 
+        A later call with the same arguments changes nothing: the replicas of a `tf.distribute`
+        strategy run one after the other, so all but the first find the optimizer built.
+
         Args:
             var_list: Variables.
             var_names: A string or several: a variable is excluded when one of them, a regular
                 expression as in tf_keras, is found in its name.
 
         Raises:
-            ValueError: The optimizer is built already.
+            ValueError: The optimizer is built already, and the arguments are not those of before.
             TypeError: `var_list` is no list of variables, or `var_names` neither a string nor a
                 list of them.
 
         """
         variables, words = parameters.excluded(var_list, var_names)
+        names = frozenset(map(step.name_of, variables))
+        if self.built:
+            # A loaded optimizer knows the names alone.
+            excluded = set(getattr(self, "_exclude_from_weight_decay", ()))
+            same = (
+                set(words) == set(getattr(self, "_exclude_from_weight_decay_names", ()))
+                and names == self._excluded_names
+                and (not excluded or excluded == set(map(self._var_key, variables)))
+            )
+            if not same:
+                raise parameters.too_late_to_exclude()
+            return
         super().exclude_from_weight_decay(variables, frozenset(words))
-        self._excluded_names = frozenset(map(step.name_of, variables))
+        self._excluded_names = names
 
     def _use_weight_decay(self, variable: Any) -> bool:
         # The names are those of a loaded config, where the variables themselves are unknown.

@@ -1,0 +1,54 @@
+"""What tf_keras' `convert_to_legacy_optimizer()` gets: the arguments of the legacy Adadelta.
+
+tf_keras calls it by itself where TensorFlow 2 is switched off. It makes its own legacy class of the
+config, from which it takes away what that class has no place for.
+"""
+
+import sys
+import warnings
+from typing import Any
+
+from adadelta._core import hyperparameters
+from adadelta._state.record import StateWarning
+
+# What the legacy class does not do, unless it has this value.
+_LOST = {
+    "weight_decay": None,
+    "use_ema": False,
+    "maximize": False,
+    "skip_nonfinite": False,
+}
+_KEPT = ("name", "rho", "epsilon", "clipnorm", "clipvalue", "global_clipnorm")
+
+
+def is_asking() -> bool:
+    """Whether `get_config()` was called for the conversion, which tells its optimizer nothing."""
+    frame = sys._getframe(2)
+    # A subclass may have a get_config() of its own, which calls ours.
+    while frame.f_code.co_name == "get_config" and frame.f_back is not None:
+        frame = frame.f_back
+    return frame.f_code.co_name == "convert_to_legacy_optimizer"
+
+
+def config_of(optimizer: Any) -> dict[str, Any]:
+    """Return the arguments of the legacy optimizer, or raise if that would not do the same."""
+    lost = [
+        argument for argument, neutral in _LOST.items() if getattr(optimizer, argument) != neutral
+    ]
+    if lost:
+        argument = lost[0]
+        value = hyperparameters.received(getattr(optimizer, argument))
+        raise ValueError(
+            f"`{argument}` must be {_LOST[argument]} for convert_to_legacy_optimizer(), since the "
+            f"legacy Adadelta of tf_keras has nothing like it; received {value}"
+        )
+    if optimizer.built and int(optimizer.iterations) > 0:
+        warnings.warn(
+            "The legacy optimizer starts anew: the averages of this one can't be converted",
+            StateWarning,
+            stacklevel=4,
+        )
+    config = {argument: getattr(optimizer, argument) for argument in _KEPT}
+    # tf_keras itself puts a schedule there.
+    config["learning_rate"] = optimizer._rate_number()
+    return config
