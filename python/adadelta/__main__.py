@@ -225,7 +225,8 @@ def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 def _literal(text: str) -> Any:
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        # It is no value that Python can read, such as brackets in brackets without end.
         return text
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from adadelta import state as portable
 from adadelta._brainpy import rates
 from adadelta._brainpy.host import brainpy
-from adadelta._core import hyperparameters
+from adadelta._core import hyperparameters, parameters
 from adadelta._core.arguments import Checked
 from adadelta._jax import fused, precision
 from adadelta._jax import step as rule_step
@@ -30,6 +30,12 @@ class _Argument(Checked):
 
     def check(self, value: Any) -> Any:
         return _CHECKS[self.name](self.name, value)
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        numbers = {self.name: self.check(value)}
+        for name, variable in instance.__dict__.get("vars_to_train", {}).items():
+            parameters.check(name, str(variable.dtype), numbers)
+        super().__set__(instance, value)
 
     def reason_against_change(self, instance: Any) -> str | None:
         if not instance.__dict__.get("_is_compiled"):
@@ -154,18 +160,17 @@ class Adadelta(brainpy.optim.Optimizer):
             )
         seen = {id(variable): name for name, variable in self.vars_to_train.items()}
         for name, variable in (train_vars or {}).items():
-            if not isinstance(name, str):
+            if not hyperparameters.is_a(name, str):
                 raise TypeError(hyperparameters.refusal("train_vars", "named by strings", name))
-            if not isinstance(variable, bm.Variable):
+            shown = f'train_vars["{hyperparameters.shortened(name)}"]'
+            if not hyperparameters.is_a(variable, bm.Variable):
                 requirement = "a brainpy.math.Variable"
-                raise TypeError(
-                    hyperparameters.refusal(f'train_vars["{name}"]', requirement, variable)
-                )
+                raise TypeError(hyperparameters.refusal(shown, requirement, variable))
             if not precision.can_be_trained(variable.dtype):
                 raise TypeError(
-                    f'`train_vars["{name}"]` must be of a floating or complex dtype; received '
-                    f"{variable.dtype}"
+                    f"`{shown}` must be of a floating or complex dtype; received {variable.dtype}"
                 )
+            parameters.check(name, str(variable.dtype), parameters.numbers_of(self))
             if name in self.vars_to_train:
                 raise ValueError(f'a variable named "{name}" is registered already')
             if id(variable) in seen:

@@ -79,6 +79,11 @@ _check_flag = hyperparameters.Flag(
 
 
 def _flag(value: Any) -> Any:
-    if not precision.is_traced(value) and getattr(value, "shape", None) == ():
-        value = value.item()
-    return _check_flag("weight_decay_mask", value)
+    flag = value
+    if not precision.is_traced(value) and hyperparameters.attribute(value, "shape") == ():
+        try:
+            flag = value.item()
+        except Exception:
+            # Such as a key of jax.random, which is no array of numbers: the check says so.
+            flag = value
+    return _check_flag("weight_decay_mask", flag)

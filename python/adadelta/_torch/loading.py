@@ -55,7 +55,7 @@ def fit(optimizer: Any, state_dict: dict[str, Any]) -> dict[str, Any]:
         if group["skip_nonfinite"]:
             group.setdefault("skipped", torch.zeros((), dtype=torch.int64))
         try:
-            arguments.checked(group)
+            group.update(arguments.checked(group, current["params"]))
         except (TypeError, ValueError) as error:
             problems.append(str(error))
     _match_names(saved, own, problems)
