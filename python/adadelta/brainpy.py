@@ -32,7 +32,7 @@ class _Argument(Checked):
         return _CHECKS[self.name](self.name, value)
 
     def __set__(self, instance: Any, value: Any) -> None:
-        numbers = {self.name: self.check(value)}
+        numbers = {self.name: self.check(value)} if self.name in parameters.NUMBERS else {}
         for name, variable in instance.__dict__.get("vars_to_train", {}).items():
             parameters.check(name, str(variable.dtype), numbers)
         super().__set__(instance, value)
@@ -121,12 +121,15 @@ class Adadelta(brainpy.optim.Optimizer):
     ) -> None:
         lr = rates.checked(lr)
         self.rho, self.epsilon, self.weight_decay = rho, epsilon, weight_decay
-        hyperparameters.check("name", name)
+        text = hyperparameters.check("name", name)
+        if text is not None and not text.isidentifier():
+            requirement = "a Python identifier, or None"
+            raise ValueError(hyperparameters.refusal("name", requirement, text))
         self.vars_to_train = bm.ArrayCollector()
         self._averages: dict[str, tuple[Any, Any]] = {}
         self._refuse_variables(train_vars)
         # As BrainPy's own optimizers do, past Optimizer.__init__(), which takes fewer rates.
-        super(brainpy.optim.Optimizer, self).__init__(name=name)
+        super(brainpy.optim.Optimizer, self).__init__(name=text)
         self.lr = rates.scheduler_of(lr)
         self.register_train_vars(train_vars)
         self.step = bm.Variable(jnp.zeros((), jnp.int32))

@@ -212,8 +212,11 @@ class _Function:
         if self.jac is True:
             self.nfev += 1
             self.njev += 1
-            value, gradient = self.fun(x.copy(), *self.args)
-            return _number(value), _gradient(gradient, x)
+            both = self.fun(x.copy(), *self.args)
+            if not (hyperparameters.is_a(both, tuple | list) and len(both) == 2):
+                requirement = "False or None, unless `fun` returns the value and the gradient"
+                raise TypeError(hyperparameters.refusal("jac", requirement, True))
+            return _number(both[0]), _gradient(both[1], x)
         value = self.value(x)
         if not math.isfinite(value):
             return value, np.full_like(x, np.nan)
@@ -332,7 +335,12 @@ def _reporter(callback: Any) -> Callable[[np.ndarray, float], Any]:
     """What to call after every step, by SciPy's rule for the two kinds of callbacks."""
     if callback is None:
         return lambda x, value: None
-    if set(inspect.signature(callback).parameters) == {"intermediate_result"}:
+    try:
+        names = set(inspect.signature(callback).parameters)
+    except ValueError:
+        # Some functions written in C do not say.
+        names = set()
+    if names == {"intermediate_result"}:
         return lambda x, value: callback(intermediate_result=OptimizeResult(x=x.copy(), fun=value))
     return lambda x, value: callback(x.copy())
 

@@ -379,7 +379,7 @@ def adadelta(
         "skip_nonfinite": False,
     }
     if not torch.compiler.is_compiling():
-        group = arguments.checked(group, params, read_rate=not capturable)
+        group = arguments.checked(group, params, read_rate=capturable is not True)
         if not all(isinstance(count, Tensor) for count in state_steps):
             raise RuntimeError(
                 "`state_steps` argument must contain a list of singleton tensors; received "

@@ -16,12 +16,12 @@ from adadelta._core.hyperparameters import (
 
 # The arguments that a step has in the dtype of the state. A learning rate or weight decay that is
 # 0 there makes the same step as one that is not.
-_NUMBERS = ("rho", "epsilon", "clipnorm", "clipvalue", "global_clipnorm", "loss_scale_factor")
+NUMBERS = ("rho", "epsilon", "clipnorm", "clipvalue", "global_clipnorm", "loss_scale_factor")
 
 
 def numbers_of(optimizer: Any) -> dict[str, Any]:
     """Return what `check` is to be told of an optimizer that has its arguments as attributes."""
-    return {name: getattr(optimizer, name, None) for name in _NUMBERS}
+    return {name: getattr(optimizer, name, None) for name in NUMBERS}
 
 
 def check(name: str, dtype: str, numbers: Mapping[str, Any]) -> None:

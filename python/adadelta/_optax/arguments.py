@@ -34,6 +34,8 @@ def number(argument: str, value: Any, shown: str | None = None) -> Any:
 
 def number_or_schedule(argument: str, value: Any) -> Any:
     """Return a schedule as it is and anything else as `number` does."""
+    if hyperparameters.is_a(value, type):
+        raise TypeError(hyperparameters.refusal(argument, "an instance, not a class", value))
     return value if callable(value) else number(argument, value)
 
 

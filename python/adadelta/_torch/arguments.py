@@ -93,7 +93,7 @@ def check_again(group: Mapping[str, Any], known: dict[str, Any]) -> dict[str, An
         The values as the group is to keep them, where they are new; else nothing.
 
     """
-    rate, read_rate = group.get("lr"), not group.get("capturable")
+    rate, read_rate = group.get("lr"), group.get("capturable") is not True
     if hyperparameters.is_a(rate, torch.Tensor) and read_rate:
         rate = _number_of(rate)
     values = [rate, *map(group.get, NAMES[1:])]
