@@ -365,7 +365,7 @@ def adadelta(
         tensor([0.2500])
 
     """
-    group = {
+    group: dict[str, Any] = {
         "lr": lr,
         "rho": rho,
         "eps": eps,

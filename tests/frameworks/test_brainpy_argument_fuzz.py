@@ -1,5 +1,7 @@
 """Random arguments of the BrainPy front end."""
 
+import functools
+
 import brainpy.math as bm
 import jax
 import jax.numpy as jnp
@@ -7,7 +9,6 @@ import numpy as np
 import pytest
 from argument_sets import (
     EPSILON,
-    FLOAT32,
     NAME,
     PROBABILITY,
     RATE,
@@ -16,6 +17,7 @@ from argument_sets import (
     Candidate,
     Way,
     failures,
+    is_beyond,
     set_each,
 )
 
@@ -59,18 +61,12 @@ def set_rate(values):
     return {}
 
 
-def is_beyond_float32(given):
-    """Whether float32 can't hold a number."""
-    epsilon, rho = (given[it].number if it in given else None for it in ("epsilon", "rho"))
-    too_small = epsilon is not None and (
-        0 < epsilon < 2.0**-126 or FLOAT32 < epsilon < float("inf")
-    )
-    return too_small or (rho is not None and np.float32(rho) == 1)
-
-
 def named(values):
     Adadelta(**values)
     return {}
+
+
+beyond_float32 = functools.partial(is_beyond, names=("epsilon",), dtype="float32")
 
 
 def test_brainpy():
@@ -78,8 +74,8 @@ def test_brainpy():
     # BrainPy refuses names that are in use, and what is no identifier, in its own words.
     name = Argument((None,), NAME.accepts, optional=True, text=True)
     ways = [
-        Way("Adadelta", ARGUMENTS, stepped, may_refuse=is_beyond_float32),
-        Way("set", settable, set_later, may_refuse=is_beyond_float32),
+        Way("Adadelta", ARGUMENTS, stepped, may_refuse=beyond_float32),
+        Way("set", settable, set_later, may_refuse=beyond_float32),
         Way("set_value", {"lr": RATE}, set_rate),
         Way("name", {"name": name}, named, may_refuse=lambda given: True),
     ]

@@ -4,18 +4,17 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from argument_sets import (
     DECAY,
     EPSILON,
-    FLOAT32,
     RATE,
     RHO,
     Argument,
     Candidate,
     Way,
     failures,
+    is_beyond,
 )
 
 from adadelta.optax import adadelta, fused_adadelta
@@ -57,17 +56,13 @@ def scheduled(values):
     return {}
 
 
-def is_beyond_float32(given):
-    """Whether float32 can't hold a number."""
-    eps, rho = (given[it].number if it in given else None for it in ("eps", "rho"))
-    too_small = eps is not None and (0 < eps < 2.0**-126 or FLOAT32 < eps < float("inf"))
-    return too_small or (rho is not None and np.float32(rho) == 1)
+beyond_float32 = functools.partial(is_beyond, names=("eps",), dtype="float32")
 
 
 def test_optax():
     numbers = {**ARGUMENTS, "weight_decay_mask": MASK}
     schedules = {name: ARGUMENTS[name] for name in ("learning_rate", "weight_decay")}
-    way = functools.partial(Way, may_refuse=is_beyond_float32)
+    way = functools.partial(Way, may_refuse=beyond_float32)
     ways = [
         way("adadelta", ARGUMENTS, updated),
         way("adadelta", numbers, updated),
@@ -94,5 +89,5 @@ def test_a_number_that_the_averages_cant_hold_is_refused(name, value, dtype):
 
 
 def test_a_weight_decay_beyond_float32_is_refused():
-    with pytest.raises(ValueError, match="`weight_decay` must be at most 3.40282e[+]38"):
+    with pytest.raises(ValueError, match=r"`weight_decay` must be at most 3\.40282e"):
         adadelta(weight_decay=1e308)

@@ -110,7 +110,7 @@ def test_functions_of_the_wrong_kind_are_refused():
 
 
 def test_numbers_that_float64_cant_hold_are_refused():
-    with pytest.raises(ValueError, match="`epsilon` must be at least 2.23e-308"):
+    with pytest.raises(ValueError, match=r"`epsilon` must be at least 2\.23e-308"):
         adadelta.scipy.adadelta(bowl, [1.0], epsilon=1e-310)
-    with pytest.raises(ValueError, match="`finite_diff_rel_step` must be at least 2.22e-16"):
+    with pytest.raises(ValueError, match=r"`finite_diff_rel_step` must be at least 2\.22e-16"):
         adadelta.scipy.adadelta(bowl, [1.0], finite_diff_rel_step=1e-20)

@@ -280,6 +280,17 @@ class Way:
     may_refuse: Callable[[dict[str, Candidate]], bool] = lambda given: False
 
 
+def is_beyond(given: dict[str, Candidate], names: tuple[str, ...], dtype: Any) -> bool:
+    """Whether a dtype can't hold one of these numbers, or `rho`, which becomes 1."""
+    numbers = [given[name].number for name in names if name in given]
+    limits = np.finfo(dtype)
+    low, high = float(limits.tiny), float(limits.max)
+    rho = given["rho"].number if "rho" in given else None
+    return any(0 < it < low or high < it < math.inf for it in numbers if it is not None) or (
+        rho is not None and 1 - float(limits.epsneg) / 2 <= rho < 1
+    )
+
+
 def same(kept: Any, candidate: Candidate) -> bool:
     """Whether a value that was kept is what was given."""
     if candidate.is_none:
@@ -293,7 +304,7 @@ def same(kept: Any, candidate: Candidate) -> bool:
     return type(kept) is int and kept == candidate.number
 
 
-class Changed(Exception):
+class ChangedError(Exception):
     """A refusal that has changed something."""
 
 
@@ -305,7 +316,7 @@ def set_each(target: Any, values: dict[str, Any], read: Callable[[], Any]) -> An
             setattr(target, name, value)
         except Exception as error:
             if read() != before:
-                raise Changed(name) from error
+                raise ChangedError(name) from error
             raise
     return read()
 

@@ -1,6 +1,7 @@
 """Random arguments of the Keras class, of the functions without a framework, and of the command."""
 
 import contextlib
+import functools
 import io
 import math
 import random
@@ -13,7 +14,6 @@ from argument_sets import (
     DECAY,
     EPSILON,
     FLAG,
-    FLOAT32,
     LIMIT,
     NAME,
     NUMBERS,
@@ -28,6 +28,7 @@ from argument_sets import (
     Candidate,
     Way,
     failures,
+    is_beyond,
     set_each,
     whole,
 )
@@ -85,7 +86,7 @@ def set_later(values):
 
 
 def used(values):
-    variable = keras.Variable(np.ones(2), name="x")
+    variable = keras.Variable(np.ones(2), dtype="float32", name="x")
     optimizer = adadelta.Adadelta(**values)
     try:
         optimizer.apply([keras.ops.ones(2)], [variable])
@@ -97,14 +98,8 @@ def used(values):
     return {}
 
 
-def is_beyond_float32(given):
-    """Whether a number that is taken can't be held by the state of a float32 variable."""
-    small = [given[it].number for it in ("epsilon", *CLIPS, "loss_scale_factor") if it in given]
-    sizes = [float(it) for it in small if it is not None]
-    rho = given["rho"].number if "rho" in given else None
-    return any(0 < it < 2.0**-126 or FLOAT32 < it < math.inf for it in sizes) or (
-        rho is not None and np.float32(rho) == 1
-    )
+SMALL = ("epsilon", *CLIPS, "loss_scale_factor")
+beyond_float32 = functools.partial(is_beyond, names=SMALL, dtype="float32")
 
 
 def test_keras():
@@ -119,7 +114,7 @@ def test_keras():
     ways = [
         Way("Adadelta", KERAS, constructed, exclusive=CLIPS),
         Way("set", {it: KERAS[it] for it in KERAS if it != "name"}, set_later, exclusive=CLIPS),
-        Way("step", steps, used, exclusive=CLIPS, may_refuse=is_beyond_float32),
+        Way("step", steps, used, exclusive=CLIPS, may_refuse=beyond_float32),
     ]
     assert not failures("keras", ways, extra)
 

@@ -116,10 +116,11 @@ def _as_number(value: Any) -> int | float | None:
         return None
     if isinstance(value, numbers.Integral):
         return int(value)
+    number: Any = value
     try:
-        return float(value)
+        return float(number)
     except OverflowError:
-        return math.inf if value > 0 else -math.inf
+        return math.inf if number > 0 else -math.inf
 
 
 def _is_time(value: Any) -> bool:
