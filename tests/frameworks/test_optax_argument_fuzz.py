@@ -21,7 +21,8 @@ from adadelta.optax import adadelta, fused_adadelta
 
 ARGUMENTS = {"learning_rate": RATE, "rho": RHO, "eps": EPSILON, "weight_decay": DECAY}
 PARAMS = {"w": jnp.ones(2)}
-MASK = Argument((True, False, None), flag=True, optional=True)
+# An empty list is a tree, which does not fit the parameters when these decay.
+MASK = Argument((True, False, None), flag=True, optional=True, also=("empty list",))
 
 ARRAYS = [
     Candidate("array", lambda: jnp.array(0.5), number=0.5),
@@ -59,17 +60,20 @@ def scheduled(values):
 beyond_float32 = functools.partial(is_beyond, names=("eps",), dtype="float32")
 
 
+def is_odd(given):
+    return beyond_float32(given) or "weight_decay_mask" in given
+
+
 def test_optax():
     numbers = {**ARGUMENTS, "weight_decay_mask": MASK}
     schedules = {name: ARGUMENTS[name] for name in ("learning_rate", "weight_decay")}
     way = functools.partial(Way, may_refuse=beyond_float32)
     ways = [
         way("adadelta", ARGUMENTS, updated),
-        way("adadelta", numbers, updated),
+        Way("adadelta", numbers, updated, may_refuse=is_odd),
         way("fused_adadelta", ARGUMENTS, applied),
         way("schedules", schedules, scheduled),
     ]
-    # A tree may be of any shape, and a class is a function.
     assert not failures("optax", ways, ARRAYS)
 
 

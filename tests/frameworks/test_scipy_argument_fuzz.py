@@ -10,7 +10,7 @@ from scipy.optimize import Bounds, minimize
 import adadelta.scipy
 
 TOLERANCE = Argument((0.0, 1e-5), lambda it: 0 <= it < math.inf and it < 2**1024)
-SWITCH = Argument((True, False), lambda it: not math.isnan(it), flag=True)
+SWITCH = Argument((True, False), lambda it: True, flag=True)
 OPTIONS = {
     "learning_rate": Argument((1.0, 0.1), lambda it: 0 <= it <= FLOAT32, functions=False),
     "rho": RHO,
@@ -19,10 +19,8 @@ OPTIONS = {
     "ftol": TOLERANCE,
     "gtol": Argument((None, 0.1), TOLERANCE.accepts, optional=True),
     "f_target": Argument((-math.inf, 0.0), lambda it: it == it and abs(it) != 10**400),
-    "maxiter": Argument((0, 3), lambda it: it != math.inf and whole(0, math.inf, it)),
-    "maxfev": Argument(
-        (None, 2), lambda it: it != math.inf and whole(1, math.inf, it), optional=True
-    ),
+    "maxiter": Argument((0, 3), lambda it: whole(0, math.inf, it)),
+    "maxfev": Argument((None, 2), lambda it: whole(1, math.inf, it), optional=True),
     "finite_diff_rel_step": Argument(
         (None, 1e-8), lambda it: 2.0**-52 <= it < math.inf and it < 2**1024, optional=True
     ),

@@ -245,7 +245,7 @@ class Argument:
 
 
 def whole(low: int, high: float, number: Any) -> bool:
-    return low <= number <= high and number == math.floor(number)
+    return low <= number <= high and number != math.inf and number == math.floor(number)
 
 
 RATE = Argument((0.001, 0, 1.0), lambda it: 0 <= it <= FLOAT32)

@@ -171,6 +171,8 @@ def monitored(values):
 def translated(source, target):
     def act(values):
         found = adadelta.translate(source, target, **values)
+        if values.get("epsilon", 0) is None:
+            found.pop("epsilon", None)  # the number that None stands for
         ours = conventions.CONVENTIONS[source].names
         theirs = conventions.CONVENTIONS[target].names
         shared = {theirs[it]: ours[it] for it in ours if it in theirs}
@@ -200,7 +202,7 @@ def test_core():
         "epsilon": Argument((1e-7, None), EPSILON.accepts, optional=True),
     }
     counter = Argument((0, 3), lambda it: isinstance(it, int) and it >= 0)
-    every = Argument((1, 10), lambda it: whole(1, math.inf, it) and it != math.inf)
+    every = Argument((1, 10), lambda it: whole(1, math.inf, it))
     frameworks = [it for it in conventions.CONVENTIONS if it != "paper"]
     ways = [
         Way("summary", summary, summarized),
@@ -302,3 +304,41 @@ def test_unknown_arguments_are_refused_in_a_few_words():
     assert len(str(error.value)) <= 200
     with pytest.raises(TypeError, match=r"did you mean `epsilon`\?\)$"):
         adadelta.Adadelta(epsilom=1)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "complex64"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, value) for name in SMALL for value in (1e-50, 1e39)),
+        ("rho", 1 - 1e-9),
+    ],
+)
+def test_a_number_that_the_averages_cant_hold_is_refused(name, value, dtype):
+    """It would be 0, infinite or 1 there: the step would be NaN, or another one."""
+    variable = keras.Variable(keras.ops.ones(2, dtype), dtype=dtype)
+    optimizer = adadelta.Adadelta(**{name: value})
+    with pytest.raises(ValueError, match=f"`{name}` must be .* of dtype {dtype}"):
+        optimizer.build([variable])
+    assert not optimizer.built
+
+
+@pytest.mark.parametrize("name", [*SMALL, "rho"])
+def test_a_number_goes_with_the_dtypes_that_hold_it(name, dtype):
+    variable = keras.Variable([1.0, 1.0], dtype=dtype)
+    optimizer = adadelta.Adadelta(**{name: 1 - 1e-9 if name == "rho" else 1e-50})
+    refused = pytest.raises(ValueError, match=f"`{name}` must be")
+    with refused if dtype == "float32" else contextlib.nullcontext():
+        optimizer.build([variable])
+    assert optimizer.built == (dtype == "float64")
+
+
+@pytest.mark.parametrize("value", [1e39, 1e308, 10**400])
+def test_a_weight_decay_beyond_float32_is_refused(value):
+    with pytest.raises(ValueError, match=r"`weight_decay` must be at most 3\.40282e"):
+        adadelta.Adadelta(weight_decay=value)
+
+
+def test_an_overwriting_frequency_beyond_int32_is_refused():
+    with pytest.raises(ValueError, match="`ema_overwrite_frequency` must be at most 2147483647"):
+        adadelta.Adadelta(use_ema=True, ema_overwrite_frequency=2**31)

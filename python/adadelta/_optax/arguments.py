@@ -46,8 +46,17 @@ def at(argument: str, value: Any, count: Any) -> Any:
 
 def mask(value: Any) -> Any:
     """Return a weight-decay mask, or raise when it is no tree of booleans nor a function."""
-    if value is not None and not _is_function(value):
-        jax.tree_util.tree_map(_flag, value)
+    if value is None or _is_function(value):
+        return value
+    try:
+        leaves = jax.tree_util.tree_leaves(value)
+    except Exception:
+        # It is too deep, for example.
+        requirement = _check_flag.requirement
+        refusal = hyperparameters.refusal("weight_decay_mask", requirement, value)
+        raise TypeError(refusal) from None
+    for leaf in leaves:
+        _flag(leaf)
     return value
 
 
@@ -65,7 +74,7 @@ def masked(value: Any, params: Any) -> list[bool]:
     except ValueError as error:
         raise ValueError(
             "`weight_decay_mask` must be a tree with the structure of the parameters, or of the "
-            f"beginning of it: {error}"
+            f"beginning of it: {hyperparameters.shortened(str(error))}"
         ) from error
     return [bool(flag) for flag in jax.tree_util.tree_leaves(spread_tree, is_leaf=is_none)]
 
