@@ -9,6 +9,7 @@ from typing import Any
 
 import adadelta
 from adadelta import installation
+from adadelta._core.hyperparameters import received, shortened
 
 # The packages that this one works with, and what needs them.
 _PACKAGES = {
@@ -151,7 +152,8 @@ def _command(
 def _pair(text: str) -> tuple[str, str]:
     name, sign, value = text.partition("=")
     if not (name and sign and value):
-        raise argparse.ArgumentTypeError(f"{text!r} is not two parts with = between them")
+        message = f"{received(text)} is not two parts with = between them"
+        raise argparse.ArgumentTypeError(message)
     return name, value
 
 
@@ -160,7 +162,7 @@ def _axes(text: str) -> tuple[str, tuple[int, ...] | None]:
     try:
         return name, tuple(int(axis) for axis in axes.split(",")) if sign else None
     except ValueError:
-        message = f"{text!r} is not of the form NAME or NAME=3,2,0,1"
+        message = f"{received(text)} is not of the form NAME or NAME=3,2,0,1"
         raise argparse.ArgumentTypeError(message) from None
 
 
@@ -222,14 +224,15 @@ def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     names = [name for name, _ in pairs]
     for name in names:
         if names.count(name) > 1:
-            raise ValueError(f"{name} is given more than once")
+            raise ValueError(f"{shortened(name)} is given more than once")
     return dict(pairs)
 
 
 def _literal(text: str) -> Any:
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        # It is no value that Python can read, such as brackets in brackets without end.
         return text
 
 

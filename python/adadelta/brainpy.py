@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from adadelta import state as portable
 from adadelta._brainpy import exchange, rates
 from adadelta._brainpy.host import brainpy
-from adadelta._core import hyperparameters
+from adadelta._core import hyperparameters, parameters
 from adadelta._core.arguments import Checked
 from adadelta._jax import fused, precision
 from adadelta._jax import step as rule_step
@@ -31,6 +31,12 @@ class _Argument(Checked):
 
     def check(self, value: Any) -> Any:
         return _CHECKS[self.name](self.name, value)
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        numbers = {self.name: self.check(value)} if self.name in parameters.NUMBERS else {}
+        for name, variable in instance.__dict__.get("vars_to_train", {}).items():
+            parameters.check(name, str(variable.dtype), numbers)
+        super().__set__(instance, value)
 
     def reason_against_change(self, instance: Any) -> str | None:
         if not instance.__dict__.get("_is_compiled"):
@@ -123,12 +129,15 @@ class Adadelta(brainpy.optim.Optimizer):
     ) -> None:
         lr = rates.checked(lr)
         self.rho, self.epsilon, self.weight_decay = rho, epsilon, weight_decay
-        hyperparameters.check("name", name)
+        text = hyperparameters.check("name", name)
+        if text is not None and not text.isidentifier():
+            requirement = "a Python identifier, or None"
+            raise ValueError(hyperparameters.refusal("name", requirement, text))
         self.vars_to_train = bm.ArrayCollector()
         self._averages: dict[str, tuple[Any, Any]] = {}
         self._refuse_variables(train_vars)
         # As BrainPy's own optimizers do, past Optimizer.__init__(), which takes fewer rates.
-        super(brainpy.optim.Optimizer, self).__init__(name=name)
+        super(brainpy.optim.Optimizer, self).__init__(name=text)
         self.lr = rates.scheduler_of(lr)
         self.register_train_vars(train_vars)
         self.step = bm.Variable(jnp.zeros((), jnp.int32))
@@ -162,18 +171,17 @@ class Adadelta(brainpy.optim.Optimizer):
             )
         seen = {id(variable): name for name, variable in self.vars_to_train.items()}
         for name, variable in (train_vars or {}).items():
-            if not isinstance(name, str):
+            if not hyperparameters.is_a(name, str):
                 raise TypeError(hyperparameters.refusal("train_vars", "named by strings", name))
-            if not isinstance(variable, bm.Variable):
+            shown = f'train_vars["{hyperparameters.shortened(name)}"]'
+            if not hyperparameters.is_a(variable, bm.Variable):
                 requirement = "a brainpy.math.Variable"
-                raise TypeError(
-                    hyperparameters.refusal(f'train_vars["{name}"]', requirement, variable)
-                )
+                raise TypeError(hyperparameters.refusal(shown, requirement, variable))
             if not precision.can_be_trained(variable.dtype):
                 raise TypeError(
-                    f'`train_vars["{name}"]` must be of a floating or complex dtype; received '
-                    f"{variable.dtype}"
+                    f"`{shown}` must be of a floating or complex dtype; received {variable.dtype}"
                 )
+            parameters.check(name, str(variable.dtype), parameters.numbers_of(self))
             if name in self.vars_to_train:
                 raise ValueError(f'a variable named "{name}" is registered already')
             if id(variable) in seen:

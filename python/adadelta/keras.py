@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from adadelta._core import hyperparameters
-from adadelta._core.arguments import Checked
+from adadelta._core.arguments import Checked, checked
 from adadelta._keras import exchange, precision
 from adadelta._keras import learning_rate as rates
 from adadelta._keras import summary as summaries
@@ -184,6 +184,11 @@ class Adadelta(Saving):
         self._excluded_loaded_paths: tuple[str, ...] = ()
         self._excluded_words: tuple[str, ...] = ()
         self._waiting_state = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        is_rate = name in ("learning_rate", "lr")
+        value = rates.checked(value) if is_rate else checked(type(self), name, value)
+        super().__setattr__(name, value)
 
     @property
     def learning_rate(self) -> Any:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from adadelta._core import hyperparameters
+from adadelta._core import hyperparameters, parameters
 from adadelta._jax import fused, precision, step
 from adadelta._optax import arguments, exchange
 from adadelta._optax.state import AdadeltaState
@@ -240,6 +240,7 @@ class _Adadelta:
     def init(self, params: Any) -> AdadeltaState:
         for path, parameter in jax.tree_util.tree_flatten_with_path(params)[0]:
             _refuse_parameter(path, parameter)
+            self._refuse_numbers(precision.state_dtype(precision.dtype_of(parameter)))
         return AdadeltaState(
             jnp.zeros((), jnp.int32),
             jax.tree_util.tree_map(precision.zeros_like, params),
@@ -250,7 +251,7 @@ class _Adadelta:
         self, updates: Any, state: AdadeltaState, params: Any = None, **extra_args: Any
     ) -> tuple[Any, AdadeltaState]:
         del extra_args
-        rows, structure = _rows("updates", updates, state, params)
+        rows, structure = self._rows("updates", updates, state, params)
         decays = self._decays_at(state.count, params, len(rows))
         numbers = self._numbers_at(state.count)
 
@@ -266,7 +267,7 @@ class _Adadelta:
     def apply(self, params: Any, state: AdadeltaState, gradients: Any) -> tuple[Any, AdadeltaState]:
         if params is None:
             raise ValueError(hyperparameters.refusal("params", "the parameters", params))
-        rows, structure = _rows("gradients", gradients, state, params)
+        rows, structure = self._rows("gradients", gradients, state, params)
         decays = self._decays_at(state.count, params, len(rows))
         numbers = self._numbers_at(state.count)
 
@@ -281,6 +282,20 @@ class _Adadelta:
         for index, result in zip(present, results, strict=True):
             new[index] = result
         return _trees(new, structure, state)
+
+    def _rows(
+        self, name: str, gradients: Any, state: Any, params: Any
+    ) -> tuple[list[tuple[Any, Any, Any, Any]], Any]:
+        rows, structure = _rows(name, gradients, state, params)
+        # The state may be of a transformation that had other numbers, as `inject_hyperparams` has.
+        for dtype in {e_g.dtype for _, _, e_g, _ in rows if e_g is not None}:
+            self._refuse_numbers(dtype)
+        return rows, structure
+
+    def _refuse_numbers(self, dtype: Any) -> None:
+        """Refuse numbers that averages of `dtype` can't hold."""
+        numbers = {"rho": self.rho, "eps": self.eps}
+        parameters.check_numbers(str(dtype), numbers, f"averages of dtype {dtype}")
 
     def _numbers_at(self, count: Any) -> tuple[Any, Any, Any]:
         return arguments.at("learning_rate", self.learning_rate, count), self.rho, self.eps

@@ -364,10 +364,8 @@ class Run:
 
         checked = {
             name: hyperparameters.MINIMIZATION[name](given, control[given])
-            for given, name in _CONTROL.items()
+            for given, name in {**_CONTROL, "rho": "rho", "epsilon": "epsilon"}.items()
         }
-        for name in ("rho", "epsilon"):
-            checked[name] = hyperparameters.check(name, control[name])
         self.run = Minimization(np.array(x, dtype=np.float64), np, **checked)
 
     def tell(self, value: float, gradient: list[float], learning_rate: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy.optimize import OptimizeResult, OptimizeWarning, approx_fprime
+from scipy.optimize import Bounds, OptimizeResult, OptimizeWarning, approx_fprime
 
 from adadelta._core import hyperparameters
 from adadelta._core.minimization import MAXITER, Minimization
@@ -78,7 +78,7 @@ def adadelta(
             it; or None for forward differences, by `scipy.optimize.approx_fprime`.
         hess: Not used; SciPy's warning when it is given.
         hessp: Likewise.
-        bounds: Refused.
+        bounds: Refused, unless all are infinite.
         constraints: Refused.
         callback: Called after every step as `callback(x)`, or, when its only parameter has this
             name, as `callback(intermediate_result=...)` with an `OptimizeResult` with the x of
@@ -130,12 +130,11 @@ def adadelta(
         (True, array([1., 1.]))
 
     """
-    if bounds is not None or np.size(constraints):
-        what = "`bounds`" if bounds is not None else "`constraints`"
-        raise ValueError(
-            f"{what} must be left out: Adadelta has no way to keep to them; use a method that "
-            'has, such as "L-BFGS-B" for bounds and "SLSQP" for constraints'
-        )
+    _refuse_limits(bounds, constraints)
+    for name, function, optional in (("fun", fun, False), ("callback", callback, True)):
+        if not (callable(function) or (optional and function is None)):
+            requirement = "a function, or None" if optional else "a function"
+            raise TypeError(hyperparameters.refusal(name, requirement, function))
     for name, given in (("hess", hess), ("hessp", hessp)):
         if given is not None:
             warnings.warn(
@@ -147,14 +146,12 @@ def adadelta(
         names = ", ".join(unknown_options)
         warnings.warn(f"Unknown solver options: {names}", OptimizeWarning, stacklevel=3)
     if gtol is None:
-        gtol = 1e-5 if tol is None else tol
-    stopping = {"gtol": gtol, "xtol": xtol, "ftol": ftol, "f_target": f_target, "maxiter": maxiter}
+        gtol = 1e-5 if tol is None else hyperparameters.MINIMIZATION["gtol"]("tol", tol)
+    numbers = {"rho": rho, "epsilon": epsilon, "gtol": gtol, "xtol": xtol, "ftol": ftol}
+    numbers.update({"f_target": f_target, "maxiter": maxiter})
+    disp, return_all = _truth("disp", disp), _truth("return_all", return_all)
     run = Minimization(
-        _start(x0),
-        np,
-        rho=hyperparameters.check("rho", rho),
-        epsilon=hyperparameters.check("epsilon", epsilon),
-        **{name: _checked(name, value) for name, value in stopping.items()},
+        _start(x0), np, **{name: _checked(name, value) for name, value in numbers.items()}
     )
     maxfev = _checked("maxfev", maxfev)
     rate = _rate(learning_rate)
@@ -204,7 +201,7 @@ class _Function:
     def __init__(
         self, fun: Callable[..., Any], args: tuple[Any, ...], jac: Any, relative_step: float | None
     ) -> None:
-        if not (callable(jac) or jac is None or isinstance(jac, bool)):
+        if not (callable(jac) or jac is None or hyperparameters.is_a(jac, bool)):
             raise TypeError(hyperparameters.refusal("jac", "a function, True, or None", jac))
         self.fun, self.args, self.jac = fun, args, jac
         self.relative_step = relative_step or float(np.finfo(float).eps) ** 0.5
@@ -215,8 +212,11 @@ class _Function:
         if self.jac is True:
             self.nfev += 1
             self.njev += 1
-            value, gradient = self.fun(x.copy(), *self.args)
-            return _number(value), _gradient(gradient, x)
+            both = self.fun(x.copy(), *self.args)
+            if not (hyperparameters.is_a(both, tuple | list) and len(both) == 2):
+                requirement = "False or None, unless `fun` returns the value and the gradient"
+                raise TypeError(hyperparameters.refusal("jac", requirement, True))
+            return _number(both[0]), _gradient(both[1], x)
         value = self.value(x)
         if not math.isfinite(value):
             return value, np.full_like(x, np.nan)
@@ -237,12 +237,54 @@ class _Function:
 
 
 def _start(x0: Any) -> np.ndarray:
-    x = np.atleast_1d(np.asarray(x0))
+    try:
+        x = np.atleast_1d(np.asarray(x0))
+        is_real = x.dtype.kind in "fiu" and not np.ma.is_masked(x0)
+    except Exception:
+        # It can't be made an array.
+        is_real = False
+    if not is_real:
+        raise TypeError(hyperparameters.refusal("x0", "real numbers", x0))
     if x.ndim != 1:
         raise ValueError("'x0' must only have one dimension.")
-    if x.dtype.kind not in "fiu":
-        raise TypeError(hyperparameters.refusal("x0", "real numbers", x0))
     return x.astype(np.float64)
+
+
+def _refuse_limits(bounds: Any, constraints: Any) -> None:
+    """Refuse what x may not leave, unless it can't: bounds that are all infinite bound nothing."""
+    try:
+        has_bounds = bounds is not None and not _bounds_nothing(bounds)
+    except Exception:
+        has_bounds = True
+    try:
+        has_constraints = bool(np.size(constraints))
+    except Exception:
+        has_constraints = True
+    if has_bounds or has_constraints:
+        what = "`bounds`" if has_bounds else "`constraints`"
+        raise ValueError(
+            f"{what} must be left out: Adadelta has no way to keep to them; use a method that "
+            'has, such as "L-BFGS-B" for bounds and "SLSQP" for constraints'
+        )
+
+
+def _bounds_nothing(bounds: Any) -> bool:
+    if isinstance(bounds, Bounds):
+        low, high = bounds.lb, bounds.ub
+    else:
+        # Pairs for each element of x, where None is infinity.
+        pairs = [(low, high) for low, high in bounds]
+        low = [-np.inf if it is None else it for it, _ in pairs]
+        high = [np.inf if it is None else it for _, it in pairs]
+    return bool(np.all(np.equal(low, -np.inf)) and np.all(np.equal(high, np.inf)))
+
+
+def _truth(name: str, value: Any) -> bool:
+    # SciPy's own methods take numbers too, as how much to print.
+    number = hyperparameters.as_number(value)
+    if number is None:
+        return bool(hyperparameters.Flag()(name, value))
+    return number != 0
 
 
 def _checked(name: str, value: Any) -> Any:
@@ -257,19 +299,31 @@ def _rate(learning_rate: Any) -> Callable[[int], float]:
 
 
 def _number(value: Any) -> float:
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except Exception:
+        raise TypeError(_no_number(value)) from None
     if array.size != 1:
-        raise ValueError(
-            f"`fun` must return one number; received {hyperparameters.received(value)}"
-        )
+        raise ValueError(_no_number(value))
     number = hyperparameters.as_number(array.reshape(()))
     if number is None:
-        raise TypeError(f"`fun` must return one number; received {hyperparameters.received(value)}")
-    return float(number)
+        raise TypeError(_no_number(value))
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
+
+
+def _no_number(value: Any) -> str:
+    return f"`fun` must return one number; received {hyperparameters.received(value)}"
 
 
 def _gradient(value: Any, x: np.ndarray) -> np.ndarray:
-    gradient = np.array(value, dtype=np.float64)
+    try:
+        gradient = np.array(value, dtype=np.float64)
+    except Exception:
+        shown = hyperparameters.received(value)
+        raise TypeError(f"`jac` must return an array of numbers; received {shown}") from None
     if gradient.size != x.size or gradient.ndim > 1:
         raise ValueError(
             f"the gradient must have the shape of x, {x.shape}; received {gradient.shape}"
@@ -281,7 +335,12 @@ def _reporter(callback: Any) -> Callable[[np.ndarray, float], Any]:
     """What to call after every step, by SciPy's rule for the two kinds of callbacks."""
     if callback is None:
         return lambda x, value: None
-    if set(inspect.signature(callback).parameters) == {"intermediate_result"}:
+    try:
+        names = set(inspect.signature(callback).parameters)
+    except ValueError:
+        # Some functions written in C do not say.
+        names = set()
+    if names == {"intermediate_result"}:
         return lambda x, value: callback(intermediate_result=OptimizeResult(x=x.copy(), fun=value))
     return lambda x, value: callback(x.copy())
 

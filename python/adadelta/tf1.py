@@ -21,7 +21,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "lr": hyperparameters.FIXED_RATE,
     "rho": hyperparameters.ARGUMENTS["rho"],
     "epsilon": hyperparameters.ARGUMENTS["epsilon"],
-    "decay": hyperparameters.RATE_DECAY,
+    "decay": hyperparameters.FIXED_RATE,
     "clipnorm": hyperparameters.ARGUMENTS["clipnorm"],
     "clipvalue": hyperparameters.ARGUMENTS["clipvalue"],
 }
@@ -214,7 +214,8 @@ class Adadelta(session.KerasOptimizer):
         for position, variable in enumerate(params):
             if any(variable is other for other in params[:position]):
                 raise parameters.repeated(step.name_of(variable))
-            parameters.check(step.name_of(variable), precision.dtype_of(variable), self.epsilon)
+            numbers = parameters.numbers_of(self)
+            parameters.check(step.name_of(variable), precision.dtype_of(variable), numbers)
         with tf.name_scope(type(self).__name__):
             self.weights = [
                 session.variable(

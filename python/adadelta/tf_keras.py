@@ -7,7 +7,7 @@ import tensorflow as tf
 import tf_keras
 
 from adadelta._core import hyperparameters
-from adadelta._core.arguments import Checked
+from adadelta._core.arguments import Checked, checked
 from adadelta._tensorflow import precision
 from adadelta._tf_keras import learning_rate as rates
 from adadelta._tf_keras import legacy
@@ -183,6 +183,11 @@ class Adadelta(Step):
         self._excluded_names: frozenset[str] = frozenset((excluded or {}).get("names", ()))
         if (excluded or {}).get("words"):
             self.exclude_from_weight_decay(var_names=excluded["words"])
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        is_rate = name in ("learning_rate", "lr")
+        value = rates.checked(value) if is_rate else checked(type(self), name, value)
+        super().__setattr__(name, value)
 
     # ------------------------------------------------------------------ the learning rate
 

@@ -161,7 +161,8 @@ class Adadelta(Optimizer):
         if not isinstance(group["params"], Tensor | set):
             group["params"] = list(group["params"])
             arguments.refuse_repeated(group["params"])
-        group.update(arguments.checked({**self.defaults, **group}))
+        params = [group["params"]] if isinstance(group["params"], Tensor) else group["params"]
+        group.update(arguments.checked({**self.defaults, **group}, params))
         group["lr"] = arguments.copy_of_rate(group["lr"], group["differentiable"])
         if group["skip_nonfinite"]:
             group["skipped"] = torch.zeros((), dtype=torch.int64)
@@ -232,8 +233,9 @@ class Adadelta(Optimizer):
         if not compiling:
             kept = self.__dict__.setdefault("_known", {})
             known = [kept.setdefault(place, {}) for place in range(len(known))]
-            for group, noted in zip(self.param_groups, known, strict=True):
-                arguments.check_again(group, noted)
+            new_values = list(map(arguments.check_again, self.param_groups, known))
+            for group, values in zip(self.param_groups, new_values, strict=True):
+                group.update(values)
         proceed = self._all_finite(compiling)
         if proceed is False:
             return loss
@@ -363,7 +365,7 @@ def adadelta(
         tensor([0.2500])
 
     """
-    group = {
+    group: dict[str, Any] = {
         "lr": lr,
         "rho": rho,
         "eps": eps,
@@ -377,13 +379,13 @@ def adadelta(
         "skip_nonfinite": False,
     }
     if not torch.compiler.is_compiling():
-        arguments.checked(group, read_rate=not capturable)
+        group = arguments.checked(group, params, read_rate=capturable is not True)
         if not all(isinstance(count, Tensor) for count in state_steps):
             raise RuntimeError(
                 "`state_steps` argument must contain a list of singleton tensors; received "
                 f"{hyperparameters.received(state_steps)}"
             )
-    rows = _rows(params, grads, square_avgs, acc_deltas, weight_decay)
+    rows = _rows(params, grads, square_avgs, acc_deltas, group["weight_decay"])
     with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
         steps.run(_planned(rows, state_steps, group, proceed=None))
 

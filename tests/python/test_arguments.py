@@ -22,8 +22,7 @@ def refuse(constant):
     raise ValueError(f"{constant} is no strict JSON")
 
 
-CONTENT = json.loads(FILE.read_text(encoding="ascii"), parse_constant=refuse)
-CASES = CONTENT["cases"]
+CASES = json.loads(FILE.read_text(encoding="ascii"), parse_constant=refuse)["cases"]
 SIGNATURE = inspect.signature(Adadelta).parameters
 NAMES = [name for name, it in SIGNATURE.items() if it.kind is not inspect.Parameter.VAR_KEYWORD]
 
@@ -40,10 +39,9 @@ def evaluate(case):
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
 def test_case(case):
     if "error" in case:
-        message = case["error"].replace("{names}", CONTENT["names"])
         with pytest.raises((TypeError, ValueError)) as error:
             evaluate(case)
-        assert str(error.value) == message
+        assert str(error.value) == case["error"]
         return
     if case["config"].get("name") == "adadelta":
         keras.utils.clear_session()  # where names were given, Keras numbers those that follow
@@ -65,10 +63,6 @@ def test_every_argument_has_cases(argument):
     cases = [case for case in CASES if case["argument"] == argument]
     assert len([case for case in cases if "config" in case]) >= 2
     assert len([case for case in cases if "error" in case]) >= 2
-
-
-def test_the_messages_list_every_argument():
-    assert sorted(CONTENT["names"].replace("`", "").split(", ")) == sorted(NAMES)
 
 
 @pytest.mark.parametrize("argument", NAMES)

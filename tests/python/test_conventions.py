@@ -157,7 +157,7 @@ def test_options_go_where_they_exist():
             "keras",
             {"nonsense": 1},
             TypeError,
-            "is not an argument of torch; it takes `lr`",
+            "is not an argument of torch; it takes `lr`, `rho`, `eps`, `weight_decay` and ",
         ),
         ("torch", "keras", {"forech": 1}, TypeError, "of torch .did you mean `foreach`?"),
         ("tf1", "keras", {"decay": 0.1}, ValueError, "`decay` of tf1 has no equal in keras: the"),

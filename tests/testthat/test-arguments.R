@@ -25,7 +25,6 @@ check_case <- function(case) {
   } else {
     message <- if (is.null(case$error_r)) case$error else case$error_r
     error <- error_of(eval(call))
-    message <- sub("{names}", content$names, message, fixed = TRUE)
     expect_identical(conditionMessage(error), message)
     expect_s3_class(error, c("adadelta_error_argument", "adadelta_error", "error"))
     expect_identical(conditionCall(error), call)

@@ -25,17 +25,17 @@ _check = hyperparameters.ARGUMENTS["learning_rate"]
 
 def checked(lr: Any) -> Any:
     """Return a rate as `scheduler_of` takes it, or raise. Nothing changes."""
-    if isinstance(lr, brainpy.optim.Scheduler):
-        if not isinstance(lr.lr, bm.Variable):
+    if hyperparameters.is_a(lr, brainpy.optim.Scheduler):
+        if not hyperparameters.is_a(lr.lr, bm.Variable):
             _check("lr", lr.lr)
         return lr
-    if isinstance(lr, bm.Variable):
+    if hyperparameters.is_a(lr, bm.Variable):
         is_float = jnp.issubdtype(lr.dtype, jnp.floating)
         if lr.size != 1 or not is_float or not 0 <= float(bm.as_jax(lr).reshape(())) < jnp.inf:
             requirement = "a variable of one finite number of at least 0"
             raise ValueError(hyperparameters.refusal("lr", requirement, bm.as_jax(lr)))
         return lr
-    if isinstance(lr, type):
+    if hyperparameters.is_a(lr, type):
         raise TypeError(hyperparameters.refusal("lr", "an instance, not a class", lr))
     return lr if callable(lr) else _check("lr", _plain(lr))
 
@@ -57,7 +57,7 @@ def value_of(scheduler: Any) -> Array:
 
 
 def _plain(value: Any) -> Any:
-    return bm.as_jax(value) if isinstance(value, bm.Array) else value
+    return bm.as_jax(value) if hyperparameters.is_a(value, bm.Array) else value
 
 
 class Rate(brainpy.math.Variable):
@@ -143,7 +143,7 @@ class Function(brainpy.optim.CallBasedScheduler):
 
     def _answer(self) -> float:
         answer = _plain(self.function())
-        return float(_check("lr()", np.asarray(answer).reshape(()) if _is_one(answer) else answer))
+        return float(_check("lr()", _without_axis(answer)))
 
     def set_value(self, learning_rate: Any) -> None:
         """Refuse: the function says what the rate is."""
@@ -156,8 +156,12 @@ class Function(brainpy.optim.CallBasedScheduler):
         return f"{type(self).__name__}(lr={self.function!r})"
 
 
-def _is_one(value: Any) -> bool:
-    return getattr(value, "shape", None) == (1,)
+def _without_axis(value: Any) -> Any:
+    """Return the element of an array of one, and anything else as it is."""
+    try:
+        return np.asarray(value).reshape(()) if value.shape == (1,) else value
+    except Exception:
+        return value
 
 
 def _takes_argument(function: Callable[..., Any]) -> bool:

@@ -5,6 +5,15 @@ from typing import Any
 from adadelta._core import hyperparameters
 
 
+def checked(owner: type, name: str, value: Any) -> Any:
+    """Return what an attribute is to be set to, checked where it is an argument.
+
+    For `__setattr__` of classes whose host looks into a value before the attribute's own check.
+    """
+    argument = getattr(owner, name, None)
+    return argument.check(value) if isinstance(argument, Checked) else value
+
+
 class Checked:
     """An argument as an attribute: checked whenever it is set, fixed once the optimizer is built.
 

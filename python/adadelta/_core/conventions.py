@@ -1,6 +1,5 @@
 """What each framework means by the arguments of Adadelta, and those of one in terms of another."""
 
-import difflib
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -158,10 +157,11 @@ def translate(from_: str, to: str, **arguments: Any) -> dict[str, Any]:
 
 
 def _convention(argument: str, framework: Any) -> Convention:
-    if not isinstance(framework, str) or framework not in CONVENTIONS:
+    convention = CONVENTIONS.get(hyperparameters.as_text(framework) or "")
+    if convention is None:
         names = ", ".join(f'"{name}"' for name in CONVENTIONS)
         raise ValueError(hyperparameters.refusal(argument, f"one of {names}", framework))
-    return CONVENTIONS[framework]
+    return convention
 
 
 def _defaults(convention: Convention) -> dict[str, float]:
@@ -184,7 +184,7 @@ def _given(framework: str, source: Convention, arguments: dict[str, Any]) -> dic
         if name in source.others:
             continue
         if name not in ours:
-            raise TypeError(_unknown(name, framework, source))
+            raise _unknown(name, framework, source)
         argument = ours[name]
         if argument == "epsilon" and value is None and source.epsilon is None:
             value = KERAS_EPSILON
@@ -199,7 +199,7 @@ def _given(framework: str, source: Convention, arguments: dict[str, Any]) -> dic
     return given
 
 
-def _unknown(name: str, framework: str, source: Convention) -> str:
+def _unknown(name: str, framework: str, source: Convention) -> TypeError:
     known = [*source.names.values(), *source.others]
     elsewhere = [
         source.names[argument]
@@ -207,10 +207,7 @@ def _unknown(name: str, framework: str, source: Convention) -> str:
         for argument, theirs in convention.names.items()
         if theirs == name and argument in source.names
     ]
-    near = [*elsewhere, *difflib.get_close_matches(name, known, n=1)]
-    hint = f" (did you mean `{near[0]}`?)" if near else ""
-    takes = ", ".join(f"`{it}`" for it in known)
-    return f"`{name}` is not an argument of {framework}{hint}; it takes {takes}"
+    return hyperparameters.unknown_argument(name, framework, known, next(iter(elsewhere), None))
 
 
 def _decay(

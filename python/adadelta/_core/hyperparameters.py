@@ -7,6 +7,7 @@ Both languages read these messages, so they are worded to fit both: R shows `Non
 import difflib
 import math
 import numbers
+import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,61 +15,150 @@ from typing import Any
 Check = Callable[[str, Any], Any]
 
 
-def received(value: Any) -> str:
-    """Write a value the way an error message shows it: short, on one line, strings in quotes."""
-    if isinstance(value, str):
-        text = '"' + value.replace('"', '\\"') + '"'
-    elif isinstance(value, numbers.Integral) and not isinstance(value, bool):
-        text = str(int(value))
-    elif isinstance(value, numbers.Real) and not isinstance(value, bool):
-        text = repr(float(value))
-    else:
+# Messages are read in terminals and logs: a longer one hides what is wrong.
+_LONGEST_MESSAGE = 200
+_LONGEST_VALUE = 80
+
+_MISSING = object()
+
+
+def is_a(value: Any, kinds: Any) -> bool:
+    """Whether `value` is an instance of `kinds`; an object whose `__class__` raises is not."""
+    try:
+        return isinstance(value, kinds)
+    except Exception:
+        return False
+
+
+def attribute(value: Any, name: str, default: Any = None) -> Any:
+    """Return an attribute of any object, or `default` where it can't be read."""
+    try:
+        return getattr(value, name, default)
+    except Exception:
+        return default
+
+
+def has(value: Any, name: str) -> bool:
+    """Whether any object has an attribute that can be read."""
+    return attribute(value, name, _MISSING) is not _MISSING
+
+
+def as_text(value: Any) -> str | None:
+    """Return a string as a plain one, whatever its class overrides, or None when it is none."""
+    return str.__str__(value) if issubclass(type(value), str) else None
+
+
+def shortened(text: str, most: int = _LONGEST_VALUE) -> str:
+    """Write a text on one line, and cut it off where it is longer than `most`."""
+    # What is cut off first need not be read: the text may be a gigabyte.
+    words = " ".join(text[: 2 * most].split())
+    line = "".join(it if it.isprintable() else ascii(it)[1:-1] for it in words)
+    is_whole = len(text) <= 2 * most and len(line) <= most
+    return line if is_whole else line[: most - 3] + "..."
+
+
+def received(value: Any, most: int = _LONGEST_VALUE) -> str:
+    """Write a value the way an error message shows it: short, on one line, strings in quotes.
+
+    Any object will do, also one that can't be shown.
+    """
+    try:
+        return shortened(_shown(value, most), most)
+    except Exception:
+        return shortened(f"an object of class {attribute(type(value), '__name__', '?')}", most)
+
+
+def _shown(value: Any, most: int) -> str:
+    text = as_text(value)
+    if text is not None:
+        return '"' + text[: 2 * most].replace('"', '\\"') + '"'
+    if _is_time(value):
+        return repr(value)
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        number = int(value)
+        digits = int(number.bit_length() * math.log10(2)) + 1
+        # Python refuses to write integers of more than 4300 digits.
+        return str(number) if digits < 1000 else f"an integer of about {digits} digits"
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
         try:
-            text = repr(value)
-        except Exception:
-            text = f"an object of class {type(value).__name__}"
-    text = " ".join(text.split())
-    return text if len(text) <= 80 else text[:77] + "..."
+            return repr(float(value))
+        except OverflowError:
+            return f"a {type(value).__name__} beyond the range of float64"
+    return repr(value)
 
 
 def refusal(argument: str, requirement: str, value: Any) -> str:
     """The one form of every message about a bad argument."""
-    return f"`{argument}` must be {requirement}; received {received(value)}"
+    start = f"`{argument}` must be {requirement}; received "
+    return start + received(value, max(20, min(_LONGEST_VALUE, _LONGEST_MESSAGE - len(start))))
 
 
 def as_number(value: Any) -> int | float | None:
-    """The Python number that `value` is (of NumPy's scalars too), or None when it is none."""
+    """Return the Python number that `value` is (of NumPy's scalars too), or None when it is none.
+
+    Any object will do: one that raises an error when it is read is no number.
+    """
+    if type(value) is float or type(value) is int:
+        return value
+    try:
+        return _as_number(value)
+    except Exception:
+        return None
+
+
+def _as_number(value: Any) -> int | float | None:
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        # A time difference would lose its unit, and what is masked is missing.
+        if _is_time(value) or bool(getattr(value, "mask", False)):
+            return None
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return None
     if isinstance(value, numbers.Integral):
         return int(value)
+    number: Any = value
     try:
-        return float(value)
+        return float(number)
     except OverflowError:
-        return math.inf
+        return math.inf if number > 0 else -math.inf
+
+
+def _is_time(value: Any) -> bool:
+    # NumPy's time differences call themselves integers.
+    return attribute(attribute(value, "dtype"), "kind") in ("m", "M")
 
 
 @dataclass(frozen=True)
 class Number:
-    """A number in a range; `whole` numbers come back as int, all others as float."""
+    """A number in a range; `whole` numbers come back as int, all others as float.
+
+    `smallest` and `largest` are where the range ends for the sake of how the number is stored, and
+    what that is called. Infinity is no stored number: `accepts` says whether it will do.
+    """
 
     requirement: str
     accepts: Callable[[float], bool]
     whole: bool = False
     optional: bool = False
     words: tuple[str, ...] = ()
+    smallest: tuple[float, str] | None = None
+    largest: tuple[float, str] | None = None
 
     def __call__(self, argument: str, value: Any) -> Any:
         """Return the value as the optimizer keeps it, or raise."""
-        if (value is None and self.optional) or (isinstance(value, str) and value in self.words):
-            return value
+        if value is None and self.optional:
+            return None
+        if self.words and as_text(value) in self.words:
+            return as_text(value)
         number = as_number(value)
         if number is None:
             raise TypeError(refusal(argument, self.requirement, value))
         if not self.accepts(number) or (self.whole and number != math.floor(number)):
             raise ValueError(refusal(argument, self.requirement, value))
+        if self.smallest is not None and number < self.smallest[0]:
+            raise ValueError(refusal(argument, f"at least {self.smallest[1]}", value))
+        if self.largest is not None and self.largest[0] < number < math.inf:
+            raise ValueError(refusal(argument, f"at most {self.largest[1]}", value))
         if self.whole:
             return int(number)
         try:
@@ -88,7 +178,11 @@ class Flag:
         """Return the value as bool, or raise."""
         if value is None and self.optional:
             return None
-        if isinstance(value, bool) or type(value).__name__ in ("bool_", "bool"):
+        kind = type(value)
+        if kind is bool:
+            return bool(value)
+        module, name = attribute(kind, "__module__"), attribute(kind, "__name__")
+        if module == "numpy" and name in ("bool_", "bool"):
             return bool(value)
         raise TypeError(refusal(argument, self.requirement, value))
 
@@ -101,19 +195,23 @@ class Name:
 
     def __call__(self, argument: str, value: Any) -> str | None:
         """Return the string, or raise."""
-        if value is None or (isinstance(value, str) and value and "/" not in value):
-            return value
-        kind = ValueError if isinstance(value, str) else TypeError
-        raise kind(refusal(argument, self.requirement, value))
+        if value is None:
+            return None
+        text = as_text(value)
+        if text is None:
+            raise TypeError(refusal(argument, self.requirement, value))
+        if not text or "/" in text:
+            raise ValueError(refusal(argument, self.requirement, value))
+        return text
 
 
 def _finite_not_negative(value: float) -> bool:
     return 0 <= value < math.inf
 
 
-def _rate(value: float) -> bool:
-    # Finite also in float32, in which frameworks keep it.
-    return 0 <= value <= (2 - 2.0**-23) * 2.0**127
+# What frameworks keep in float32 and in int32.
+_FLOAT32 = ((2 - 2.0**-23) * 2.0**127, "3.40282e+38, the largest number of float32")
+_INT32 = (2**31 - 1, "2147483647, the largest number of int32")
 
 
 def _finite_positive(value: float) -> bool:
@@ -131,12 +229,16 @@ _LIMIT = Number(
 ARGUMENTS: Mapping[str, Check] = {
     "learning_rate": Number(
         "a finite number of at least 0, a schedule, or a function that returns such a number",
-        _rate,
+        _finite_not_negative,
+        largest=_FLOAT32,
     ),
     "rho": Number("a number of at least 0 and less than 1", lambda value: 0 <= value < 1),
     "epsilon": Number("a finite number greater than 0", _finite_positive),
     "weight_decay": Number(
-        "a finite number of at least 0, or None", _finite_not_negative, optional=True
+        "a finite number of at least 0, or None",
+        _finite_not_negative,
+        optional=True,
+        largest=_FLOAT32,
     ),
     "clipnorm": _LIMIT,
     "clipvalue": _LIMIT,
@@ -148,6 +250,7 @@ ARGUMENTS: Mapping[str, Check] = {
         lambda value: 1 <= value < math.inf,
         whole=True,
         optional=True,
+        largest=_INT32,
     ),
     "loss_scale_factor": Number(
         'a finite number greater than 0, "dynamic", or None',
@@ -157,9 +260,10 @@ ARGUMENTS: Mapping[str, Check] = {
     ),
     "gradient_accumulation_steps": Number(
         "a whole number of at least 1, or None",
-        lambda value: 1 <= value < 2**31,
+        lambda value: 1 <= value < math.inf,
         whole=True,
         optional=True,
+        largest=_INT32,
     ),
     "name": Name(),
     "maximize": Flag(),
@@ -176,7 +280,7 @@ MINIMIZATION: Mapping[str, Check] = {
     "gtol": _TOLERANCE,
     "xtol": _TOLERANCE,
     "ftol": _TOLERANCE,
-    "f_target": Number("a number, not NaN", lambda value: not math.isnan(value)),
+    "f_target": Number("a number, not NaN", lambda value: value == value),
     "maxiter": Number(
         "a whole number of at least 0", lambda value: 0 <= value < math.inf, whole=True
     ),
@@ -186,8 +290,18 @@ MINIMIZATION: Mapping[str, Check] = {
         whole=True,
         optional=True,
     ),
+    # The function is computed in float64. A smaller difference than its precision is none.
     "finite_diff_rel_step": Number(
-        "a finite number greater than 0, or None", _finite_positive, optional=True
+        "a finite number greater than 0, or None",
+        _finite_positive,
+        optional=True,
+        smallest=(sys.float_info.epsilon, "2.22e-16, the precision of float64"),
+    ),
+    "rho": ARGUMENTS["rho"],
+    "epsilon": Number(
+        "a finite number greater than 0",
+        _finite_positive,
+        smallest=(sys.float_info.min, "2.23e-308, the smallest number of float64"),
     ),
 }
 
@@ -202,8 +316,7 @@ UNSCALED_WEIGHT_DECAY = Number(
 )
 
 # What only some front ends have.
-FIXED_RATE = Number("a finite number of at least 0", _rate)
-RATE_DECAY = Number("a finite number of at least 0", _finite_not_negative)
+FIXED_RATE = Number("a finite number of at least 0", _finite_not_negative, largest=_FLOAT32)
 
 _CLIPS = ("clipnorm", "clipvalue", "global_clipnorm")
 
@@ -238,19 +351,40 @@ def refuse_unknown(
     """
     for argument, value in unknown.items():
         if argument == "decay":
+            rate = received(value, 24)
             raise TypeError(
-                f"`decay` is not an argument of {owner}; for a rate that falls as "
-                "learning_rate / (1 + decay * step) pass the schedule "
+                f"`decay` is not an argument of {owner}; pass the schedule "
                 "keras.optimizers.schedules.InverseTimeDecay(learning_rate, decay_steps=1, "
-                f"decay_rate={received(value)}) as `learning_rate`"
+                f"decay_rate={rate}) as `learning_rate`"
             )
         near = {"lr": "learning_rate", "learning_rate": "lr"}.get(argument)
-        near = near if near in known else None
-        for guess in difflib.get_close_matches(argument, known, n=1):
-            near = near or guess
-        hint = f" (did you mean `{near}`?)" if near else ""
-        names = ", ".join(f"`{name}`" for name in known)
-        raise TypeError(f"`{argument}` is not an argument of {owner}{hint}; it takes {names}")
+        raise unknown_argument(argument, owner, known, near if near in known else None)
+
+
+def unknown_argument(
+    argument: str, owner: str, known: Collection[str], near: str | None = None
+) -> TypeError:
+    """The error about an argument that does not exist.
+
+    It names the one that is meant, or else those that there are, the first of many.
+
+    Args:
+        argument: The argument.
+        owner: Whose argument it is not.
+        known: The arguments that there are.
+        near: The one that is meant, where that is known; else the most similar one is.
+
+    """
+    text = f"`{shortened(argument, 60)}` is not an argument of {owner}"
+    for guess in difflib.get_close_matches(argument, known, n=1):
+        near = near or guess
+    if near:
+        return TypeError(f"{text} (did you mean `{near}`?)")
+    first = [f"`{name}`" for name in known][:4]
+    others = len(known) - len(first)
+    return TypeError(
+        f"{text}; it takes {', '.join(first)}" + (f" and {others} others" if others > 0 else "")
+    )
 
 
 @dataclass(frozen=True)

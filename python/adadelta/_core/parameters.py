@@ -1,22 +1,72 @@
 """What parameters and their gradients must be, and the messages about those that are not."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from adadelta._core import precision
-from adadelta._core.hyperparameters import received, refusal
+from adadelta._core.hyperparameters import (
+    as_text,
+    has,
+    is_a,
+    received,
+    refusal,
+    shortened,
+)
+
+# The arguments that a step has in the dtype of the state. A learning rate or weight decay that is
+# 0 there makes the same step as one that is not.
+NUMBERS = ("rho", "epsilon", "clipnorm", "clipvalue", "global_clipnorm", "loss_scale_factor")
 
 
-def check(name: str, dtype: str, epsilon: float) -> None:
-    """Refuse a parameter of a dtype that can't be updated, or not with this `epsilon`."""
-    if not ("float" in dtype or "complex" in dtype):
-        raise ValueError(f"the variable {name} must be of a floating dtype; received {dtype}")
-    smallest = precision.smallest_normal(dtype)
-    if epsilon < smallest:
+def numbers_of(optimizer: Any) -> dict[str, Any]:
+    """Return what `check` is to be told of an optimizer that has its arguments as attributes."""
+    return {name: getattr(optimizer, name, None) for name in NUMBERS}
+
+
+def check(name: str, dtype: str, numbers: Mapping[str, Any]) -> None:
+    """Refuse a parameter of a dtype that can't be updated, or not with these numbers.
+
+    Args:
+        name: The parameter's name.
+        dtype: Its dtype.
+        numbers: As for `check_numbers`.
+
+    """
+    if not precision.has_state(dtype):
         raise ValueError(
-            f"`epsilon` must be at least {smallest:.3g} for the variable {name} of dtype {dtype}; "
-            f"received {epsilon}"
+            f"the variable {shortened(name)} must be of a floating dtype; received {dtype}"
         )
+    check_numbers(dtype, numbers, f"the variable {shortened(name, 60)} of dtype {dtype}")
+
+
+def check_numbers(dtype: str, numbers: Mapping[str, Any], whose: str) -> None:
+    """Refuse numbers that the dtype of the optimizer's state can't hold.
+
+    There they would be 0, infinite or less exact, and the step that they are part of 0 or NaN.
+
+    Args:
+        dtype: The dtype of a parameter.
+        numbers: Checked values by the name of their argument. What is no number, and the infinity
+            that means none, will do.
+        whose: What the message says the dtype is of.
+
+    """
+    smallest, largest = precision.smallest_normal(dtype), precision.largest_number(dtype)
+    for argument, value in numbers.items():
+        if not isinstance(value, float) or value == math.inf:
+            continue
+        if argument == "rho":
+            # Half of the distance between 1 and the number before it: from there it is rounded up.
+            if 1 - value <= precision.spacing_below_one(dtype) / 2:
+                requirement = f"less than 1 when rounded for {whose}"
+                raise ValueError(refusal(argument, requirement, value))
+        elif value < smallest:
+            requirement = f"at least {smallest:.3g} for {whose}"
+            raise ValueError(refusal(argument, requirement, value))
+        elif value > largest:
+            requirement = f"at most {largest:.3g} for {whose}"
+            raise ValueError(refusal(argument, requirement, value))
 
 
 def repeated(name: str) -> ValueError:
@@ -95,11 +145,12 @@ def excluded(var_list: Any, var_names: Any) -> tuple[list[Any], list[str]]:
     variables = _listed(var_list)
     if variables is None or not all(map(_is_variable, variables)):
         raise TypeError(refusal("var_list", "a list of variables, or None", var_list))
-    words = _listed([var_names] if isinstance(var_names, str) else var_names)
-    if words is None or not all(isinstance(word, str) and word for word in words):
+    listed = _listed([var_names] if as_text(var_names) is not None else var_names)
+    words = None if listed is None else [as_text(word) for word in listed]
+    if words is None or not all(words):
         requirement = "a string or a list of strings, none of them empty, or None"
         raise TypeError(refusal("var_names", requirement, var_names))
-    return variables, words
+    return variables, [word for word in words if word]
 
 
 def too_late_to_exclude() -> ValueError:
@@ -113,8 +164,8 @@ def too_late_to_exclude() -> ValueError:
 def _listed(value: Any) -> list[Any] | None:
     if value is None:
         return []
-    return list(value) if isinstance(value, list | tuple | set | frozenset) else None
+    return list(value) if is_a(value, list | tuple | set | frozenset) else None
 
 
 def _is_variable(value: Any) -> bool:
-    return hasattr(value, "shape") and hasattr(value, "name")
+    return has(value, "shape") and has(value, "name")

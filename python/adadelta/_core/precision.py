@@ -9,11 +9,18 @@ from adadelta._core import rule
 
 _WIDER = {"float16": "float32", "bfloat16": "float32"}
 _REAL = {"complex64": "float32", "complex128": "float64"}
+# Of each dtype of the state, the distance between 1 and the number before it.
+_SPACING = {"float32": 2.0**-24, "float64": 2.0**-53}
 
 
 def state_dtype(dtype: str) -> str:
     """The dtype of the optimizer's state for parameters of `dtype`."""
     return _WIDER.get(dtype, _REAL.get(dtype, dtype))
+
+
+def has_state(dtype: str) -> bool:
+    """Whether parameters of `dtype` can be updated."""
+    return state_dtype(dtype) in _SPACING
 
 
 def is_complex(dtype: str) -> bool:
@@ -31,6 +38,11 @@ def largest_number(dtype: str) -> float:
     return {"float32": (2 - 2.0**-23) * 2.0**127, "float64": (2 - 2.0**-52) * 2.0**1023}[
         state_dtype(dtype)
     ]
+
+
+def spacing_below_one(dtype: str) -> float:
+    """The distance between 1 and the number before it, in the state's dtype."""
+    return _SPACING[state_dtype(dtype)]
 
 
 def largest_gradient(epsilon: float, dtype: str) -> float:

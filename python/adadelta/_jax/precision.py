@@ -19,7 +19,7 @@ Array = Any
 
 def is_traced(value: Any) -> bool:
     """Whether a value will only be known when a compiled function runs."""
-    return isinstance(value, jax.core.Tracer)
+    return hyperparameters.is_a(value, jax.core.Tracer)
 
 
 def dtype_of(value: Any) -> Any:

@@ -17,7 +17,7 @@ from adadelta._core import hyperparameters
 
 def is_schedule(value: Any) -> bool:
     """Whether `value` is a Keras learning-rate schedule."""
-    return isinstance(value, keras.optimizers.schedules.LearningRateSchedule)
+    return hyperparameters.is_a(value, keras.optimizers.schedules.LearningRateSchedule)
 
 
 def checked(value: Any) -> Any:
@@ -26,20 +26,30 @@ def checked(value: Any) -> Any:
     A number comes back as float, a tensor too, a function as `Asked`, variables and schedules as
     they are.
     """
-    if isinstance(value, keras.Variable):
+    if hyperparameters.is_a(value, keras.Variable):
         dtype = keras.backend.standardize_dtype(value.dtype)
         if tuple(value.shape) != () or "float" not in dtype:
             requirement = "a scalar variable of a floating dtype"
             raise ValueError(hyperparameters.refusal("learning_rate", requirement, value))
         return value
-    if is_schedule(value) or isinstance(value, Asked):
+    if is_schedule(value) or hyperparameters.is_a(value, Asked):
         return value
-    if ops.is_tensor(value) and not hasattr(value, "assign") and _compiler_of(value) is None:
+    if not hyperparameters.has(value, "assign") and _compiler_of(value) is None:
         # What `optimizer.learning_rate * 0.5` is; NumPy's are read the same on every backend.
-        value = np.asarray(ops.convert_to_numpy(value))
-    if isinstance(value, type):
+        value = _read(value)
+    if hyperparameters.is_a(value, type):
         raise TypeError(hyperparameters.refusal("learning_rate", "an instance, not a class", value))
     return Asked(value) if callable(value) else hyperparameters.check("learning_rate", value)
+
+
+def _read(value: Any) -> Any:
+    """Return what a tensor or variable holds as an array, anything else as it is."""
+    try:
+        is_tensor = isinstance(value, keras.Variable) or ops.is_tensor(value)
+        return np.asarray(ops.convert_to_numpy(value)) if is_tensor else value
+    except Exception:
+        # It has no value, such as torch's meta tensors, or is none: the check says so.
+        return value
 
 
 class Asked:
@@ -87,9 +97,7 @@ class Asked:
 
     def answer(self, step: int) -> float:
         """Call the function and check what it returns."""
-        value = self.function(step) if self.takes_step else self.function()
-        if isinstance(value, keras.Variable) or ops.is_tensor(value):
-            value = np.asarray(ops.convert_to_numpy(value))
+        value = _read(self.function(step) if self.takes_step else self.function())
         name = "learning_rate(step)" if self.takes_step else "learning_rate()"
         self.latest = float(hyperparameters.FIXED_RATE(name, value))
         return self.latest
@@ -130,7 +138,7 @@ def _compiler_of(step: Any) -> str | None:
     if backend == "jax":
         import jax
 
-        return backend if isinstance(step, jax.core.Tracer) else None
+        return backend if hyperparameters.is_a(step, jax.core.Tracer) else None
     if backend == "tensorflow":
         import tensorflow as tf
 

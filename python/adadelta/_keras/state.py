@@ -1,6 +1,5 @@
 """What the optimizer knows: its variables, made by `build()`, and their names."""
 
-import math
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
@@ -188,10 +187,10 @@ class State(keras.optimizers.Optimizer):
     def _refuse_unusable(self, variables: list[Any]) -> None:
         self._refuse_repeated(variables)
         for variable in variables:
-            # A variable that is overwritten has no accumulators, so any epsilon will do.
+            # A variable that is overwritten has no accumulators, so any numbers will do.
             overwritten = self._overwrite_variable_with_gradient(variable)
-            epsilon = math.inf if overwritten else self.epsilon
-            parameters.check(path_of(variable), precision.dtype_of(variable), epsilon)
+            numbers = {} if overwritten else parameters.numbers_of(self)
+            parameters.check(path_of(variable), precision.dtype_of(variable), numbers)
 
     def _refuse_other_variables(self, variables: list[Any]) -> None:
         known = self._trainable_variables_indices

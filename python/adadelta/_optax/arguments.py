@@ -34,6 +34,8 @@ def number(argument: str, value: Any, shown: str | None = None) -> Any:
 
 def number_or_schedule(argument: str, value: Any) -> Any:
     """Return a schedule as it is and anything else as `number` does."""
+    if hyperparameters.is_a(value, type):
+        raise TypeError(hyperparameters.refusal(argument, "an instance, not a class", value))
     return value if callable(value) else number(argument, value)
 
 
@@ -44,8 +46,17 @@ def at(argument: str, value: Any, count: Any) -> Any:
 
 def mask(value: Any) -> Any:
     """Return a weight-decay mask, or raise when it is no tree of booleans nor a function."""
-    if value is not None and not _is_function(value):
-        jax.tree_util.tree_map(_flag, value)
+    if value is None or _is_function(value):
+        return value
+    try:
+        leaves = jax.tree_util.tree_leaves(value)
+    except Exception:
+        # It is too deep, for example.
+        requirement = _check_flag.requirement
+        refusal = hyperparameters.refusal("weight_decay_mask", requirement, value)
+        raise TypeError(refusal) from None
+    for leaf in leaves:
+        _flag(leaf)
     return value
 
 
@@ -63,7 +74,7 @@ def masked(value: Any, params: Any) -> list[bool]:
     except ValueError as error:
         raise ValueError(
             "`weight_decay_mask` must be a tree with the structure of the parameters, or of the "
-            f"beginning of it: {error}"
+            f"beginning of it: {hyperparameters.shortened(str(error))}"
         ) from error
     return [bool(flag) for flag in jax.tree_util.tree_leaves(spread_tree, is_leaf=is_none)]
 
@@ -79,6 +90,11 @@ _check_flag = hyperparameters.Flag(
 
 
 def _flag(value: Any) -> Any:
-    if not precision.is_traced(value) and getattr(value, "shape", None) == ():
-        value = value.item()
-    return _check_flag("weight_decay_mask", value)
+    flag = value
+    if not precision.is_traced(value) and hyperparameters.attribute(value, "shape") == ():
+        try:
+            flag = value.item()
+        except Exception:
+            # Such as a key of jax.random, which is no array of numbers: the check says so.
+            flag = value
+    return _check_flag("weight_decay_mask", flag)

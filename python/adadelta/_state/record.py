@@ -185,11 +185,12 @@ class OptimizerState:
 
 
 def _count(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"`{name}` must be a whole number; received {value!r}")
-    if value < 0:
-        raise ValueError(f"`{name}` must be at least 0; received {value}")
-    return int(value)
+    number = hyperparameters.as_number(value)
+    if not isinstance(number, int):
+        raise TypeError(hyperparameters.refusal(name, "a whole number", value))
+    if number < 0:
+        raise ValueError(hyperparameters.refusal(name, "at least 0", value))
+    return number
 
 
 def _float(name: str, value: Any) -> float:

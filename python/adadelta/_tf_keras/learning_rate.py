@@ -16,15 +16,23 @@ def checked(value: Any) -> Any:
     A number comes back as float, a function as `Asked`, a schedule as it is. As in tf_keras, a
     variable or tensor is a number: the one that it holds now.
     """
-    if isinstance(value, LearningRateSchedule):
+    if hyperparameters.is_a(value, LearningRateSchedule):
         return value
-    if isinstance(value, tf.Variable) or tf.is_tensor(value):
-        value = value.numpy() if hasattr(value, "numpy") else value
-    elif isinstance(value, type):
+    value = _read(value)
+    if hyperparameters.is_a(value, type):
         raise TypeError(hyperparameters.refusal("learning_rate", "an instance, not a class", value))
-    elif callable(value):
+    if callable(value):
         return Asked(value)
     return hyperparameters.check("learning_rate", value)
+
+
+def _read(value: Any) -> Any:
+    """Return what a tensor or variable holds as an array, anything else as it is."""
+    try:
+        return value.numpy() if isinstance(value, tf.Variable) or tf.is_tensor(value) else value
+    except Exception:
+        # A tensor of a graph has no value yet: the check says so.
+        return value
 
 
 class Asked(LearningRateSchedule):
@@ -46,10 +54,7 @@ class Asked(LearningRateSchedule):
 
     def answer(self) -> float:
         """Call the function and check what it returns."""
-        value = self.function()
-        if isinstance(value, tf.Variable) or tf.is_tensor(value):
-            value = value.numpy()
-        return float(hyperparameters.FIXED_RATE("learning_rate()", value))
+        return float(hyperparameters.FIXED_RATE("learning_rate()", _read(self.function())))
 
     def get_config(self) -> dict[str, Any]:
         """Return the function, serialized as tf_keras serializes functions."""

@@ -43,7 +43,8 @@ class State(tf_keras.optimizers.Optimizer):
             self._refuse_unknown(variables)
             return
         for variable in variables:
-            parameters.check(step.name_of(variable), precision.dtype_of(variable), self.epsilon)
+            numbers = parameters.numbers_of(self)
+            parameters.check(step.name_of(variable), precision.dtype_of(variable), numbers)
         super().build(variables)
         self._parameters = self._no_dependency(variables)
         self._accumulated_grads: list[Any] = []

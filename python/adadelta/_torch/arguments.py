@@ -1,13 +1,14 @@
 """The values of a parameter group: their checks, and the rate that a step takes from them."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 
-from adadelta._core import hyperparameters
+from adadelta._core import hyperparameters, parameters
 from adadelta._core.hyperparameters import ARGUMENTS
+from adadelta._torch.step import state_dtype
 
 _RATE: Any = ARGUMENTS["learning_rate"]
 _DECAY: Any = ARGUMENTS["weight_decay"]
@@ -41,14 +42,21 @@ _TORCH_WORDS = {
 }
 
 
-def checked(values: Mapping[str, Any], read_rate: bool = True) -> dict[str, Any]:
+def checked(
+    values: Mapping[str, Any], params: Iterable[Any] = (), read_rate: bool = True
+) -> dict[str, Any]:
     """Return the values of a group as it keeps them, or raise with the reason.
 
     Args:
         values: At least the names in `NAMES`.
+        params: The parameters whose averages are to be computed with these values, or pairs of
+            names and parameters.
         read_rate: Whether a rate that is a tensor may be read, for which its device is waited.
 
     """
+    missing = [name for name in NAMES if name not in values]
+    if missing:
+        raise ValueError(f"`{missing[0]}` must be in every group of parameters; it is missing")
     result = {name: _checked(name, values[name], read_rate) for name in NAMES}
     for first, second in (("fused", "foreach"), ("fused", "differentiable")):
         if result[first] and result[second]:
@@ -58,40 +66,96 @@ def checked(values: Mapping[str, Any], read_rate: bool = True) -> dict[str, Any]
             "`foreach` and `differentiable` can't be True together: torch's operations on lists "
             "of tensors have no gradients"
         )
+    tensors = [it for it in map(_tensor_of, params) if isinstance(it, torch.Tensor)]
+    for dtype in {it.dtype for it in tensors if it.is_floating_point() or it.is_complex()}:
+        for name in ("rho", "eps"):
+            number, its_state = {name: result[name]}, str(state_dtype(dtype))
+            try:
+                parameters.check_numbers(
+                    its_state.removeprefix("torch."), number, f"parameters of {dtype}"
+                )
+            except ValueError as error:
+                raise _in_torchs_words(name, result[name], error) from None
+    rate = result["lr"]
+    if isinstance(rate, torch.Tensor) and rate.is_meta and not all(it.is_meta for it in tensors):
+        raise ValueError(hyperparameters.refusal("lr", "a tensor with a value", rate))
     return result
 
 
-def check_again(group: Mapping[str, Any], known: dict[str, Any]) -> None:
+def check_again(group: Mapping[str, Any], known: dict[str, Any]) -> dict[str, Any]:
     """Check the values of a group, unless they are those that were checked before.
 
-    `known` notes them.
+    Args:
+        group: The group.
+        known: Notes which they are.
+
+    Returns:
+        The values as the group is to keep them, where they are new; else nothing.
+
     """
-    rate = group["lr"]
-    read_rate = not group["capturable"]
-    if isinstance(rate, torch.Tensor) and rate.numel() == 1 and read_rate and not rate.is_meta:
-        rate = rate.detach().item()
-    values: list[Any] = [rate, *(group[name] for name in NAMES[1:])]
-    values += map(type, values[:])  # True would equal 1.0
-    # What is no number may not be comparable, and NaN differs from itself.
-    if isinstance(rate, torch.Tensor) or known.get("values") != values:
-        checked(group, read_rate)
-        known["values"] = values
+    rate, read_rate = group.get("lr"), group.get("capturable") is not True
+    if hyperparameters.is_a(rate, torch.Tensor) and read_rate:
+        rate = _number_of(rate)
+    values = [rate, *map(group.get, NAMES[1:])]
+    # True would equal 1.0.
+    types = [*map(type, values)]
+    # What is of another type may not be comparable.
+    if known.get("types") == types and _PLAIN.issuperset(types) and known["values"] == values:
+        return {}
+    numbers = [group.get(name) for name in ("rho", "eps")]
+    is_plain = all(type(it) is float for it in numbers)
+    params = () if is_plain and known.get("numbers") == numbers else group["params"]
+    result = checked(group, params, read_rate)
+    known["numbers"] = [result[name] for name in ("rho", "eps")]
+    known["values"] = [rate, *(result[name] for name in NAMES[1:])]
+    if not isinstance(result["lr"], torch.Tensor):
+        known["values"][0] = result["lr"]
+    known["types"] = [*map(type, known["values"])]
+    return result
+
+
+# What Python can compare, whatever the values are.
+_PLAIN = frozenset({float, int, bool, type(None)})
+
+
+def _tensor_of(item: Any) -> Any:
+    return item[1] if isinstance(item, tuple) and len(item) == 2 else item
+
+
+def _number_of(rate: torch.Tensor) -> Any:
+    """Return the number that a tensor of one element holds, and another tensor as it is."""
+    try:
+        is_one = rate.numel() == 1 and not rate.is_meta
+        return rate.detach().reshape(()).item() if is_one else rate
+    except Exception:
+        # A parameter without values, or a tensor that has no memory: the check says so.
+        return rate
 
 
 def _checked(name: str, value: Any, read_rate: bool) -> Any:
     number = value
-    if name == "lr" and isinstance(value, torch.Tensor):
-        if value.numel() != 1:
-            raise ValueError(f"Tensor lr must be 1-element; received {tuple(value.shape)}")
+    is_tensor = name == "lr" and hyperparameters.is_a(value, torch.Tensor)
+    if is_tensor:
+        # A parameter without values has no shape.
+        shape = hyperparameters.attribute(value, "shape")
+        if shape is None or shape.numel() != 1:
+            shown = hyperparameters.received(value if shape is None else tuple(shape))
+            raise ValueError(f"Tensor lr must be 1-element; received {shown}")
         if not read_rate or value.is_meta:
             return value
-        number = value.detach().reshape(()).item()
+        number = _number_of(value)
     try:
         number = _CHECKS[name](name, number)
     except ValueError as error:
-        words = _TORCH_WORDS[name]
-        raise ValueError(f"Invalid {words}: {hyperparameters.received(number)}; {error}") from None
-    return value if isinstance(value, torch.Tensor) else number
+        raise _in_torchs_words(name, number, error) from None
+    return value if is_tensor else number
+
+
+def _in_torchs_words(name: str, value: Any, error: ValueError) -> ValueError:
+    """The error about a number that is out of range, begun as torch does."""
+    reason = str(error).partition("; received ")[0]
+    shown = hyperparameters.received(value, 40)
+    return ValueError(f"Invalid {_TORCH_WORDS[name]}: {shown}; {reason}")
 
 
 def checked_rate(rate: Any) -> Any:

@@ -52,12 +52,13 @@ def fit(optimizer: Any, state_dict: dict[str, Any]) -> dict[str, Any]:
             continue
         for name in (*OPTIONS, *OWN_OPTIONS):
             group.setdefault(name, current[name])
-        if group["skip_nonfinite"]:
-            group.setdefault("skipped", torch.zeros((), dtype=torch.int64))
         try:
-            arguments.checked(group)
+            group.update(arguments.checked(group, current["params"]))
         except (TypeError, ValueError) as error:
             problems.append(str(error))
+            continue
+        if group["skip_nonfinite"]:
+            group.setdefault("skipped", torch.zeros((), dtype=torch.int64))
     _match_names(saved, own, problems)
     for name, (param, key) in zip(names_of(own), _pairs(saved, own), strict=True):
         state = state_dict["state"].get(key)
