@@ -22,7 +22,7 @@ _PACKAGES = {
     "brainpy": "adadelta.brainpy",
     "optax": "adadelta.optax",
     "scipy": "adadelta.scipy",
-    "safetensors": "saving state",
+    "safetensors": "saving and loading state",
     "numba": "the fast step on the CPU",
     "triton": "the fast step on an NVIDIA GPU",
 }

@@ -1,8 +1,8 @@
 """The file of a state: safetensors, with the rest as JSON in its metadata, and a checksum.
 
-The file is read here and not by safetensors, which opens paths (a FIFO would make it wait), maps
-the file into memory (a process dies when the file is cut off meanwhile), and takes the last of two
-tensors with the same name.
+The file is opened here and not by safetensors, which waits for ever for a FIFO, maps the file into
+memory (a process dies when the file is cut off meanwhile), and takes the last of two tensors with
+the same name.
 """
 
 import contextlib
@@ -120,48 +120,31 @@ def _content(file: BufferedReader) -> tuple[dict[str, str], dict[str, np.ndarray
     length = int.from_bytes(start[:8], "little")
     if length > min(size - 8, _LARGEST_HEADER):
         raise _DamageError("is cut off or damaged")
-    header = _json(start[8:] + file.read(length - 1))
-    metadata = header.pop("__metadata__", None)
+    content = start + file.read(length - 1)
+    metadata = _json(content[8:]).get("__metadata__")
     if not isinstance(metadata, dict) or not all(isinstance(it, str) for it in metadata.values()):
         metadata = {}
     _refuse_other_formats(metadata)
-    return metadata, _tensors(file, header, size - 8 - length)
+    try:
+        return metadata, _tensors(content + file.read())
+    except MemoryError:
+        raise _DamageError("is larger than the memory at hand") from None
 
 
-def _tensors(file: BufferedReader, header: dict[str, Any], size: int) -> dict[str, np.ndarray]:
-    """Return the tensors, which fill the rest of the file without gaps."""
-    entries = sorted((_entry(name, about) for name, about in header.items()), key=lambda it: it[0])
-    tensors, position = {}, 0
-    for (begin, end), name, shape, dtype in entries:
-        # Python's integers don't overflow, whatever the shape.
-        if begin != position or end - begin != math.prod(shape) * dtype.itemsize or end > size:
-            raise _DamageError(f"is damaged: the place of {name} does not fit")
-        try:
-            array = np.empty(shape, dtype)
-        except ValueError:
-            # Of no elements, and yet too many dimensions or one that is too long.
-            raise _DamageError(f"is damaged: {name} can't have its shape") from None
-        memory = array.reshape(-1).view("uint8").data if array.size else b""
-        if array.size and file.readinto(memory) != array.nbytes:
-            raise _DamageError("is cut off")
-        tensors[name] = array.astype(dtype.newbyteorder("="), copy=False)
-        position = end
-    if position != size:
-        raise _DamageError("is damaged: it has bytes that belong to nothing")
+def _tensors(content: bytes) -> dict[str, np.ndarray]:
+    import safetensors
+
+    tensors = {}
+    try:
+        for name, about in safetensors.deserialize(content):
+            if about["dtype"] not in _DTYPES:
+                raise _DamageError(f"is damaged: {name} is of the dtype {about['dtype']}")
+            array = np.frombuffer(about["data"], _DTYPES[about["dtype"]])
+            tensors[name] = array.reshape(about["shape"])
+    except (safetensors.SafetensorError, ValueError, OverflowError) as error:
+        # Among the last: a shape that no array can have.
+        raise _DamageError(f"is damaged: {error}") from None
     return tensors
-
-
-def _entry(name: str, about: Any) -> tuple[tuple[int, int], str, tuple[int, ...], np.dtype]:
-    about = about if isinstance(about, dict) else {}
-    shape, place, dtype = (about.get(it) for it in ("shape", "data_offsets", "dtype"))
-    known = len(about) == 3 and isinstance(dtype, str) and dtype in _DTYPES
-    if not known or not _are_counts(shape) or not _are_counts(place) or len(place) != 2:
-        raise _DamageError(f"is damaged: {name} is described wrongly")
-    return (place[0], place[1]), name, tuple(shape), np.dtype(_DTYPES[dtype])
-
-
-def _are_counts(values: Any) -> bool:
-    return isinstance(values, list) and all(type(it) is int and it >= 0 for it in values)
 
 
 def _json(text: str | bytes) -> dict[str, Any]:
