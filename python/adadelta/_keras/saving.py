@@ -210,7 +210,8 @@ class Saving(Step):
         ):
             # Keras' LossScaleOptimizer has put them into the optimizer inside it, by position.
             with _eagerly():
-                self._start_anew(arrays[1])
+                has_rate = isinstance(self._learning_rate, keras.Variable)
+                self._start_anew(arrays[1] if has_rate else None)
             outcome = "starts anew"
         if source.class_name:
             matching.warn_left_out(f"{source.class_name} has written it", outcome, "")
