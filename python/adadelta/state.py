@@ -67,9 +67,10 @@ def export_state(optimizer: Any) -> OptimizerState:
 def import_state(optimizer: Any, state: OptimizerState) -> None:
     """Put a state into an optimizer, so that it goes on where the other one stopped.
 
-    Parameters are matched by name. Names that differ only in the numbers that Keras gives to
-    layers, or in the name of the model around them, match too, when all do in their order.
-    Everything is checked first: either all is taken or nothing.
+    Parameters are matched by name. Names may differ in the numbers that Keras gives to layers and
+    in the names of the models and layers around them, if both models have the same structure: the
+    same kinds of parameters, in the same order and of the same shapes. Everything is checked first:
+    either all is taken or nothing.
 
     The optimizer keeps its own arguments. Only the learning rate comes from the state, since it
     may have been changed during training: when both, the state's and the optimizer's, are

@@ -1,6 +1,7 @@
 """A model is loaded whatever state its optimizer has in the file: all of that state, or none."""
 
 import contextlib
+import os
 import warnings
 
 import keras
@@ -341,12 +342,35 @@ def test_files_that_have_no_state(tmp_path):
             adadelta.load_keras_adadelta(model, tmp_path / name)
     with pytest.raises(FileNotFoundError):
         adadelta.load_keras_adadelta(model, tmp_path / "nowhere.keras")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "fifo.keras")
+        with pytest.raises(StateFileError, match="no regular file"):
+            adadelta.load_keras_adadelta(model, tmp_path / "fifo.keras")
     assert bits(model.optimizer.variables) == before
     with pytest.raises(StateMismatchError, match=r"optimizer\.build\("):
         adadelta.load_keras_adadelta(adadelta.Adadelta(), tmp_path / "whole.keras")
     for target in (network("adam"), network(None), 3, None):
         with pytest.raises(TypeError, match=r"`optimizer` must be an adadelta\.Adadelta"):
             adadelta.load_keras_adadelta(target, tmp_path / "whole.keras")
+
+
+def test_damaged_files_are_refused_or_have_a_state_that_fits(tmp_path):
+    model = fit(ours())
+    model.save(tmp_path / "model.keras")
+    model.save_weights(tmp_path / "model.weights.h5")
+    rng = np.random.default_rng(0)
+    for name in ("model.keras", "model.weights.h5"):
+        whole = (tmp_path / name).read_bytes()
+        for run in range(60):
+            damaged = bytearray(whole if run % 3 else whole[: rng.integers(len(whole))])
+            for place in rng.integers(max(len(damaged), 1), size=20 if damaged else 0):
+                damaged[place] ^= 1 << rng.integers(8)
+            (tmp_path / f"damaged_{name}").write_bytes(damaged)
+            before = bits(model.optimizer.variables)
+            try:
+                adadelta.load_keras_adadelta(model, tmp_path / f"damaged_{name}")
+            except (StateFileError, StateMismatchError):
+                assert bits(model.optimizer.variables) == before
 
 
 # ------------------------------------------------------------------ the same model, other numbers

@@ -173,7 +173,7 @@ def test_what_does_not_fit(saved, own, message, tmp_path):
     assert message in refused_strictly(trained(**own), store, tmp_path)
 
 
-def test_a_damaged_store():
+def test_a_damaged_store(tmp_path):
     store = Store(trained())
     del store["iteration"], store["b|acc_delta"]
     store["momentum"] = np.ones(2)
@@ -183,6 +183,7 @@ def test_a_damaged_store():
         store = Store(trained())
         store[name] = np.asarray(value)
         refused(trained(), store)
+        refused_strictly(trained(), store, tmp_path)
     store = Store(trained())
     del store["b|acc_delta"]
     store["a|square_avg"] = np.ones((1, 3), "float32")

@@ -24,7 +24,7 @@ from adadelta._keras import exchange, loss_scale
 from adadelta._keras.state import parameter_names, path_of
 from adadelta._keras.step import Step
 from adadelta._state import keras_file, matching
-from adadelta._state.record import OptimizerState
+from adadelta._state.record import OptimizerState, StateMismatchError
 
 
 def from_keras(saved: keras_file.Arrays, optimizer: Any) -> OptimizerState:
@@ -169,12 +169,17 @@ class Saving(Step):
                 matching.refuse([f'it is that of an optimizer called "{contents.name}"'])
             saved[keras_file.OF_HOST] = np.asarray(1)
         with _eagerly():
-            state = _state_in(saved, self)
-            if target is not self:
-                # Its own variables come after Keras' counter and rate: the calls, the scale.
-                scale = contents.wrapper or {}
-                state.loss_scale = float(scale.get("3", target.initial_scale))
-                state.finite_calls = int(scale.get("2", 0))
+            try:
+                state = _state_in(saved, self)
+                if target is not self:
+                    # Its own variables come after Keras' counter and rate: the calls, the scale.
+                    scale = contents.wrapper or {}
+                    state.loss_scale = float(scale.get("3", target.initial_scale))
+                    state.finite_calls = int(scale.get("2", 0))
+            except StateMismatchError:
+                raise
+            except (OverflowError, TypeError, ValueError) as error:
+                raise StateMismatchError(f"The file has no state that can be: {error}") from error
             self._import(target, state)
 
     def _take(self, saved: keras_file.Arrays, is_wrapped: bool = False) -> None:
@@ -210,7 +215,8 @@ class Saving(Step):
         ):
             # Keras' LossScaleOptimizer has put them into the optimizer inside it, by position.
             with _eagerly():
-                self._start_anew(arrays[1])
+                has_rate = isinstance(self._learning_rate, keras.Variable)
+                self._start_anew(arrays[1] if has_rate else None)
             outcome = "starts anew"
         if source.class_name:
             matching.warn_left_out(f"{source.class_name} has written it", outcome, "")

@@ -6,6 +6,8 @@ which class has written it.
 
 import io
 import json
+import os
+import stat
 import zipfile
 from collections.abc import Mapping
 from typing import Any, BinaryIO, NamedTuple
@@ -129,14 +131,21 @@ def read(path: str) -> Contents:
         StateFileError: It is damaged or of another kind, or has no optimizer in it.
 
     """
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=_without_waiting) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise StateFileError(f"{path} is no regular file")
         try:
             return _contents(file)
         except Exception as error:
             raise StateFileError(
-                f"{path} is no model or weights file of Keras with an optimizer in it, or it is "
-                f"damaged: {type(error).__name__}: {error}"
+                f"{path} is damaged, or it is no model or weights file that Keras has written with "
+                "an optimizer"
             ) from error
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    # A FIFO would make the reader wait for somebody who writes.
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _contents(file: BinaryIO) -> Contents:

@@ -149,8 +149,8 @@ def warn_left_out(reason: Exception | str, outcome: str, advice: str) -> None:
         caller = caller.f_back
     # Shown each time: of two models that are loaded by the same line, both are to be heard of.
     warnings.warn_explicit(
-        f"The optimizer state in this file was left out ({reason}). The model's weights are not "
-        f"affected, and the optimizer {outcome}. {advice}".rstrip(),
+        f"The saved optimizer state was left out ({reason}). The model's weights are not affected, "
+        f"and the optimizer {outcome}. {advice}".rstrip(),
         StateWarning,
         caller.f_code.co_filename,
         caller.f_lineno,
