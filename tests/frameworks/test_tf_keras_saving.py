@@ -284,9 +284,7 @@ def frozen(model, layer, is_frozen):
 @pytest.mark.parametrize("ending", ["keras", "h5"])
 @pytest.mark.parametrize("before", [False, True])
 def test_a_model_whose_layers_were_frozen_or_not_after_training(before, ending, tmp_path):
-    model = frozen(network(OURS(0.5)), 0, before)
-    model.compile(model.optimizer, "mse")
-    fit(model, 0, 3)
+    model = fit(compiled(frozen(network(OURS(0.5)), 0, before)), 0, 3)
     frozen(model, 0, not before)
     model.save(tmp_path / f"model.{ending}")
     message = "not in this optimizer: dense" if not before else "missing: dense"
@@ -383,6 +381,46 @@ def test_a_saved_model_says_that_the_state_is_left_out_and_how_to_get_it(tmp_pat
     (path,) = re.findall(r'load_weights\("(.*)"\)', str(caught[-1].message))
     again.load_weights(path)
     same(fit(again, 3, 6), whole)
+
+
+CHECKPOINTS = {
+    "it is that of another optimizer": lambda: network(tf_keras.optimizers.Adam(0.1)),
+    "`use_ema` was True": lambda: network(OURS(0.1, use_ema=True)),
+    "it is for other parameters": lambda: compiled(frozen(network(OURS(0.1)), 0, True)),
+}
+
+
+def compiled(model):
+    # tf_keras looks at `trainable` here.
+    model.compile(model.optimizer, "mse")
+    return model
+
+
+@pytest.mark.parametrize(
+    ("problem", "is_trained"),
+    [*((it, True) for it in CHECKPOINTS), *((it, False) for it in list(CHECKPOINTS)[:2])],
+)
+def test_a_checkpoint_of_another_optimizer(problem, is_trained, tmp_path):
+    model = fit(CHECKPOINTS[problem](), 0, 1)
+    model.save_weights(tmp_path / "checkpoint")
+    own = network(OURS(0.5))
+    if is_trained:
+        fit(own, 1, 3)
+    before = own.optimizer.get_weights()
+    with pytest.warns(adadelta.StateWarning, match=problem) as caught:
+        own.load_weights(tmp_path / "checkpoint")
+        for mine, theirs in zip(own.get_weights(), model.get_weights(), strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+        if is_trained and "stays as it was" in str(caught[0].message):
+            for mine, theirs in zip(own.optimizer.get_weights(), before, strict=True):
+                np.testing.assert_array_equal(mine, theirs)
+        else:
+            assert not is_trained or is_new(own.optimizer)
+        calls = int(own.optimizer.iterations)
+        own.fit(X, Y, epochs=2, verbose=0)
+    assert sum(it.category is adadelta.StateWarning for it in caught) == 1
+    assert float(own.optimizer.learning_rate) == 0.5
+    assert int(own.optimizer.iterations) == calls + 2 and calls in (0, 2)
 
 
 def test_a_model_that_was_not_trained_is_loaded_without_a_warning(tmp_path):

@@ -60,6 +60,36 @@ _SLOTS = {
 _VARIABLE = re.compile(rf"(?:.*?/)?({'|'.join(_SLOTS)})/(.+)")
 
 
+def lists_in_checkpoint() -> tuple[int, dict[str, list[str]]] | None:
+    """Return what a checkpoint of TensorFlow has for the object that it is being restored to.
+
+    For each list the names of the variables in it, by which the arrays are not restored: that goes
+    by the position in the list. `None` when no checkpoint is asking.
+    """
+    frame = sys._getframe(2)
+    position = frame.f_locals.get("checkpoint_position")
+    if frame.f_code.co_name != "_queue_children_for_restoration" or position is None:
+        return None
+    nodes = position.checkpoint.object_graph_proto.nodes
+    lists: dict[str, list[str]] = {}
+    for child in position.object_proto.children:
+        entries = {
+            int(it.local_name): nodes[it.node_id].attributes
+            for it in nodes[child.node_id].children
+            if it.local_name.isdecimal()
+        }
+        lists[child.local_name] = [
+            entries[place][0].full_name if entries[place] else "" for place in sorted(entries)
+        ]
+    return id(position.checkpoint), lists
+
+
+def parameter_of(name: str) -> str:
+    """The name of the parameter that a variable of the optimizer belongs to."""
+    found = _VARIABLE.fullmatch(name)
+    return found[2] if found else name
+
+
 def from_hdf5(weights: Sequence[Any]) -> OptimizerState:
     """Return the state in the arrays of an `.h5` file, which have the names of variables.
 

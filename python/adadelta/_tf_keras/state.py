@@ -27,6 +27,8 @@ class State(tf_keras.optimizers.Optimizer):
     _waiting_state: Any
     # Whether the `.keras` file that is being loaded says that the host's own Adadelta wrote it.
     _is_hosts_in_file = False
+    # Which checkpoint was restored last, and whether it did not fit.
+    _last_checkpoint = (0, False)
 
     @property
     def built(self) -> bool:
@@ -184,6 +186,41 @@ class State(tf_keras.optimizers.Optimizer):
                 self._take(saved)
         else:
             self._waiting_state = self._no_dependency(saved) if saved else None
+
+    def _lookup_dependency(self, name: str, cached_dependencies: Any = None) -> Any:
+        """Find what a checkpoint calls by a name, unless its optimizer does not fit this one."""
+        found = loaders.lists_in_checkpoint()
+        if found and self._is_left_out(*found):
+            return None
+        return super()._lookup_dependency(name, cached_dependencies)
+
+    def _is_left_out(self, checkpoint: int, lists: dict[str, list[str]]) -> bool:
+        # TensorFlow asks for each list, of one checkpoint after the other.
+        if self._last_checkpoint[0] != checkpoint:
+            problem, outcome = self._problem_with_checkpoint(lists), "stays as it was"
+            # Past tf_keras' tracking, which would put a list of its own in the place of the pair.
+            self.__dict__["_last_checkpoint"] = checkpoint, problem is not None
+            if problem and "_accumulated_grads" in lists:
+                self._start_anew()
+                outcome = "starts anew"
+            if problem:
+                matching.warn_left_out(problem, outcome, "")
+        return self._last_checkpoint[1]
+
+    def _problem_with_checkpoint(self, lists: dict[str, list[str]]) -> str | None:
+        names = lists.get("_accumulated_grads", [])
+        if not names:
+            # More than the counter, and no averages of ours.
+            is_other = len(lists.get("_variables", [])) > 1
+            return "it is that of another optimizer" if is_other else None
+        if bool(lists.get("_model_variables_moving_average")) != self.use_ema:
+            return f"`use_ema` was {not self.use_ema} for the optimizer that was saved"
+        saved = matching.distinct(map(loaders.parameter_of, names))
+        own = matching.distinct(map(step.name_of, self._parameters))
+        paired = matching.paired(saved, own, numbered=True)
+        if self.built and [paired.get(name) for name in own] != saved:
+            return "it is for other parameters, or for these in another order"
+        return None
 
     def load_strictly(self, contents: keras_file.Contents, target: Any) -> None:
         """Take the state from a Keras file of ours or of `tf_keras.optimizers.Adadelta`, or raise.
