@@ -10,7 +10,7 @@ from adadelta._core import hyperparameters
 from adadelta._core.arguments import Checked, checked
 from adadelta._tensorflow import precision
 from adadelta._tf_keras import learning_rate as rates
-from adadelta._tf_keras import legacy
+from adadelta._tf_keras import legacy, loaders
 from adadelta._tf_keras.step import Step
 
 __all__ = ["Adadelta"]
@@ -310,4 +310,8 @@ class Adadelta(Step):
             config["learning_rate"] = tf_keras.saving.deserialize_keras_object(
                 rate, custom_objects=custom_objects
             )
-        return super().from_config(config, custom_objects=custom_objects)
+        optimizer = super().from_config(config, custom_objects=custom_objects)
+        is_hosts = not any(argument in config for argument in _OWN[2:])
+        optimizer._is_hosts_in_file = is_hosts and loaders.running(loaders.KERAS) is not None
+        loaders.warn_of_saved_model()
+        return optimizer

@@ -1,6 +1,8 @@
 """Files and checkpoints: training goes on bit for bit, and what does not fit changes nothing."""
 
 import itertools
+import re
+import warnings
 
 import numpy as np
 import pytest
@@ -136,6 +138,18 @@ class Store(dict):
         super().__init__({name: np.array(value) for name, value in sorted(self.items())})
 
 
+def is_new(optimizer):
+    """Whether the optimizer is as one that has made no step, and keeps its rate."""
+    state = adadelta.export_state(optimizer)
+    zero = all(
+        not np.any(array)
+        for slots in state.parameters.values()
+        for slot, array in slots.items()
+        if slot != "average"
+    )
+    return zero and (state.step, state.skipped) == (0, 0) and float(optimizer.learning_rate) == 0.5
+
+
 def variables_named(*names):
     return [tf.Variable(np.ones((2, 3), "float32"), name=name) for name in names]
 
@@ -159,12 +173,11 @@ def trained(*names, cls=OURS, calls=3, **options):
         (trained("a", "c"), trained("a", "b"), "missing: b; not in this optimizer: c"),
     ],
 )
-def test_a_file_that_does_not_fit_changes_nothing(saved, into, message):
-    before = into.get_weights()
-    with pytest.raises(StateMismatchError, match=message):
+def test_a_file_that_does_not_fit_is_left_out_with_one_warning(saved, into, message):
+    with pytest.warns(adadelta.StateWarning, match=message) as caught:
         into.load_own_variables(Store(saved))
-    for old, new in zip(before, into.get_weights(), strict=True):
-        np.testing.assert_array_equal(old, new)
+    assert len(caught) == 1 and "starts anew" in str(caught[0].message)
+    assert is_new(into)
 
 
 def test_a_file_is_read_by_name():
@@ -174,14 +187,16 @@ def test_a_file_is_read_by_name():
     assert ours == theirs
 
 
-def test_a_file_of_the_host_that_does_not_fit_changes_nothing():
-    host = trained("a", cls=HOST)
-    into = trained("a", "b")
-    before = into.get_weights()
-    with pytest.raises(ValueError, match="must be a list of 5 arrays"):
-        into.load_own_variables(Store(host))
-    for old, new in zip(before, into.get_weights(), strict=True):
-        np.testing.assert_array_equal(old, new)
+def test_numbered_arrays_of_unknown_origin_are_not_taken():
+    for saved in (trained("a", "b", cls=HOST), trained("a", cls=tf_keras.optimizers.Adam)):
+        for into in (trained("a", "b"), trained("a"), OURS(0.5)):
+            before = Store(into)
+            with pytest.warns(adadelta.StateWarning, match="its arrays have no names") as caught:
+                into.load_own_variables(Store(saved))
+            assert len(caught) == 1 and "stays as it was" in str(caught[0].message)
+            assert before.keys() == Store(into).keys()
+            for name, array in Store(into).items():
+                np.testing.assert_array_equal(array, before[name])
 
 
 def test_an_optimizer_that_is_not_built_keeps_the_state_until_it_is():
@@ -191,6 +206,240 @@ def test_an_optimizer_that_is_not_built_keeps_the_state_until_it_is():
     assert Store(optimizer).keys() == Store(saved).keys()
     optimizer.build(variables_named("a", "b"))
     assert adadelta.export_state(optimizer) == adadelta.export_state(saved)
+
+
+# Along with a model: the weights are loaded, whatever becomes of the optimizer's state
+
+
+@tf_keras.utils.register_keras_serializable("adadelta-tests")
+class Nest(tf_keras.layers.Dense):
+    """Makes a layer of its own, which gets the next number in the process."""
+
+    def build(self, shape):
+        self.inner = tf_keras.layers.Dense(2, name=None)
+        super().build(shape)
+
+    def call(self, x):
+        return self.inner(super().call(x))
+
+
+@tf_keras.utils.register_keras_serializable("adadelta-tests")
+class Block(tf_keras.layers.Layer):
+    """A residual block, of layers that it makes when it is made."""
+
+    def __init__(self, width, **options):
+        super().__init__(**options)
+        self.width = width
+        self.first, self.second = tf_keras.layers.Dense(width), tf_keras.layers.Dense(width)
+
+    def call(self, x):
+        return x + self.second(tf_keras.activations.tanh(self.first(x)))
+
+    def get_config(self):
+        return {**super().get_config(), "width": self.width}
+
+
+def nested(optimizer):
+    inputs = tf_keras.Input((4,))
+    x = Nest(3)(Nest(3)(inputs))
+    x = Block(2)(Block(2)(x))
+    model = tf_keras.Model(inputs, tf_keras.layers.Dense(1)(x))
+    model.compile(optimizer, "mse")
+    return model
+
+
+def shared(optimizer):
+    inputs, layer = tf_keras.Input((4,)), tf_keras.layers.Dense(4)
+    wrapped = tf_keras.layers.TimeDistributed(Block(4))
+    x = wrapped(tf_keras.layers.Reshape((2, 4))(tf_keras.layers.Dense(8)(layer(layer(inputs)))))
+    x = tf_keras.layers.Bidirectional(tf_keras.layers.LSTM(2))(x)
+    model = tf_keras.Model(inputs, tf_keras.layers.Dense(1)(x))
+    model.compile(optimizer, "mse")
+    return model
+
+
+@pytest.mark.parametrize("make", [nested, shared])
+@pytest.mark.parametrize("ending", ["keras", "h5"])
+def test_layers_that_get_other_numbers_are_loaded_with_their_state(make, ending, tmp_path):
+    tf_keras.utils.set_random_seed(1)
+    model = make(OURS(0.5, weight_decay=0.1, use_ema=True))
+    excluded = [v for v in model.trainable_variables if "bias" in v.name]
+    model.optimizer.exclude_from_weight_decay(var_list=excluded)
+    fit(model, 0, 3)
+    for number in range(2):
+        model.save(tmp_path / f"{number}.{ending}")
+        # tf_keras does not look for registered classes inside TimeDistributed.
+        path, classes = tmp_path / f"{number}.{ending}", {"Block": Block}
+        again = tf_keras.models.load_model(path, custom_objects=classes)
+        assert int(again.optimizer.iterations) == 3
+        same(again, model)
+    same(fit(again, 3, 6), fit(model, 3, 6))
+
+
+def frozen(model, layer, is_frozen):
+    model.layers[layer].trainable = not is_frozen
+    return model
+
+
+@pytest.mark.parametrize("ending", ["keras", "h5"])
+@pytest.mark.parametrize("before", [False, True])
+def test_a_model_whose_layers_were_frozen_or_not_after_training(before, ending, tmp_path):
+    model = fit(compiled(frozen(network(OURS(0.5)), 0, before)), 0, 3)
+    frozen(model, 0, not before)
+    model.save(tmp_path / f"model.{ending}")
+    message = "not in this optimizer: dense" if not before else "missing: dense"
+    with pytest.warns(adadelta.StateWarning, match=message) as caught:
+        again = tf_keras.models.load_model(tmp_path / f"model.{ending}")
+    assert sum(it.category is adadelta.StateWarning for it in caught) == 1
+    for mine, theirs in zip(again.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert is_new(again.optimizer)
+    again.fit(X, Y, verbose=0)
+    assert int(again.optimizer.iterations) == 1
+
+
+def wrapped(optimizer):
+    return tf_keras.mixed_precision.LossScaleOptimizer(optimizer, dynamic=False, initial_scale=1)
+
+
+OTHERS = {
+    "Adam": lambda: tf_keras.optimizers.Adam(0.1),
+    "SGD": lambda: tf_keras.optimizers.SGD(0.1),
+    "RMSprop": lambda: tf_keras.optimizers.RMSprop(0.1),
+    "tf_keras' Adadelta": lambda: HOST(0.1),
+    "a moving average": lambda: OURS(0.1, use_ema=True),
+    "skipped calls": lambda: OURS(0.1, use_ema=True, skip_nonfinite=True),
+}
+
+
+@pytest.mark.parametrize(
+    ("other", "is_wrapped", "trained"),
+    [
+        *((other, False, True) for other in OTHERS),
+        *((other, False, False) for other in ("Adam", "a moving average")),
+        # By tf_keras itself it is put into our variables, by position.
+        *((other, True, True) for other in ("Adam", "tf_keras' Adadelta")),
+    ],
+)
+def test_weights_of_another_optimizer(other, is_wrapped, trained, tmp_path):
+    wrap = wrapped if is_wrapped else lambda it: it
+    path = str(tmp_path / "model.weights.h5")
+    model = fit(network(wrap(OTHERS[other]())), 0, 1)
+    model.save_weights(path)
+    own = network(wrap(OURS(0.5)))
+    inner = getattr(own.optimizer, "inner_optimizer", own.optimizer)
+    if trained:
+        fit(own, 1, 3)
+    before = inner.get_weights()
+    with pytest.warns(adadelta.StateWarning) as caught:
+        own.load_weights(path)
+        for mine, theirs in zip(own.get_weights(), model.get_weights(), strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+        kept = trained and all(map(np.array_equal, before, inner.get_weights()))
+        own.fit(X, Y, epochs=2, verbose=0)
+    assert sum(it.category is adadelta.StateWarning for it in caught) == 1
+    assert float(inner.learning_rate) == 0.5
+    assert int(inner.iterations) == 2 + 2 * kept
+    messages = [str(it.message) for it in caught if it.category is adadelta.StateWarning]
+    assert kept == (trained and "stays as it was" in messages[0])
+    assert kept == (
+        trained and not is_wrapped and other not in ("a moving average", "skipped calls")
+    )
+
+
+def test_weights_of_the_hosts_adadelta_are_taken_on_request(tmp_path):
+    path = str(tmp_path / "model.weights.h5")
+    model = fit(network(HOST(0.5, use_ema=True)), 0, 2)
+    model.save_weights(path)
+    own = network(OURS(0.5, use_ema=True))
+    with pytest.warns(adadelta.StateWarning, match="adadelta.load_keras_adadelta"):
+        own.load_weights(path)
+    adadelta.load_keras_adadelta(own, path)
+    for mine, theirs in zip(own.optimizer.get_weights(), model.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(mine, theirs.numpy())
+    other = fit(network(OURS(0.5)), 0, 1)
+    before = other.optimizer.get_weights()
+    with pytest.raises(StateMismatchError, match="it has 13 arrays and no names"):
+        adadelta.load_keras_adadelta(other, path)
+    own.save_weights(path)
+    with pytest.raises(StateMismatchError, match="has average"):
+        adadelta.load_keras_adadelta(other, path)
+    fit(network(tf_keras.optimizers.Adam()), 0, 1).save(tmp_path / "adam.keras")
+    with pytest.raises(StateMismatchError, match="Adam has written it"):
+        adadelta.load_keras_adadelta(other, tmp_path / "adam.keras")
+    for mine, theirs in zip(other.optimizer.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_a_saved_model_says_that_the_state_is_left_out_and_how_to_get_it(tmp_path):
+    whole = fit(network(OURS(0.5, **EVERYTHING)), 0, 6)
+    fit(network(OURS(0.5, **EVERYTHING)), 0, 3).save(tmp_path / "model", save_format="tf")
+    with pytest.warns(adadelta.StateWarning, match="from a SavedModel") as caught:
+        again = tf_keras.models.load_model(tmp_path / "model")
+    assert sum(it.category is adadelta.StateWarning for it in caught) == 1
+    assert type(again.optimizer) is OURS and int(again.optimizer.iterations) == 0
+    (path,) = re.findall(r'load_weights\("(.*)"\)', str(caught[-1].message))
+    again.load_weights(path)
+    same(fit(again, 3, 6), whole)
+
+
+CHECKPOINTS = {
+    "it is that of another optimizer": lambda: network(tf_keras.optimizers.Adam(0.1)),
+    "`use_ema` was True": lambda: network(OURS(0.1, use_ema=True)),
+    "it is for other parameters": lambda: compiled(frozen(network(OURS(0.1)), 0, True)),
+}
+
+
+def compiled(model):
+    # tf_keras looks at `trainable` here.
+    model.compile(model.optimizer, "mse")
+    return model
+
+
+@pytest.mark.parametrize(
+    ("problem", "is_trained"),
+    [*((it, True) for it in CHECKPOINTS), *((it, False) for it in list(CHECKPOINTS)[:2])],
+)
+def test_a_checkpoint_of_another_optimizer(problem, is_trained, tmp_path):
+    model = fit(CHECKPOINTS[problem](), 0, 1)
+    model.save_weights(tmp_path / "checkpoint")
+    own = network(OURS(0.5))
+    if is_trained:
+        fit(own, 1, 3)
+    before = own.optimizer.get_weights()
+    with pytest.warns(adadelta.StateWarning, match=problem) as caught:
+        own.load_weights(tmp_path / "checkpoint")
+        for mine, theirs in zip(own.get_weights(), model.get_weights(), strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+        if is_trained and "stays as it was" in str(caught[0].message):
+            for mine, theirs in zip(own.optimizer.get_weights(), before, strict=True):
+                np.testing.assert_array_equal(mine, theirs)
+        else:
+            assert not is_trained or is_new(own.optimizer)
+        calls = int(own.optimizer.iterations)
+        own.fit(X, Y, epochs=2, verbose=0)
+    assert sum(it.category is adadelta.StateWarning for it in caught) == 1
+    assert float(own.optimizer.learning_rate) == 0.5
+    assert int(own.optimizer.iterations) == calls + 2 and calls in (0, 2)
+
+
+def test_a_model_that_was_not_trained_is_loaded_without_a_warning(tmp_path):
+    for name in ("model.keras", "model.h5", "model"):
+        network(OURS(0.5)).save(tmp_path / name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", adadelta.StateWarning)
+            again = tf_keras.models.load_model(tmp_path / name)
+        assert float(again.optimizer.learning_rate) == 0.5
+        fit(again, 0, 1)
+
+
+def test_positions_are_strict_where_they_are_asked_for():
+    optimizer = trained("a", "b")
+    before = optimizer.get_weights()
+    with pytest.raises(ValueError, match="must be a list of 5 arrays"):
+        optimizer.set_weights(before[:3])
+    for mine, theirs in zip(optimizer.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
 
 
 # Portable state

@@ -25,7 +25,7 @@ def export_state(optimizer: Any) -> OptimizerState:
 def learned(optimizer: Any) -> OptimizerState:
     """Return what the optimizer knows, without its arguments: not all can be put into words."""
     optimizer, wrapper = _unwrapped(optimizer)
-    _refuse_unbuilt(optimizer)
+    refuse_unbuilt(optimizer)
     counters, slots = _counters_of(optimizer, wrapper), optimizer._slots()
     places = [(name, slot) for name, own in slots.items() for slot in own]
     values = optimizer._read([*counters.values(), *(slots[name][slot] for name, slot in places)])
@@ -44,10 +44,13 @@ def learned(optimizer: Any) -> OptimizerState:
     )
 
 
-def import_state(optimizer: Any, state: OptimizerState) -> None:
-    """Put a state into the optimizer, or raise with everything that does not fit."""
+def import_state(optimizer: Any, state: OptimizerState) -> dict[str, str]:
+    """Put a state into the optimizer, or raise with everything that does not fit.
+
+    Returns the state's name for each parameter of the optimizer.
+    """
     optimizer, wrapper = _unwrapped(optimizer)
-    _refuse_unbuilt(optimizer)
+    refuse_unbuilt(optimizer)
     counters, slots = _counters_of(optimizer, wrapper), optimizer._slots()
     names, problems = matching.fit(state, _as_numpy_describes(slots), numbered=True)
     problems += _problems_with_counters(state, counters)
@@ -63,6 +66,7 @@ def import_state(optimizer: Any, state: OptimizerState) -> None:
     optimizer._write(variables, values)
     if rate is not None:
         optimizer._set_rate_number(rate)
+    return names
 
 
 class _Like:
@@ -71,6 +75,12 @@ class _Like:
     def __init__(self, variable: Any) -> None:
         self.shape = tuple(variable.shape.as_list())
         self.dtype = np.dtype(variable.dtype.base_dtype.as_numpy_dtype)
+
+
+def zeros_like(variable: Any) -> np.ndarray:
+    """Zeros of the shape and dtype of a variable."""
+    like = _Like(variable)
+    return np.zeros(like.shape, like.dtype)
 
 
 def _as_numpy_describes(slots: dict[str, dict[str, Any]]) -> dict[str, dict[str, _Like]]:
@@ -132,6 +142,6 @@ def _unwrapped(optimizer: Any) -> tuple[Any, Any]:
     return (optimizer, None) if inner is None else (inner, optimizer)
 
 
-def _refuse_unbuilt(optimizer: Any) -> None:
+def refuse_unbuilt(optimizer: Any) -> None:
     if not optimizer.built:
         raise StateMismatchError(_UNBUILT.format(optimizer.build_argument))

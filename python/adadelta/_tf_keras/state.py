@@ -1,6 +1,6 @@
 """What the optimizer knows: its variables, made by `build()`, and their way into files."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,14 +10,25 @@ import tf_keras
 from adadelta._core import parameters
 from adadelta._core.precision import state_dtype
 from adadelta._state import keras_file, matching
+from adadelta._state.record import OptimizerState
 from adadelta._tensorflow import exchange, precision, step
+from adadelta._tf_keras import loaders
+
+_HOST = "tf_keras.optimizers.Adadelta"
+_STRICTLY = "adadelta.load_keras_adadelta(model, path)."
+_ADVICE = f"To load it strictly, call {_STRICTLY}"
 
 
 class State(tf_keras.optimizers.Optimizer):
     """The variables of the optimizer."""
 
+    _excluded_names: frozenset[str]
     # What was loaded before there were variables.
     _waiting_state: Any
+    # Whether the `.keras` file that is being loaded says that the host's own Adadelta wrote it.
+    _is_hosts_in_file = False
+    # Which checkpoint was restored last, and whether it did not fit.
+    _last_checkpoint = (0, False)
 
     @property
     def built(self) -> bool:
@@ -138,43 +149,204 @@ class State(tf_keras.optimizers.Optimizer):
         """
         if not self.built:
             raise parameters.no_weights_yet()
+        if loaders.running(loaders.HDF5):
+            self._import_or_warn(lambda: loaders.from_hdf5(weights))
+            return
         values = [np.asarray(weight) for weight in weights]
         expected = [(step.name_of(it), tuple(it.shape.as_list())) for it in self.variables]
         parameters.check_weights(values, expected, np.shape, "variables")
         self._write(self.variables, values)
 
     def save_own_variables(self, store: Any) -> None:
-        """Write the state into a `.keras` file, by name; what waits is written as it was loaded."""
+        """Write the state into a Keras file, by name; what waits is written as it was loaded."""
         if self.built:
             arrays = keras_file.to_file(exchange.learned(self))
         else:
-            arrays = dict(self._waiting_state or {"iteration": self.iterations.numpy()})
+            start = {"iteration": self.iterations.numpy(), **keras_file.MARK}
+            arrays = dict(self._waiting_state or start)
         for name, array in arrays.items():
             store[name] = array
 
     def load_own_variables(self, store: Any) -> None:
-        """Take the state from a `.keras` file, ours or one of `tf_keras.optimizers.Adadelta`.
+        """Take the state from a Keras file, ours or one of `tf_keras.optimizers.Adadelta`.
 
-        An optimizer that is not built keeps it until it is.
+        An optimizer that is not built keeps it until it is. A state that does not fit is left out
+        with a `StateWarning`, and the optimizer starts anew. Numbered arrays are taken when
+        `load_model()` has made the optimizer of the configuration of `tf_keras.optimizers.Adadelta`
+        in the same file; others change nothing, since nothing says whose they are.
+        """
+        saved = {name: np.array(store[name]) for name in store.keys()}  # noqa: SIM118 (no dict)
+        is_hosts, self._is_hosts_in_file = self._is_hosts_in_file, False
+        if saved and keras_file.is_numbered(saved):
+            if not is_hosts:
+                self._leave_out(saved)
+                return
+            saved[keras_file.OF_HOST] = np.asarray(1)
+        if self.built:
+            if saved:
+                self._take(saved)
+        else:
+            self._waiting_state = self._no_dependency(saved) if saved else None
+
+    def _lookup_dependency(self, name: str, cached_dependencies: Any = None) -> Any:
+        """Find what a checkpoint calls by a name, unless its optimizer does not fit this one."""
+        found = loaders.lists_in_checkpoint()
+        if found and self._is_left_out(*found):
+            return None
+        return super()._lookup_dependency(name, cached_dependencies)
+
+    def _is_left_out(self, checkpoint: int, lists: dict[str, list[str]]) -> bool:
+        # TensorFlow asks for each list, of one checkpoint after the other.
+        if self._last_checkpoint[0] != checkpoint:
+            problem, outcome = self._problem_with_checkpoint(lists), "stays as it was"
+            # Past tf_keras' tracking, which would put a list of its own in the place of the pair.
+            self.__dict__["_last_checkpoint"] = checkpoint, problem is not None
+            if problem and "_accumulated_grads" in lists:
+                self._start_anew()
+                outcome = "starts anew"
+            if problem:
+                matching.warn_left_out(problem, outcome, "")
+        return self._last_checkpoint[1]
+
+    def _problem_with_checkpoint(self, lists: dict[str, list[str]]) -> str | None:
+        names = lists.get("_accumulated_grads", [])
+        if not names:
+            # More than the counter, and no averages of ours.
+            is_other = len(lists.get("_variables", [])) > 1
+            return "it is that of another optimizer" if is_other else None
+        if bool(lists.get("_model_variables_moving_average")) != self.use_ema:
+            return f"`use_ema` was {not self.use_ema} for the optimizer that was saved"
+        saved = matching.distinct(map(loaders.parameter_of, names))
+        own = matching.distinct(map(step.name_of, self._parameters))
+        paired = matching.paired(saved, own, numbered=True)
+        if self.built and [paired.get(name) for name in own] != saved:
+            return "it is for other parameters, or for these in another order"
+        return None
+
+    def load_strictly(self, contents: keras_file.Contents, target: Any) -> None:
+        """Take the state from a Keras file of ours or of `tf_keras.optimizers.Adadelta`, or raise.
+
+        Args:
+            contents: What is in the file.
+            target: This optimizer, or the `LossScaleOptimizer` around it.
 
         Raises:
             StateMismatchError: The state does not fit. Nothing has changed then.
-            ValueError: So does one of tf_keras' own.
 
         """
-        saved = {name: np.array(store[name]) for name in store.keys()}  # noqa: SIM118 (no dict)
-        if self.built:
-            self._take(saved)
-        else:
-            self._waiting_state = self._no_dependency(saved)
+        exchange.refuse_unbuilt(target)
+        saved = dict(contents.arrays)
+        if keras_file.is_numbered(saved):
+            if contents.class_name not in (None, _HOST):
+                matching.refuse([f"{contents.class_name} has written it"])
+            saved[keras_file.OF_HOST] = np.asarray(1)
+        if target is not self:
+            matching.refuse(
+                [
+                    "the file does not name the loss scale of tf_keras' LossScaleOptimizer; pass "
+                    "the optimizer inside it"
+                ]
+            )
+        with tf.init_scope():
+            self._import(self._state_in(saved))
 
     def _take(self, saved: dict[str, np.ndarray]) -> None:
+        self._import_or_warn(lambda: self._state_in(saved))
+
+    def _import_or_warn(self, read: Callable[[], OptimizerState]) -> None:
         # The optimizer may be built while a step is traced, of which this must be no part.
         with tf.init_scope():
-            if keras_file.is_numbered(saved) and len(saved) > 1:
-                self.set_weights(keras_file.in_order(saved))
-            elif len(saved) > 1:
-                exchange.import_state(self, keras_file.from_file(saved))
+            try:
+                self._import(read())
+            except (OverflowError, TypeError, ValueError) as error:
+                self._start_anew()
+                matching.warn_left_out(error, "starts anew", _ADVICE)
+
+    def _import(self, state: OptimizerState) -> None:
+        if not state.parameters and not state.step:
+            # The optimizer that was saved had not been built.
+            state = self._start()
+        names = exchange.import_state(self, state)
+        saved = {own: name.partition("#")[0] for own, name in names.items()}
+        # A loaded optimizer knows what is excluded from weight decay by the names in the model
+        # that was saved, whose layers can have had other numbers.
+        if self._excluded_names and self._excluded_names <= set(saved.values()):
+            own = matching.distinct(map(step.name_of, self._parameters))
+            self._excluded_names = frozenset(
+                step.name_of(variable)
+                for name, variable in zip(own, self._parameters, strict=True)
+                if saved[name] in self._excluded_names
+            )
+
+    def _state_in(self, saved: dict[str, np.ndarray]) -> OptimizerState:
+        """Return what a file has, or raise."""
+        saved = dict(saved)
+        if saved.pop(keras_file.OF_HOST, None) is None:
+            state = keras_file.from_file(saved)
+        else:
+            state = self._from_host(keras_file.in_order(saved))
+        return state
+
+    def _from_host(self, arrays: list[np.ndarray]) -> OptimizerState:
+        """Return the state in the arrays of `tf_keras.optimizers.Adadelta`, which have an order.
+
+        It is that of its variables: the counter, the averages of the weights, and then the two
+        accumulators of each weight in turn.
+        """
+        slots = self._slots()
+        order = [
+            (name, slot)
+            for group in (("average",), ("square_avg", "acc_delta"))
+            for name, own in slots.items()
+            for slot in group
+            if slot in own
+        ]
+        if len(arrays) not in (1, len(order) + 1):
+            matching.refuse(
+                [
+                    f"it has {len(arrays)} arrays and no names, as tf_keras writes it, where this "
+                    f"optimizer has {len(order) + 1}; load it into an optimizer with the same "
+                    "arguments and variables"
+                ]
+            )
+        parameters: dict[str, dict[str, np.ndarray]] = {}
+        for (name, slot), array in zip(order, arrays[1:], strict=False):
+            half = array.dtype.name in ("float16", "bfloat16")
+            parameters.setdefault(name, {})[slot] = array.astype("float32") if half else array
+        return OptimizerState(int(arrays[0]), int(arrays[0]), parameters=parameters)
+
+    def _start(self) -> OptimizerState:
+        """What a built optimizer knows before its first call."""
+        parameters: dict[str, dict[str, np.ndarray]] = {}
+        for (name, slots), variable in zip(self._slots().items(), self._parameters, strict=True):
+            parameters[name] = {slot: exchange.zeros_like(it) for slot, it in slots.items()}
+            if "average" in slots:
+                value = tf.convert_to_tensor(_whole(variable))
+                parameters[name]["average"] = precision.to_state(
+                    value, precision.dtype_of(variable)
+                ).numpy()
+        return OptimizerState(parameters=parameters)
+
+    def _start_anew(self) -> None:
+        if self.built:
+            exchange.import_state(self, self._start())
+        else:
+            self._iterations.assign(0)
+
+    def _leave_out(self, saved: dict[str, np.ndarray]) -> None:
+        """Warn of numbered arrays of which nobody knows what they are."""
+        arrays, outcome = keras_file.in_order(saved), "stays as it was"
+        own = self._read(self.variables)
+        # tf_keras' LossScaleOptimizer has put them into the optimizer inside it, by position.
+        if self.built and len(own) == len(arrays) and all(map(np.array_equal, arrays, own)):
+            with tf.init_scope():
+                self._start_anew()
+            outcome = "starts anew"
+        matching.warn_left_out(
+            "its arrays have no names, and the file does not say whose they are",
+            outcome,
+            f"If {_HOST} has written it, load it strictly with {_STRICTLY}",
+        )
 
     def _counters(self) -> dict[str, Any]:
         counters = {"step": self._iterations}

@@ -1,0 +1,115 @@
+"""What tf_keras' loaders know and do not tell the optimizer, though they call it.
+
+tf_keras has three formats of whole models, with a loader each. They make an optimizer of its saved
+configuration, by `from_config()`, and give it arrays, or none, without saying where those are from.
+"""
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import PurePath
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from adadelta._state import matching
+from adadelta._state.record import OptimizerState
+
+KERAS, HDF5, SAVED_MODEL = "saving_lib.load_model", "hdf5_format.load_model_from_hdf5", "load.load"
+
+
+def running(loader: str) -> FrameType | None:
+    """Return the frame of one of tf_keras' loaders if it is what has called, else `None`."""
+    module, _, function = loader.rpartition(".")
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_name == function:
+            name = str(frame.f_globals.get("__name__"))
+            if name.startswith("tf_keras.") and name.endswith(f".{module}"):
+                return frame
+        frame = frame.f_back
+    return None
+
+
+def warn_of_saved_model() -> None:
+    """Warn if an optimizer is made for a model from a SavedModel that has the optimizer's state."""
+    frame = running(SAVED_MODEL)
+    if frame is None or "path" not in frame.f_locals:
+        return
+    variables = str(PurePath(frame.f_locals["path"], "variables", "variables"))
+    try:
+        names = [name for name, _ in tf.train.list_variables(variables)]
+    except (OSError, ValueError, tf.errors.OpError):
+        return
+    if any(name.startswith("optimizer/") and "/_variables/" in name for name in names):
+        matching.warn_left_out(
+            "load_model() does not read it from a SavedModel",
+            "starts anew",
+            f'To go on with it, call model.load_weights("{variables}").',
+        )
+
+
+_SLOTS = {
+    "accumulated_grad": "square_avg",
+    "accumulated_delta_var": "acc_delta",
+    "average": "average",
+}
+# The optimizer's name comes first, and the parameter's own last.
+_VARIABLE = re.compile(rf"(?:.*?/)?({'|'.join(_SLOTS)})/(.+)")
+
+
+def lists_in_checkpoint() -> tuple[int, dict[str, list[str]]] | None:
+    """Return what a checkpoint of TensorFlow has for the object that it is being restored to.
+
+    For each list the names of the variables in it, by which the arrays are not restored: that goes
+    by the position in the list. `None` when no checkpoint is asking.
+    """
+    frame = sys._getframe(2)
+    position = frame.f_locals.get("checkpoint_position")
+    if frame.f_code.co_name != "_queue_children_for_restoration" or position is None:
+        return None
+    nodes = position.checkpoint.object_graph_proto.nodes
+    lists: dict[str, list[str]] = {}
+    for child in position.object_proto.children:
+        entries = {
+            int(it.local_name): nodes[it.node_id].attributes
+            for it in nodes[child.node_id].children
+            if it.local_name.isdecimal()
+        }
+        lists[child.local_name] = [
+            entries[place][0].full_name if entries[place] else "" for place in sorted(entries)
+        ]
+    return id(position.checkpoint), lists
+
+
+def parameter_of(name: str) -> str:
+    """The name of the parameter that a variable of the optimizer belongs to."""
+    found = _VARIABLE.fullmatch(name)
+    return found[2] if found else name
+
+
+def from_hdf5(weights: Sequence[Any]) -> OptimizerState:
+    """Return the state in the arrays of an `.h5` file, which have the names of variables.
+
+    tf_keras' own Adadelta has the same names.
+    """
+    counters: dict[str, int] = {}
+    parameters: dict[str, dict[str, np.ndarray]] = {}
+    unknown = []
+    for weight in weights:
+        name = weight.name.removeprefix("/optimizer_weights/").partition(":")[0]
+        found, counter = _VARIABLE.fullmatch(name), name.rpartition("/")[2]
+        if found:
+            array = np.array(weight)
+            half = array.dtype.name in ("float16", "bfloat16")
+            slots = parameters.setdefault(found[2], {})
+            slots[_SLOTS[found[1]]] = array.astype("float32") if half else array
+        elif counter in ("iteration", "skipped"):
+            counters[counter] = int(np.array(weight))
+        else:
+            unknown.append(name)
+    matching.refuse([f"not in this optimizer: {', '.join(unknown)}"] if unknown else [])
+    step, skipped = counters.get("iteration", 0), counters.get("skipped", 0)
+    return OptimizerState(step, step - skipped, skipped, parameters=parameters)
