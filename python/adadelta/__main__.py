@@ -9,7 +9,7 @@ from typing import Any
 
 import adadelta
 from adadelta import installation
-from adadelta._core.hyperparameters import received, shortened
+from adadelta._core.hyperparameters import shortened
 
 # The packages that this one works with, and what needs them.
 _PACKAGES = {
@@ -152,7 +152,7 @@ def _command(
 def _pair(text: str) -> tuple[str, str]:
     name, sign, value = text.partition("=")
     if not (name and sign and value):
-        message = f"{received(text)} is not two parts with = between them"
+        message = f"{shortened(repr(text))} is not two parts with = between them"
         raise argparse.ArgumentTypeError(message)
     return name, value
 
@@ -162,7 +162,7 @@ def _axes(text: str) -> tuple[str, tuple[int, ...] | None]:
     try:
         return name, tuple(int(axis) for axis in axes.split(",")) if sign else None
     except ValueError:
-        message = f"{received(text)} is not of the form NAME or NAME=3,2,0,1"
+        message = f"{shortened(repr(text))} is not of the form NAME or NAME=3,2,0,1"
         raise argparse.ArgumentTypeError(message) from None
 
 

@@ -142,6 +142,23 @@ class Adadelta(brainpy.optim.Optimizer):
         self.register_train_vars(train_vars)
         self.step = bm.Variable(jnp.zeros((), jnp.int32))
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # BrainPy's optimizers take no other rate once they are made.
+        if name == "lr":
+            value = rates.checked(value)
+            current = self.__dict__.get("lr")
+            if isinstance(value, float) and isinstance(current, rates.Constant):
+                current.set_value(value)
+                return
+            if self.__dict__.get("_is_compiled"):
+                raise ValueError(
+                    "`lr` can't be replaced by another kind of rate once a compiled function has "
+                    "the optimizer in it, which would not see it; make a new optimizer; received "
+                    f"{hyperparameters.received(value, 40)}"
+                )
+            value = rates.scheduler_of(value)
+        super().__setattr__(name, value)
+
     def register_train_vars(self, train_vars: Mapping[str, Any] | None = None) -> None:
         """Add variables to train.
 

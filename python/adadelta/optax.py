@@ -88,8 +88,9 @@ def adadelta(
         rho: Decay rate of both averages, at least 0 and less than 1.
         eps: Added inside both square roots, greater than 0. The first steps are about
             `sqrt(eps)` long.
-        weight_decay: A number of at least 0, or a schedule: how much of each parameter is added
-            to its gradient. `update()` needs the parameters only where there is weight decay.
+        weight_decay: A number of at least 0, a schedule, or `None` for 0: how much of each
+            parameter is added to its gradient. `update()` needs the parameters only where there
+            is weight decay.
         weight_decay_mask: `None`, or which parameters decay: a tree of `True` and `False` with
             the parameters' structure or the beginning of it, or a function that makes one of the
             parameters.
@@ -98,7 +99,8 @@ def adadelta(
         TypeError: An argument is of the wrong kind; later, a parameter is not of a floating or
             complex dtype, or a gradient is none.
         ValueError: An argument is out of range; later, a gradient has not the shape of its
-            parameter, or the trees have not the same structure. In compiled functions, the range
+            parameter, the trees have not the same structure, or the averages' dtype can't hold
+            `rho` or `eps`. In compiled functions, the range
             of arguments that come from outside, and of what schedules return, can't be checked.
 
     References:

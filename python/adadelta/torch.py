@@ -40,7 +40,8 @@ class Adadelta(Optimizer):
     * The values of a group are checked whenever they are new: when they are given, in
       `add_param_group()`, when they are loaded, and when they were assigned to `param_groups`, at
       the next step. `rho = 1`, `eps = 0` and infinite values are refused, as is a parameter that
-      is given twice.
+      is given twice. So are values of `rho` and `eps` that the averages can't hold: in float32
+      `eps` is at least 1.18e-38.
     * A tensor given as `lr` is copied for each group, so that schedulers change neither it nor
       another group's. To set a rate later, assign to `param_groups[i]["lr"]`, or fill it.
     * Averages of float16 and bfloat16 parameters are float32, and so is the computation.

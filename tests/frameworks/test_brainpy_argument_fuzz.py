@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+from adadelta.brainpy import Adadelta
 from argument_sets import (
     EPSILON,
     NAME,
@@ -20,8 +22,7 @@ from argument_sets import (
     is_beyond,
     set_each,
 )
-
-from adadelta.brainpy import Adadelta
+from brainpy_tools import needs_compiling
 
 ARGUMENTS = {
     "lr": RATE,
@@ -61,6 +62,11 @@ def set_rate(values):
     return {}
 
 
+def assigned_rate(values):
+    optimizer, _ = optimizer_of({})
+    return set_each(optimizer, values, lambda: {"lr": optimizer.lr.lr.number()})
+
+
 def named(values):
     Adadelta(**values)
     return {}
@@ -77,6 +83,7 @@ def test_brainpy():
         Way("Adadelta", ARGUMENTS, stepped, may_refuse=beyond_float32),
         Way("set", settable, set_later, may_refuse=beyond_float32),
         Way("set_value", {"lr": RATE}, set_rate),
+        Way("set lr", {"lr": RATE}, assigned_rate),
         Way("name", {"name": name}, named, may_refuse=lambda given: True),
     ]
     assert not failures("brainpy", ways, ARRAYS)
@@ -98,3 +105,26 @@ def test_a_number_that_the_averages_cant_hold_is_refused(name, value):
     with pytest.raises(ValueError, match=f"`{name}` must be .* of dtype float32"):
         later.register_train_vars({"x": bm.TrainVar(bm.ones(2))})
     assert not later.vars_to_train
+
+
+@needs_compiling
+def test_a_rate_that_is_assigned_is_seen_by_compiled_functions():
+    optimizer, x = optimizer_of({})
+    step = bm.jit(lambda: optimizer.update({"x": bm.ones(2)}))
+    step()
+    before = np.asarray(x).tolist()
+    optimizer.lr = 0
+    step()
+    assert np.asarray(x).tolist() == before
+    with pytest.raises(ValueError, match="`lr` can't be replaced"):
+        optimizer.lr = lambda: 0.5
+
+
+def test_a_rate_that_is_assigned_is_that_of_the_next_step():
+    optimizer, x = optimizer_of({})
+    optimizer.lr = 0
+    optimizer.update({"x": bm.ones(2)})
+    assert np.asarray(x).tolist() == [1.0, 1.0]
+    optimizer.lr = lambda: 0.5
+    optimizer.update({"x": bm.ones(2)})
+    assert np.asarray(x)[0] < 1

@@ -5,6 +5,8 @@ import functools
 import jax
 import jax.numpy as jnp
 import pytest
+
+from adadelta.optax import adadelta, fused_adadelta
 from argument_sets import (
     DECAY,
     EPSILON,
@@ -16,8 +18,6 @@ from argument_sets import (
     failures,
     is_beyond,
 )
-
-from adadelta.optax import adadelta, fused_adadelta
 
 ARGUMENTS = {"learning_rate": RATE, "rho": RHO, "eps": EPSILON, "weight_decay": DECAY}
 PARAMS = {"w": jnp.ones(2)}

@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 import pytest
-from argument_sets import FLOAT32, RHO, Argument, Candidate, Way, failures, whole
 from scipy.optimize import Bounds, minimize
 
 import adadelta.scipy
+from argument_sets import FLOAT32, RHO, Argument, Candidate, Way, failures, whole
 
 TOLERANCE = Argument((0.0, 1e-5), lambda it: 0 <= it < math.inf and it < 2**1024)
 SWITCH = Argument((True, False), lambda it: True, flag=True)
@@ -52,7 +52,16 @@ def by_keyword(values):
 
 @pytest.mark.filterwarnings("ignore")
 def test_scipy():
-    lists = "list", "empty list", "tuple", "array of one", "array of none", "array of two", "range"
+    lists = (
+        "list",
+        "empty list",
+        "tuple",
+        "array of one",
+        "array of none",
+        "array of two",
+        "range",
+        "bytearray",
+    )
     start = Argument((1.0, -3.0), lambda it: True, flag=True, also=lists)
     function = Argument((None,), optional=True, functions=True, also=("class",))
     arrays = [

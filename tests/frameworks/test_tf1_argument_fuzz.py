@@ -5,6 +5,8 @@ import functools
 import numpy as np
 import pytest
 import tensorflow as tf
+
+from adadelta.tf1 import Adadelta
 from argument_sets import (
     EPSILON,
     LIMIT,
@@ -17,8 +19,6 @@ from argument_sets import (
     is_beyond,
     set_each,
 )
-
-from adadelta.tf1 import Adadelta
 
 CLIPS = ("clipnorm", "clipvalue")
 ARGUMENTS = {

@@ -5,6 +5,8 @@ import functools
 import numpy as np
 import pytest
 import tensorflow as tf
+
+from adadelta.tf_keras import Adadelta
 from argument_sets import (
     COUNT,
     DECAY,
@@ -22,8 +24,6 @@ from argument_sets import (
     is_beyond,
     set_each,
 )
-
-from adadelta.tf_keras import Adadelta
 
 CLIPS = ("clipnorm", "clipvalue", "global_clipnorm")
 ARGUMENTS = {

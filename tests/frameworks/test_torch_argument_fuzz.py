@@ -5,6 +5,9 @@ import math
 
 import pytest
 import torch
+
+import adadelta.torch
+from adadelta.torch import Adadelta
 from argument_sets import (
     EPSILON,
     FLAG,
@@ -18,9 +21,6 @@ from argument_sets import (
     failures,
     is_beyond,
 )
-
-import adadelta.torch
-from adadelta.torch import Adadelta
 
 CHOICE = Argument((None, False), flag=True, optional=True)
 ARGUMENTS = {

@@ -91,7 +91,8 @@ _PLAIN_NUMBERS = [
 ]
 NUMBERS = [
     *map(_number, _PLAIN_NUMBERS),
-    *(_number(kind(0.5), label=f"{kind.__name__}(0.5)") for kind in (np.float16, np.float32)),
+    _number(0.5, lambda: np.float16(0.5), "float16(0.5)"),
+    _number(0.5, lambda: np.float32(0.5), "float32(0.5)"),
     _number(0.5, lambda: np.longdouble(0.5), "longdouble(0.5)"),
     _number(math.inf, lambda: np.longdouble("1e400"), "longdouble(1e400)"),
     _number(0.0, lambda: np.longdouble("1e-4000"), "longdouble(1e-4000)"),

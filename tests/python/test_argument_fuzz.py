@@ -9,6 +9,10 @@ import random
 import keras
 import numpy as np
 import pytest
+
+import adadelta
+from adadelta.__main__ import main
+from adadelta._core import conventions
 from argument_sets import (
     COUNT,
     DECAY,
@@ -32,10 +36,6 @@ from argument_sets import (
     set_each,
     whole,
 )
-
-import adadelta
-from adadelta.__main__ import main
-from adadelta._core import conventions
 
 CLIPS = ("clipnorm", "clipvalue", "global_clipnorm")
 SCALE = Argument(

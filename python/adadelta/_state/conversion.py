@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from adadelta._core.hyperparameters import as_text, received, shortened
 from adadelta._state.record import OptimizerState, StateMismatchError
 
 _Function = Callable[[np.ndarray], Any]
@@ -43,14 +44,16 @@ def convert(state: OptimizerState, mapping: Mapping[str, Any], keep_others: bool
 
 
 def _step(name: Any, value: Any) -> tuple[str, _Function | None]:
-    new, function = value if isinstance(value, tuple) and len(value) == 2 else (value, None)
-    if not isinstance(name, str) or not isinstance(new, str) or not new:
+    new, function = value if type(value) is tuple and len(value) == 2 else (value, None)
+    if as_text(name) is None or not as_text(new):
         raise TypeError(
             "`mapping` must have for the name of each parameter its new name, or a tuple of that "
-            f"and a function; received {value!r} for {name!r}"
+            f"and a function; received {received(value, 30)} for {received(name, 30)}"
         )
     if function is not None and not callable(function):
-        raise TypeError(f"what is done to {name} must be a function; received {function!r}")
+        raise TypeError(
+            f"what is done to {shortened(name)} must be a function; received {received(function)}"
+        )
     return new, function
 
 
