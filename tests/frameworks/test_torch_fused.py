@@ -216,7 +216,7 @@ def test_autograd_knows_of_the_change():
         (torch.ones(3, dtype=torch.complex64), None, "the parameter is torch.complex64"),
         (torch.ones(3, 2).t(), None, "not dense and contiguous"),
         (torch.ones(3, 2), torch.zeros(3, 2).to_sparse(), "not dense and contiguous"),
-        (torch.ones(2, device="meta"), None, "a tensor is on meta"),
+        (torch.ones(2, device="meta"), None, "the parameter is on meta"),
     ],
     ids=["complex", "transposed", "sparse", "meta"],
 )

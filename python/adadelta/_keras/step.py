@@ -154,6 +154,8 @@ class Step(Update):
                 overwriting[index] = gradient
             else:
                 given[index] = sparse.summed(gradient)
+        if keras.config.backend() == "torch":
+            fused_torch.check(self, given)
         served = fused.served(self, given)
         present = {
             index: self._unscaled(gradient, self._trainable_variables[index])
