@@ -20,7 +20,7 @@ _LASTING = (layout.PARAMETER, layout.SQUARE_AVG, layout.ACC_DELTA, layout.AVERAG
 def as_needed(gradient: Any, variable: Any) -> Any:
     """Return a gradient as the kernel takes it, or None when it can't serve the variable."""
     value = _tensor(variable)
-    if value is None or _reason_against(value) is not None:
+    if value is None or torch_memory.reason_against(value, "", value.dtype) is not None:
         return None
     gradient = ops.convert_to_tensor(gradient)
     if not gradient.is_cpu or gradient.is_complex() != value.is_complex():
@@ -65,7 +65,7 @@ def servable(optimizer: Any, gradients: dict[int, Any]) -> dict[int, Any]:
         index: [it._value for it in _variables(optimizer, index, optimizer.use_ema)]
         for index in gradients
     }
-    rows = {index: row for index, row in rows.items() if not any(map(_reason_against, row))}
+    rows = {index: row for index, row in rows.items() if _is_plain(*row)}
     if not rows:
         return {}
     given = [gradients[index] for index in rows]
@@ -73,8 +73,10 @@ def servable(optimizer: Any, gradients: dict[int, Any]) -> dict[int, Any]:
     return {index: gradients[index] for place, index in enumerate(rows) if place not in shared}
 
 
-def _reason_against(value: Any) -> str | None:
-    return torch_memory.reason_against(value, "", value.dtype)
+def _is_plain(value: Any, *state: Any) -> bool:
+    name = precision.dtype_of(value)
+    dtype = getattr(torch, precision.state_dtype(name))
+    return not any(torch_memory.reason_against(it, "", dtype) for it in state)
 
 
 def _variables(optimizer: Any, index: int, averaged: bool) -> list[Any]:
