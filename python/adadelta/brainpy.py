@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from adadelta import state as portable
 from adadelta._brainpy import exchange, rates
 from adadelta._brainpy.host import brainpy
-from adadelta._core import hyperparameters, parameters
+from adadelta._core import hyperparameters, interrupts, parameters
 from adadelta._core.arguments import Checked
 from adadelta._jax import fused, precision
 from adadelta._jax import step as rule_step
@@ -242,9 +242,10 @@ class Adadelta(brainpy.optim.Optimizer):
         values.append((self.step, rule_step.counted(step)))
         if precision.is_traced(step):
             self._is_compiled = True
-        for variable, value in values:
-            variable.value = value
-        self.lr.step_call()
+        with interrupts.Deferred():
+            for variable, value in values:
+                variable.value = value
+            self.lr.step_call()
 
     def _checked(self, grads: Any) -> dict[str, Any]:
         """The gradients that are there, or raise."""

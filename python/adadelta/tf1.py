@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from adadelta._core import hyperparameters, parameters
+from adadelta._core import hyperparameters, interrupts, parameters
 from adadelta._core.arguments import Checked
 from adadelta._core.precision import state_dtype
 from adadelta._state import matching
@@ -312,21 +312,22 @@ class Adadelta(session.KerasOptimizer):
         with tf.control_dependencies([rows.values_of(gradient) for gradient in gradients]):
             calls = self.iterations.read_value()
             updates = []
-            for variable, gradient, square_avg, acc_delta in zip(
-                params, gradients, accumulators, delta_accumulators, strict=True
-            ):
-                updates += step.update(
-                    variable,
-                    gradient,
-                    square_avg,
-                    acc_delta,
-                    self._rate_in(state_dtype(precision.dtype_of(variable)), calls),
-                    self.rho,
-                    self.epsilon,
-                    constraint=getattr(variable, "constraint", None),
-                )
-            with tf.control_dependencies([calls]):
-                updates.append(self.iterations.assign_add(1))
+            with interrupts.Deferred():
+                for variable, gradient, square_avg, acc_delta in zip(
+                    params, gradients, accumulators, delta_accumulators, strict=True
+                ):
+                    updates += step.update(
+                        variable,
+                        gradient,
+                        square_avg,
+                        acc_delta,
+                        self._rate_in(state_dtype(precision.dtype_of(variable)), calls),
+                        self.rho,
+                        self.epsilon,
+                        constraint=getattr(variable, "constraint", None),
+                    )
+                with tf.control_dependencies([calls]):
+                    updates.append(self.iterations.assign_add(1))
         eager = tf.executing_eagerly()
         self.updates = [] if eager else [getattr(update, "op", update) for update in updates]
         return self.updates

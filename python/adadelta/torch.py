@@ -1,5 +1,6 @@
 """Adadelta for torch: `torch.optim.Adadelta` and its functional form, in their own conventions."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, _use_grad_for_differentiable
 
-from adadelta._core import hyperparameters
+from adadelta._core import hyperparameters, interrupts
 from adadelta._torch import arguments, loading
 from adadelta._torch import step as steps
 
@@ -251,10 +252,14 @@ class Adadelta(Optimizer):
             else:
                 rows, counts = self._rows_of(group, new)
             plans.append(_planned(rows, counts, group, proceed, noted))
-        if new:
+        if compiling:
+            for plan in plans:
+                steps.run(plan)
+            return loss
+        with interrupts.Deferred():
             self.state.update(new)
-        for plan in plans:
-            steps.run(plan)
+            for plan in plans:
+                steps.run(plan)
         return loss
 
     def _all_finite(self, compiling: bool) -> Any:
@@ -272,9 +277,10 @@ class Adadelta(Optimizer):
             ask = not compiling and not any(group["capturable"] for group in self.param_groups)
             if ask and bool(finite):
                 return None
-            for group in asking:
-                count = group.setdefault("skipped", torch.zeros((), dtype=torch.int64))
-                count += finite.logical_not().to(count.device)
+            with contextlib.nullcontext() if compiling else interrupts.Deferred():
+                for group in asking:
+                    count = group.setdefault("skipped", torch.zeros((), dtype=torch.int64))
+                    count += finite.logical_not().to(count.device)
         return False if ask else finite
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -379,7 +385,8 @@ def adadelta(
         "decoupled_weight_decay": decoupled_weight_decay,
         "skip_nonfinite": False,
     }
-    if not torch.compiler.is_compiling():
+    compiling = torch.compiler.is_compiling()
+    if not compiling:
         group = arguments.checked(group, params, read_rate=capturable is not True)
         if not all(isinstance(count, Tensor) for count in state_steps):
             raise RuntimeError(
@@ -388,7 +395,10 @@ def adadelta(
             )
     rows = _rows(params, grads, square_avgs, acc_deltas, group["weight_decay"])
     with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
-        steps.run(_planned(rows, state_steps, group, proceed=None))
+        plan = _planned(rows, state_steps, group, proceed=None)
+        whole = contextlib.nullcontext() if compiling else interrupts.Deferred()
+        with whole:
+            steps.run(plan)
 
 
 def _rows(

@@ -1,10 +1,14 @@
 """The kernel in the torch front end: the rule's numbers, and what it can't serve is noticed."""
 
 import copy
+import os
+import subprocess
+import sys
 import weakref
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from adadelta._kernels import choose
 from adadelta._torch import fused
@@ -117,6 +121,44 @@ def average_turned(optimizer, params):
     state["square_avg"] = state["square_avg"].t()
 
 
+def average_turned_where_it_lies(optimizer, params):
+    optimizer.state[params[5]]["acc_delta"].t_()
+
+
+def average_turned_by_its_data(optimizer, params):
+    average = optimizer.state[params[5]]["square_avg"]
+    average.data = average.data.t()
+
+
+def average_negated(optimizer, params):
+    average = optimizer.state[params[3]]["acc_delta"]
+    average.data = torch._neg_view(-average.data)
+
+
+def parameter_negated(optimizer, params):
+    params[3].data = torch._neg_view(params[3].data)
+
+
+def average_of_another_dtype(optimizer, params):
+    average = optimizer.state[params[3]]["square_avg"]
+    average.data = average.data.double()
+
+
+def average_read_as_another_dtype(optimizer, params):
+    average = optimizer.state[params[3]]["square_avg"]
+    average.data = average.data.zero_().view(torch.int32)
+
+
+def storage_moved(optimizer, params):
+    average = optimizer.state[params[3]]["square_avg"]
+    average.untyped_storage().resize_(4 * average.numel() + 64)
+
+
+def average_is_a_view(optimizer, params):
+    average = optimizer.state[params[3]]["square_avg"]
+    average.set_(torch.cat([average, average]).untyped_storage(), 5, average.shape)
+
+
 def made_half(optimizer, params):
     for param in params:
         param.data = param.data.half()
@@ -159,6 +201,14 @@ def parameter_taken_out(optimizer, params):
         cut_with_its_state,
         turned_in_place,
         average_turned,
+        average_turned_where_it_lies,
+        average_turned_by_its_data,
+        average_negated,
+        parameter_negated,
+        average_of_another_dtype,
+        average_read_as_another_dtype,
+        storage_moved,
+        average_is_a_view,
         made_half,
         state_replaced,
         state_moved,
@@ -180,6 +230,189 @@ def test_changes_between_steps_are_noticed(change):
     for _ in range(2):
         step(params, others, one, other)
         assert_equal(params, others, one, other)
+
+
+def resized_average(optimizer, param):
+    optimizer.state[param]["square_avg"].resize_(2)
+
+
+def turned_average(optimizer, param):
+    optimizer.state[param]["acc_delta"].t_()
+
+
+def emptied(optimizer, param):
+    optimizer.state[param]["square_avg"].untyped_storage().resize_(0)
+
+
+def emptied_and_cut_off(optimizer, param):
+    storage = optimizer.state[param]["acc_delta"].untyped_storage()
+    storage.resize_(0)
+    storage.resize_(8)
+
+
+def gradient_cut_off(optimizer, param):
+    param.grad.untyped_storage().resize_(8)
+
+
+def parameter_cut_off(optimizer, param):
+    param.untyped_storage().resize_(8)
+
+
+@pytest.mark.parametrize("fused", [None, False])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (resized_average, "averages of shapes"),
+        (turned_average, "averages of shapes"),
+        (emptied, "the storage of a parameter"),
+        (emptied_and_cut_off, "the storage of a parameter"),
+        (gradient_cut_off, "the storage of a parameter"),
+        (parameter_cut_off, "the storage of a parameter"),
+    ],
+)
+def test_tensors_that_are_too_short_are_refused_before_anything_changes(change, message, fused):
+    first, second = (torch.nn.Parameter(torch.ones(1, 3)) for _ in range(2))
+    optimizer = Adadelta([{"params": [first]}, {"params": [second]}], fused=fused)
+    for call in range(3):
+        first.grad, second.grad = torch.ones(1, 3), torch.ones(1, 3)
+        if call < 2:
+            optimizer.step()
+    before = first.tolist()
+    change(optimizer, second)
+    with pytest.raises(ValueError, match=message):
+        optimizer.step()
+    assert first.tolist() == before
+    assert all(state["step"] == 2 for state in optimizer.state.values())
+
+
+WITHOUT_MEMORY = """
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed._functional_collectives import AsyncCollectiveTensor
+from torch.testing._internal.two_tensor import TwoTensor
+from torch.utils._pytree import tree_map
+
+from adadelta.torch import Adadelta
+
+
+class Wrapper(torch.Tensor):
+    @staticmethod
+    def __new__(cls, inner):
+        return torch.Tensor._make_wrapper_subclass(cls, inner.shape, dtype=inner.dtype)
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    @classmethod
+    def __torch_dispatch__(cls, function, types, arguments=(), options=None):
+        def inside(it):
+            return it.inner if isinstance(it, cls) else it
+
+        return function(*tree_map(inside, arguments), **tree_map(inside, options or {}))
+
+
+def faked():
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        return torch.ones(4)
+
+
+
+
+KINDS = {
+    "zeros": lambda: torch._efficientzerotensor((4,)),
+    "two": lambda: TwoTensor(torch.ones(4), torch.ones(4)),
+    "collective": lambda: AsyncCollectiveTensor(torch.ones(4)),
+    "wrapper": lambda: Wrapper(torch.ones(4)),
+    "fake": faked,
+    "functional": lambda: torch._to_functional_tensor(torch.ones(4)),
+}
+
+
+def trained(make, special, fused):
+    param = torch.nn.Parameter(torch.ones(4))
+    optimizer = Adadelta([param], fused=fused)
+    for call in range(3):
+        param.grad = None
+        try:
+            param.grad = make() if call == special else torch.ones(4)
+            optimizer.step()
+        except RuntimeError as error:
+            return type(error), param.tolist()
+    return param.tolist()
+
+
+for name, make in KINDS.items():
+    for special in (0, 1):
+        ours, its = (trained(make, special, fused) for fused in (None, False))
+        assert ours == its, (name, special, ours, its)
+print("done")
+"""
+
+
+def test_gradients_without_memory_of_their_own_are_left_to_torch():
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", WITHOUT_MEMORY], env=environment,
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.stdout.strip() == "done", (done.returncode, done.stderr)
+
+
+@pytest.mark.parametrize("fused", [None, False])
+def test_parameters_that_share_memory_are_updated_one_after_the_other(fused):
+    """As torch does it: no update is lost."""
+
+    def trained(make):
+        whole = torch.linspace(1, 2, 12)
+        params = [torch.nn.Parameter(it) for it in (whole, whole[2:5], whole[4:8], torch.ones(3))]
+        optimizer = make(params)
+        for _ in range(3):
+            for param in params:
+                param.grad = torch.linspace(-1, 1, param.numel())
+            optimizer.step()
+        return whole
+
+    torch.testing.assert_close(
+        trained(lambda params: Adadelta(params, weight_decay=0.1, fused=fused)),
+        trained(lambda params: torch.optim.Adadelta(params, weight_decay=0.1, foreach=False)),
+    )
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("fused", [None, False])
+def test_a_gradient_may_be_its_own_parameter(fused, first):
+    def trained(make):
+        param = torch.nn.Parameter(torch.linspace(1, 2, 5000))
+        optimizer = make([param])
+        for call in range(3):
+            param.grad = param.data if first or call else torch.ones(5000)
+            optimizer.step()
+        return param.detach()
+
+    torch.testing.assert_close(
+        trained(lambda params: Adadelta(params, fused=fused)),
+        trained(lambda params: torch.optim.Adadelta(params, foreach=False)),
+    )
+
+
+def test_a_mode_sees_every_operation_of_a_step():
+    class Seeing(TorchDispatchMode):
+        seen = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            self.seen += "copy_" in str(function)
+            return function(*args, **(kwargs or {}))
+
+    params, others, _, other = pair()
+    one = Adadelta(params)
+    step(params, others, one, other)
+    for param, its in zip(params, others, strict=True):
+        param.grad = its.grad = torch.ones_like(param)
+    with Seeing() as mode:
+        one.step()
+    assert mode.seen
+    other.step()
+    assert_equal(params, others, one, other)
 
 
 @pytest.mark.filterwarnings("ignore:Sparse invariant checks")
@@ -216,7 +449,7 @@ def test_autograd_knows_of_the_change():
         (torch.ones(3, dtype=torch.complex64), None, "the parameter is torch.complex64"),
         (torch.ones(3, 2).t(), None, "not dense and contiguous"),
         (torch.ones(3, 2), torch.zeros(3, 2).to_sparse(), "not dense and contiguous"),
-        (torch.ones(2, device="meta"), None, "a tensor is on meta"),
+        (torch.ones(2, device="meta"), None, "the parameter is on meta"),
     ],
     ids=["complex", "transposed", "sparse", "meta"],
 )

@@ -1,10 +1,13 @@
 """The fused step on Python's threads and on torch's own."""
 
+import ctypes
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from importlib.util import find_spec
 
 import numpy as np
@@ -12,6 +15,7 @@ import pytest
 from kernel_tools import arguments, assert_same, tensors
 from test_cpu import run
 
+from adadelta._kernels import threads
 from adadelta._kernels.threads import PythonThreads, default
 
 
@@ -115,6 +119,59 @@ os.wait()
         check=True,
     )  # fmt: skip
     assert done.stdout.strip() == "changed"
+
+
+def _interrupt_main(thread):
+    signal.pthread_kill(thread, signal.SIGINT)
+
+
+def _raise_into(thread):
+    error = ctypes.py_object(KeyboardInterrupt)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), error)
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signals to threads here")
+@pytest.mark.parametrize("interrupt", [_interrupt_main, _raise_into])
+def test_nobody_writes_after_an_interrupted_step(interrupt):
+    """With threads of Python's, of which the caller waits for none in C."""
+    settings, own = arguments("float32", {})
+    generator = np.random.default_rng(4)
+    size = 2_000_000
+    row = [generator.normal(size=size).astype("float32") for _ in range(2)]
+    row += [generator.random(size).astype("float32") for _ in range(2)]
+    rows = [[*row, None, None]]
+    thread = threading.get_ident()
+    hits = 0
+    for call in range(40):
+        before, after = row[0].copy(), None
+        timer = threading.Timer(0.0003 * call, interrupt, [thread])
+        try:
+            timer.start()
+            try:
+                run("float32", rows, settings, own, PythonThreads(4))
+            finally:
+                after = row[0].copy()
+            timer.join()
+            for _ in range(1000):
+                pass
+        except KeyboardInterrupt:
+            hits += 1
+        if after is not None:
+            time.sleep(0.002)
+            np.testing.assert_array_equal(row[0], after)
+            changed = (after != before).mean()
+            assert changed == 0 or changed > 0.9
+    assert hits > 10
+
+
+def test_where_no_thread_can_be_started_the_caller_does_it_alone(monkeypatch):
+    class Full:
+        def submit(self, work):
+            raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threads, "_helpers", Full)
+    wanted = stepped(PythonThreads(1))
+    assert_same(stepped(PythonThreads(3)), wanted)
 
 
 def _in_child(kind, queue):

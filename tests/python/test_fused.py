@@ -155,6 +155,108 @@ def test_a_parameter_may_be_transposed_where_it_lies():
     np.testing.assert_array_equal(changed, [[False, True], [False, False]])
 
 
+def negated(value):
+    import torch
+
+    value.data = torch._neg_view(value.data)
+
+
+STATE_CHANGES = {
+    "turned": lambda value: value.t_(),
+    "turned by its data": lambda value: setattr(value, "data", value.data.t()),
+    "negated": negated,
+    "in another dtype": lambda value: setattr(value, "data", value.data.double()),
+    "in longer storage": lambda value: value.untyped_storage().resize_(64),
+}
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="only torch lets state change its memory")
+@pytest.mark.parametrize("change", STATE_CHANGES.values(), ids=list(STATE_CHANGES))
+@pytest.mark.parametrize("slot", ["_accumulated_grads", "_accumulated_delta_vars"])
+def test_state_may_change_between_steps(slot, change):
+    gradients = np.random.default_rng(0).normal(size=(4, 2, 2)).astype("float32")
+
+    def trained(fused):
+        variable = keras.Variable([[1.0, 2.0], [3.0, 4.0]], dtype="float32")
+        optimizer = adadelta.Adadelta(1.0, fused=fused)
+        for call, gradient in enumerate(gradients):
+            optimizer.apply([keras.ops.convert_to_tensor(gradient)], [variable])
+            if call == 1:
+                change(getattr(optimizer, slot)[0].value)
+        return numpy(variable)
+
+    # A negative average has no root.
+    np.testing.assert_allclose(trained(None), trained(False), rtol=1e-5, equal_nan=True)
+
+
+CUT_OFF = {
+    "average": lambda optimizer, variable, gradient: optimizer._accumulated_grads[0].value,
+    "moving average": lambda optimizer, variable, gradient: (
+        optimizer._model_variables_moving_average[0].value
+    ),
+    "parameter": lambda optimizer, variable, gradient: variable.value,
+    "gradient": lambda optimizer, variable, gradient: gradient,
+}
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="only torch has tensors beyond their storage")
+@pytest.mark.parametrize("which", CUT_OFF.values(), ids=list(CUT_OFF))
+@pytest.mark.parametrize("fused", FUSED)
+def test_a_tensor_beyond_its_storage_is_refused_before_anything_changes(fused, which):
+    variables = [keras.Variable([1.0, 2.0, 3.0], dtype="float32") for _ in range(2)]
+    optimizer = adadelta.Adadelta(1.0, use_ema=True, fused=fused)
+    for _ in range(2):
+        optimizer.apply([keras.ops.ones(3) for _ in variables], variables)
+    gradients = [keras.ops.ones(3) for _ in variables]
+    before = numpy(variables[1]), int(optimizer.iterations)
+    which(optimizer, variables[0], gradients[0]).untyped_storage().resize_(8)
+    with pytest.raises(ValueError, match="ends before the tensor does"):
+        optimizer.apply(gradients, variables)
+    np.testing.assert_array_equal(numpy(variables[1]), before[0])
+    assert int(optimizer.iterations) == before[1]
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="only torch has tensors without memory")
+def test_gradients_without_memory_of_their_own_are_left_to_torch():
+    run_alone("""
+import keras, torch
+from torch.testing._internal.two_tensor import TwoTensor
+import adadelta
+
+for make in (
+    lambda: torch._efficientzerotensor((4,)),
+    lambda: TwoTensor(torch.ones(4), torch.ones(4)),
+):
+    for special in (0, 1):
+        results = []
+        for fused in (None, False):
+            variable = keras.Variable([1.0, 2.0, 3.0, 4.0], dtype="float32")
+            optimizer = adadelta.Adadelta(1.0, fused=fused)
+            for call in range(3):
+                optimizer.apply([make() if call == special else torch.ones(4)], [variable])
+            results.append(variable.value.tolist())
+        assert results[0] == results[1], (make, special, results)
+""")
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="only torch has variables that share memory")
+@pytest.mark.parametrize("fused", FUSED)
+def test_variables_that_share_memory_are_updated_one_after_the_other(fused):
+    import torch
+
+    whole = torch.ones(6)
+    variables = [keras.Variable(np.ones(6), dtype="float32") for _ in range(2)]
+    for variable in variables:
+        variable.value.data = whole
+    optimizer = adadelta.Adadelta(1.0, fused=fused)
+    alone = keras.Variable(np.ones(6), dtype="float32")
+    other = adadelta.Adadelta(1.0, fused=False)
+    for _ in range(2):
+        optimizer.apply([keras.ops.ones(6), keras.ops.ones(6)], variables)
+        other.apply([keras.ops.ones(6)], [alone])
+    np.testing.assert_allclose(1 - whole.numpy(), 2 * (1 - numpy(alone)), rtol=1e-5)
+
+
 def test_kernels_that_are_asked_for_and_are_not_there_are_refused(monkeypatch):
     from adadelta._keras import fused
 

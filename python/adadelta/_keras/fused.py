@@ -76,7 +76,7 @@ def served(optimizer: Any, gradients: dict[int, Any]) -> dict[int, Any]:
         for index, gradient in gradients.items()
     }
     fitting = {index: gradient for index, gradient in fitting.items() if gradient is not None}
-    if keras.config.backend() == "tensorflow":
+    if keras.config.backend() != "jax":
         fitting = _backend().servable(optimizer, fitting)
     if optimizer.global_clipnorm is not None:
         # One norm is of all gradients, also those that came earlier in the window.

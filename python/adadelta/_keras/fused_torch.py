@@ -10,14 +10,9 @@ from keras import ops
 
 from adadelta._core import clipping
 from adadelta._keras import fused, precision
-from adadelta._kernels import cpu, layout
+from adadelta._kernels import cpu, layout, torch_memory
 from adadelta._kernels.torch_threads import threads
 
-_address = torch.Tensor.data_ptr
-_shape = operator.attrgetter("shape")
-_dtype = operator.attrgetter("dtype")
-_is_on_cpu = operator.attrgetter("is_cpu")
-_layout = operator.attrgetter("layout")
 # What a row of the table has beside the gradient.
 _LASTING = (layout.PARAMETER, layout.SQUARE_AVG, layout.ACC_DELTA, layout.AVERAGE, layout.WINDOW)
 
@@ -25,8 +20,10 @@ _LASTING = (layout.PARAMETER, layout.SQUARE_AVG, layout.ACC_DELTA, layout.AVERAG
 def as_needed(gradient: Any, variable: Any) -> Any:
     """Return a gradient as the kernel takes it, or None when it can't serve the variable."""
     value = _tensor(variable)
+    if value is None or torch_memory.reason_against(value, "", value.dtype) is not None:
+        return None
     gradient = ops.convert_to_tensor(gradient)
-    if not (_can_serve(value) and gradient.is_cpu) or gradient.is_complex() != value.is_complex():
+    if not gradient.is_cpu or gradient.is_complex() != value.is_complex():
         return None
     name = precision.dtype_of(variable)
     if fused.reason_against(name) is not None:
@@ -34,17 +31,59 @@ def as_needed(gradient: Any, variable: Any) -> Any:
     if gradient.dtype != value.dtype and name != precision.state_dtype(name):
         # A wider gradient of a half-precision variable keeps its digits only without the kernel.
         return None
-    return gradient.to(value.dtype).resolve_conj().resolve_neg().contiguous()
+    gradient = gradient.to(value.dtype).resolve_conj().resolve_neg().contiguous()
+    return None if torch_memory.reason_against(gradient, "", value.dtype) else gradient
 
 
-def _can_serve(value: Any) -> bool:
-    return bool(
-        value is not None
-        and value.is_cpu
-        and value.layout == torch.strided
-        and value.is_contiguous()
-        and not (value.is_conj() or value.is_neg())
-    )
+def check(optimizer: Any, gradients: dict[int, Any]) -> None:
+    """Refuse a step with a tensor that somebody has cut off, which torch would read beyond.
+
+    Args:
+        optimizer: The optimizer, built.
+        gradients: By the index of their variables.
+
+    """
+    for index in gradients:
+        variables = _variables(optimizer, index, optimizer.use_ema)
+        for variable in variables:
+            if tuple(variable.value.shape) != tuple(variable.shape):
+                raise ValueError(
+                    f"the tensor of the variable {variable.path} must have shape "
+                    f"{tuple(variable.shape)}; received {tuple(variable.value.shape)}"
+                )
+        rows = torch_memory.Rows([[gradients[index]], *([it.value] for it in variables)], 0)
+        if rows.too_short():
+            raise ValueError(
+                f"the storage of {variables[0].path}, its gradient or its state ends before the "
+                "tensor does; it must hold all of its elements in a step"
+            )
+
+
+def servable(optimizer: Any, gradients: dict[int, Any]) -> dict[int, Any]:
+    """Return the gradients of variables whose state the kernel can be given."""
+    if not gradients or torch_memory.is_watched():
+        return {}
+    rows = {
+        index: [it._value for it in _variables(optimizer, index, optimizer.use_ema)]
+        for index in gradients
+    }
+    rows = {index: row for index, row in rows.items() if _is_plain(*row)}
+    if not rows:
+        return {}
+    given = [gradients[index] for index in rows]
+    shared = torch_memory.Rows([given, *zip(*rows.values(), strict=True)], gradient=0).sharing()
+    return {index: gradients[index] for place, index in enumerate(rows) if place not in shared}
+
+
+def _is_plain(value: Any, *state: Any) -> bool:
+    name = precision.dtype_of(value)
+    dtype = getattr(torch, precision.state_dtype(name))
+    return not any(torch_memory.reason_against(it, "", dtype) for it in state)
+
+
+def _variables(optimizer: Any, index: int, averaged: bool) -> list[Any]:
+    """The Keras variables of a row of the kernel's table."""
+    return [it for it in fused.arrays(optimizer, index, averaged) if it is not None]
 
 
 def _tensor(variable: Any) -> Any:
@@ -69,33 +108,32 @@ class Group(NamedTuple):
 
 
 class Plan:
-    """What stays the same from call to call for the variables of these indices.
+    """What stays the same from call to call for the variables of these indices."""
 
-    Also where the state lies, which nobody but the optimizer has: it is written in place only.
-    """
-
-    def __init__(self, optimizer: Any, indices: Sequence[int]) -> None:
-        self.variables = [optimizer._trainable_variables[index] for index in indices]
+    def __init__(self, optimizer: Any, gradients: dict[int, Any]) -> None:
+        self.variables = [optimizer._trainable_variables[index] for index in gradients]
         self.values = [variable._value for variable in self.variables]
-        self.addresses = list(map(_address, self.values))
-        self.shapes = list(map(_shape, self.values))
-        self.dtypes = list(map(_dtype, self.values))
+        groups = fused.groups(optimizer, gradients).items()
+        self.lasting_variables = [
+            variable
+            for (_, averaged), members in groups
+            for index in members
+            for variable in _variables(optimizer, index, averaged)
+        ]
+        self.noted = torch_memory.Noted(
+            [variable._value for variable in self.lasting_variables], list(gradients.values())
+        )
         self.groups = [
-            _group(optimizer, name, members, averaged)
-            for (name, averaged), members in fused.groups(optimizer, indices).items()
+            _group(optimizer, name, members, averaged) for (name, averaged), members in groups
         ]
 
-    def holds(self) -> bool:
-        """Whether the variables still are the same tensors at the same places.
+    def holds(self, gradients: Sequence[Any]) -> bool:
+        """Whether variables and state are as they were, and the gradients like those before.
 
         Those of a copy of the plan, which a copy of the optimizer has, are not.
         """
-        values = [variable._value for variable in self.variables]
-        return (
-            all(map(operator.is_, values, self.values))
-            and list(map(_address, values)) == self.addresses
-            and all(map(torch.Tensor.is_contiguous, values))
-        )
+        lasting = [variable._value for variable in self.lasting_variables]
+        return self.noted.still_holds(lasting, gradients)
 
 
 class Gradients(dict[int, Any]):
@@ -109,7 +147,7 @@ def _group(optimizer: Any, name: str, members: list[int], averaged: bool) -> Gro
     table = np.zeros((len(rows), layout.COLUMNS), np.int64)
     for column in _LASTING:
         if rows[0][column] is not None:
-            table[:, column] = [_address(row[column]._value) for row in rows]
+            table[:, column] = [row[column]._value.data_ptr() for row in rows]
     parameters = [row[layout.PARAMETER] for row in rows]
     state = precision.state_dtype(name)
     # A complex number is a pair of real ones.
@@ -134,19 +172,7 @@ def fitting(optimizer: Any, gradients: list[Any], variables: Any) -> Gradients |
         len(variables) == len(known) and all(map(operator.is_, variables, known))
     ):
         return None
-    fits = (
-        _tensor(known[0]) is not None
-        and plan.holds()
-        and set(map(type, gradients)) <= {torch.Tensor, torch.nn.Parameter}
-        and not any(dtype.is_complex for dtype in set(plan.dtypes))
-        and list(map(_dtype, gradients)) == plan.dtypes
-        and list(map(_shape, gradients)) == plan.shapes
-        and all(map(_is_on_cpu, gradients))
-        and set(map(_layout, gradients)) == {torch.strided}
-        and all(map(torch.Tensor.is_contiguous, gradients))
-        and not any(map(torch.Tensor.is_neg, gradients))
-    )
-    if not fits:
+    if _tensor(known[0]) is None or not plan.holds(gradients):
         return None
     found = Gradients(enumerate(gradients))
     found.plan = plan
@@ -158,8 +184,8 @@ def _plan(optimizer: Any, gradients: dict[int, Any]) -> Plan:
         return gradients.plan
     plans = optimizer.__dict__.setdefault("_plans", {})
     indices = tuple(gradients)
-    if indices not in plans or not plans[indices].holds():
-        plans[indices] = Plan(optimizer, indices)
+    if indices not in plans or not plans[indices].holds(list(gradients.values())):
+        plans[indices] = Plan(optimizer, gradients)
     plan: Plan = plans[indices]
     return plan
 
@@ -169,7 +195,7 @@ def _tables(plan: Plan, gradients: dict[int, Any]) -> Iterator[tuple[Group, np.n
     for group in plan.groups:
         table = group.table.copy()
         given = map(gradients.__getitem__, group.members)
-        table[:, layout.GRADIENT] = np.fromiter(map(_address, given), np.int64, len(table))
+        table[:, layout.GRADIENT] = [it.data_ptr() for it in given]
         yield group, table
 
 

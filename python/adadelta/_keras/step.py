@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from adadelta._core import parameters
+from adadelta._core import interrupts, parameters
 from adadelta._keras import average, fused, loss_scale, precision, sparse
 from adadelta._keras import learning_rate as rates
 from adadelta._keras.state import count, path_of
@@ -154,6 +154,8 @@ class Step(Update):
                 overwriting[index] = gradient
             else:
                 given[index] = sparse.summed(gradient)
+        if keras.config.backend() == "torch":
+            fused_torch.check(self, given)
         served = fused.served(self, given)
         present = {
             index: self._unscaled(gradient, self._trainable_variables[index])
@@ -185,8 +187,7 @@ class Step(Update):
         answered: Any = True
         if asked is not None:
             answered = ops.isfinite(rate) if ops.is_tensor(rate) else not math.isnan(rate)
-        if served:
-            fused.step(self, served, self._action(finite, answered), rate)
+        action = self._action(finite, answered) if served else None
 
         def proceed() -> None:
             if self.gradient_accumulation_steps:
@@ -203,10 +204,13 @@ class Step(Update):
                 proceed()
             count(self._iterations)
 
-        if asked is not None:
-            self._branch(answered, call, lambda: None, served)
-        else:
-            call()
+        with interrupts.Deferred():
+            if served:
+                fused.step(self, served, action, rate)
+            if asked is not None:
+                self._branch(answered, call, lambda: None, served)
+            else:
+                call()
 
     def _action(self, finite: Any, answered: Any) -> Any:
         """What the kernel is to do: nothing, to collect gradients, or to update."""
@@ -339,6 +343,9 @@ class Step(Update):
             if self._window is not None:
                 collected = int(ops.convert_to_numpy(self._window))
                 if collected:
-                    self._close_window({}, {}, self._get_current_learning_rate(), collected)
+                    rate = self._get_current_learning_rate()
+                    with interrupts.Deferred():
+                        self._close_window({}, {}, rate, collected)
             if self.use_ema and int(ops.convert_to_numpy(self.iterations)):
-                average.overwrite(self._averaged(variables))
+                with interrupts.Deferred():
+                    average.overwrite(self._averaged(variables))

@@ -20,6 +20,8 @@ if keras.config.backend() == "torch":
     # Keras' own convert and check their arguments, 5 us a call, which pieces would pay often.
     import torch
 
+    from adadelta._kernels import torch_memory
+
     _SQRT, _CLIP = torch.sqrt, torch.clamp
 else:
     _SQRT, _CLIP = ops.sqrt, ops.clip
@@ -173,15 +175,23 @@ class Update(WeightDecay):
         if keras.config.backend() != "torch":
             super()._backend_update_step(grads, trainable_variables, learning_rate)
             return
-        groups: dict[Any, list[tuple[Any, ...]]] = {}
+        rows = []
         for gradient, variable in zip(grads, trainable_variables, strict=True):
             index = self._get_variable_index(variable)
-            parameter = ops.convert_to_tensor(variable)
-            key = parameter.dtype, parameter.device, self._decay_of(variable)
             square_avg = self._accumulated_grads[index].value
             acc_delta = self._accumulated_delta_vars[index].value
-            groups.setdefault(key, []).append((gradient, parameter, square_avg, acc_delta))
-        for (dtype, _, decay), rows in groups.items():
+            rows.append((gradient, ops.convert_to_tensor(variable), square_avg, acc_delta))
+        apart = torch_memory.Rows(list(zip(*rows, strict=True)), gradient=0).sharing()
+        groups: dict[Any, list[tuple[Any, ...]]] = {}
+        for place, (row, variable) in enumerate(zip(rows, trainable_variables, strict=True)):
+            key = (
+                row[1].dtype,
+                row[1].device,
+                self._decay_of(variable),
+                place if place in apart else -1,
+            )
+            groups.setdefault(key, []).append(row)
+        for (dtype, _, decay, _), rows in groups.items():
             name = keras.backend.standardize_dtype(dtype)
             rate = precision.as_dtype(learning_rate, precision.state_dtype(name))
             following = partial(self._next, rate=rate, decay=decay)

@@ -125,4 +125,4 @@ def _run(
     )
     control = np.array([0, 0, pieces, total], np.int64)
     (kernel,) = compiled.addresses(("fused", dtype))
-    threads.run(kernel, call.ctypes.data, control.ctypes.data, pieces)
+    threads.run(kernel, call, control)

@@ -53,7 +53,8 @@ def update(
 
     for row in zip(gradients, values, square_avgs, acc_deltas, strict=True):
         count = row[1].numel()
-        if count > size:
+        # torch can't write into several tensors whose sign is only marked.
+        if count > size or any(tensor.is_neg() for tensor in row[1:]):
             whole = all(tensor.is_contiguous() for tensor in row[1:])
             # Without a flat view to write into, the whole tensor is one piece.
             flat = (

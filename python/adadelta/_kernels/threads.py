@@ -3,13 +3,20 @@
 Unlike OpenMP's they can be made again after a fork.
 """
 
+import contextlib
 import functools
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
-from adadelta._kernels import compiled
+import numpy as np
+
+from adadelta._core import interrupts
+from adadelta._kernels import compiled, layout
+
+Array = np.ndarray
 
 _pool: ThreadPoolExecutor | None = None
 
@@ -17,14 +24,13 @@ _pool: ThreadPoolExecutor | None = None
 class Threads(Protocol):
     """Who works on a call."""
 
-    def run(self, kernel: int, call: int, control: int, most: int) -> None:
-        """Let at most that many threads, the caller's among them, take pieces of a call.
+    def run(self, kernel: int, call: Array, control: Array) -> None:
+        """Let threads, the caller's among them, take the pieces of a call until all are done.
 
         Args:
             kernel: The address of a function of `fused.py`.
-            call: The address of what it is to do; see `layout.py`.
-            control: The address of what its threads share.
-            most: The number of pieces.
+            call: What it is to do; see `layout.py`.
+            control: What its threads share.
 
         """
 
@@ -34,16 +40,41 @@ class PythonThreads(NamedTuple):
 
     number: int
 
-    def run(self, kernel: int, call: int, control: int, most: int) -> None:
+    def run(self, kernel: int, call: Array, control: Array) -> None:
         """See `Threads`."""
-        work = functools.partial(_worker(kernel), call, control)
-        helpers = min(self.number, most) - 1
-        others = [_helpers().submit(work) for _ in range(helpers)]
-        work()
-        for other in others:
-            # One that has not begun has nothing left to do.
-            if not other.cancel():
-                other.result()
+        function = _worker(kernel)
+
+        def work() -> None:
+            # A thread that begins late finds in `control`, which it holds, that nothing is left.
+            function(call.ctypes.data, control.ctypes.data)
+
+        with interrupts.Deferred():
+            try:
+                # Without more threads, as at a limit of processes, the caller's does it alone.
+                with contextlib.suppress(RuntimeError):
+                    for _ in range(min(self.number, int(control[layout.PIECES])) - 1):
+                        _helpers().submit(work)
+            finally:
+                _finish(work, control)
+
+
+def _finish(work: Callable[[], None], control: Array) -> None:
+    """Take what pieces are left, and wait for those that others have taken.
+
+    Also where something is raised into this thread, nobody may write any more when it goes on.
+    """
+    failure = None
+    done = False
+    while not done:
+        try:
+            work()
+            while control[layout.DONE] < control[layout.PIECES]:
+                time.sleep(0)
+            done = True
+        except BaseException as error:
+            failure = error
+    if failure is not None:
+        raise failure
 
 
 def default() -> PythonThreads:

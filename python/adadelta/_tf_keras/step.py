@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from adadelta._core import hyperparameters, parameters
+from adadelta._core import hyperparameters, interrupts, parameters
 from adadelta._core.precision import state_dtype
 from adadelta._tensorflow import clip, precision, rows, step
 from adadelta._tf_keras import learning_rate as rates
@@ -77,7 +77,8 @@ class Step(State):
                 on_mesh = self._mesh or self._run_with_dtensor
                 if aggregate and not skip_gradients_aggregation and not on_mesh:
                     present = list(self.aggregate_gradients(present))
-                return self._apply(present)
+                with interrupts.Deferred():
+                    return self._apply(present)
 
     def _answer(self) -> list[Any]:
         # Nothing may change before a function has answered, which may fail.

@@ -1,11 +1,8 @@
 """The step by the kernel, for tensors in the processor's memory that lie as it needs them.
 
-The kernel takes addresses, so what they stand for is looked at before. Of a thousand small
-tensors each microsecond counts: where parameters and averages are the same tensors at the same
-places as in the step before, only the gradients are looked at again.
+The kernel takes addresses, so what they stand for is looked at in each step (`torch_memory`).
 """
 
-import operator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,12 +10,8 @@ import torch
 from torch import Tensor
 
 from adadelta._core import precision, rule
-from adadelta._kernels import choose, cuda, layout
+from adadelta._kernels import choose, cuda, layout, torch_memory
 from adadelta._kernels.settings import Settings
-
-_address = torch.Tensor.data_ptr
-_dtype = operator.attrgetter("dtype")
-_layout = operator.attrgetter("layout")
 
 _STATE_DTYPES = {
     getattr(torch, name): getattr(torch, precision.state_dtype(name)) for name in layout.DTYPES
@@ -31,12 +24,7 @@ class Call(NamedTuple):
     """Parameters of one dtype, their averages, and where they and their gradients lie."""
 
     dtype: torch.dtype
-    params: tuple[Tensor, ...]
-    square_avgs: tuple[Tensor, ...]
-    acc_deltas: tuple[Tensor, ...]
-    # Of the three, as lists, which are compared faster than arrays are made.
-    addresses: list[list[int]]
-    sizes: list[int]
+    noted: torch_memory.Noted
     table: np.ndarray
     row_sizes: np.ndarray
     decays: tuple[float, ...]
@@ -56,39 +44,36 @@ def reason_against(row: Any) -> str | None:
     against = choose.reason_against("cpu", _NAMES.get(param.dtype, "float32"))
     if against is not None:
         return against
-    if type(param) not in (torch.Tensor, torch.nn.Parameter):
-        return f"the parameter is a {type(param).__name__}"
     dtype = param.dtype
     if dtype not in _STATE_DTYPES:
         return f"the parameter is {dtype}"
-    if grad.dtype != dtype:
-        return f"the gradient is {grad.dtype} and the parameter {dtype}"
-    for tensor in (param, grad, square_avg, acc_delta):
-        if not tensor.is_cpu:
-            return f"a tensor is on {tensor.device}"
-        if tensor.layout != torch.strided or not tensor.is_contiguous() or tensor.is_neg():
-            return "a tensor is not dense and contiguous"
-    for average in (square_avg, acc_delta):
-        if average.dtype != _STATE_DTYPES[dtype]:
-            return f"an average is {average.dtype} and not {_STATE_DTYPES[dtype]}"
-    return None
+    state_dtype = _STATE_DTYPES[dtype]
+    return (
+        torch_memory.reason_against(param, "the parameter", dtype)
+        or torch_memory.reason_against(grad, "the gradient", dtype)
+        or torch_memory.reason_against(square_avg, "an average", state_dtype)
+        or torch_memory.reason_against(acc_delta, "an average", state_dtype)
+    )
 
 
-def prepared(rows: list[Any], known: dict[str, Any] | None) -> tuple[list[Call], list[Any]]:
-    """Return the calls for the rows that the kernel can serve, and the other rows.
+def prepared(
+    rows: list[Any], shared: set[int], known: dict[str, Any] | None
+) -> tuple[list[Call], list[int]]:
+    """Return the calls for the rows that the kernel can serve, and the places of the other rows.
 
     Args:
         rows: The rows of a step, whose shapes agree.
+        shared: The places of rows that share memory, which can't be served.
         known: What this function noted about the last step of the same group; it is changed.
 
     """
     served: dict[torch.dtype, list[Any]] = {}
     rest = []
-    for row in rows:
-        if reason_against(row) is None:
+    for place, row in enumerate(rows):
+        if place not in shared and reason_against(row) is None:
             served.setdefault(row[0].dtype, []).append(row)
         else:
-            rest.append(row)
+            rest.append(place)
     calls = [_call(dtype, group) for dtype, group in served.items()]
     if known is not None:
         # Without the gradients, which would be kept in memory.
@@ -99,40 +84,24 @@ def prepared(rows: list[Any], known: dict[str, Any] | None) -> tuple[list[Call],
 
 def _call(dtype: torch.dtype, rows: list[Any]) -> Call:
     params, grads, square_avgs, acc_deltas, _, decays = zip(*rows, strict=True)
-    lasting = params, square_avgs, acc_deltas
-    addresses = [list(map(_address, column)) for column in lasting]
-    sizes = list(map(torch.Tensor.numel, params))
+    noted = torch_memory.Noted([*params, *square_avgs, *acc_deltas], grads)
     table = np.zeros((len(rows), layout.COLUMNS), np.int64)
-    places = layout.PARAMETER, layout.SQUARE_AVG, layout.ACC_DELTA, layout.GRADIENT
-    for place, its_addresses in zip(places, (*addresses, list(map(_address, grads))), strict=True):
-        table[:, place] = its_addresses
-    row_sizes = np.array(sizes, np.int64)
-    return Call(dtype, *lasting, addresses, sizes, table, row_sizes, decays, grads)
+    lasting = np.reshape(noted.addresses, (3, len(rows)))
+    table[:, [layout.PARAMETER, layout.SQUARE_AVG, layout.ACC_DELTA]] = lasting.T
+    table[:, layout.GRADIENT] = noted.gradient_addresses
+    row_sizes = np.array(list(map(torch.Tensor.numel, params)), np.int64)
+    return Call(dtype, noted, table, row_sizes, decays, grads)
 
 
 def repeated(rows: list[Any], known: dict[str, Any] | None) -> Call | None:
     """Return the call for rows that are those of the last step, with other gradients, if so."""
     last = known.get("call") if known else None
-    if last is None or len(last.params) != len(rows):
+    if last is None or len(rows) != len(last.decays):
         return None
     params, grads, square_avgs, acc_deltas, _, decays = zip(*rows, strict=True)
-    lasting = params, square_avgs, acc_deltas
-    for column, its_last, addresses in zip(lasting, last[1:4], last.addresses, strict=True):
-        if not all(map(operator.is_, column, its_last)):
-            return None
-        if list(map(_address, column)) != addresses:
-            return None
-    if any(list(map(torch.Tensor.numel, it)) != last.sizes for it in (params, grads)):
+    if not last.noted.still_holds([*params, *square_avgs, *acc_deltas], grads):
         return None
-    if set(map(_dtype, params)) != {last.dtype} or set(map(_dtype, grads)) != {last.dtype}:
-        return None
-    if set(map(_layout, grads)) != {torch.strided}:
-        return None
-    if not all(all(map(torch.Tensor.is_contiguous, it)) for it in (params, grads)):
-        return None
-    if any(map(torch.Tensor.is_neg, grads)):
-        return None
-    last.table[:, layout.GRADIENT] = list(map(_address, grads))
+    last.table[:, layout.GRADIENT] = last.noted.gradient_addresses
     return last._replace(grads=grads, decays=decays)
 
 
@@ -177,4 +146,4 @@ def run(call: Call, settings: Any) -> None:
         torch_threads.threads(),
     )
     # Autograd must know of it, to refuse a backward pass that needs the old values.
-    torch.autograd.graph.increment_version([*call.params, *call.square_avgs, *call.acc_deltas])
+    torch.autograd.graph.increment_version(call.noted.lasting)

@@ -12,15 +12,12 @@ import torch
 from torch import Tensor
 
 from adadelta._core import rule
-from adadelta._kernels import cuda, pieces
+from adadelta._kernels import cuda, pieces, torch_memory
 from adadelta._torch import fused as kernel
 
 # parameter, gradient, square_avg, acc_delta, moving average (which torch's optimizers have none
 # of), weight decay
 Row = tuple[Tensor, Tensor, Tensor, Tensor, None, float]
-
-# Tensors of other types may be spread over devices, or be something else than their memory.
-_PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
 class Settings(NamedTuple):
@@ -85,28 +82,46 @@ def planned(
     one_by_one: list[Row] = []
     for row in rows:
         _check(row, compiling)
+    watched = not compiling and torch_memory.is_watched()
+    shared: set[int] = set()
+    if rows and not compiling:
+        places = torch_memory.Rows(list(zip(*rows, strict=True))[:4])
+        if places.too_short():
+            raise ValueError(
+                "the storage of a parameter, a gradient or an average ends before the tensor does; "
+                "it must hold all of its elements in a step"
+            )
+        shared = places.sharing()
     calls: list[kernel.Call] = []
-    rest = rows
-    if may_fuse:
-        calls, rest = kernel.prepared(rows, known)
+    rest = list(range(len(rows)))
+    if may_fuse and not watched:
+        calls, rest = kernel.prepared(rows, shared, known)
     on_gpu: list[Row] = []
-    if may_fuse and fused:
+    if may_fuse and fused and not watched:
         # Only where it is asked for: the Triton kernel is proved in Triton's interpreter, and has
         # not been timed on a GPU yet.
-        on_gpu = [row for row in rest if cuda.can_serve(*row[:4])]
-        rest = [row for row in rest if not any(row is other for other in on_gpu)]
+        served = [it for it in rest if it not in shared and cuda.can_serve(*rows[it][:4])]
+        on_gpu = [rows[it] for it in served]
+        rest = [it for it in rest if it not in served]
     if fused and rest:
-        of = cuda.reason_against(*rest[0][:4]) if rest[0][0].is_cuda else None
-        reason = of or kernel.reason_against(rest[0]) or "the rate is a tensor on its device"
+        row = rows[rest[0]]
+        of = cuda.reason_against(*row[:4]) if row[0].is_cuda else None
+        reason = of or kernel.reason_against(row)
+        if reason is None and watched:
+            reason = "a mode of torch's sees each operation"
+        elif reason is None and rest[0] in shared:
+            reason = "a tensor shares memory with another"
         raise RuntimeError(
-            f"`fused=True` needs a kernel, and there is none for these tensors: {reason}; "
-            "`fused=None` takes what there is"
+            "`fused=True` needs a kernel, and there is none for these tensors: "
+            f"{reason or 'the rate is a tensor on its device'}; `fused=None` takes what there is"
         )
-    for row in rest:
+    for place in rest:
+        row = rows[place]
         param, grad, dtype = row[0], row[1], row[0].dtype
         if dtype.is_complex or grad.layout != torch.strided:
             row = _real_and_dense(row)
-        if differentiable or compiling or type(param) not in _PLAIN:
+        apart = place in shared or type(param) not in torch_memory.PLAIN
+        if differentiable or compiling or apart:
             one_by_one.append(row)
         else:
             key = len(together) if foreach is False else (param.device, dtype)

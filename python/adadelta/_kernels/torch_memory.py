@@ -1,0 +1,262 @@
+"""Which torch tensors a kernel may be given.
+
+A kernel gets addresses. Many things are a `torch.Tensor` and have no memory at their address, or
+less than they say, or other numbers in it than they stand for: subclasses, functional and batched
+tensors, storage that was resized, views whose sign is only marked.
+"""
+
+import functools
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+Tensor = torch.Tensor
+
+# Subclasses may be spread over devices, or be something else than their memory.
+PLAIN = (torch.Tensor, torch.nn.Parameter)
+
+_address = torch.Tensor.data_ptr
+_storage = torch.Tensor.untyped_storage
+_storage_address = torch.UntypedStorage.data_ptr
+_storage_size = torch.UntypedStorage.nbytes
+_numel = torch.Tensor.numel
+_itemsize = operator.attrgetter("itemsize")
+
+
+def reason_against(tensor: Any, name: str, dtype: Any, device_type: str = "cpu") -> str | None:
+    """Why a kernel may not be given a tensor's address, or None when it may.
+
+    Args:
+        tensor: The tensor.
+        name: What it is called in the answer.
+        dtype: The dtype that the kernel takes it for.
+        device_type: Where the kernel runs.
+
+    """
+    if type(tensor) not in PLAIN:
+        return f"{name} is a {type(tensor).__name__}"
+    if tensor.device.type != device_type:
+        return f"{name} is on {tensor.device}"
+    if tensor.dtype != dtype:
+        return f"{name} is {tensor.dtype} and not {dtype}"
+    is_dense = tensor.layout is torch.strided and not tensor.is_nested
+    if not is_dense or tensor.is_neg() or tensor.is_conj() or not tensor.is_contiguous():
+        return f"{name} is not dense and contiguous"
+    if tensor.is_inference():
+        # Autograd could not be told of the step.
+        return f"{name} was made in torch's inference mode"
+    return None if _has_memory(tensor) else f"{name} has no memory of its own"
+
+
+def _has_memory(tensor: Any) -> bool:
+    try:
+        address, storage = tensor.data_ptr(), tensor.untyped_storage()
+        end = storage.data_ptr() + storage.nbytes()
+    except (RuntimeError, NotImplementedError):
+        # The tensors of torch.func refuse to say.
+        return False
+    size = tensor.numel() * tensor.itemsize
+    is_inside = address != 0 and address + size <= end and address % tensor.itemsize == 0
+    return is_inside or size == 0
+
+
+def is_watched() -> bool:
+    """Whether something sees torch's operations, or replaces them, which a kernel would evade."""
+    if torch._C._len_torch_dispatch_stack() or torch._C._get_tracing_state() is not None:
+        return True
+    if not torch._C._len_torch_function_stack():
+        return False
+    # `torch.device(...)` as a context, and set_default_device(), only see how tensors are made.
+    modes = torch.overrides._get_current_function_mode_stack()
+    return any(type(mode).__name__ != "DeviceContext" for mode in modes)
+
+
+class Rows:
+    """Where the tensors of a step lie, in memory that they may share or that may be too short."""
+
+    def __init__(self, columns: Sequence[Sequence[Tensor]], gradient: int = 1) -> None:
+        """Look at the tensors, which may be of any kind.
+
+        Args:
+            columns: Parameters, gradients and so on; a row has the tensors of one parameter.
+            gradient: Which of the columns is not written.
+
+        """
+        extents = [_extents(column) for column in columns]
+        self.gradients = extents.pop(gradient)
+        self.written = np.concatenate(extents)
+        self.rows = np.tile(np.arange(len(self.gradients)), len(extents))
+
+    def too_short(self) -> bool:
+        """Whether a tensor reaches beyond the end of its storage, where torch would read on."""
+        every = np.concatenate([self.written, self.gradients])
+        return bool((every[:, 1] > every[:, 2]).any())
+
+    def sharing(self) -> set[int]:
+        """Return the rows of which a tensor shares memory with another that the step writes.
+
+        They can't be done together with others, and are done in their order. Several may have
+        the same gradient.
+        """
+        written = _Intervals(self.written, self.rows)
+        rest = written.places_that_meet_earlier()
+        found: set[int] = set()
+        for start, end in rest:
+            found |= written.rows_that_meet(start, end)
+        starts, ends, _ = self.gradients.T
+        for row in np.flatnonzero(written.meet(starts, ends)).tolist():
+            found |= written.rows_that_meet(starts[row], ends[row]) | {row}
+        return found
+
+
+class Noted:
+    """Tensors that a kernel may be given, and how it shows in the next step that it still may.
+
+    Of a thousand small tensors each microsecond counts. So the whole look at each of them is
+    taken once, and is taken again when type, dtype, device, shape, strides, a mark (sign,
+    functional, ...), address or storage is another.
+    """
+
+    def __init__(self, lasting: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+        """Note tensors for which `reason_against` has no reason, and that share no memory.
+
+        Args:
+            lasting: Those that the kernel writes. They are expected in the next step, too.
+            gradients: Those that it reads. Others like them are expected in the next step.
+
+        """
+        self.lasting = list(lasting)
+        self._addresses = list(map(_address, self.lasting))
+        self._storage_sizes = list(map(_storage_size, map(_storage, self.lasting)))
+        self._gradient_places = _places(gradients)
+        self._written = _Intervals(_extents(self.lasting))
+        self._itemsizes = np.array(list(map(_itemsize, gradients)), np.int64)
+        self._sizes = np.array(list(map(_numel, gradients)), np.int64) * self._itemsizes
+        self._look = _look(*self.lasting, *gradients)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Of other tensors nothing is noted.
+        return {**self.__dict__, "_look": None}
+
+    def still_holds(self, lasting: Sequence[Tensor], gradients: Sequence[Tensor]) -> bool:
+        """Whether these are the lasting tensors, as they were, and gradients like those noted."""
+        if len(lasting) != len(self.lasting) or len(gradients) != len(self._sizes):
+            return False
+        if is_watched() or not all(map(operator.is_, lasting, self.lasting)):
+            return False
+        if self._look is None or not self._look.check(*lasting, *gradients):
+            return False
+        if list(map(_address, lasting)) != self._addresses:
+            return False
+        if list(map(_storage_size, map(_storage, lasting))) != self._storage_sizes:
+            return False
+        places = _places(gradients)
+        if places != self._gradient_places:
+            if not self._fit(places):
+                return False
+            self._gradient_places = places
+        return True
+
+    @property
+    def addresses(self) -> list[int]:
+        """Where the lasting tensors lie."""
+        return self._addresses
+
+    @property
+    def gradient_addresses(self) -> list[int]:
+        """Where the gradients lie that were looked at last."""
+        return self._gradient_places[0]
+
+    def _fit(self, places: list[list[int]]) -> bool:
+        address, storage, storage_size = np.array(places, np.int64).reshape(3, -1)
+        end = address + self._sizes
+        is_inside = (address != 0) & (end <= storage + storage_size)
+        is_aligned = address % self._itemsizes == 0
+        fits = (is_inside & is_aligned) | (self._sizes == 0)
+        return bool(fits.all()) and not self._written.meet(address, end).any()
+
+
+class _Intervals:
+    """Places in memory, and in which row each is."""
+
+    def __init__(self, extents: Any, rows: Any = None) -> None:
+        rows = np.arange(len(extents)) if rows is None else rows
+        taken = extents[:, 1] > extents[:, 0]
+        order = np.argsort(extents[taken, 0], kind="stable")
+        self.starts, self.ends, _ = extents[taken][order].T
+        self.rows = rows[taken][order]
+        self.last_ends = np.maximum.accumulate(self.ends)
+
+    def meet(self, starts: Any, ends: Any) -> Any:
+        """Whether each of these other places meets one of them."""
+        if not len(self.starts):
+            return np.zeros(len(starts), bool)
+        before = np.searchsorted(self.starts, ends) - 1
+        return (before >= 0) & (self.last_ends[before] > starts) & (ends > starts)
+
+    def places_that_meet_earlier(self) -> list[Any]:
+        meet = np.flatnonzero(self.starts[1:] < self.last_ends[:-1]) + 1
+        return list(zip(self.starts[meet], self.ends[meet], strict=True))
+
+    def rows_that_meet(self, start: int, end: int) -> set[int]:
+        return set(self.rows[(self.starts < end) & (self.ends > start)].tolist())
+
+
+def _places(tensors: Sequence[Tensor]) -> list[list[int]]:
+    """The address of each tensor, and the address and size of its storage."""
+    addresses = list(map(_address, tensors))
+    storages = list(map(_storage, tensors))
+    return [addresses, list(map(_storage_address, storages)), list(map(_storage_size, storages))]
+
+
+def _extents(tensors: Sequence[Tensor]) -> Any:
+    """Return, for each tensor, where it begins and ends, and where its storage ends.
+
+    What has no memory, or does not say where, has zeros.
+    """
+    if not set(map(type, tensors)) <= set(PLAIN):
+        return _extents_of_any(tensors)
+    try:
+        addresses, storages, sizes = np.array(_places(tensors), np.int64).reshape(3, -1)
+        spans = [_numel(it) * it.itemsize if it.is_contiguous() else _span(it) for it in tensors]
+    except (RuntimeError, NotImplementedError):
+        return _extents_of_any(tensors)
+    ends = addresses + np.array(spans, np.int64)
+    return np.stack([addresses, ends, storages + sizes], axis=1)
+
+
+def _extents_of_any(tensors: Sequence[Tensor]) -> Any:
+    if len(tensors) == 1:
+        return np.zeros((1, 3), np.int64)
+    return np.concatenate(
+        [_extents([it]) if type(it) in PLAIN else np.zeros((1, 3), np.int64) for it in tensors]
+    )
+
+
+def _span(tensor: Tensor) -> int:
+    if not tensor.numel():
+        return 0
+    steps = zip(tensor.shape, tensor.stride(), strict=True)
+    return tensor.itemsize * (1 + sum((size - 1) * stride for size, stride in steps))
+
+
+@functools.cache
+def _guards() -> Any:
+    from torch._C._dynamo.guards import TensorGuards
+
+    return TensorGuards
+
+
+def _look(*tensors: Tensor) -> Any:
+    """What notices, in C, that a tensor is of another kind; None where torch has no such thing.
+
+    By this look of torch.compile's, whose compiler is not imported for it, 8,000 tensors take
+    0.4 ms; type, dtype, shape, layout and sign, asked one after the other, take 2.7.
+    """
+    try:
+        return _guards()(*tensors, dynamic_dims_sizes=None, dynamic_dims_strides=None)
+    except (ImportError, TypeError):
+        return None

@@ -1,0 +1,44 @@
+"""An interrupt at any line of a step."""
+
+import os
+import signal
+import sys
+
+import adadelta
+
+OURS = os.path.dirname(adadelta.__file__)
+
+
+def at_every_line(step, check, stride=1):
+    """Call `step` again and again, with SIGINT at one of our lines further each time.
+
+    `check` is called after each. Returns how often the step was interrupted.
+    """
+    before = sys.gettrace()
+    place = hits = 0
+    fired = True
+    while fired:
+        fired, lines = False, 0
+
+        def trace(frame, event, argument, place=place):
+            nonlocal fired, lines
+            if not frame.f_code.co_filename.startswith(OURS):
+                return None
+            if event == "line":
+                lines += 1
+                if lines > place and not fired:
+                    fired = True
+                    signal.raise_signal(signal.SIGINT)
+            return trace
+
+        try:
+            sys.settrace(trace)
+            step()
+        except KeyboardInterrupt:
+            hits += 1
+        finally:
+            sys.settrace(before)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        check()
+        place += stride
+    return hits
