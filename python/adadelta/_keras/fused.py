@@ -6,6 +6,7 @@ can't serve to the rest of the step.
 """
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -113,6 +114,11 @@ def norm_limit(optimizer: Any) -> float | None:
     """The norm to clip to, of each gradient or of all together, or None."""
     limit = optimizer.clipnorm if optimizer.global_clipnorm is None else optimizer.global_clipnorm
     return None if limit == math.inf else limit
+
+
+def are_wide(dtypes: Iterable[Any]) -> bool:
+    """Whether the norm of all gradients is float64: where the state of one of them is."""
+    return any(dtype == "float64" for dtype in dtypes)
 
 
 def groups(optimizer: Any, indices: Any) -> dict[tuple[str, bool], list[int]]:

@@ -79,12 +79,13 @@ class Update(WeightDecay):
             return grads
         values = [ops.convert_to_tensor(sparse.values_of(gradient)) for gradient in grads]
         if self.global_clipnorm is not None:
+            if any(precision.dtype_of(value) == "float64" for value in values):
+                values = [ops.cast(value, "float64") for value in values]
             values = clipping.by_global_norm(values, self.global_clipnorm, ops, choose)
         elif self.clipnorm is not None:
             values = [clipping.by_norm(value, self.clipnorm, ops, choose) for value in values]
         else:
             values = [clipping.by_value(value, self.clipvalue, ops) for value in values]
-        # One norm of gradients of several dtypes is of the widest.
         return [
             sparse.with_values(gradient, ops.cast(value, precision.dtype_of(gradient)))
             for gradient, value in zip(grads, values, strict=True)

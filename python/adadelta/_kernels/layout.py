@@ -56,8 +56,13 @@ CONTROL = 4
 # What a handler of XLA's knows, int64: addresses of C functions, and the version of the interface
 # (`xla_handler.py`).
 WORKER, TASK, MALLOC, FREE, YIELD, VERSION = range(6)
-# Beside a bit for each column of the table: one norm of all gradients together.
+# Beside a bit for each column of the table: one norm of all gradients together, and norms in
+# float64 although the state is float32.
 TOGETHER = 1 << COLUMNS
+WIDE = 1 << COLUMNS + 1
+# A larger norm is returned as two factors in float32, so that what several norms make together
+# is still in its range.
+LARGEST_NORM = 2.0**100
 # Its scratch, in 8 bytes: the call, arguments for XLA's functions, the table, the ends, and for
 # norms the squares.
 SCRATCH_ARGUMENTS = CALL

@@ -63,19 +63,20 @@ def aliases_of_step(operands: int, columns: int) -> dict[int, int]:
 
 
 def for_norms(
-    rows: Sequence[Sequence[Array | None]], together: bool
+    rows: Sequence[Sequence[Array | None]], together: bool, wide: bool
 ) -> tuple[list[list[Array | None]], int]:
     """Return rows of what counts for norms of gradients, and their columns."""
     kept = (layout.GRADIENT, layout.WINDOW)
     reduced = [
         [array if column in kept else None for column, array in enumerate(row)] for row in rows
     ]
-    return reduced, columns_of(reduced) | (layout.TOGETHER if together else 0)
+    more = (layout.TOGETHER if together else 0) | (layout.WIDE if wide else 0)
+    return reduced, columns_of(reduced) | more
 
 
 def scratch_of_norms(shapes: Sequence[Sequence[int]], columns: int) -> int:
     """Return how many int32 of scratch norms need, from the shapes of their operands."""
-    rows = split(shapes, columns & ~layout.TOGETHER)
+    rows = split(shapes, columns)
     elements = sum(math.prod(next(it for it in row if it is not None)) for row in rows)
     return layout.scratch_size(len(rows), elements)
 
@@ -102,16 +103,18 @@ def is_right(array: Array, exact: Array) -> bool:
     return np.allclose(np.asarray(array), exact, rtol=1e-6, atol=0)
 
 
-def handler(kind: str, dtype: str, version: tuple[int, int]) -> tuple[str, int]:
+def handler(kind: str, dtype: str, version: tuple[int, int], wide: bool = False) -> tuple[str, int]:
     """Return the name and the address of a handler.
 
     Args:
         kind: "step" or "norms".
         dtype: The dtype of the parameters and gradients, by name.
         version: The version of XLA's interface.
+        wide: Whether norms are float64 although the state is not.
 
     """
-    function = kind if kind == "step" else f"norms_{precision.state_dtype(dtype)}"
+    result = "float64" if wide else precision.state_dtype(dtype)
+    function = kind if kind == "step" else f"norms_{result}"
     with _lock:
         place, worker, task = compiled.addresses(
             ("xla_handler", function), ("fused", dtype), ("xla_handler", "task")
@@ -123,4 +126,5 @@ def handler(kind: str, dtype: str, version: tuple[int, int]) -> tuple[str, int]:
             of_library = [ctypes.cast(it, ctypes.c_void_p).value for it in functions]
             numbers = [worker, task, *of_library, version[0] | version[1] << 32]
             _known[key] = np.array(numbers, np.int64)
-        return f"adadelta_{kind}_{dtype}", compiled.bound(place, _known[key].ctypes.data)
+        name = f"adadelta_{kind}_{dtype}{'_wide' if wide else ''}"
+        return name, compiled.bound(place, _known[key].ctypes.data)

@@ -55,9 +55,14 @@ def clipped(
         return gradients
     values = [tf.convert_to_tensor(rows.values_of(gradient)) for gradient in gradients]
     if global_clipnorm is not None:
+        if any(value.dtype == tf.float64 for value in values):
+            values = [tf.cast(value, tf.float64) for value in values]
         values = clipping.by_global_norm(values, global_clipnorm, _ARRAY, choose)
     elif clipnorm is not None:
         values = [clipping.by_norm(value, clipnorm, _ARRAY, choose) for value in values]
     elif clipvalue is not None:
         values = [clipping.by_value(value, clipvalue, _ARRAY) for value in values]
-    return [rows.with_values(it, value) for it, value in zip(gradients, values, strict=True)]
+    return [
+        rows.with_values(it, tf.cast(value, rows.values_of(it).dtype))
+        for it, value in zip(gradients, values, strict=True)
+    ]
