@@ -97,3 +97,28 @@ def test_many_huge_gradients_have_a_finite_norm(fused, float64):
     gradients = gradients_of([3e37] * 100, trial.dtypes)
     exact = [first_step(it) for it in clipped(gradients, "global_clipnorm", 0.5)]
     check(trial.steps(gradients), exact, trial.dtypes, "a hundred")
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize(
+    "shapes", [[(0, 3)], [(0,), (3, 0), (0, 3), (1, 0, 3), (), (1, 3)]], ids=str
+)
+def test_variables_may_be_empty(shapes, fused, mode):
+    variables = [keras.Variable(np.ones(shape), dtype="float32") for shape in shapes]
+    optimizer = adadelta.Adadelta(
+        1.0,
+        gradient_accumulation_steps=2,
+        global_clipnorm=0.5,
+        use_ema=True,
+        loss_scale_factor="dynamic",
+        weight_decay=0.1,
+        fused=fused,
+    )
+    run = Driver(optimizer, variables, mode)
+    for _ in range(4):
+        run.call([np.ones(shape) for shape in shapes])
+    assert int(numpy(optimizer.iterations)) == 2
+    assert optimizer.skipped == 0
+    for variable in variables:
+        assert np.all(numpy(variable) < 1)

@@ -137,6 +137,6 @@ def by_global_norm(
     ]
 
 
-def by_value(gradient: Array, limit: float, array: Any) -> Array:
+def by_value(gradient: Array, limit: float, clip: Callable[[Array, Any, Any], Array]) -> Array:
     """Clip every element to the range from `-limit` to `limit`."""
-    return array.clip(gradient, -limit, limit)
+    return clip(gradient, -limit, limit)

@@ -83,7 +83,7 @@ def settings(optimizer: Any, dtype: str, action: Any, rate: Any) -> list[Any]:
     """Return `layout.settings()` of a call for state of `dtype`, tensors where they change."""
     average = {}
     if optimizer.use_ema:
-        updates = ops.convert_to_tensor(optimizer.iterations)
+        updates = precision.tensor_of(optimizer.iterations)
         every = optimizer.ema_overwrite_frequency
         average = {
             "momentum": optimizer.ema_momentum,

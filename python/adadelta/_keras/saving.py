@@ -8,7 +8,6 @@ order is known and it loads too. Such a model goes on with ours like this:
     model.load_weights(path)
 """
 
-import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy as np
 from keras import ops
 
 from adadelta._keras import exchange, loss_scale
+from adadelta._keras.branch import eagerly
 from adadelta._keras.state import parameter_names
 from adadelta._keras.step import Step
 from adadelta._state import keras_file, matching
@@ -130,7 +130,7 @@ class Saving(Step):
 
     def _take(self, saved: keras_file.Arrays) -> None:
         # The optimizer may be built inside compiled training, of which this must be no part.
-        with _eagerly():
+        with eagerly():
             numbered = keras_file.is_numbered(saved)
             if numbered and len(saved) <= 2:
                 saved = dict(
@@ -141,11 +141,3 @@ class Saving(Step):
             if not state.parameters and not state.step:
                 state = exchange.start_of(self, state.hyperparameters)
             exchange.import_state(self, state)
-
-
-def _eagerly() -> contextlib.AbstractContextManager[Any]:
-    if keras.config.backend() != "tensorflow":
-        return contextlib.nullcontext()
-    import tensorflow
-
-    return tensorflow.init_scope()

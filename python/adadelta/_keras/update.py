@@ -17,7 +17,8 @@ from adadelta._kernels import pieces
 from adadelta._kernels import tensorflow as operation
 
 if keras.config.backend() == "torch":
-    # Keras' own convert and check their arguments, 5 us a call, which pieces would pay often.
+    # Keras' own convert and check their arguments, 5 us a call, which pieces would pay often, and
+    # round numbers to the default dtype.
     import torch
 
     _SQRT, _CLIP = torch.sqrt, torch.clamp
@@ -85,7 +86,7 @@ class Update(WeightDecay):
         elif self.clipnorm is not None:
             values = [clipping.by_norm(value, self.clipnorm, ops, choose) for value in values]
         else:
-            values = [clipping.by_value(value, self.clipvalue, ops) for value in values]
+            values = [clipping.by_value(value, self.clipvalue, _CLIP) for value in values]
         return [
             sparse.with_values(gradient, ops.cast(value, precision.dtype_of(gradient)))
             for gradient, value in zip(grads, values, strict=True)
@@ -127,9 +128,9 @@ class Update(WeightDecay):
             return
         value, new_square_avg, new_acc_delta = self._next(
             gradient,
-            ops.convert_to_tensor(variable),
-            ops.convert_to_tensor(square_avg),
-            ops.convert_to_tensor(acc_delta),
+            precision.tensor_of(variable),
+            precision.tensor_of(square_avg),
+            precision.tensor_of(acc_delta),
             rate,
             decay,
         )
@@ -177,7 +178,7 @@ class Update(WeightDecay):
         groups: dict[Any, list[tuple[Any, ...]]] = {}
         for gradient, variable in zip(grads, trainable_variables, strict=True):
             index = self._get_variable_index(variable)
-            parameter = ops.convert_to_tensor(variable)
+            parameter = precision.tensor_of(variable)
             key = parameter.dtype, parameter.device, self._decay_of(variable)
             square_avg = self._accumulated_grads[index].value
             acc_delta = self._accumulated_delta_vars[index].value
@@ -198,8 +199,8 @@ class Update(WeightDecay):
         index = self._get_variable_index(variable)
         square_avg, acc_delta = self._accumulated_grads[index], self._accumulated_delta_vars[index]
         dtype = precision.dtype_of(variable)
-        old_square_avg = ops.convert_to_tensor(square_avg)
-        old_acc_delta = ops.convert_to_tensor(acc_delta)
+        old_square_avg = precision.tensor_of(square_avg)
+        old_acc_delta = precision.tensor_of(acc_delta)
         step, square_avg_rows, acc_delta_rows = rule.update(
             self._saturated(sparse.values_of(gradient), dtype),
             sparse.take(old_square_avg, gradient),
@@ -217,7 +218,7 @@ class Update(WeightDecay):
 
     def _update_average(self, indices: Iterable[int]) -> None:
         """Move averages after an update; the first one sets them to the updated weights."""
-        updates = ops.convert_to_tensor(self.iterations)
+        updates = precision.tensor_of(self.iterations)
         pairs = self._averaged([self._trainable_variables[index] for index in indices])
         if not pairs:
             return

@@ -27,7 +27,6 @@ def _where(predicate: Any, if_true: Any, if_false: Any) -> Any:
 # NumPy's names, as adadelta._core.clipping uses them.
 _ARRAY = SimpleNamespace(
     absolute=tf.abs,
-    clip=tf.clip_by_value,
     divide=tf.divide,
     isfinite=tf.math.is_finite,
     logical_and=tf.logical_and,
@@ -61,7 +60,7 @@ def clipped(
     elif clipnorm is not None:
         values = [clipping.by_norm(value, clipnorm, _ARRAY, choose) for value in values]
     elif clipvalue is not None:
-        values = [clipping.by_value(value, clipvalue, _ARRAY) for value in values]
+        values = [clipping.by_value(value, clipvalue, tf.clip_by_value) for value in values]
     return [
         rows.with_values(it, tf.cast(value, rows.values_of(it).dtype))
         for it, value in zip(gradients, values, strict=True)
