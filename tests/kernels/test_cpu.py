@@ -126,6 +126,17 @@ def test_norms_of_huge_and_tiny_gradients_are_finite(dtype, magnitude):
     np.testing.assert_allclose(ours, exact, rtol=1e-6)
 
 
+def test_wide_norms_have_the_digits_of_float64():
+    gradient = np.random.default_rng(9).normal(size=(1000,)).astype("float32")
+    settings, _ = arguments("float32", {})
+    table = table_of([[gradient] * 4 + [None] * 2])
+    given = table, np.array([1000]), settings, True, PythonThreads(2)
+    divisor, norm = cpu.norms("float32", *given, wide=True)
+    assert divisor.dtype == norm.dtype == np.float64
+    exact = np.linalg.norm(gradient.astype("float64"))
+    np.testing.assert_allclose(divisor * norm, exact, rtol=1e-14)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_the_norm_of_what_is_not_finite_is_not_finite(value):
     gradient = np.array([1.0, value, 2.0], "float32")

@@ -177,6 +177,26 @@ def test_norms_of_huge_and_tiny_gradients_are_finite(magnitude):
     np.testing.assert_allclose(float(norm[0]), magnitude / float(divisor[0]) * 100, rtol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("wide", [False, True])
+def test_norms_under_vmap_are_those_of_the_kernel(dtype, wide):
+    settings, _ = arguments(dtype, {})
+    gradients = np.random.default_rng(9).normal(size=(3, 40)).astype(dtype)
+    exact = np.linalg.norm(gradients.astype("float64"), axis=1)
+    with precision("float64" if wide else dtype):
+
+        def norm(gradient):
+            row = [None, gradient, None, None, None, None]
+            divisor, norm = xla.norms(jnp.asarray(settings), [row], True, wide)
+            return divisor[0] * norm[0]
+
+        for ours in (jax.vmap(norm)(gradients), [norm(it) for it in jnp.asarray(gradients)]):
+            assert ours[0].dtype == ("float64" if wide else dtype)
+            # Sums of float64 squares, except by the rule in float32.
+            rounding = 1e-6 if dtype == "float32" and not wide else 1e-14
+            np.testing.assert_allclose(ours, exact, rtol=rounding)
+
+
 def test_under_vmap_and_differentiation_it_is_the_rule():
     settings, own = arguments("float32", {})
     rows = tensors("float32", [12], {}, np.random.default_rng(8))

@@ -62,21 +62,49 @@ def factors(
     norm = norm + (norm - norm) if together else norm
     one = array.ones_like(norm)
     is_small = norm <= limit / divisor
-    return array.where(is_small, one, divisor), array.where(is_small, one, limit / norm)
+    factor = limit / norm
+    # A weak factor may itself leave the range: so all of the norm but 2^20, which leaves room for
+    # the norm of 2^40 elements, goes into the divisor.
+    is_weak = factor < 2.0**-64
+    divisor = array.where(is_weak, divisor * (norm * 2.0**-20), divisor)
+    factor = array.where(is_weak, limit * 2.0**-20 * one, factor)
+    return array.where(is_small, one, divisor), array.where(is_small, one, factor)
 
 
 def combined(norms: Sequence[tuple[Array, Array]], array: Any) -> tuple[Array, Array]:
     """Return the norm of all gradients together from those of parts, each as two factors.
 
-    In the widest dtype of them, so that none loses digits.
+    Args:
+        norms: `(divisor, norm)` of each part, all of one dtype.
+        array: A namespace.
+
     """
     if len(norms) == 1:
         return norms[0]
-    divisor = array.max(array.stack([its_divisor for its_divisor, _ in norms]), axis=0)
-    shares = [
-        array.multiply(norm, array.divide(its_divisor, divisor)) for its_divisor, norm in norms
-    ]
-    return divisor, array.sqrt(array.sum(array.square(array.stack(shares)), axis=0))
+    divisors, found = (array.stack(column) for column in zip(*norms, strict=True))
+    # The divisor of a part that is 0 says nothing about the size of the others.
+    divisor = array.max(array.where(found > 0, divisors, array.zeros_like(divisors)), axis=0)
+    divisor = array.where(divisor > 0, divisor, array.ones_like(divisor))
+    shares = array.multiply(found, array.divide(divisors, divisor))
+    # The square of a norm may leave the range of its dtype; of its share in the largest it doesn't.
+    largest = array.max(shares, axis=0)
+    usable = array.logical_and(largest > 0, array.isfinite(largest))
+    scale = array.where(usable, largest, array.ones_like(largest))
+    squares = array.sum(array.square(array.divide(shares, scale)), axis=0)
+    return divisor, array.multiply(scale, array.sqrt(squares))
+
+
+def narrowed(divisor: Array, factor: Array, array: Any) -> tuple[Array, Array]:
+    """Return what `factors` returned in float64 as two numbers that float32 can hold.
+
+    A common norm of float64 gradients may be far outside of float32's range.
+    """
+    factor = array.divide(factor, divisor)
+    one = array.ones_like(factor)
+    # Below the smallest normal number of float32 the factor alone would lose digits.
+    is_small = factor < 2.0**-126
+    divisor = array.where(is_small, 2.0**126 * one, one)
+    return divisor, array.multiply(factor, divisor)
 
 
 def _limited(gradient: Array, divisor: Array, factor: Array, array: Any) -> Array:
@@ -96,7 +124,7 @@ def by_global_norm(
 ) -> list[Array]:
     """Scale gradients down together to the norm `limit` when their common norm is larger.
 
-    One gradient that is not finite makes all of them NaN, as in Keras.
+    They are all of one dtype. One that is not finite makes all of them NaN, as in Keras.
     """
     filled = [gradient for gradient in gradients if 0 not in gradient.shape]
     if not filled:
@@ -109,6 +137,6 @@ def by_global_norm(
     ]
 
 
-def by_value(gradient: Array, limit: float, array: Any) -> Array:
+def by_value(gradient: Array, limit: float, clip: Callable[[Array, Any, Any], Array]) -> Array:
     """Clip every element to the range from `-limit` to `limit`."""
-    return array.clip(gradient, -limit, limit)
+    return clip(gradient, -limit, limit)

@@ -117,7 +117,7 @@ class Minimization:
     def step(self, learning_rate: float) -> None:
         """Make one step from `x`."""
         array, start = self._array, self.x
-        gradient = clipping.by_value(self._gradient, self._largest, array)
+        gradient = clipping.by_value(self._gradient, self._largest, array.clip)
         step, self._square_avg, self._acc_delta = rule.update(
             gradient, self._square_avg, self._acc_delta, self._rho, self._epsilon, array.sqrt
         )

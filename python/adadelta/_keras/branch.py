@@ -1,11 +1,21 @@
-"""Run one of two pieces of a step, whether the step is traced, compiled or eager."""
+"""Run pieces of a step where it is traced, compiled or eager."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 
 Body = Callable[[], None]
+
+
+def eagerly() -> contextlib.AbstractContextManager[Any]:
+    """Leave a function that TensorFlow is tracing: what is done inside is no part of it."""
+    if keras.config.backend() != "tensorflow":
+        return contextlib.nullcontext()
+    import tensorflow
+
+    return tensorflow.init_scope()
 
 
 def branch(predicate: Any, if_true: Body, if_false: Body, variables: Sequence[Any]) -> None:

@@ -6,7 +6,7 @@ can't serve to the rest of the step.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -100,7 +100,7 @@ def settings(optimizer: Any, dtype: str, action: Any, rate: Any) -> list[Any]:
     """Return `layout.settings()` of a call for state of `dtype`, tensors where they change."""
     average = {}
     if optimizer.use_ema:
-        updates = ops.convert_to_tensor(optimizer.iterations)
+        updates = precision.tensor_of(optimizer.iterations)
         every = optimizer.ema_overwrite_frequency
         average = {
             "momentum": optimizer.ema_momentum,
@@ -131,6 +131,11 @@ def norm_limit(optimizer: Any) -> float | None:
     """The norm to clip to, of each gradient or of all together, or None."""
     limit = optimizer.clipnorm if optimizer.global_clipnorm is None else optimizer.global_clipnorm
     return None if limit == math.inf else limit
+
+
+def are_wide(dtypes: Iterable[Any]) -> bool:
+    """Whether the norm of all gradients is float64: where the state of one of them is."""
+    return any(dtype == "float64" for dtype in dtypes)
 
 
 def groups(optimizer: Any, indices: Any) -> dict[tuple[str, bool], list[int]]:

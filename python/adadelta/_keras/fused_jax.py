@@ -49,7 +49,6 @@ def step(optimizer: Any, gradients: dict[int, Any], action: Any, rate: Any) -> N
 
     factors = _factors(optimizer, calls)
     for (settings, decay, variables, rows), (divisor, factor) in zip(calls, factors, strict=True):
-        # One norm of gradients of several dtypes is of the widest.
         ones = jnp.ones(len(rows), settings.dtype)
         own = [jnp.asarray(decay), ones * divisor, ones * factor]
         row_settings = jnp.stack(own, axis=1).astype(settings.dtype)
@@ -69,7 +68,13 @@ def _factors(optimizer: Any, calls: Any) -> list[tuple[Any, Any]]:
     if limit is None:
         return [(1.0, 1.0)] * len(calls)
     together = optimizer.global_clipnorm is not None
-    norms = [xla.norms(settings, rows, together) for settings, _, _, rows in calls]
+    dtypes = [settings.dtype for settings, *_ in calls]
+    wide = together and fused.are_wide(dtypes)
+    norms = [xla.norms(settings, rows, together, wide) for settings, _, _, rows in calls]
     if together:
         norms = [clipping.combined(norms, jnp)] * len(calls)
-    return [clipping.factors(*norm, limit, jnp, together) for norm in norms]
+    factors = [clipping.factors(*norm, limit, jnp, together) for norm in norms]
+    return [
+        clipping.narrowed(*its_factors, jnp) if wide and dtype == jnp.float32 else its_factors
+        for its_factors, dtype in zip(factors, dtypes, strict=True)
+    ]

@@ -136,11 +136,17 @@ def _factors(optimizer: Any, calls: Any) -> list[tuple[Any, Any]]:
     if limit is None:
         return [(1.0, 1.0)] * len(calls)
     together = optimizer.global_clipnorm is not None
-    norms = [program.norms(settings, given, together) for program, settings, _, given in calls]
+    dtypes = [decay.dtype for _, _, decay, _ in calls]
+    wide = together and fused.are_wide(dtypes)
+    norms = [
+        program.norms(settings, given, together, wide=wide) for program, settings, _, given in calls
+    ]
     if together:
         norms = [clipping.combined(norms, ops)] * len(calls)
-    dtypes = [decay.dtype.name for _, _, decay, _ in calls]
-    return [
-        tuple(ops.cast(it, dtype) for it in clipping.factors(divisor, norm, limit, ops, together))
-        for (divisor, norm), dtype in zip(norms, dtypes, strict=True)
-    ]
+    found = []
+    for (divisor, norm), dtype in zip(norms, dtypes, strict=True):
+        divisor, factor = clipping.factors(divisor, norm, limit, ops, together)
+        if wide and dtype == np.float32:
+            divisor, factor = clipping.narrowed(divisor, factor, ops)
+        found.append((ops.cast(divisor, dtype.name), ops.cast(factor, dtype.name)))
+    return found

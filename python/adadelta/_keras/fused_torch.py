@@ -245,14 +245,17 @@ def step(optimizer: Any, gradients: dict[int, Any], action: Any, rate: Any) -> N
 
 def _clip(calls: Any, limit: float, together: bool) -> None:
     """Write into the settings of each row what its gradient is divided and multiplied by."""
+    wide = together and fused.are_wide(row_settings.dtype for *_, row_settings in calls)
     norms = [
-        cpu.norms(dtype, table, sizes, settings, together, threads())
+        cpu.norms(dtype, table, sizes, settings, together, threads(), wide)
         for dtype, table, sizes, settings, _ in calls
     ]
-    if together:
-        norms = [clipping.combined(norms, np)] * len(calls)
     with np.errstate(all="ignore"):
+        if together:
+            norms = [clipping.combined(norms, np)] * len(calls)
         for (*_, row_settings), norm in zip(calls, norms, strict=True):
             divisor, factor = clipping.factors(*norm, limit, np, together)
+            if wide and row_settings.dtype == np.float32:
+                divisor, factor = clipping.narrowed(divisor, factor, np)
             row_settings[:, layout.CLIP_DIVISOR] = divisor
             row_settings[:, layout.CLIP_FACTOR] = factor

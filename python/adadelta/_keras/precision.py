@@ -14,6 +14,7 @@ __all__ = [
     "is_complex",
     "largest_gradient",
     "state_dtype",
+    "tensor_of",
     "to_state",
 ]
 
@@ -21,6 +22,18 @@ __all__ = [
 def dtype_of(array: Any) -> str:
     """The dtype of a variable or tensor, by Keras' name."""
     return keras.backend.standardize_dtype(array.dtype)
+
+
+def tensor_of(variable: Any) -> Any:
+    """Return the value of a Keras variable, or of the backend's own, as a tensor."""
+    # On TensorFlow ops.convert_to_tensor() leaves a Keras variable as it is, whose operators are
+    # Keras': `+` of an empty tensor of shape (0, 3) is an error of BiasAdd there.
+    value = variable.value if isinstance(variable, keras.Variable) else variable
+    if keras.config.backend() != "tensorflow":
+        return value
+    import tensorflow as tf
+
+    return tf.convert_to_tensor(value)
 
 
 def as_dtype(number: Any, dtype: str) -> Any:

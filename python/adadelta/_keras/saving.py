@@ -11,7 +11,6 @@ with ours like this:
 What does not fit is left out with a warning, since the model's weights are loaded by the same call.
 """
 
-import contextlib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -21,6 +20,7 @@ import numpy as np
 from keras import ops
 
 from adadelta._keras import exchange, loss_scale
+from adadelta._keras.branch import eagerly
 from adadelta._keras.state import parameter_names, path_of
 from adadelta._keras.step import Step
 from adadelta._state import keras_file, matching
@@ -168,7 +168,7 @@ class Saving(Step):
             if _is_name_of_another(contents.name):
                 matching.refuse([f'it is that of an optimizer called "{contents.name}"'])
             saved[keras_file.OF_HOST] = np.asarray(1)
-        with _eagerly():
+        with eagerly():
             try:
                 state = _state_in(saved, self)
                 if target is not self:
@@ -184,7 +184,7 @@ class Saving(Step):
 
     def _take(self, saved: keras_file.Arrays, is_wrapped: bool = False) -> None:
         # The optimizer may be built inside compiled training, of which this must be no part.
-        with _eagerly():
+        with eagerly():
             try:
                 self._import(self, _state_in(saved, self))
             except (OverflowError, TypeError, ValueError) as error:
@@ -214,7 +214,7 @@ class Saving(Step):
             and all(map(np.array_equal, arrays, map(exchange.array_of, self._variables)))
         ):
             # Keras' LossScaleOptimizer has put them into the optimizer inside it, by position.
-            with _eagerly():
+            with eagerly():
                 has_rate = isinstance(self._learning_rate, keras.Variable)
                 self._start_anew(arrays[1] if has_rate else None)
             outcome = "starts anew"
@@ -280,11 +280,3 @@ def _state_in(saved: keras_file.Arrays, optimizer: Any) -> OptimizerState:
     if not state.parameters and not state.step:
         return exchange.start_of(optimizer, state.hyperparameters)
     return state
-
-
-def _eagerly() -> contextlib.AbstractContextManager[Any]:
-    if keras.config.backend() != "tensorflow":
-        return contextlib.nullcontext()
-    import tensorflow
-
-    return tensorflow.init_scope()

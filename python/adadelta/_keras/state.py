@@ -10,6 +10,7 @@ from keras import ops
 
 from adadelta._core import parameters
 from adadelta._keras import fused, jax_trainer, loss_scale, precision
+from adadelta._keras.branch import eagerly
 from adadelta._state import matching
 
 # The variables that count, beside Keras' own `iteration`, by their names in saved state.
@@ -72,7 +73,10 @@ class State(keras.optimizers.Optimizer):
     _uses_kernel = False
     _constrained: list[int]
     _waiting_state: dict[str, np.ndarray] | None
+    _excluded_keys: frozenset[Any]
+    _excluded_paths: tuple[str, ...]
     _excluded_loaded_paths: tuple[str, ...]
+    _excluded_words: tuple[str, ...]
     _update_counter: Any
     _window: Any
     _window_has_gradient: Any
@@ -151,9 +155,13 @@ class State(keras.optimizers.Optimizer):
         if name == "average":
 
             def initializer(shape: Any, dtype: Any = None) -> Any:
-                value = ops.convert_to_tensor(reference_variable)
-                # A copy: compiled training on JAX gives buffers away, each only once.
-                return ops.copy(precision.to_state(value, precision.dtype_of(reference_variable)))
+                # Inside compiled training the value would be one of its tensors, and XLA can't
+                # make a variable of that.
+                with eagerly():
+                    value = precision.tensor_of(reference_variable)
+                    value = precision.to_state(value, precision.dtype_of(reference_variable))
+                    # A copy: compiled training on JAX gives buffers away, each only once.
+                    return ops.copy(value)
 
         return super().add_variable_from_reference(
             reference_variable, name=name, initializer=initializer

@@ -223,7 +223,7 @@ class Step(Update):
 
     def _closes_window(self) -> Any:
         last = self.gradient_accumulation_steps - 1
-        return ops.equal(ops.convert_to_tensor(self._window), last)
+        return ops.equal(precision.tensor_of(self._window), last)
 
     def _collect(
         self,
@@ -268,14 +268,14 @@ class Step(Update):
         rest = [index for index in range(len(self._trainable_variables)) if index not in served]
         for index in rest:
             variable = self._trainable_variables[index]
-            window_sum = ops.convert_to_tensor(self._accumulated_gradients[index])
+            window_sum = precision.tensor_of(self._accumulated_gradients[index])
             if index in overwriting:
                 self._trainable_variables[index].assign(ops.maximum(overwriting[index], window_sum))
             elif not self._overwrite_variable_with_gradient(variable):
                 if index in present:
                     window_sum = window_sum + sparse.dense(present[index], window_sum.shape)
                 else:
-                    came[index] = ops.convert_to_tensor(self._window_has_gradient)[index] > 0
+                    came[index] = precision.tensor_of(self._window_has_gradient)[index] > 0
                 means[index] = window_sum / ops.cast(steps, precision.dtype_of(window_sum))
         self._update(means, rate, came, served)
         sums = [self._accumulated_gradients[index] for index in rest]
@@ -290,7 +290,7 @@ class Step(Update):
             return gradient
         scale = self._loss_scale if scale == "dynamic" else scale
         return sparse.map_values(
-            lambda value: value / ops.cast(scale, precision.dtype_of(value)), gradient
+            lambda value: value / precision.as_dtype(scale, precision.dtype_of(value)), gradient
         )
 
     def _all_finite(self, gradients: list[Any]) -> Any:
@@ -308,7 +308,7 @@ class Step(Update):
     def _rescale(self, after: Callable[[Any, Any], tuple[Any, Any]]) -> None:
         if self._loss_scale is not None:
             scale, calls = after(
-                ops.convert_to_tensor(self._loss_scale), ops.convert_to_tensor(self._finite_calls)
+                precision.tensor_of(self._loss_scale), precision.tensor_of(self._finite_calls)
             )
             self._loss_scale.assign(scale)
             self._finite_calls.assign(calls)
@@ -317,7 +317,7 @@ class Step(Update):
         """Return the loss times the loss scale, of which gradients are to be taken."""
         if self.loss_scale_factor != "dynamic":
             return super().scale_loss(loss)
-        scale = ops.convert_to_tensor(self._loss_scale) if self.built else loss_scale.FIRST
+        scale = precision.tensor_of(self._loss_scale) if self.built else loss_scale.FIRST
         return loss * ops.cast(scale, precision.dtype_of(ops.convert_to_tensor(loss)))
 
     def finalize_variable_values(self, var_list: Sequence[Any]) -> None:

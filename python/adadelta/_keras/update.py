@@ -17,7 +17,8 @@ from adadelta._kernels import pieces
 from adadelta._kernels import tensorflow as operation
 
 if keras.config.backend() == "torch":
-    # Keras' own convert and check their arguments, 5 us a call, which pieces would pay often.
+    # Keras' own convert and check their arguments, 5 us a call, which pieces would pay often, and
+    # round numbers to the default dtype.
     import torch
 
     from adadelta._kernels import torch_memory
@@ -81,12 +82,13 @@ class Update(WeightDecay):
             return grads
         values = [ops.convert_to_tensor(sparse.values_of(gradient)) for gradient in grads]
         if self.global_clipnorm is not None:
+            if any(precision.dtype_of(value) == "float64" for value in values):
+                values = [ops.cast(value, "float64") for value in values]
             values = clipping.by_global_norm(values, self.global_clipnorm, ops, choose)
         elif self.clipnorm is not None:
             values = [clipping.by_norm(value, self.clipnorm, ops, choose) for value in values]
         else:
-            values = [clipping.by_value(value, self.clipvalue, ops) for value in values]
-        # One norm of gradients of several dtypes is of the widest.
+            values = [clipping.by_value(value, self.clipvalue, _CLIP) for value in values]
         return [
             sparse.with_values(gradient, ops.cast(value, precision.dtype_of(gradient)))
             for gradient, value in zip(grads, values, strict=True)
@@ -128,9 +130,9 @@ class Update(WeightDecay):
             return
         value, new_square_avg, new_acc_delta = self._next(
             gradient,
-            ops.convert_to_tensor(variable),
-            ops.convert_to_tensor(square_avg),
-            ops.convert_to_tensor(acc_delta),
+            precision.tensor_of(variable),
+            precision.tensor_of(square_avg),
+            precision.tensor_of(acc_delta),
             rate,
             decay,
         )
@@ -180,7 +182,7 @@ class Update(WeightDecay):
             index = self._get_variable_index(variable)
             square_avg = self._accumulated_grads[index].value
             acc_delta = self._accumulated_delta_vars[index].value
-            rows.append((gradient, ops.convert_to_tensor(variable), square_avg, acc_delta))
+            rows.append((gradient, precision.tensor_of(variable), square_avg, acc_delta))
         apart = torch_memory.Rows(list(zip(*rows, strict=True)), gradient=0).sharing()
         groups: dict[Any, list[tuple[Any, ...]]] = {}
         for place, (row, variable) in enumerate(zip(rows, trainable_variables, strict=True)):
@@ -207,8 +209,8 @@ class Update(WeightDecay):
         index = self._get_variable_index(variable)
         square_avg, acc_delta = self._accumulated_grads[index], self._accumulated_delta_vars[index]
         dtype = precision.dtype_of(variable)
-        old_square_avg = ops.convert_to_tensor(square_avg)
-        old_acc_delta = ops.convert_to_tensor(acc_delta)
+        old_square_avg = precision.tensor_of(square_avg)
+        old_acc_delta = precision.tensor_of(acc_delta)
         step, square_avg_rows, acc_delta_rows = rule.update(
             self._saturated(sparse.values_of(gradient), dtype),
             sparse.take(old_square_avg, gradient),
@@ -226,7 +228,7 @@ class Update(WeightDecay):
 
     def _update_average(self, indices: Iterable[int]) -> None:
         """Move averages after an update; the first one sets them to the updated weights."""
-        updates = ops.convert_to_tensor(self.iterations)
+        updates = precision.tensor_of(self.iterations)
         pairs = self._averaged([self._trainable_variables[index] for index in indices])
         if not pairs:
             return

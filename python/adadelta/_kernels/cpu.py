@@ -51,7 +51,13 @@ def step(
 
 
 def norms(
-    dtype: str, table: Array, sizes: Array, settings: Array, together: bool, threads: Threads
+    dtype: str,
+    table: Array,
+    sizes: Array,
+    settings: Array,
+    together: bool,
+    threads: Threads,
+    wide: bool = False,
 ) -> tuple[Array, Array]:
     """Return the norm of each gradient, or the one of all, as two factors in the state's dtype.
 
@@ -63,6 +69,7 @@ def norms(
         together: Whether the norm of all gradients is wanted, of shape (1,), instead of one for
             each.
         threads: See there.
+        wide: Whether the factors are to be float64 in any case.
 
     Returns:
         `(divisor, norm)`: a norm is their product, and both are finite when the gradients are.
@@ -80,12 +87,12 @@ def norms(
             again = _squares(dtype, table, sizes, scaled, together, threads)
             squares = np.where(outside, again, squares)
             scale = np.where(outside, factor, scale)
-    return split_norm(np.sqrt(squares), 1 / scale, settings.dtype)
+    return split_norm(np.sqrt(squares), 1 / scale, np.dtype("float64") if wide else settings.dtype)
 
 
 def split_norm(norm: Array, divisor: Array, dtype: Any) -> tuple[Array, Array]:
     """Return two factors of a norm that do not overflow in `dtype`."""
-    large = (norm > 1e38) if dtype == np.float32 else np.zeros(norm.shape, bool)
+    large = (norm > layout.LARGEST_NORM) if dtype == np.float32 else np.zeros(norm.shape, bool)
     divisor, norm = np.where(large, 2.0**64, divisor), np.where(large, norm / 2.0**64, norm)
     return divisor.astype(dtype), norm.astype(dtype)
 

@@ -60,8 +60,13 @@ WORKER, TASK, MALLOC, FREE, YIELD, VERSION, DTYPE, STATE_DTYPE, REFUSAL = range(
 KNOWN = 9
 # XLA_FFI_DataType of XLA's `xla/ffi/api/c_api.h`.
 XLA_DTYPES = {"int32": 4, "float16": 10, "float32": 11, "float64": 12, "bfloat16": 16}
-# Beside a bit for each column of the table: one norm of all gradients together.
+# Beside a bit for each column of the table: one norm of all gradients together, and norms in
+# float64 although the state is float32.
 TOGETHER = 1 << COLUMNS
+WIDE = 1 << COLUMNS + 1
+# A larger norm is returned as two factors in float32, so that what several norms make together
+# is still in its range.
+LARGEST_NORM = 2.0**100
 # Its scratch, in 8 bytes: the call, arguments for XLA's functions, the table, the ends, and for
 # norms the squares.
 SCRATCH_ARGUMENTS = CALL

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-
-Tensor = torch.Tensor
+from torch import Tensor
 
 # Subclasses may be spread over devices, or be something else than their memory.
 PLAIN = (torch.Tensor, torch.nn.Parameter)

@@ -23,8 +23,8 @@ from adadelta._kernels.locks import Lock
 Array = Any
 
 _lock = Lock()
-# By kind and dtype, the names that XLA knows.
-_registered: dict[tuple[str, str], str] = {}
+# By kind, dtype and whether norms are wide, the names that XLA knows.
+_registered: dict[tuple[str, str, bool], str] = {}
 
 
 def step(
@@ -51,18 +51,19 @@ def step(
 
 
 def norms(
-    settings: Array, rows: Sequence[Sequence[Array | None]], together: bool
+    settings: Array, rows: Sequence[Sequence[Array | None]], together: bool, wide: bool = False
 ) -> tuple[Array, Array]:
-    """Return the norm of each gradient, or the one of all, as two factors.
+    """Return the norm of each gradient, or the one of all, as two factors in the state's dtype.
 
     Args:
         settings: As for `step`. They say what a gradient is divided by.
         rows: For each tensor an array or `None` in each column, as for `step`; only gradients
             and windows count.
         together: Whether the norm of all is wanted, of shape (1,), instead of one for each.
+        wide: Whether the factors are to be float64 in any case.
 
     """
-    rows, columns = xla_target.for_norms(rows, together)
+    rows, columns = xla_target.for_norms(rows, together, wide)
     flat = xla_target.flat(rows)
 
     def scaled(scale: float) -> Array:
@@ -72,15 +73,20 @@ def norms(
     if settings.dtype == jnp.float32:
         return plain[:, 0], plain[:, 1]
     # Squares of float64 may leave its range; the sums of float32's are in float64 and do not.
-    norm = plain[:, 1]
+    norm = _product(plain)
     small, large = norm < 1e-125, norm > 1e125
 
     def careful() -> tuple[Array, Array]:
         scale = jnp.where(large, 2.0**-600, jnp.where(small, 2.0**600, 1.0))
-        again = jnp.where(large, scaled(2.0**-600)[:, 1], scaled(2.0**600)[:, 1])
+        again = jnp.where(large, _product(scaled(2.0**-600)), _product(scaled(2.0**600)))
         return 1 / scale, jnp.where(small | large, again, norm)
 
     return jax.lax.cond(jnp.any(small | large), careful, lambda: (jnp.ones_like(norm), norm))
+
+
+def _product(norms: Array) -> Array:
+    # The handler's divisors are 1 in float64; those of the rule are not.
+    return norms[:, 0] * norms[:, 1]
 
 
 @functools.partial(jax.jit, static_argnames="columns", inline=True)
@@ -104,17 +110,17 @@ def _step_by_rule(
 
 
 def _norms_by_rule(settings: Array, *arrays: Array, columns: int) -> list[Array]:
-    dtype = settings.dtype
+    dtype, result = settings.dtype, _dtype_of_norms(settings, columns)
     updates = settings[layout.ACTION] == layout.UPDATE
     squares, divisors = [], []
-    for row in xla_target.split(arrays, columns & ~layout.TOGETHER):
+    for row in xla_target.split(arrays, columns):
         gradient, window = row[layout.GRADIENT], row[layout.WINDOW]
         given = jnp.zeros((), dtype)
         if gradient is not None:
             given = gradient.astype(dtype) / settings[layout.LOSS_SCALE]
         if window is not None:
             given = (window + given) / settings[layout.STEPS]
-        given = given * settings[layout.NORM_SCALE]
+        given = (given * settings[layout.NORM_SCALE]).astype(result)
         magnitude = jnp.max(jnp.abs(given), initial=0)
         usable = (magnitude > 0) & jnp.isfinite(magnitude)
         divisors.append(jnp.where(usable, magnitude, 1))
@@ -181,17 +187,21 @@ def _target_of_step(context: Any, columns: int) -> tuple[str, int, dict[int, int
 
 
 def _shapes_of_norms(settings: Any, *arrays: Any, columns: int) -> list[Any]:
-    rows = xla_target.split(arrays, columns & ~layout.TOGETHER)
+    rows = xla_target.split(arrays, columns)
     norms = 1 if columns & layout.TOGETHER else len(rows)
-    return [jax.core.ShapedArray((norms, 2), settings.dtype)]
+    return [jax.core.ShapedArray((norms, 2), _dtype_of_norms(settings, columns))]
+
+
+def _dtype_of_norms(settings: Any, columns: int) -> Any:
+    return np.dtype("float64") if columns & layout.WIDE else settings.dtype
 
 
 def _target_of_norms(context: Any, columns: int) -> tuple[str, int, dict[int, int]]:
     arrays = context.avals_in[1:]
     scratch = xla_target.scratch_of_norms([array.shape for array in arrays], columns)
-    gradient = xla_target.split(arrays, columns & ~layout.TOGETHER)[0][layout.GRADIENT]
+    gradient = xla_target.split(arrays, columns)[0][layout.GRADIENT]
     dtype = str((context.avals_in[0] if gradient is None else gradient).dtype)
-    return _registered_handler("norms", dtype), scratch, {}
+    return _registered_handler("norms", dtype, bool(columns & layout.WIDE)), scratch, {}
 
 
 _step_primitive = _new_primitive("adadelta_step", _step_by_rule, _shapes_of_step, _target_of_step)
@@ -200,15 +210,16 @@ _norms_primitive = _new_primitive(
 )
 
 
-def _registered_handler(kind: str, dtype: str) -> str:
+def _registered_handler(kind: str, dtype: str, wide: bool = False) -> str:
     """Return the name under which XLA knows a handler, after making it known."""
+    key = kind, dtype, wide
     with _lock.held():
-        if (kind, dtype) not in _registered:
-            name, place = xla_target.handler(kind, dtype, _version())
+        if key not in _registered:
+            name, place = xla_target.handler(kind, dtype, _version(), wide)
             capsule = jax.ffi.pycapsule(place)
             jax.ffi.register_ffi_target(name, capsule, platform="cpu", api_version=1)
-            _registered[kind, dtype] = name
-        return _registered[kind, dtype]
+            _registered[key] = name
+        return _registered[key]
 
 
 @functools.cache

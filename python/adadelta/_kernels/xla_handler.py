@@ -371,10 +371,10 @@ def _store_norm(result, row, squares, store, largest):
 
 
 def norms_float32(frame, known):
-    """Return the norm of each float32 or narrower gradient, or the one of all."""
-    return _norms(frame, known, store_float32, _FLOAT32, 1e38)
+    """Return norms as float32: of each gradient, or the one of all."""
+    return _norms(frame, known, store_float32, _FLOAT32, layout.LARGEST_NORM)
 
 
 def norms_float64(frame, known):
-    """Return the norm of each float64 gradient, or the one of all."""
+    """Return norms as float64: of each gradient, or the one of all."""
     return _norms(frame, known, store_float64, _FLOAT64, math.inf)

@@ -67,19 +67,20 @@ def aliases_of_step(operands: int, columns: int) -> dict[int, int]:
 
 
 def for_norms(
-    rows: Sequence[Sequence[Array | None]], together: bool
+    rows: Sequence[Sequence[Array | None]], together: bool, wide: bool
 ) -> tuple[list[list[Array | None]], int]:
     """Return rows of what counts for norms of gradients, and their columns."""
     kept = (layout.GRADIENT, layout.WINDOW)
     reduced = [
         [array if column in kept else None for column, array in enumerate(row)] for row in rows
     ]
-    return reduced, columns_of(reduced) | (layout.TOGETHER if together else 0)
+    more = (layout.TOGETHER if together else 0) | (layout.WIDE if wide else 0)
+    return reduced, columns_of(reduced) | more
 
 
 def scratch_of_norms(shapes: Sequence[Sequence[int]], columns: int) -> int:
     """Return how many int32 of scratch norms need, from the shapes of their operands."""
-    rows = split(shapes, columns & ~layout.TOGETHER)
+    rows = split(shapes, columns)
     elements = sum(math.prod(next(it for it in row if it is not None)) for row in rows)
     return layout.scratch_size(len(rows), layout.number_of_squares(len(rows), elements))
 
@@ -106,16 +107,18 @@ def is_right(array: Array, exact: Array) -> bool:
     return np.allclose(np.asarray(array), exact, rtol=1e-6, atol=0)
 
 
-def handler(kind: str, dtype: str, version: tuple[int, int]) -> tuple[str, int]:
+def handler(kind: str, dtype: str, version: tuple[int, int], wide: bool = False) -> tuple[str, int]:
     """Return the name and the address of a handler.
 
     Args:
         kind: "step" or "norms".
         dtype: The dtype of the parameters and gradients, by name.
         version: The version of XLA's interface.
+        wide: Whether norms are float64 although the state is not.
 
     """
-    function = kind if kind == "step" else f"norms_{precision.state_dtype(dtype)}"
+    result = "float64" if wide else precision.state_dtype(dtype)
+    function = kind if kind == "step" else f"norms_{result}"
     with _lock.held():
         place, worker, task = compiled.addresses(
             ("xla_handler", function), ("fused", dtype), ("xla_handler", "task")
@@ -133,4 +136,5 @@ def handler(kind: str, dtype: str, version: tuple[int, int]) -> tuple[str, int]:
             known[layout.STATE_DTYPE] = layout.XLA_DTYPES[precision.state_dtype(dtype)]
             known[layout.REFUSAL] = ctypes.addressof(_REFUSAL)
             _known[key] = known
-        return f"adadelta_{kind}_{dtype}", compiled.bound(place, _known[key].ctypes.data)
+        name = f"adadelta_{kind}_{dtype}{'_wide' if wide else ''}"
+        return name, compiled.bound(place, _known[key].ctypes.data)

@@ -38,8 +38,8 @@ _MLIR = {
 _MAJOR_AND_MINOR, _REGISTER, _NEEDED = 4, 9, 8 * 19
 
 _lock = Lock()
-# By kind and dtype, the names that XLA knows.
-_registered: dict[tuple[str, str], str] = {}
+# By kind, dtype and whether norms are wide, the names that XLA knows.
+_registered: dict[tuple[str, str, bool], str] = {}
 
 
 def can_serve_here() -> bool:
@@ -106,7 +106,12 @@ class Program:
         self._run(self._traced_step, settings, row_settings, *gradients)
 
     def norms(
-        self, settings: Array, gradients: Sequence[Array], together: bool, with_window: bool = True
+        self,
+        settings: Array,
+        gradients: Sequence[Array],
+        together: bool,
+        with_window: bool = True,
+        wide: bool = False,
     ) -> tuple[Array, Array]:
         """Return the norm of each gradient, or the one of all, as two factors.
 
@@ -115,10 +120,14 @@ class Program:
             gradients: As for `step`.
             together: Whether the norm of all is wanted, of shape (1,).
             with_window: Whether what was collected before is added to the gradients first.
+            wide: Whether the factors are to be float64, instead of in the state's dtype.
 
         """
-        function = functools.partial(self._traced_norms, together=together, with_window=with_window)
-        divisor, norm = self._run(function, settings, *gradients, key=(together, with_window))
+        key = together, with_window, wide
+        function = functools.partial(
+            self._traced_norms, together=together, with_window=with_window, wide=wide
+        )
+        divisor, norm = self._run(function, settings, *gradients, key=key)
         return divisor, norm
 
     def _run(self, function: Any, *arrays: Any, key: Any = "step") -> Any:
@@ -151,13 +160,13 @@ class Program:
                     variable.assign(value)
 
     def _traced_norms(
-        self, settings: Array, *gradients: Array, together: bool, with_window: bool
+        self, settings: Array, *gradients: Array, together: bool, with_window: bool, wide: bool
     ) -> tuple[Array, Array]:
         rows = self._rows_with(gradients)
         if not with_window:
             for row in rows:
                 row[layout.WINDOW] = None
-        return norms(settings, rows, together)
+        return norms(settings, rows, together, wide)
 
 
 def step(settings: Array, row_settings: Array, rows: Rows) -> list[list[Array | None]]:
@@ -186,13 +195,14 @@ def step(settings: Array, row_settings: Array, rows: Rows) -> list[list[Array | 
     ]
 
 
-def norms(settings: Array, rows: Rows, together: bool) -> tuple[Array, Array]:
+def norms(settings: Array, rows: Rows, together: bool, wide: bool = False) -> tuple[Array, Array]:
     """Return norms of gradients as two factors, inside a function that XLA compiles."""
-    rows, columns = xla_target.for_norms(rows, together)
+    rows, columns = xla_target.for_norms(rows, together, wide)
     flat = [tf.convert_to_tensor(array) for array in xla_target.flat(rows)]
     dtype = flat[0].dtype.name
     size = xla_target.scratch_of_norms([array.shape.as_list() for array in flat], columns)
-    results = [([1 if together else len(rows), 2], settings.dtype), ([size], tf.int32)]
+    result = tf.float64 if wide else settings.dtype
+    results = [([1 if together else len(rows), 2], result), ([size], tf.int32)]
 
     def scaled(scale: float) -> Array:
         place = [[layout.NORM_SCALE]]
@@ -224,7 +234,7 @@ def _call(
     """Return the results of a handler, each given as its shape and dtype."""
     given = [(tuple(it.shape.as_list()), it.dtype.name) for it in operands]
     returned = [(tuple(shape), dtype.name) for shape, dtype in results]
-    target = _registered_handler(kind, dtype)
+    target = _registered_handler(kind, dtype, bool(columns & layout.WIDE))
     called = xla.call_module(
         operands,
         version=_VERSION,
@@ -292,11 +302,12 @@ class _Registration(ctypes.Structure):
     )
 
 
-def _registered_handler(kind: str, dtype: str) -> str:
+def _registered_handler(kind: str, dtype: str, wide: bool = False) -> str:
     """Return the name under which TensorFlow's XLA knows a handler, after making it known."""
+    key = kind, dtype, wide
     with _lock.held():
-        if (kind, dtype) not in _registered:
-            name, place = xla_target.handler(kind, dtype, _version_of_interface())
+        if key not in _registered:
+            name, place = xla_target.handler(kind, dtype, _version_of_interface(), wide)
             text = _Text(name.encode(), len(name))
             arguments = _Registration(
                 ctypes.sizeof(_Registration), None, text, _Text(b"Host", 4), None, None, None, place
@@ -304,8 +315,8 @@ def _registered_handler(kind: str, dtype: str) -> str:
             function = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(_api()[_REGISTER])
             if function(ctypes.addressof(arguments)):
                 raise RuntimeError(f"TensorFlow's XLA refuses the handler {name}")
-            _registered[kind, dtype] = name
-        return _registered[kind, dtype]
+            _registered[key] = name
+        return _registered[key]
 
 
 @functools.cache

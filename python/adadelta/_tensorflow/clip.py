@@ -27,7 +27,6 @@ def _where(predicate: Any, if_true: Any, if_false: Any) -> Any:
 # NumPy's names, as adadelta._core.clipping uses them.
 _ARRAY = SimpleNamespace(
     absolute=tf.abs,
-    clip=tf.clip_by_value,
     divide=tf.divide,
     isfinite=tf.math.is_finite,
     logical_and=tf.logical_and,
@@ -55,9 +54,14 @@ def clipped(
         return gradients
     values = [tf.convert_to_tensor(rows.values_of(gradient)) for gradient in gradients]
     if global_clipnorm is not None:
+        if any(value.dtype == tf.float64 for value in values):
+            values = [tf.cast(value, tf.float64) for value in values]
         values = clipping.by_global_norm(values, global_clipnorm, _ARRAY, choose)
     elif clipnorm is not None:
         values = [clipping.by_norm(value, clipnorm, _ARRAY, choose) for value in values]
     elif clipvalue is not None:
-        values = [clipping.by_value(value, clipvalue, _ARRAY) for value in values]
-    return [rows.with_values(it, value) for it, value in zip(gradients, values, strict=True)]
+        values = [clipping.by_value(value, clipvalue, tf.clip_by_value) for value in values]
+    return [
+        rows.with_values(it, tf.cast(value, rows.values_of(it).dtype))
+        for it, value in zip(gradients, values, strict=True)
+    ]
