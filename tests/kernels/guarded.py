@@ -297,7 +297,7 @@ class Xla:
         *,
         with_real_memory: bool,
     ) -> bool:
-        """Call a handler; return whether it did not refuse."""
+        """Call the handler of "step", "norms" or "wide norms"; return whether it did not refuse."""
         frame = self._frame(operands, results, attributes)
         handler, arguments = self._handler(kind, dtype, frame, with_real_memory)
         read_only = [it for it in self.memory.used if it.original.dtype == np.int64]
@@ -323,14 +323,16 @@ class Xla:
     ) -> tuple[Any, tuple[int, ...]]:
         if with_real_memory:
             return self._handler_as_made(kind, dtype), (frame.address,)
-        function = kind if kind == "step" else f"norms_{precision.state_dtype(dtype)}"
+        state = precision.state_dtype(dtype)
+        function = {"norms": f"norms_{state}", "wide norms": "norms_float64"}.get(kind, kind)
         (address,) = compiled.addresses(("xla_handler", function))
         known = self.known(dtype, 1 << 32)
         return compiled.call(address, arguments=2), (frame.address, known.address)
 
     @functools.cache  # noqa: B019 - there is one object of this class
     def _handler_as_made(self, kind: str, dtype: str) -> Any:
-        _, address = xla_target.handler(kind, dtype, (0, 1))
+        wide = kind == "wide norms"
+        _, address = xla_target.handler("norms" if wide else kind, dtype, (0, 1), wide)
         return compiled.call(address, arguments=1)
 
     def _frame(

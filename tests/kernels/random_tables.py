@@ -191,7 +191,8 @@ class Run:
         given = [self.table_of_addresses.array, self.sizes.array, self.settings.array]
         for together in (False, True):
             with self.memory.scope():
-                made = cpu.norms(dtype, *given, together, threads)
+                wide = bool(self.generator.random() < 0.3)
+                made = cpu.norms(dtype, *given, together, threads, wide)
                 self.check_norms(made, norms, together)
         with self.memory.scope():
             cpu.step(dtype, *given, row_settings, threads)
@@ -207,12 +208,14 @@ class Run:
         with self.memory.scope():
             for together in (False, True) if has_gradient or has_window else ():
                 dtype = self.table.dtype if has_gradient else self.table.state
-                call, made = self._call_of_norms(together)
-                assert self._run(dtype, "norms", *call)
+                wide = bool(generator.random() < 0.3)
+                call, made = self._call_of_norms(together, wide)
+                kind = "wide norms" if wide else "norms"
+                assert self._run(dtype, kind, *call)
                 self.check_norms((made.array[:, 0], made.array[:, 1]), norms, together)
                 if generator.random() < 0.1:
                     made.restore()
-                    self._refused(dtype, "norms", *call)
+                    self._refused(dtype, kind, *call)
                     assert made.is_unchanged()
         with self.memory.scope():
             call = self._call_of_step(are_copies=generator.random() < 0.2)
@@ -249,7 +252,7 @@ class Run:
         elif fault == 6:
             attributes = [0]
         else:
-            place = self.generator.integers(0, 1 if kind == "norms" else 2)
+            place = self.generator.integers(0, 2 if kind == "step" else 1)
             buffer = operands[place]
             changed = (
                 {"shape": (buffer.shape[0] - 1, *buffer.shape[1:])}
@@ -279,11 +282,13 @@ class Run:
         content = self.generator.integers(-(2**31), 2**31, size, np.int32)
         return self._buffer(self.memory.place(content))
 
-    def _call_of_norms(self, together):
-        rows, columns = xla_target.for_norms(self._buffers(self.rows), together)
+    def _call_of_norms(self, together, wide):
+        rows, columns = xla_target.for_norms(self._buffers(self.rows), together, wide)
         flat = xla_target.flat(rows)
         scratch = self._scratch(xla_target.scratch_of_norms([it.shape for it in flat], columns))
-        made = self.memory.place(np.full((1 if together else len(rows), 2), -1, self.table.state))
+        made = self.memory.place(
+            np.full((1 if together else len(rows), 2), -1, "float64" if wide else self.table.state)
+        )
         operands = [self._buffer(self.settings), *flat]
         return (operands, [self._buffer(made), scratch], [columns]), made
 

@@ -8,7 +8,7 @@ import functools
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -45,21 +45,21 @@ class PythonThreads(NamedTuple):
         function = _worker(kernel)
 
         def work() -> None:
-            # A thread that begins late finds in `control`, which it holds, that nothing is left.
             function(call.ctypes.data, control.ctypes.data)
 
+        others: list[Future[None]] = []
         with interrupts.Deferred():
             try:
                 # Without more threads, as at a limit of processes, the caller's does it alone.
                 with contextlib.suppress(RuntimeError):
                     for _ in range(min(self.number, int(control[layout.PIECES])) - 1):
-                        _helpers().submit(work)
+                        others.append(_helpers().submit(work))
             finally:
-                _finish(work, control)
+                _finish(work, control, others)
 
 
-def _finish(work: Callable[[], None], control: Array) -> None:
-    """Take what pieces are left, and wait for those that others have taken.
+def _finish(work: Callable[[], None], control: Array, others: list[Future[None]]) -> None:
+    """Take what pieces are left, and wait for the threads that have taken others.
 
     Also where something is raised into this thread, nobody may write any more when it goes on.
     """
@@ -69,6 +69,9 @@ def _finish(work: Callable[[], None], control: Array) -> None:
         try:
             work()
             while control[layout.DONE] < control[layout.PIECES]:
+                time.sleep(0)
+            # One that has not begun has nothing left to do.
+            while not all(other.cancel() or other.done() for other in others):
                 time.sleep(0)
             done = True
         except BaseException as error:
