@@ -53,7 +53,8 @@ def largest_gradient(epsilon: float, dtype: torch.dtype) -> float:
 def reason_against(row: Any) -> str | None:
     """Why the kernel can't serve a row, or None when it can."""
     param, grad, square_avg, acc_delta = row[:4]
-    against = choose.reason_against("cpu")
+    name = _NAMES.get(param.dtype, "float32")
+    against = choose.reason_against("cpu") or choose.reason_against_dtype("cpu", name)
     if against is not None:
         return against
     if type(param) not in (torch.Tensor, torch.nn.Parameter):
@@ -61,9 +62,6 @@ def reason_against(row: Any) -> str | None:
     dtype = param.dtype
     if dtype not in _STATE_DTYPES:
         return f"the parameter is {dtype}"
-    against = choose.reason_against_dtype("cpu", _NAMES[dtype])
-    if against is not None:
-        return against
     if grad.dtype != dtype:
         return f"the gradient is {grad.dtype} and the parameter {dtype}"
     for tensor in (param, grad, square_avg, acc_delta):
