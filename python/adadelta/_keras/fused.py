@@ -17,13 +17,8 @@ from adadelta._keras import precision
 from adadelta._kernels import choose, layout
 
 
-def reason_against(dtype: str = "float32") -> str | None:
-    """Return why no kernel serves on this backend and machine, or None when one does.
-
-    Args:
-        dtype: The dtype of a variable, by name.
-
-    """
+def reason_against() -> str | None:
+    """Return why no kernel serves on this backend and machine, or None when one does."""
     backend = keras.config.backend()
     if backend not in choose.FOR_KERAS:
         return f"there is no kernel for Keras' backend {backend}"
@@ -32,9 +27,14 @@ def reason_against(dtype: str = "float32") -> str | None:
 
         if jax.default_backend() != "cpu":
             return f"on a {jax.default_backend()} JAX itself fuses the step"
+    return choose.reason_against(choose.FOR_KERAS[backend])
+
+
+def reason_against_dtype(dtype: str) -> str | None:
+    """Return why the kernel can't serve variables of a dtype, or None when it can."""
     # A complex number is a pair of real ones.
     real = precision.state_dtype(dtype) if precision.is_complex(dtype) else dtype
-    return choose.reason_against(choose.FOR_KERAS[backend], real)
+    return choose.reason_against_dtype(choose.FOR_KERAS[keras.config.backend()], real)
 
 
 def is_on(fused: bool | None, variables: Sequence[Any]) -> bool:
@@ -48,10 +48,10 @@ def is_on(fused: bool | None, variables: Sequence[Any]) -> bool:
     if fused is False:
         return False
     reason = reason_against()
-    if fused:
+    if reason is None and fused:
         # With `fused=None` a variable whose dtype has no kernel takes the plain path alone.
         dtypes = sorted(set(map(precision.dtype_of, variables)) & set(layout.DTYPES))
-        reason = next(filter(None, (reason, *map(reason_against, dtypes))), None)
+        reason = next(filter(None, map(reason_against_dtype, dtypes)), None)
     if reason is not None and fused:
         raise ValueError(
             f"`fused` can't be {hyperparameters.received(True)} here: {reason}; None uses kernels "

@@ -26,7 +26,7 @@ def as_needed(gradient: Any, variable: Any) -> Any:
     if not gradient.is_cpu or gradient.is_complex() != value.is_complex():
         return None
     name = precision.dtype_of(variable)
-    if fused.reason_against(name) is not None:
+    if fused.reason_against_dtype(name) is not None:
         return None
     if gradient.dtype != value.dtype and name != precision.state_dtype(name):
         # A wider gradient of a half-precision variable keeps its digits only without the kernel.

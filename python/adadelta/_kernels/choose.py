@@ -19,13 +19,25 @@ DESCRIPTIONS = {
 FOR_KERAS = {"jax": "xla", "torch": "cpu", "tensorflow": "tensorflow"}
 
 
-def reason_against(kernel: str, dtype: str = "float32") -> str | None:
+def reason_against(kernel: str) -> str | None:
     """Return why a kernel can't serve on this machine, or None when it can.
 
     Args:
         kernel: One of `DESCRIPTIONS`.
-        dtype: The dtype of the parameters and gradients, by name. The code for each dtype is
-            compiled when it is first asked for, which may fail where the one before did not.
+
+    """
+    return reason_against_dtype(kernel, "float32")
+
+
+def reason_against_dtype(kernel: str, dtype: str) -> str | None:
+    """Return why a kernel can't serve tensors of a dtype on this machine, or None when it can.
+
+    The code for each dtype is compiled when it is first asked for, which may fail where the one
+    before did not.
+
+    Args:
+        kernel: One of `DESCRIPTIONS`.
+        dtype: The dtype of the parameters and gradients, by name.
 
     """
     return _reason_against(kernel, dtype, is_tensorflow_loaded="tensorflow" in sys.modules)

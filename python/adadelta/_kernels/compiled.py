@@ -9,6 +9,7 @@ compiled in every process.
 import functools
 import hashlib
 import platform
+import sys
 import uuid
 from collections.abc import Callable
 from importlib.metadata import version
@@ -17,7 +18,6 @@ from typing import Any
 
 from llvmlite import binding
 
-from adadelta import __version__
 from adadelta._kernels import cache, compiler
 from adadelta._kernels.locks import Lock
 
@@ -130,8 +130,8 @@ def _surroundings() -> bytes:
             binding.get_host_cpu_features().flatten(),
         )
     versions = [version(package) for package in ("numba", "llvmlite")]
-    own = (platform.python_version(), __version__)
-    # An application that is one file has no sources: there the version has to do.
+    # An application that is one file has no sources: there the version of the package has to do.
+    own = (platform.python_version(), sys.modules["adadelta"].__version__)
     files = sorted(it for it in Path(__file__).parent.glob("*.py*") if it.is_file())
     described = repr((machine, versions, own)).encode()
     return b"".join((described, *(it.read_bytes() for it in files)))

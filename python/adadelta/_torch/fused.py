@@ -41,7 +41,8 @@ def largest_gradient(epsilon: float, dtype: torch.dtype) -> float:
 def reason_against(row: Any) -> str | None:
     """Why the kernel can't serve a row, or None when it can."""
     param, grad, square_avg, acc_delta = row[:4]
-    against = choose.reason_against("cpu", _NAMES.get(param.dtype, "float32"))
+    name = _NAMES.get(param.dtype, "float32")
+    against = choose.reason_against("cpu") or choose.reason_against_dtype("cpu", name)
     if against is not None:
         return against
     dtype = param.dtype
