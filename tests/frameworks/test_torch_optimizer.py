@@ -174,6 +174,17 @@ def test_options_that_exclude_each_other_are_refused(kwargs):
         Adadelta([torch.nn.Parameter(torch.ones(1))], **kwargs)
 
 
+@pytest.mark.parametrize("cls", [Adadelta, torch.optim.Adadelta])
+def test_what_torch_refuses_too_is_refused_by_its_kind_of_error(cls):
+    def step():
+        param = torch.nn.Parameter(torch.ones(1))
+        param.grad = torch.ones(1)
+        cls([param], foreach=True, differentiable=True).step()
+
+    with pytest.raises(AssertionError):
+        step()
+
+
 @pytest.mark.parametrize("name", ["foreach", "fused", "maximize", "capturable", "skip_nonfinite"])
 def test_flags_of_another_kind_are_refused(name):
     with pytest.raises(TypeError, match=f"`{name}` must be True"):

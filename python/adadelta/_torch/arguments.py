@@ -41,6 +41,10 @@ _TORCH_WORDS = {
 }
 
 
+class NoGradientsError(ValueError, AssertionError):
+    """A ValueError as all refusals of values are, and the AssertionError that torch raises."""
+
+
 def checked(values: Mapping[str, Any], read_rate: bool = True) -> dict[str, Any]:
     """Return the values of a group as it keeps them, or raise with the reason.
 
@@ -54,7 +58,7 @@ def checked(values: Mapping[str, Any], read_rate: bool = True) -> dict[str, Any]
         if result[first] and result[second]:
             raise ValueError(f"`{first}` and `{second}` can't be True together")
     if result["foreach"] and result["differentiable"]:
-        raise ValueError(
+        raise NoGradientsError(
             "`foreach` and `differentiable` can't be True together: torch's operations on lists "
             "of tensors have no gradients"
         )
