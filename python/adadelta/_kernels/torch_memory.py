@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-Tensor = torch.Tensor
+Tensor = Any
 
 # Subclasses may be spread over devices, or be something else than their memory.
 PLAIN = (torch.Tensor, torch.nn.Parameter)
