@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-
-Tensor = Any
+from torch import Tensor
 
 # Subclasses may be spread over devices, or be something else than their memory.
 PLAIN = (torch.Tensor, torch.nn.Parameter)

@@ -41,10 +41,6 @@ _TORCH_WORDS = {
 }
 
 
-class NoGradientsError(ValueError, AssertionError):
-    """A ValueError as all refusals of values are, and the AssertionError that torch raises."""
-
-
 def checked(values: Mapping[str, Any], read_rate: bool = True) -> dict[str, Any]:
     """Return the values of a group as it keeps them, or raise with the reason.
 
@@ -131,3 +127,7 @@ def refuse_repeated(params: list[Any]) -> None:
                 "`params` must not hold a parameter twice; received a parameter group with "
                 f"duplicate parameters, in places {first} and {place}"
             )
+
+
+class NoGradientsError(ValueError, AssertionError):
+    """A ValueError as all refusals of values are, and the AssertionError that torch raises."""
