@@ -602,3 +602,19 @@ def test_no_warnings():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         trained(Adadelta, {"foreach": True, "weight_decay": 0.1})
+
+
+@pytest.mark.parametrize("fused", [None, False])
+@pytest.mark.parametrize("name", ["rho", "eps", "weight_decay"])
+def test_a_scalar_tensor_as_value_of_a_later_group_is_a_number_before_anything_changes(name, fused):
+    params = [torch.nn.Parameter(torch.ones(2)) for _ in range(2)]
+    optimizer = Adadelta([{"params": [param]} for param in params], fused=fused)
+    value = torch.tensor(0.5, dtype=torch.bfloat16)
+    for group, its_value in zip(optimizer.param_groups, (0.5, value), strict=True):
+        group[name] = its_value
+    for _ in range(2):
+        for param in params:
+            param.grad = torch.ones(2)
+        optimizer.step()
+    assert torch.equal(*params)
+    assert [state["step"].item() for state in optimizer.state.values()] == [2, 2]
