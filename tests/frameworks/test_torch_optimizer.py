@@ -174,6 +174,17 @@ def test_options_that_exclude_each_other_are_refused(kwargs):
         Adadelta([torch.nn.Parameter(torch.ones(1))], **kwargs)
 
 
+@pytest.mark.parametrize("cls", [Adadelta, torch.optim.Adadelta])
+def test_what_torch_refuses_too_is_refused_by_its_kind_of_error(cls):
+    def step():
+        param = torch.nn.Parameter(torch.ones(1))
+        param.grad = torch.ones(1)
+        cls([param], foreach=True, differentiable=True).step()
+
+    with pytest.raises(AssertionError):
+        step()
+
+
 @pytest.mark.parametrize("name", ["foreach", "fused", "maximize", "capturable", "skip_nonfinite"])
 def test_flags_of_another_kind_are_refused(name):
     with pytest.raises(TypeError, match=f"`{name}` must be True"):
@@ -591,3 +602,19 @@ def test_no_warnings():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         trained(Adadelta, {"foreach": True, "weight_decay": 0.1})
+
+
+@pytest.mark.parametrize("fused", [None, False])
+@pytest.mark.parametrize("name", ["rho", "eps", "weight_decay"])
+def test_a_scalar_tensor_as_value_of_a_later_group_is_a_number_before_anything_changes(name, fused):
+    params = [torch.nn.Parameter(torch.ones(2)) for _ in range(2)]
+    optimizer = Adadelta([{"params": [param]} for param in params], fused=fused)
+    value = torch.tensor(0.5, dtype=torch.bfloat16)
+    for group, its_value in zip(optimizer.param_groups, (0.5, value), strict=True):
+        group[name] = its_value
+    for _ in range(2):
+        for param in params:
+            param.grad = torch.ones(2)
+        optimizer.step()
+    assert torch.equal(*params)
+    assert [state["step"].item() for state in optimizer.state.values()] == [2, 2]

@@ -257,6 +257,31 @@ def test_variables_that_share_memory_are_updated_one_after_the_other(fused):
     np.testing.assert_allclose(1 - whole.numpy(), 2 * (1 - numpy(alone)), rtol=1e-5)
 
 
+@pytest.mark.skipif(BACKEND != "torch", reason="only torch has a compiler that traces Python")
+@pytest.mark.parametrize("options", [{}, {"use_ema": True, "skip_nonfinite": True}], ids=str)
+def test_a_function_that_torch_compiles_may_contain_a_step(options):
+    import torch
+
+    gradients = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
+
+    def trained(compiled):
+        variable = keras.Variable([1.0, 2.0, 3.0], dtype="float32")
+        optimizer = adadelta.Adadelta(1.0, **options)
+
+        def step(gradient):
+            optimizer.apply([gradient * 2], [variable])
+            return variable.value.sum()
+
+        step = torch.compile(step, backend="eager") if compiled else step
+        for gradient in gradients:
+            step(torch.tensor(gradient))
+        return numpy(variable), int(optimizer.iterations)
+
+    (ours, count), (its, its_count) = trained(True), trained(False)
+    np.testing.assert_array_equal(ours, its)
+    assert count == its_count == 4
+
+
 def test_kernels_that_are_asked_for_and_are_not_there_are_refused(monkeypatch):
     from adadelta._keras import fused
 

@@ -23,6 +23,16 @@ if keras.config.backend() == "torch":
     from adadelta._keras import fused_torch
 
 
+if keras.config.backend() == "torch":
+    # Torch's compiler can't trace a call of the kernel. It is imported, which takes seconds, when
+    # this is first called.
+    @torch._disable_dynamo
+    def _apply_outside_of_torch_compile(
+        optimizer: Any, gradients: list[Any], variables: Any
+    ) -> None:
+        optimizer.apply(gradients, variables)
+
+
 def _without_recording() -> contextlib.AbstractContextManager[Any]:
     if keras.config.backend() != "torch":
         return contextlib.nullcontext()
@@ -66,6 +76,9 @@ class Step(Update):
 
         """
         gradients = list(grads)
+        if keras.config.backend() == "torch" and torch.compiler.is_compiling():
+            _apply_outside_of_torch_compile(self, gradients, trainable_variables)
+            return
         if not gradients:
             return
         with _without_recording(), keras.name_scope(self.name, caller=self):

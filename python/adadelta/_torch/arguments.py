@@ -62,7 +62,7 @@ def checked(
         if result[first] and result[second]:
             raise ValueError(f"`{first}` and `{second}` can't be True together")
     if result["foreach"] and result["differentiable"]:
-        raise ValueError(
+        raise NoGradientsError(
             "`foreach` and `differentiable` can't be True together: torch's operations on lists "
             "of tensors have no gradients"
         )
@@ -191,3 +191,7 @@ def refuse_repeated(params: list[Any]) -> None:
                 "`params` must not hold a parameter twice; received a parameter group with "
                 f"duplicate parameters, in places {first} and {place}"
             )
+
+
+class NoGradientsError(ValueError, AssertionError):
+    """A ValueError as all refusals of values are, and the AssertionError that torch raises."""
