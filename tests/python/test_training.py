@@ -232,3 +232,155 @@ print("same")
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout.strip().endswith("same"), result.stderr[-2000:]
+
+
+def partly_frozen(frozen, **arguments):
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Dense(4, "tanh", name="first"), keras.layers.Dense(1, name="second")]
+    trained = keras.Sequential([keras.layers.Input((5,)), *layers])
+    trained.get_layer("first").trainable = not frozen
+    trained.compile(adadelta.Adadelta(1.0, **arguments), "mse")
+    trained.fit(*data(), verbose=0)
+    trained.get_layer("first").trainable = frozen
+    return trained
+
+
+@pytest.mark.parametrize("arguments", [{}, {"use_ema": True}, {"gradient_accumulation_steps": 3}])
+@pytest.mark.skipif(driver.BACKEND == "jax", reason="JAX takes the weights by their number")
+def test_freezing_without_compiling_again_keeps_the_history(arguments):
+    trained = partly_frozen(False, **arguments)
+    history = trained.fit(*data(), epochs=2, verbose=0).history
+    assert len(history["loss"]) == 2
+    assert history["loss"][1] < history["loss"][0]
+
+
+@pytest.mark.parametrize("arguments", [{}, {"gradient_accumulation_steps": 3}])
+@pytest.mark.skipif(driver.BACKEND != "tensorflow", reason="elsewhere the first step is refused")
+def test_unfreezing_without_compiling_again_keeps_the_history(arguments):
+    trained = partly_frozen(True, **arguments)
+    history = trained.fit(*data(), epochs=2, verbose=0).history
+    assert len(history["loss"]) == 2
+    assert history["loss"][1] < history["loss"][0]
+
+
+@pytest.mark.skipif(driver.BACKEND != "tensorflow", reason="elsewhere the first step is refused")
+def test_what_has_no_average_keeps_its_value():
+    trained = partly_frozen(True, use_ema=True, ema_momentum=0.5)
+    before = trained.get_layer("first").get_weights()
+    with pytest.warns(UserWarning, match="of sequential.*/first/kernel and 1 more") as told:
+        history = trained.fit(*data(), epochs=2, verbose=0).history
+    assert len(told) == 1
+    assert len(str(told[0].message)) <= 200
+    assert len(history["loss"]) == 2
+    for now, then in zip(trained.get_layer("first").get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+    averages = trained.optimizer._model_variables_moving_average
+    for weight, average in zip(trained.get_layer("second").weights, averages, strict=True):
+        np.testing.assert_array_equal(driver.numpy(weight), driver.numpy(average))
+
+
+@pytest.mark.skipif(driver.BACKEND == "tensorflow", reason="there the compiled step goes on")
+def test_unfreezing_without_compiling_again_is_refused_before_the_first_step():
+    trained = partly_frozen(True)
+    before = trained.get_weights()
+    with pytest.raises(ValueError, match="This optimizer belongs to other variables"):
+        trained.fit(*data(), verbose=0)
+    for now, then in zip(trained.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
+def test_training_can_be_finished_for_variables_that_the_optimizer_does_not_have():
+    variable, other = (keras.Variable([1.0], dtype="float32") for _ in range(2))
+    optimizer = adadelta.Adadelta(1.0, gradient_accumulation_steps=2)
+    optimizer.apply([keras.ops.ones(1)], [variable])
+    optimizer.finalize_variable_values([other])
+    assert driver.numpy(other)[0] == 1
+    assert driver.numpy(variable)[0] < 1
+    assert int(driver.numpy(optimizer.iterations)) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"use_ema": True},
+        {
+            "use_ema": True,
+            "ema_overwrite_frequency": 2,
+            "gradient_accumulation_steps": 2,
+            "global_clipnorm": 0.1,
+            "loss_scale_factor": "dynamic",
+        },
+    ],
+    ids=["average", "everything"],
+)
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.skipif(driver.BACKEND == "torch", reason="torch has no XLA")
+def test_training_compiled_by_xla_is_as_without(arguments, fused):
+    def trained(jit_compile):
+        keras.utils.set_random_seed(0)
+        its = keras.Sequential([keras.layers.Input((5,)), keras.layers.Dense(1)])
+        its.compile(
+            adadelta.Adadelta(1.0, fused=fused, **arguments), "mse", jit_compile=jit_compile
+        )
+        its.fit(*data(), batch_size=16, epochs=2, verbose=0, shuffle=False)
+        return its.get_weights()
+
+    for ours, right in zip(trained(True), trained(False), strict=True):
+        np.testing.assert_allclose(ours, right, rtol=1e-5, atol=1e-6)
+
+
+def of_several(**arguments):
+    """A model of which two of our optimizers each train a layer."""
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Dense(2, "tanh", name="first"), keras.layers.Dense(1, name="second")]
+    trained = keras.Sequential([keras.layers.Input((5,)), *layers])
+    optimizers = keras.optimizers.OptimizerMap(
+        adadelta.Adadelta(1.0, **arguments), {".*first/.*": adadelta.Adadelta(0.1, **arguments)}
+    )
+    trained.compile(keras.optimizers.MultiOptimizer(optimizers), "mse")
+    return trained
+
+
+def test_in_a_multi_optimizer_each_steps_as_alone():
+    generator = np.random.default_rng(0)
+    pairs = [[keras.Variable([1.0, 2.0], name=name) for name in ("a", "b")] for _ in range(2)]
+    rates = {"a": 1.0, "b": 0.1}
+    several = keras.optimizers.MultiOptimizer(lambda it: of_name[it.name])
+    of_name = {name: adadelta.Adadelta(rate, weight_decay=0.1) for name, rate in rates.items()}
+    alone = [adadelta.Adadelta(rate, weight_decay=0.1) for rate in rates.values()]
+    for _ in range(3):
+        gradients = [keras.ops.convert_to_tensor(generator.normal(size=2), "float32") for _ in "ab"]
+        several.apply(gradients, pairs[0])
+        for gradient, variable, optimizer in zip(gradients, pairs[1], alone, strict=True):
+            optimizer.apply([gradient], [variable])
+    for ours, right in zip(*pairs, strict=True):
+        np.testing.assert_array_equal(driver.numpy(ours), driver.numpy(right))
+
+
+@pytest.mark.parametrize("arguments", [{}, EVERYTHING], ids=["plain", "everything"])
+def test_a_multi_optimizer_trains_and_is_saved(arguments, tmp_path):
+    arguments = {it: value for it, value in arguments.items() if it != "loss_scale_factor"}
+    trained = of_several(**arguments)
+    before = trained.get_weights()
+    losses = trained.fit(*data(), epochs=3, shuffle=False, verbose=0).history["loss"]
+    assert losses[2] < losses[0]
+    for now, then in zip(trained.get_weights(), before, strict=True):
+        assert np.any(now != then)
+    trained.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    for its in (trained, loaded):
+        its.fit(*data(), shuffle=False, verbose=0)
+    for ours, right in zip(loaded.get_weights(), trained.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, right, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.skipif(driver.BACKEND != "jax", reason="JAX passes values without their variables")
+def test_an_optimizer_in_a_multi_optimizer_belongs_to_one_model():
+    trained, other = of_several(), of_several()
+    trained.fit(*data(), verbose=0)
+    other.compile(trained.optimizer, "mse")
+    before = other.get_weights()
+    with pytest.raises(ValueError, match="This optimizer belongs to other variables"):
+        other.fit(*data(), verbose=0)
+    for now, then in zip(other.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, then)

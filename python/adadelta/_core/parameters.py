@@ -99,6 +99,15 @@ def other_variables(front_end: str) -> str:
     )
 
 
+def not_averaged(names: Sequence[str], front_end: str) -> str:
+    """The warning that training ends with variables that the optimizer was not built on."""
+    others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return (
+        f"There is no moving average of {names[0]}{others}, so the weights stay as they are. After "
+        f"changing `trainable`, compile the model with a new {front_end}"
+    )
+
+
 def no_weights_yet() -> ValueError:
     """The error about weights that are set before there are variables."""
     return ValueError(

@@ -14,22 +14,30 @@ import keras
 from adadelta._keras import learning_rate as rates
 
 
-def reading_trainer() -> Any:
-    """Return the model whose trainer on JAX is reading the optimizer's variables, if one is."""
-    frame = sys._getframe().f_back
-    # Behind `variables` and its reader; Keras' LossScaleOptimizer may stand between them.
-    for _ in range(2):
+def reading_trainer(optimizer: Any) -> tuple[Any, bool]:
+    """Return the model whose trainer on JAX is reading the optimizer's variables, or None.
+
+    Returns:
+        `(model, shares)`: whether the optimizer shares the model's variables with others, as those
+        in a `keras.optimizers.MultiOptimizer` do.
+
+    """
+    frame, shares = sys._getframe().f_back, False
+    # Behind `variables` and its readers, which optimizers around this one may be.
+    for _ in range(3):
         frame = frame and frame.f_back
+        owner = frame and frame.f_locals.get("self")
         if frame and frame.f_code.co_name == "_get_jax_state":
-            owner = frame.f_locals.get("self")
-            return owner if isinstance(owner, keras.Model) else None
-    return None
+            return (owner if isinstance(owner, keras.Model) else None), shares
+        is_for_all = owner is optimizer or isinstance(owner, keras.optimizers.LossScaleOptimizer)
+        shares = shares or not is_for_all
+    return None, False
 
 
-def refuse_what_compiled_training_cannot_do(optimizer: Any, model: Any) -> None:
+def refuse_what_compiled_training_cannot_do(optimizer: Any, model: Any, shares: bool) -> None:
     """Raise when the optimizer belongs to other variables, or its rate can't be asked."""
     if optimizer.built:
-        optimizer._refuse_other_variables(list(model.trainable_variables))
+        optimizer._refuse_other_variables(list(model.trainable_variables), shares)
     asked = rates.asked_of(optimizer._learning_rate)
     if asked is not None and model.jit_compile and not model.run_eagerly:
         asked.refuse_main_thread()

@@ -88,9 +88,9 @@ class State(keras.optimizers.Optimizer):
     def variables(self) -> list[Any]:
         """The state variables, in Keras' order; ours that Keras lacks come last."""
         if keras.config.backend() == "jax":
-            model = jax_trainer.reading_trainer()
+            model, shares = jax_trainer.reading_trainer(self)
             if model is not None:
-                jax_trainer.refuse_what_compiled_training_cannot_do(self, model)
+                jax_trainer.refuse_what_compiled_training_cannot_do(self, model, shares)
         return list(super().variables)
 
     def build(self, variables: Sequence[Any]) -> None:
@@ -200,9 +200,13 @@ class State(keras.optimizers.Optimizer):
             numbers = {} if overwritten else parameters.numbers_of(self)
             parameters.check(path_of(variable), precision.dtype_of(variable), numbers)
 
-    def _refuse_other_variables(self, variables: list[Any]) -> None:
+    def _refuse_other_variables(self, variables: list[Any], shares: bool = False) -> None:
+        """Raise unless these are the optimizer's variables, in order; or among others if shared."""
         known = self._trainable_variables_indices
-        if [known.get(self._var_key(v)) for v in variables] != list(range(len(known))):
+        places = [known.get(self._var_key(v)) for v in variables]
+        if shares:
+            places = sorted(place for place in places if place is not None)
+        if places != list(range(len(known))):
             raise ValueError(_OTHER_VARIABLES)
 
     def _check_variables_are_known(self, variables: Iterable[Any]) -> None:

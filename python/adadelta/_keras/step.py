@@ -339,10 +339,9 @@ class Step(Update):
         `fit()` calls this at its end. Before the first update it changes nothing.
 
         Args:
-            var_list: The variables to set to their average.
-
-        Raises:
-            ValueError: One of them is not a variable of this optimizer.
+            var_list: The variables to set to their average. One that the optimizer was not built
+                on, such as one that became trainable later, keeps its value; with `use_ema` a
+                warning says so.
 
         """
         variables = list(var_list)
@@ -351,7 +350,6 @@ class Step(Update):
         asked = rates.asked_of(self._learning_rate)
         if asked is not None:
             asked.raise_failure()
-        self._check_variables_are_known(variables)
         with _without_recording(), keras.name_scope(self.name, caller=self):
             if self._window is not None:
                 collected = int(ops.convert_to_numpy(self._window))
@@ -360,5 +358,13 @@ class Step(Update):
                     with interrupts.Deferred():
                         self._close_window({}, {}, rate, collected)
             if self.use_ema and int(ops.convert_to_numpy(self.iterations)):
+                indices = self._trainable_variables_indices
+                known = [it for it in variables if self._var_key(it) in indices]
                 with interrupts.Deferred():
-                    average.overwrite(self._averaged(variables))
+                    average.overwrite(self._averaged(known))
+                unknown = [path_of(it) for it in variables if self._var_key(it) not in indices]
+                if unknown:
+                    # An error here, after training, would cost the caller what fit() returns.
+                    warnings.warn(
+                        parameters.not_averaged(unknown, "adadelta.Adadelta"), stacklevel=2
+                    )

@@ -255,13 +255,18 @@ class Step(State):
         """Put the averages in the place of the weights, as `fit()` does at its end.
 
         Args:
-            var_list: The variables to set to their average.
-
-        Raises:
-            KeyError: One of them is not a variable of this optimizer.
+            var_list: The variables to set to their average. One that the optimizer was not built
+                on, such as one that became trainable later, keeps its value, and a warning says
+                so.
 
         """
         variables = list(var_list)
         if self.use_ema and self.built:
-            self._refuse_unknown(variables)
-            self._overwrite_model_variables_with_average_value(variables)
+            known = [it for it in variables if self._var_key(it) in self._index_dict]
+            self._overwrite_model_variables_with_average_value(known)
+            unknown = [step.name_of(it) for it in variables if not any(it is its for its in known)]
+            if unknown:
+                # An error here, after training, would cost the caller what fit() returns.
+                warnings.warn(
+                    parameters.not_averaged(unknown, "adadelta.tf_keras.Adadelta"), stacklevel=2
+                )
