@@ -252,7 +252,7 @@ def shared(optimizer):
     inputs, layer = tf_keras.Input((4,)), tf_keras.layers.Dense(4)
     wrapped = tf_keras.layers.TimeDistributed(Block(4))
     x = wrapped(tf_keras.layers.Reshape((2, 4))(tf_keras.layers.Dense(8)(layer(layer(inputs)))))
-    x = tf_keras.layers.Bidirectional(tf_keras.layers.LSTM(2))(x)
+    x = tf_keras.layers.Bidirectional(tf_keras.layers.SimpleRNN(2))(x)
     model = tf_keras.Model(inputs, tf_keras.layers.Dense(1)(x))
     model.compile(optimizer, "mse")
     return model
@@ -266,13 +266,12 @@ def test_layers_that_get_other_numbers_are_loaded_with_their_state(make, ending,
     excluded = [v for v in model.trainable_variables if "bias" in v.name]
     model.optimizer.exclude_from_weight_decay(var_list=excluded)
     fit(model, 0, 3)
-    for number in range(2):
-        model.save(tmp_path / f"{number}.{ending}")
-        # tf_keras does not look for registered classes inside TimeDistributed.
-        path, classes = tmp_path / f"{number}.{ending}", {"Block": Block}
-        again = tf_keras.models.load_model(path, custom_objects=classes)
-        assert int(again.optimizer.iterations) == 3
-        same(again, model)
+    path = tmp_path / f"model.{ending}"
+    model.save(path)
+    # tf_keras does not look for registered classes inside TimeDistributed.
+    again = tf_keras.models.load_model(path, custom_objects={"Block": Block})
+    assert int(again.optimizer.iterations) == 3
+    same(again, model)
     same(fit(again, 3, 6), fit(model, 3, 6))
 
 

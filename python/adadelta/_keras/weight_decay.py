@@ -9,6 +9,10 @@ from adadelta._keras.state import State, path_of
 class WeightDecay(State):
     """What an optimizer knows of weight decay; the decay itself is part of an update."""
 
+    _excluded_keys: frozenset[Any]
+    _excluded_paths: tuple[str, ...]
+    _excluded_words: tuple[str, ...]
+
     def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
         """Name variables that are not decayed; to be called before the optimizer is built.
 
