@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(
     not hasattr(mmap, "PROT_READ"), reason="memory is guarded by mprotect, as POSIX has it"
 )
 HERE = Path(__file__).parent
-# As many for each dtype; 20,000 tables take about five minutes on one processor.
+# As many for each dtype; 20,000 tables take about four minutes of one processor.
 TABLES = int(os.environ.get("ADADELTA_GUARDED_TABLES", "2000")) // len(DTYPES)
 
 
