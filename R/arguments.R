@@ -19,8 +19,12 @@ as_python_rate <- function(value) {
     value
   } else if (is.function(value) && !is_python(value)) {
     switch(count_arguments(value),
-      none = the$core$rate(function() as_python(value()), function_code(value)),
-      one = the$core$schedule(function(step) as_python(value(step)), function_code(value)),
+      none = the$core$rate(
+        function() called_by_python(as_python(value())), function_code(value)
+      ),
+      one = the$core$schedule(
+        function(step) called_by_python(as_python(value(step))), function_code(value)
+      ),
       as_python(value)
     )
   } else {

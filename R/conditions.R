@@ -5,8 +5,11 @@ fail <- function(message, kind, call) {
   stop(errorCondition(message, class = classes, call = named_call(call)))
 }
 
-warn <- function(message, call) {
-  warning(warningCondition(message, class = "adadelta_warning", call = named_call(call)))
+warn <- function(message, call) warning(own_warning(message, call))
+
+own_warning <- function(message, call, kind = NULL) {
+  classes <- c(paste0("adadelta_warning_", kind, recycle0 = TRUE), "adadelta_warning")
+  warningCondition(message, class = classes, call = named_call(call))
 }
 
 # do.call() with a function puts its whole body where the name belongs.

@@ -51,7 +51,15 @@ class Function:
         # From another thread it would end the process (reticulate before 1.41) or wait for ever.
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError(f"`learning_rate` is {self.needs_main_thread}")
-        return self.function(*arguments)
+        answer = self.function(*arguments)
+        if answer["kind"] == "value":
+            return answer["value"]
+        from adadelta._keras.from_r import end_running_call, exception_of
+        from adadelta._keras.learning_rate import NoAnswer
+
+        if answer["waits"] and end_running_call():
+            raise NoAnswer
+        raise exception_of(answer)
 
     def __repr__(self) -> str:
         return self.code

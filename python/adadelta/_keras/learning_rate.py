@@ -42,6 +42,10 @@ def checked(value: Any) -> Any:
     return Asked(value) if callable(value) else hyperparameters.check("learning_rate", value)
 
 
+class NoAnswer(Exception):
+    """Raised by a function that has ended the training itself: its step changes nothing."""
+
+
 class Asked:
     """A function asked for the rate at every step, and its answer checked.
 
@@ -87,7 +91,11 @@ class Asked:
 
     def answer(self, step: int) -> float:
         """Call the function and check what it returns."""
-        value = self.function(step) if self.takes_step else self.function()
+        try:
+            value = self.function(step) if self.takes_step else self.function()
+        except NoAnswer:
+            self.latest = math.nan
+            return self.latest
         if isinstance(value, keras.Variable) or ops.is_tensor(value):
             value = np.asarray(ops.convert_to_numpy(value))
         name = "learning_rate(step)" if self.takes_step else "learning_rate()"

@@ -1,0 +1,104 @@
+# R functions that Python calls: what callbacks show and warn, learning rates, and the warnings of
+# the Python part. A handler outside of the call into Python, such as that of
+# `tryCatch(model$fit(...), warning = )`, leaves by a jump in C over Python's frames, and Python
+# crashes later. So nothing jumps from here: conditions wait until that call has returned.
+
+# Runs code for Python and returns how it ended: "value", "error", "interrupt", or "jump" when a
+# handler outside would have ended it.
+called_by_python <- function(code) {
+  answer <- NULL
+  last <- NULL
+  # A return from an exit handler ends any jump here, whatever its aim is.
+  on.exit(if (is.null(answer)) return(ended("jump", last, "it was left by a jump")))
+  answer <- tryCatch(
+    withCallingHandlers(
+      list(kind = "value", value = code),
+      warning = function(warning) if (defer(warning)) tryInvokeRestart("muffleWarning"),
+      message = pass_on_message,
+      condition = function(condition) last <<- condition
+    ),
+    error = function(error) ended("error", as_own_error(error), conditionMessage(error)),
+    interrupt = function(interrupt) ended("interrupt", interrupt, "it was interrupted")
+  )
+  answer
+}
+
+ended <- function(kind, condition, message) {
+  waits <- inherits(condition, "condition") && defer(condition)
+  list(kind = kind, message = enc2utf8(message), waits = waits)
+}
+
+# Messages are shown at once, unless a handler would leave with one.
+pass_on_message <- function(condition) {
+  left <- TRUE
+  try_handlers <- function() {
+    on.exit(if (left) return("left"))
+    how <- withRestarts(
+      {
+        signalCondition(condition)
+        "not muffled"
+      },
+      muffleMessage = function() "muffled"
+    )
+    left <- FALSE
+    how
+  }
+  how <- try_handlers()
+  if (how == "not muffled") cat(conditionMessage(condition), file = stderr())
+  if (how == "left" && !defer(condition)) return(invisible())
+  tryInvokeRestart("muffleMessage")
+}
+
+as_own_error <- function(error) {
+  if (!inherits(error, "adadelta_error")) {
+    class(error) <- c("adadelta_error_function", "adadelta_error", class(error))
+  }
+  error
+}
+
+# Keeps a condition until the call into Python has returned. Says whether there is such a call:
+# there is none where Python itself was first.
+defer <- function(condition) {
+  frame <- frame_that_entered_python()
+  if (is.null(frame)) return(FALSE)
+  if (!identical(the$deferred$frame, frame)) {
+    the$deferred <- new.env(parent = emptyenv())
+    the$deferred$frame <- frame
+    do.call(on.exit, list(as.call(list(signal_deferred, the$deferred)), add = TRUE), envir = frame)
+  }
+  the$deferred$conditions <- c(the$deferred$conditions, list(condition))
+  TRUE
+}
+
+# One loop for all of them: the first that a handler leaves with is the last, as without Python.
+signal_deferred <- function(deferred) {
+  if (identical(the$deferred, deferred)) the$deferred <- NULL
+  for (condition in deferred$conditions) {
+    if (inherits(condition, "interrupt")) {
+      signalCondition(condition)
+      invokeRestart("abort")
+    }
+    signal <- if (inherits(condition, "error")) {
+      stop
+    } else if (inherits(condition, "warning")) {
+      warning
+    } else if (inherits(condition, "message")) {
+      message
+    } else {
+      signalCondition
+    }
+    signal(condition)
+  }
+}
+
+# The outermost frame from which R went into C++ and Python: none of Python's frames is below it.
+frame_that_entered_python <- function() {
+  for (number in seq_len(sys.nframe())) {
+    if (enters_python(sys.function(number))) return(sys.frame(number))
+  }
+}
+
+enters_python <- function(fun) {
+  identical(topenv(environment(fun)), asNamespace("reticulate")) &&
+    ".Call" %in% all.names(body(fun))
+}
