@@ -3,6 +3,11 @@
 # `tryCatch(model$fit(...), warning = )`, leaves by a jump in C over Python's frames, and Python
 # crashes later. So nothing jumps from here: conditions wait until that call has returned.
 
+# What Python warns of when it loads a model; `call` is the user's.
+warn_of_state <- function(message) {
+  called_by_python(defer(own_warning(in_r_words(message), call_into_python(), "state")))
+}
+
 # Runs code for Python and returns how it ended: "value", "error", "interrupt", or "jump" when a
 # handler outside would have ended it.
 called_by_python <- function(code) {
@@ -20,6 +25,9 @@ called_by_python <- function(code) {
     error = function(error) ended("error", as_own_error(error), conditionMessage(error)),
     interrupt = function(interrupt) ended("interrupt", interrupt, "it was interrupted")
   )
+  # A newer reticulate has told Python of the interrupt as well, and would crash where it converts
+  # a value before Python has raised it.
+  if (answer$kind == "interrupt") tryInvokeRestart("raise_py_exception", "KeyboardInterrupt")
   answer
 }
 
@@ -91,14 +99,31 @@ signal_deferred <- function(deferred) {
   }
 }
 
-# The outermost frame from which R went into C++ and Python: none of Python's frames is below it.
 frame_that_entered_python <- function() {
-  for (number in seq_len(sys.nframe())) {
-    if (enters_python(sys.function(number))) return(sys.frame(number))
-  }
+  number <- number_of_entry()
+  if (length(number)) sys.frame(number)
+}
+
+# The call of the user's that this frame serves, or NULL where a function was called without a name.
+call_into_python <- function() {
+  number <- number_of_entry()
+  if (!length(number)) return(NULL)
+  while (number > 1 && is_ours_or_of_reticulate(sys.function(number - 1))) number <- number - 1
+  call <- sys.call(number)
+  if (!is.function(call[[1]])) call
+}
+
+# The outermost frame from which R went into C++ and Python: none of Python's frames is below it.
+number_of_entry <- function() {
+  numbers <- seq_len(sys.nframe())
+  Find(function(number) enters_python(sys.function(number)), numbers)
 }
 
 enters_python <- function(fun) {
   identical(topenv(environment(fun)), asNamespace("reticulate")) &&
     ".Call" %in% all.names(body(fun))
+}
+
+is_ours_or_of_reticulate <- function(fun) {
+  getNamespaceName(topenv(environment(fun))) %in% c("reticulate", "adadelta")
 }

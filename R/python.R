@@ -40,7 +40,7 @@ load_core <- function(call, folder = python_folder()) {
     reticulate::import("adadelta.keras"),
     error = function(error) fail_to_load("Keras", error, call)
   )
-  module$register()
+  module$register(warn_of_state)
   check_numpy(call)
   module
 }

@@ -9,6 +9,7 @@ import functools
 import textwrap
 import threading
 import uuid
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -51,12 +52,12 @@ class Function:
         # From another thread it would end the process (reticulate before 1.41) or wait for ever.
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError(f"`learning_rate` is {self.needs_main_thread}")
-        answer = self.function(*arguments)
-        if answer["kind"] == "value":
-            return answer["value"]
-        from adadelta._keras.from_r import end_running_call, exception_of
+        from adadelta._keras.from_r import answer_of, end_running_call, exception_of
         from adadelta._keras.learning_rate import NoAnswer
 
+        answer = answer_of(self.function, *arguments)
+        if answer["kind"] == "value":
+            return answer["value"]
         if answer["waits"] and end_running_call():
             raise NoAnswer
         raise exception_of(answer)
@@ -98,11 +99,37 @@ def schedule(function: Callable[[int], Any], code: str) -> Any:
 
 
 @functools.cache
-def register() -> None:
-    """Tell Keras of R's functions: also where it loads a model that was saved with one."""
+def register(warn: Callable[[str], Any]) -> None:
+    """Tell Keras of R's functions, also where it loads a model that was saved with one.
+
+    Args:
+        warn: An R function that is called with the text of each `StateWarning`, and whose value
+            says whether R will warn.
+
+    """
     import keras
 
     keras.saving.register_keras_serializable(package="adadelta")(Function)
+    _send_state_warnings(warn)
+
+
+def _send_state_warnings(warn: Callable[[str], Any]) -> None:
+    from adadelta._keras.from_r import is_on_main_thread
+    from adadelta._state.record import StateWarning
+
+    show = warnings.showwarning
+
+    def show_in_r(
+        message: Warning | str, category: type[Warning], *arguments: Any, **options: Any
+    ) -> None:
+        if issubclass(category, StateWarning) and is_on_main_thread():
+            if warn(str(message)).get("value"):
+                return
+        show(message, category, *arguments, **options)
+
+    warnings.showwarning = show_in_r
+    # R has no place in the code by which Python would show it once only.
+    warnings.filterwarnings("always", category=StateWarning, append=True)
 
 
 # ------------------------------------------------------------------ the optimizer

@@ -24,6 +24,14 @@ class StateMismatchError(ValueError):
     """A state that does not fit an optimizer or a mapping. What it was for is as it was."""
 
 
+class StateWarning(UserWarning):
+    """A model was loaded without its optimizer's state, because that does not fit.
+
+    `load_model()`, `load_weights()` and callbacks such as `BackupAndRestore` give this warning.
+    Functions that load a state by name, such as `load_state()`, raise a `StateMismatchError`.
+    """
+
+
 @dataclass(eq=False, repr=False)
 class OptimizerState:
     """What an optimizer knows, by the names of the parameters.
