@@ -50,6 +50,7 @@ r_words <- c(
   "((?:received |=)-?[0-9]+)\\.0(?![0-9.])" = "\\1",
   "\\boptimizer\\.build\\(model\\." = "optimizer$build(model$",
   "\\bkeras\\.optimizers\\.schedules\\." = "keras$optimizers$schedules$",
+  "(?<![.\\w])from_config\\(\\)" = "update(optimizer)",
   "\\bsave_state\\(\\)" = "save_optimizer_state()",
   "\\bnot in the mapping\\b" = "neither in `rename` nor in `perm`"
 )

@@ -13,8 +13,11 @@ warn_of_state <- function(message) {
 called_by_python <- function(code) {
   answer <- NULL
   last <- NULL
+  may_leave <- FALSE
   # A return from an exit handler ends any jump here, whatever its aim is.
-  on.exit(if (is.null(answer)) return(ended("jump", last, "it was left by a jump")))
+  on.exit({
+    if (is.null(answer) && !may_leave) return(ended("jump", last, "it was left by a jump"))
+  })
   answer <- tryCatch(
     withCallingHandlers(
       list(kind = "value", value = code),
@@ -23,11 +26,14 @@ called_by_python <- function(code) {
       condition = function(condition) last <<- condition
     ),
     error = function(error) ended("error", as_own_error(error), conditionMessage(error)),
-    interrupt = function(interrupt) ended("interrupt", interrupt, "it was interrupted")
+    interrupt = function(interrupt) {
+      # A newer reticulate tells Python of the interrupt as well and has to raise it there: where
+      # this went on, the next `fit()` crashed in two sessions of three.
+      may_leave <<- TRUE
+      tryInvokeRestart("raise_py_exception", "KeyboardInterrupt")
+      ended("interrupt", interrupt, "it was interrupted")
+    }
   )
-  # A newer reticulate has told Python of the interrupt as well, and would crash where it converts
-  # a value before Python has raised it.
-  if (answer$kind == "interrupt") tryInvokeRestart("raise_py_exception", "KeyboardInterrupt")
   answer
 }
 

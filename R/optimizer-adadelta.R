@@ -42,7 +42,8 @@
 #' @param learning_rate How long the steps are: a finite number of at least 0, a
 #'   learning rate schedule of Keras, a scalar Keras variable, an R function
 #'   without arguments that returns the rate, or an R function of one argument,
-#'   the number of steps so far. Default: 0.001.
+#'   the number of steps so far, which can be a formula such as
+#'   `~ 0.1 / (1 + .x)`. Default: 0.001.
 #' @param rho How slowly both averages change: at least 0 and less than 1.
 #'   Default: 0.95.
 #' @param epsilon What is added inside both square roots: a finite number greater
@@ -134,7 +135,7 @@ optimizer_adadelta <- function(learning_rate = 0.001,
   extra <- check_names(list(...), call)
   module <- core(call)
   config <- list(
-    learning_rate = as_python_rate(learning_rate),
+    learning_rate = as_python_rate(learning_rate, call),
     rho = as_python(rho),
     epsilon = as_python(epsilon),
     weight_decay = as_python(weight_decay),

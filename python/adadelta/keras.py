@@ -117,6 +117,8 @@ class Adadelta(Saving):
     fused = Checked()
 
     _learning_rate: Any
+    # Whether `_given_rate` has been set since the optimizer was made or loaded.
+    _rate_was_set = False
     # Whether a TensorFlow graph has the rate's kind in it, and how often JAX had to notice a new
     # one.
     _rate_is_in_a_graph = False
@@ -179,6 +181,7 @@ class Adadelta(Saving):
         self._given_rate = learning_rate if isinstance(learning_rate, float) else None
         if is_variable:
             self.learning_rate = learning_rate
+        self._rate_was_set = False
         self._excluded_keys: frozenset[Any] = frozenset()
         self._excluded_paths: tuple[str, ...] = ()
         self._excluded_loaded_paths: tuple[str, ...] = ()
@@ -196,6 +199,8 @@ class Adadelta(Saving):
         is_number = isinstance(value, float)
         current = self._learning_rate
         if is_number and isinstance(current, keras.Variable):
+            if self.built and precision.dtype_of(current) != "float64":
+                value = precision.without_noise(value)
             current.assign(value)
         else:
             if self._rate_is_in_a_graph:
@@ -209,6 +214,7 @@ class Adadelta(Saving):
                 self._untrack_variable(current)
             self._replace_rate(self._rate_variable(value) if is_number else value)
         self._given_rate = value if is_number else None
+        self._rate_was_set = True
 
     @property
     def lr(self) -> Any:
@@ -281,10 +287,12 @@ class Adadelta(Saving):
             return keras.optimizers.schedules.serialize(rate)
         if isinstance(rate, rates.Asked):
             return keras.saving.serialize_keras_object(rate.function)
-        now = float(exchange.array_of(rate, copy=False))
+        now = np.asarray(exchange.array_of(rate, copy=False), precision.dtype_of(rate))[()]
         given = self._given_rate
-        is_as_given = given is not None and now == np.asarray(given, precision.dtype_of(rate))
-        return given if is_as_given else now
+        if given is None or now != np.asarray(given, now.dtype):
+            return precision.shortest(now)
+        # Callbacks set what they read from float32, which has digits that nobody gave.
+        return precision.shortest(now) if self._rate_was_set and self.built else given
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "Adadelta":

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from adadelta._core import hyperparameters
+from adadelta._core import hyperparameters, parameters
 
 # ------------------------------------------------------------------ values of R
 
@@ -52,10 +52,10 @@ class Function:
         # From another thread it would end the process (reticulate before 1.41) or wait for ever.
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError(f"`learning_rate` is {self.needs_main_thread}")
-        from adadelta._keras.from_r import answer_of, end_running_call, exception_of
+        from adadelta._keras.from_r import end_running_call, exception_of
         from adadelta._keras.learning_rate import NoAnswer
 
-        answer = answer_of(self.function, *arguments)
+        answer = self.function(*arguments)
         if answer["kind"] == "value":
             return answer["value"]
         if answer["waits"] and end_running_call():
@@ -111,6 +111,7 @@ def register(warn: Callable[[str], Any]) -> None:
 
     keras.saving.register_keras_serializable(package="adadelta")(Function)
     _send_state_warnings(warn)
+    parameters.renewing_call = "update(optimizer)"
 
 
 def _send_state_warnings(warn: Callable[[str], Any]) -> None:
@@ -133,6 +134,8 @@ def _send_state_warnings(warn: Callable[[str], Any]) -> None:
 
 
 # ------------------------------------------------------------------ the optimizer
+
+ARGUMENT_NAMES = list(hyperparameters.ARGUMENTS)
 
 
 def make(config: dict[str, Any]) -> dict[str, Any]:
@@ -230,6 +233,13 @@ def changed(optimizer: Any, changes: dict[str, Any]) -> Any:
     elif isinstance(rate, rates.Asked):
         settings["learning_rate"] = rate.function
     return type(optimizer).from_config({**settings, **_with_lists(changes)})
+
+
+def assign(optimizer: Any, name: str, value: Any) -> None:
+    """Set an attribute of an optimizer, of those that it has."""
+    if name not in dir(optimizer):
+        hyperparameters.refuse_unknown({name: value}, "optimizer_adadelta()")
+    setattr(optimizer, name, value)
 
 
 def summary(optimizer: Any) -> dict[str, Any]:
@@ -430,6 +440,7 @@ def attempt(name: str, *arguments: Any) -> dict[str, Any]:
     import adadelta
 
     own: dict[str, Callable[..., Any]] = {
+        "assign": assign,
         "changed": changed,
         "comparable": comparable,
         "convert_file": convert_file,

@@ -229,7 +229,9 @@ class Adadelta(Step):
             return None
         now = rate.numpy()
         given = self._given_rate
-        return given if given is not None and now == now.dtype.type(given) else float(now)
+        if given is None or now != now.dtype.type(given):
+            return precision.shortest(now)
+        return given
 
     def _set_rate_number(self, rate: float) -> None:
         self.learning_rate = rate

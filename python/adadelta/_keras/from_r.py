@@ -70,8 +70,7 @@ class Progress(keras.callbacks.Callback):
             # A metric may be an array, for which a line has no place.
             metrics = {name: float(it) for name, it in (logs or {}).items() if np.ndim(it) == 0}
             epochs, steps = parameters.get("epochs"), parameters.get("steps")
-            place = self._epoch, epochs or 0, batch, steps or 0
-            answer = answer_of(self._show, what, *place, metrics)
+            answer = self._show(what, self._epoch, epochs or 0, batch, steps or 0, metrics)
             if answer["kind"] in ("error", "interrupt"):
                 self._has_failed = True
                 # An exception would make Keras' trainer on JAX lose the weights.
@@ -109,15 +108,6 @@ class Progress(keras.callbacks.Callback):
 def is_on_main_thread() -> bool:
     """Whether R can be called: from another thread it would end the process, or wait for ever."""
     return threading.current_thread() is threading.main_thread()
-
-
-def answer_of(function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
-    """Call an R function."""
-    try:
-        return function(*arguments)
-    except KeyboardInterrupt:
-        # How a newer reticulate says that R was interrupted.
-        return {"kind": "interrupt", "waits": True}
 
 
 def exception_of(answer: dict[str, Any]) -> BaseException:

@@ -5,7 +5,13 @@ from typing import Any
 import keras
 from keras import ops
 
-from adadelta._core.precision import is_complex, largest_gradient, state_dtype
+from adadelta._core.precision import (
+    is_complex,
+    largest_gradient,
+    shortest,
+    state_dtype,
+    without_noise,
+)
 
 __all__ = [
     "as_dtype",
@@ -13,8 +19,10 @@ __all__ = [
     "from_state",
     "is_complex",
     "largest_gradient",
+    "shortest",
     "state_dtype",
     "to_state",
+    "without_noise",
 ]
 
 

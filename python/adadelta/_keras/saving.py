@@ -58,7 +58,7 @@ def from_keras(saved: keras_file.Arrays, optimizer: Any) -> OptimizerState:
     state = OptimizerState(
         step=calls,
         update=calls // steps,
-        hyperparameters={"learning_rate": float(arrays[1])} if rates else {},
+        hyperparameters={"learning_rate": precision.shortest(arrays[1][()])} if rates else {},
         parameters=parameters,
         window=window if optimizer.gradient_accumulation_steps else None,
         window_gradients=tuple(parameter_names(optimizer._trainable_variables)) if window else (),
