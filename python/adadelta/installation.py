@@ -12,7 +12,6 @@ import json
 import os
 import re
 import sys
-import sysconfig
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -273,7 +272,8 @@ def _is_externally_managed() -> bool:
     """Whether pip refuses to install into this Python, as that of Debian 12."""
     if sys.prefix != sys.base_prefix:
         return False
-    return Path(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED").exists()
+    # The standard library's folder, which `sysconfig` would load a module more to name.
+    return Path(os.__file__).with_name("EXTERNALLY-MANAGED").exists()
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -65,7 +65,7 @@ complaint <- function(modules, ...) {
 
 test_that("a Python without Keras, or without what Keras needs, is such an error too", {
   skip_without_keras()
-  install <- "Install it in a terminal with: PYTHON -m pip install"
+  install <- "Call install_adadelta() in R, or in a terminal: PYTHON -m pip install"
   keras <- paste0("\"keras>=", stated("KERAS_MINIMUM"), "\"")
   expect_identical(complaint(character()), c(
     "Keras is not installed in the Python that R uses, PYTHON.",

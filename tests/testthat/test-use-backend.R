@@ -52,7 +52,7 @@ test_that("a backend that is not installed is an error, and nothing has changed"
     c(
       "use_backend(\"torch\")",
       paste0("Keras is to compute with \"torch\", which is not installed in ", python, "."),
-      paste("Install it in a terminal with:", python, "-m pip install torch tensorflow", starts),
+      paste("Call install_adadelta() in R, or in a terminal:", python, "-m pip install torch tensorflow", starts),
       "jax jax"
     )
   }
