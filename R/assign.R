@@ -27,6 +27,7 @@ NULL
 
 #' @rdname assign_adadelta
 #' @export
+# nolint start: object_name_linter.
 `$<-.adadelta.Adadelta` <- function(x, name, value) {
   # R has put `*tmp*` in the place of the user's variable.
   shown <- if (is_plain_scalar(value)) value else quote(value)
@@ -42,3 +43,4 @@ NULL
 #' @rdname assign_adadelta
 #' @export
 `[[<-.adadelta.Adadelta` <- `$<-.adadelta.Adadelta`
+# nolint end

@@ -44,9 +44,9 @@ ended <- function(kind, condition, message) {
 
 # Messages are shown at once, unless a handler would leave with one.
 pass_on_message <- function(condition) {
-  left <- TRUE
   try_handlers <- function() {
-    on.exit(if (left) return("left"))
+    how <- NULL
+    on.exit(if (is.null(how)) return("left"))
     how <- withRestarts(
       {
         signalCondition(condition)
@@ -54,7 +54,6 @@ pass_on_message <- function(condition) {
       },
       muffleMessage = function() "muffled"
     )
-    left <- FALSE
     how
   }
   how <- try_handlers()

@@ -7,14 +7,14 @@
 #'
 #' @return A data frame with a row for each kernel: its name (`kernel`), whether
 #'   it can serve (`serves`), why not (`reason`, or `NA`), and what it is and for
-#'   whom (`description`). It needs no Keras, and is an error of class
-#'   `adadelta_error_python` where there is no Python with NumPy.
+#'   whom (`description`). It needs Python, but no Keras, and is an error
+#'   of class `adadelta_error_python` where there is none.
 #' @seealso The argument `fused` of [optimizer_adadelta()].
 #' @export
 #' @examplesIf keras_available()
 #' kernel_info()
 kernel_info <- function() {
-  module <- core_without_keras(sys.call())
+  module <- core_without_numpy(sys.call())
   rows <- module$kernels()
   data.frame(
     kernel = vapply(rows, `[[`, "", "kernel"),

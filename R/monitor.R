@@ -13,7 +13,8 @@
 #' the `LossScaleOptimizer` of Keras. With any other, `fit()` stops with an error
 #' before anything has changed.
 #'
-#' @section Warnings: They are of class `adadelta_warning`, and each comes once:
+#' @section Warnings: They are of class `adadelta_warning`, and each comes once,
+#'   when `fit()` has returned:
 #'   * at a low and constant learning rate, such as the default of 0.001, the
 #'     weights and the loss hardly change;
 #'   * gradients are about as large as they are limited to, which keeps the

@@ -267,6 +267,8 @@ check_functions <- function(fn, gr, extra, call) {
 # A function of the step that gives the learning rate.
 rate_of_step <- function(rate, call) {
   if (!is_rate_function(rate)) return(function(step) rate)
+  # As optim() calls its functions: here the step is known, and nothing is compiled.
+  if (is.function(rate) && identical(names(formals(args(rate))), "...")) return(rate)
   fun <- rate_function(rate, call)
   if (length(formals(args(fun))) == 0) function(step) fun() else fun
 }

@@ -20,7 +20,10 @@
 #' made, and the moving average follows.
 #'
 #' @section R functions as learning rate: They are called at every step, and have
-#'   to return a number as `learning_rate` takes it. Compiled training on JAX and
+#'   to return a number as `learning_rate` takes it. Their warnings are signaled
+#'   when `fit()` has returned. An error in one ends the training: that step
+#'   changes nothing, and when `fit()` has returned, the error is signaled with
+#'   the class `adadelta_error_function` added. Compiled training on JAX and
 #'   TensorFlow would call them from threads where R can't run, and refuses them:
 #'   compile the model with `run_eagerly = TRUE`. They can't be saved: a saved
 #'   model that uses one loads in another session with `compile = FALSE` only.
@@ -34,6 +37,15 @@
 #'   `adadelta_error_python` that says what to do. A reticulate that can't
 #'   exchange arrays with the NumPy in use is a warning of class
 #'   `adadelta_warning`.
+#'
+#' @section Conditions during training: Warnings, errors and interrupts in R code
+#'   that Python calls, as a callback or a learning rate, are signaled when the
+#'   call into Python has returned, so that `tryCatch()` around `fit()` is safe. All
+#'   warnings are of class `adadelta_warning`: those of [adadelta_monitor()], and
+#'   of class `adadelta_warning_state` those of Keras' `load_model()` and
+#'   `load_weights()` about an optimizer's state that does not fit and was left
+#'   out. Errors are of class `adadelta_error_function` where your own code
+#'   failed.
 #'
 #' @section The R package keras3: It has a function of this name, which makes
 #'   Keras' own optimizer. Where both packages are attached the one attached last

@@ -117,6 +117,7 @@ class Adadelta(Saving):
     fused = Checked()
 
     _learning_rate: Any
+    _given_rate: float | None
     # Whether `_given_rate` has been set since the optimizer was made or loaded.
     _rate_was_set = False
     # Whether a TensorFlow graph has the rate's kind in it, and how often JAX had to notice a new
@@ -199,9 +200,11 @@ class Adadelta(Saving):
         is_number = isinstance(value, float)
         current = self._learning_rate
         if is_number and isinstance(current, keras.Variable):
-            if self.built and precision.dtype_of(current) != "float64":
-                value = precision.without_noise(value)
-            current.assign(value)
+            is_exact = precision.dtype_of(current) == "float64"
+            short = value if is_exact else precision.without_noise(value)
+            current.assign(short)
+            # Before it is built, the optimizer may still get a float64 rate.
+            value = short if self.built else value
         else:
             if self._rate_is_in_a_graph:
                 raise ValueError(

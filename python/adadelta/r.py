@@ -53,13 +53,13 @@ class Function:
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError(f"`learning_rate` is {self.needs_main_thread}")
         from adadelta._keras.from_r import end_running_call, exception_of
-        from adadelta._keras.learning_rate import NoAnswer
+        from adadelta._keras.learning_rate import NoAnswerError
 
         answer = self.function(*arguments)
         if answer["kind"] == "value":
             return answer["value"]
         if answer["waits"] and end_running_call():
-            raise NoAnswer
+            raise NoAnswerError
         raise exception_of(answer)
 
     def __repr__(self) -> str:
@@ -123,10 +123,9 @@ def _send_state_warnings(warn: Callable[[str], Any]) -> None:
     def show_in_r(
         message: Warning | str, category: type[Warning], *arguments: Any, **options: Any
     ) -> None:
-        if issubclass(category, StateWarning) and is_on_main_thread():
-            if warn(str(message)).get("value"):
-                return
-        show(message, category, *arguments, **options)
+        is_for_r = issubclass(category, StateWarning) and is_on_main_thread()
+        if not (is_for_r and warn(str(message)).get("value")):
+            show(message, category, *arguments, **options)
 
     warnings.showwarning = show_in_r
     # R has no place in the code by which Python would show it once only.

@@ -7,6 +7,7 @@ import tf_keras
 
 from adadelta._core import hyperparameters
 from adadelta._core.arguments import Checked
+from adadelta._core.precision import shortest
 from adadelta._tensorflow import precision
 from adadelta._tf_keras import learning_rate as rates
 from adadelta._tf_keras.step import Step
@@ -230,7 +231,7 @@ class Adadelta(Step):
         now = rate.numpy()
         given = self._given_rate
         if given is None or now != now.dtype.type(given):
-            return precision.shortest(now)
+            return shortest(now)
         return given
 
     def _set_rate_number(self, rate: float) -> None:

@@ -84,9 +84,7 @@ def rate_in_files(optimizer):
 
 @pytest.mark.parametrize("start, factor, short", [(0.01, 0.1, 0.001), (0.7, 0.5, 0.35)])
 @pytest.mark.parametrize("is_built", [True, False])
-def test_a_rate_that_was_computed_from_float32_is_the_short_decimal(
-    start, factor, short, is_built
-):
+def test_a_rate_that_was_computed_from_float32_is_the_short_decimal(start, factor, short, is_built):
     """As ReduceLROnPlateau and LearningRateScheduler do."""
     x, optimizer = keras.Variable([0.0], dtype="float32"), adadelta.Adadelta(start)
     if is_built:

@@ -7,7 +7,9 @@ test_that("settings can be set where optimizer_adadelta() takes them", {
   optimizer[["clipnorm"]] <- 2L
   optimizer$weight_decay <- NULL
   settings <- as.list(optimizer)[c("learning_rate", "rho", "weight_decay", "clipnorm")]
-  expect_identical(settings, list(learning_rate = 0.1, rho = 0.9, weight_decay = NULL, clipnorm = 2))
+  expect_identical(
+    settings, list(learning_rate = 0.1, rho = 0.9, weight_decay = NULL, clipnorm = 2)
+  )
   optimizer$lr <- function(step) 1 / (step + 2)
   expect_identical(optimizer$learning_rate, 0.5)
 })
@@ -45,9 +47,12 @@ test_that("a function as rate that takes something else is refused for that reas
     rate <- case[[1]]
     calls <- list(
       quote(optimizer_adadelta(rate)), quote(update(optimizer, learning_rate = rate)),
-      quote(optimizer$learning_rate <- rate),
-      quote(adadelta_optim(1, function(x) x^2, control = list(learning_rate = rate)))
+      quote(optimizer$learning_rate <- rate)
     )
+    if (!identical(names(formals(rate)), "...")) {
+      minimizes <- quote(adadelta_optim(1, function(x) x^2, control = list(learning_rate = rate)))
+      calls <- c(calls, minimizes)
+    }
     for (call in calls) {
       error <- error_of(eval(call))
       expect_s3_class(error, "adadelta_error_argument")

@@ -106,11 +106,19 @@ test_that("an environment that reticulate will make is told as such", {
   skip_if_not(is.function(py_require()), "this reticulate makes no environments of its own")
   lines <- run_in_child(
     c("cat(format(adadelta_sitrep()), sep = '\\n')", "use_backend('torch')",
+      "cat(adadelta_sitrep()$fine[[4]], '\\n')",
+      # As when it could not be made.
+      "the <- getFromNamespace('the', 'adadelta')",
+      "the$failure_of_python <- 'no network'",
+      "found <- adadelta_sitrep()",
+      "cat(found$fine[[4]], found$problem[[4]], '\\n')",
       "cat(reticulate::py_require()$packages, reticulate::py_available(), '\\n')"),
     RETICULATE_PYTHON = NA, RETICULATE_USE_MANAGED_VENV = NA, KERAS_BACKEND = "jax",
     WORKON_HOME = withr::local_tempdir(), VIRTUAL_ENV = NA
   )
-  expect_match(lines[[4]], "reticulate will make an environment .*jax")
+  expect_match(lines[[4]], "^[?] Python +reticulate will make an environment .*jax")
+  told <- trimws(utils::tail(lines, 3)[1:2])
+  expect_identical(told, c("NA", "FALSE R found no Python: no network."))
   expect_match(utils::tail(lines, 1), "keras.*torch.*FALSE")
   expect_no_match(utils::tail(lines, 1), "jax")
 })

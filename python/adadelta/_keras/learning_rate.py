@@ -42,7 +42,7 @@ def checked(value: Any) -> Any:
     return Asked(value) if callable(value) else hyperparameters.check("learning_rate", value)
 
 
-class NoAnswer(Exception):
+class NoAnswerError(Exception):
     """Raised by a function that has ended the training itself: its step changes nothing."""
 
 
@@ -93,7 +93,7 @@ class Asked:
         """Call the function and check what it returns."""
         try:
             value = self.function(step) if self.takes_step else self.function()
-        except NoAnswer:
+        except NoAnswerError:
             self.latest = math.nan
             return self.latest
         if isinstance(value, keras.Variable) or ops.is_tensor(value):

@@ -16,6 +16,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from adadelta._core.precision import shortest
 from adadelta._keras import exchange, loss_scale
 from adadelta._keras.state import parameter_names
 from adadelta._keras.step import Step
@@ -58,7 +59,7 @@ def from_keras(saved: keras_file.Arrays, optimizer: Any) -> OptimizerState:
     state = OptimizerState(
         step=calls,
         update=calls // steps,
-        hyperparameters={"learning_rate": precision.shortest(arrays[1][()])} if rates else {},
+        hyperparameters={"learning_rate": shortest(arrays[1][()])} if rates else {},
         parameters=parameters,
         window=window if optimizer.gradient_accumulation_steps else None,
         window_gradients=tuple(parameter_names(optimizer._trainable_variables)) if window else (),

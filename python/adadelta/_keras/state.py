@@ -24,7 +24,6 @@ COUNTERS = {
 }
 
 
-
 def _other_variables() -> str:
     return parameters.other_variables("adadelta.Adadelta")
 
@@ -120,7 +119,6 @@ class State(keras.optimizers.Optimizer):
                 self._replace_rate(self._rate_variable(self._given_rate, "float64"))
             elif self._rate_was_set and "float64" not in widest:
                 self._given_rate = precision.without_noise(self._given_rate)
-                self._learning_rate.assign(self._given_rate)
         super().build(variables)
         self.built = False
         self._accumulated_grads, self._accumulated_delta_vars = self.add_optimizer_variables(

@@ -4,7 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from adadelta._core.precision import is_complex, shortest, state_dtype
+from adadelta._core.precision import is_complex, state_dtype
 
 
 def dtype_of(array: Any) -> str:
