@@ -14,22 +14,20 @@ as_python <- function(value) {
   }
 }
 
-as_python_rate <- function(value) {
-  if (is_serialized(value)) {
-    value
-  } else if (is.function(value) && !is_python(value)) {
-    switch(count_arguments(value),
-      none = the$core$rate(function() as_python(value()), function_code(value)),
-      one = the$core$schedule(function(step) as_python(value(step)), function_code(value)),
-      as_python(value)
-    )
+as_python_rate <- function(value, call) {
+  if (is_serialized(value)) return(value)
+  if (!is_rate_function(value)) return(as_python(value))
+  rate <- rate_function(value, call)
+  code <- function_code(value)
+  if (length(formals(args(rate))) == 0) {
+    the$core$rate(function() called_by_python(as_python(rate())), code)
   } else {
-    as_python(value)
+    the$core$schedule(function(step) called_by_python(as_python(rate(step))), code)
   }
 }
 
-as_python_argument <- function(value, name) {
-  if (name == "learning_rate") as_python_rate(value) else as_python_extra(value, name)
+as_python_argument <- function(value, name, call) {
+  if (name == "learning_rate") as_python_rate(value, call) else as_python_extra(value, name)
 }
 
 # get_config() may also return the variables that are not decayed, as a list.
@@ -62,18 +60,34 @@ is_serialized <- function(value) {
   is.list(value) && !is.object(value) && all(c("class_name", "config") %in% names(value))
 }
 
-# An argument with a default counts only where there is no other.
-count_arguments <- function(fun) {
-  arguments <- formals(args(fun))
-  arguments <- arguments[names(arguments) != "..."]
-  needed <- !nzchar(as.character(as.list(arguments)))
-  if (length(formals(args(fun))) == 0) {
-    "none"
-  } else if (sum(needed) == 1 || length(arguments) == 1) {
-    "one"
-  } else {
-    "other"
-  }
+# Functions of R, and formulas such as `~ 0.1 / (1 + .x)`, which purrr takes for functions.
+is_rate_function <- function(value) {
+  (is.function(value) && !is_python(value)) || (inherits(value, "formula") && length(value) == 2)
+}
+
+# A learning rate as a function without arguments, or of the step, or an error.
+rate_function <- function(value, call) {
+  if (inherits(value, "formula")) return(function_of_formula(value))
+  arguments <- formals(args(value))
+  if (length(arguments) == 0) return(function() value())
+  named <- arguments[names(arguments) != "..."]
+  # An argument with a default counts only where there is no other.
+  needed <- !nzchar(as.character(as.list(named)))
+  is_of_one <- sum(needed) == 1 || length(named) == 1 || inherits(value, "rlang_lambda_function")
+  if (is_of_one) return(function(step) value(step))
+  takes <- if (length(named)) paste(length(named), "arguments") else "`...`"
+  fail(paste0(
+    "`learning_rate` must be a function without arguments, or of one, the number of steps so far; ",
+    "this one takes ", takes, ": received ", shortened(function_code(value), 60L)
+  ), "argument", call)
+}
+
+# As purrr makes one: the step is `.x`, `.` or `..1`.
+function_of_formula <- function(formula) {
+  made <- function(..., .x = ..1, . = ..1) NULL
+  body(made) <- formula[[2]]
+  environment(made) <- environment(formula)
+  function(step) made(step)
 }
 
 r_code <- function(value) {

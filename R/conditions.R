@@ -5,8 +5,11 @@ fail <- function(message, kind, call) {
   stop(errorCondition(message, class = classes, call = named_call(call)))
 }
 
-warn <- function(message, call) {
-  warning(warningCondition(message, class = "adadelta_warning", call = named_call(call)))
+warn <- function(message, call) warning(own_warning(message, call))
+
+own_warning <- function(message, call, kind = NULL) {
+  classes <- c(paste0("adadelta_warning_", kind, recycle0 = TRUE), "adadelta_warning")
+  warningCondition(message, class = classes, call = named_call(call))
 }
 
 # do.call() with a function puts its whole body where the name belongs.
@@ -47,6 +50,7 @@ r_words <- c(
   "((?:received |=)-?[0-9]+)\\.0(?![0-9.])" = "\\1",
   "\\boptimizer\\.build\\(model\\." = "optimizer$build(model$",
   "\\bkeras\\.optimizers\\.schedules\\." = "keras$optimizers$schedules$",
+  "(?<![.\\w])from_config\\(\\)" = "update(optimizer)",
   "\\bsave_state\\(\\)" = "save_optimizer_state()",
   "\\bnot in the mapping\\b" = "neither in `rename` nor in `perm`"
 )

@@ -4,7 +4,7 @@
 #' and its own idea of weight decay. `adadelta_conventions()` shows them side by
 #' side; `adadelta_translate()` gives the arguments of one in the terms of
 #' another, so that both make the same steps in exact arithmetic. They need
-#' Python with NumPy, but no Keras.
+#' Python, but neither NumPy nor Keras.
 #'
 #' Defaults of the one framework that differ from those of the other are among
 #' the result. Arguments that say how a step is computed and not which, such as
@@ -49,7 +49,7 @@
 #' try(adadelta_translate("keras", "torch", weight_decay = 0.01))
 adadelta_conventions <- function() {
   call <- named_call(sys.call(), "adadelta_conventions")
-  columns <- value_of(core_without_keras(call)$attempt("conventions"), "argument", call)
+  columns <- value_of(core_without_numpy(call)$attempt("conventions"), "argument", call)
   as.data.frame(lapply(columns, without_null))
 }
 
@@ -59,7 +59,7 @@ adadelta_translate <- function(from, to, ...) {
   call <- named_call(sys.call(), "adadelta_translate")
   check_given(call)
   arguments <- check_names(list(...), call)
-  module <- core_without_keras(call)
+  module <- core_without_numpy(call)
   arguments <- reticulate::dict(lapply(arguments, as_python))
   result <- module$attempt("translate", as_python(from), as_python(to), arguments)
   value_of(result, "argument", call)

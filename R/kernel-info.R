@@ -22,14 +22,14 @@
 #'   * `cache_reason`: why each session compiles the kernel again, or `NA`.
 #'   * `description`: what it is, and for whom.
 #'
-#'   It is an error of class `adadelta_error_python` when there is no Python with
-#'   Keras.
+#'   Keras is not needed. It is an error of class `adadelta_error_python` when
+#'   there is no Python with NumPy.
 #' @seealso The argument `fused` of [optimizer_adadelta()].
 #' @export
 #' @examplesIf keras_available()
 #' kernel_info()
 kernel_info <- function() {
-  module <- core(sys.call())
+  module <- core_without_numpy(sys.call())
   rows <- module$kernels()
   optional <- function(field) {
     vapply(rows, function(row) if (is.null(row[[field]])) NA_character_ else row[[field]], "")

@@ -13,7 +13,8 @@
 #' the `LossScaleOptimizer` of Keras. With any other, `fit()` stops with an error
 #' before anything has changed.
 #'
-#' @section Warnings: They are of class `adadelta_warning`, and each comes once:
+#' @section Warnings: They are of class `adadelta_warning`, and each comes once,
+#'   when `fit()` has returned:
 #'   * at a low and constant learning rate, such as the default of 0.001, the
 #'     weights and the loss hardly change;
 #'   * gradients are about as large as they are limited to, which keeps the
@@ -97,12 +98,12 @@
 adadelta_monitor <- function(every = 100L, sample = 1000L) {
   call <- sys.call()
   module <- core(call)
-  warn_in_r <- function(message) {
-    warn(in_r_words(message), named_call(call, "adadelta_monitor"))
-    NULL
+  call <- named_call(call, "adadelta_monitor")
+  warn_later <- function(message) {
+    called_by_python(defer(own_warning(in_r_words(message), call)))
   }
-  made <- module$attempt("monitor", as_python(every), as_python(sample), warn_in_r)
-  value_of(made, "argument", named_call(call, "adadelta_monitor"))
+  made <- module$attempt("monitor", as_python(every), as_python(sample), warn_later)
+  value_of(made, "argument", call)
 }
 
 #' @rdname adadelta_monitor

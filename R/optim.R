@@ -69,7 +69,8 @@
 #'   \item{counts}{How often `fn` and `gr` were called, but for the calls of `fn`
 #'     for differences.}
 #'   \item{convergence}{0 for success; 1 when `maxit` was reached; 52 when `fn` or
-#'     the gradient returned `NA` or an infinite number on the way.}
+#'     the gradient returned `NA` or an infinite number on the way, or the gradient
+#'     did at the start.}
 #'   \item{message}{Why it ended.}
 #'
 #' @references
@@ -122,7 +123,7 @@ minimize <- function(module, x, value_at, gradient_at, control, call) {
   settings <- lapply(control[python_control], as_python)
   run <- value_of(module$attempt("minimize", python_numbers(x), settings), "argument", call)
   tell <- run$tell
-  rate <- rate_of_step(control$learning_rate)
+  rate <- rate_of_step(control$learning_rate, call)
   show <- progress(control)
   counts <- c(`function` = 0L, gradient = 0L)
   repeat {
@@ -156,6 +157,10 @@ optim_ends <- list(
   gradient = list(
     convergence = 52L,
     message = "the gradient is NA or infinite; a smaller learning_rate may help"
+  ),
+  gradient_at_start = list(
+    convergence = 52L,
+    message = "the gradient is NA or infinite at the start; choose another par, or smaller ndeps"
   )
 )
 
@@ -260,13 +265,12 @@ check_functions <- function(fn, gr, extra, call) {
 }
 
 # A function of the step that gives the learning rate.
-rate_of_step <- function(rate) {
-  if (!is.function(rate) || is_python(rate)) return(function(step) rate)
-  switch(count_arguments(rate),
-    none = function(step) rate(),
-    one = rate,
-    function(step) rate(step)
-  )
+rate_of_step <- function(rate, call) {
+  if (!is_rate_function(rate)) return(function(step) rate)
+  # As optim() calls its functions: here the step is known, and nothing is compiled.
+  if (is.function(rate) && identical(names(formals(args(rate))), "...")) return(rate)
+  fun <- rate_function(rate, call)
+  if (length(formals(args(fun))) == 0) function(step) fun() else fun
 }
 
 # A list of one, which reticulate would else make a number of.

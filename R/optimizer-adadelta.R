@@ -20,7 +20,10 @@
 #' made, and the moving average follows.
 #'
 #' @section R functions as learning rate: They are called at every step, and have
-#'   to return a number as `learning_rate` takes it. Compiled training on JAX and
+#'   to return a number as `learning_rate` takes it. Their warnings are signaled
+#'   when `fit()` has returned. An error in one ends the training: that step
+#'   changes nothing, and when `fit()` has returned, the error is signaled with
+#'   the class `adadelta_error_function` added. Compiled training on JAX and
 #'   TensorFlow would call them from threads where R can't run, and refuses them:
 #'   compile the model with `run_eagerly = TRUE`. They can't be saved: a saved
 #'   model that uses one loads in another session with `compile = FALSE` only.
@@ -35,6 +38,15 @@
 #'   exchange arrays with the NumPy in use is a warning of class
 #'   `adadelta_warning`.
 #'
+#' @section Conditions during training: Warnings, errors and interrupts in R code
+#'   that Python calls, as a callback or a learning rate, are signaled when the
+#'   call into Python has returned, so that `tryCatch()` around `fit()` is safe. All
+#'   warnings are of class `adadelta_warning`: those of [adadelta_monitor()], and
+#'   of class `adadelta_warning_state` those of Keras' `load_model()` and
+#'   `load_weights()` about an optimizer's state that does not fit and was left
+#'   out. Errors are of class `adadelta_error_function` where your own code
+#'   failed.
+#'
 #' @section The R package keras3: It has a function of this name, which makes
 #'   Keras' own optimizer. Where both packages are attached the one attached last
 #'   is found: write `adadelta::optimizer_adadelta()`.
@@ -42,7 +54,8 @@
 #' @param learning_rate How long the steps are: a finite number of at least 0, a
 #'   learning rate schedule of Keras, a scalar Keras variable, an R function
 #'   without arguments that returns the rate, or an R function of one argument,
-#'   the number of steps so far. Default: 0.001.
+#'   the number of steps so far, which can be a formula such as
+#'   `~ 0.1 / (1 + .x)`. Default: 0.001.
 #' @param rho How slowly both averages change: at least 0 and less than 1.
 #'   Default: 0.95.
 #' @param epsilon What is added inside both square roots: a finite number greater
@@ -134,7 +147,7 @@ optimizer_adadelta <- function(learning_rate = 0.001,
   extra <- check_names(list(...), call)
   module <- core(call)
   config <- list(
-    learning_rate = as_python_rate(learning_rate),
+    learning_rate = as_python_rate(learning_rate, call),
     rho = as_python(rho),
     epsilon = as_python(epsilon),
     weight_decay = as_python(weight_decay),

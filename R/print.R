@@ -22,6 +22,8 @@ format.adadelta.Adadelta <- function(x, ...) {
     return("<Adadelta optimizer of an earlier session; make it again with optimizer_adadelta()>")
   }
   config <- core()$settings(x)
+  # As many digits as R shows: a rate that Keras has multiplied in float32 has more.
+  if (is.numeric(config$learning_rate)) config$learning_rate <- signif(config$learning_rate, 7L)
   defaults <- optimizer_adadelta()$get_config()
   is_default <- mapply(identical, config, defaults[names(config)])
   room <- getOption("width") - max(nchar(names(config)[!is_default]), 0L) - 4L

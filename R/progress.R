@@ -40,9 +40,12 @@ adadelta_progress <- function(show = interactive() && !is_knitting()) {
     refuse("show", "TRUE or FALSE", show, call)
   }
   module <- core(call)
-  if (!show) return(module$progress_callback(function(...) NULL, Inf, "nothing"))
-  if (has_bars()) return(module$progress_callback(bar(), 0.1, "a progress bar"))
-  module$progress_callback(lines_of_epochs(), Inf, "a line for each epoch")
+  callback <- function(show, interval, form) {
+    module$progress_callback(function(...) called_by_python(show(...)), interval, form)
+  }
+  if (!show) return(callback(function(...) NULL, Inf, "nothing"))
+  if (has_bars()) return(callback(bar(), 0.1, "a progress bar"))
+  callback(lines_of_epochs(), Inf, "a line for each epoch")
 }
 
 #' @rdname adadelta_progress

@@ -23,9 +23,16 @@ core_beside_keras <- function() {
 
 # The same module, for what needs no Keras.
 core_without_keras <- function(call = NULL) {
+  core_for("problem_without_keras", call)
+}
+
+# The same module, for what needs Python alone.
+core_without_numpy <- function(call = NULL) core_for("problem_of_python", call)
+
+core_for <- function(problem, call) {
   if (is.null(the$core)) {
     installation <- load_installation(call)
-    fail_on(installation$problem_without_keras(), call)
+    fail_on(installation[[problem]](), call)
     load_module(call)
   }
   the$module
@@ -40,7 +47,7 @@ load_core <- function(call, folder = python_folder()) {
     reticulate::import("adadelta.keras"),
     error = function(error) fail_to_load("Keras", error, call)
   )
-  module$register()
+  module$register(warn_of_state)
   check_numpy(call)
   module
 }
@@ -81,7 +88,8 @@ fail_on <- function(problem, call) {
 
 start_python <- function(call) {
   tryCatch(reticulate::py_config(), error = function(error) {
-    fail_on(no_python(first_line(error)), call)
+    the$failure_of_python <- first_line(error)
+    fail_on(no_python(the$failure_of_python), call)
   })
 }
 
@@ -122,7 +130,7 @@ check_numpy <- function(call) {
     return(invisible())
   }
   numpy <- reticulate::import("numpy")$`__version__`
-  warn(paste(numpy_too_new(numpy, reticulate::py_config()$python), collapse = "\n"), call)
+  warn(paste(numpy_too_new(numpy), collapse = "\n"), call)
 }
 
 # The first that can exchange arrays with NumPy 2.
@@ -130,15 +138,15 @@ reticulate_for_numpy_2 <- "1.38"
 
 knows_numpy_2 <- function() utils::packageVersion("reticulate") >= reticulate_for_numpy_2
 
-numpy_too_new <- function(numpy, python) {
+numpy_too_new <- function(numpy) {
   c(
     paste0(
       "reticulate ", utils::packageVersion("reticulate"), " can't exchange arrays with NumPy ",
       numpy, ": the optimizer works, but fit() fails on R data."
     ),
     paste0(
-      "Update reticulate to ", reticulate_for_numpy_2, " or newer, or install an older NumPy in a ",
-      "terminal with: ", python, " -m pip install \"numpy<2\""
+      "Update reticulate to ", reticulate_for_numpy_2, " or newer, or call install_adadelta(), ",
+      "which makes an environment with an older NumPy."
     )
   )
 }

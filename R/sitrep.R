@@ -62,17 +62,18 @@ rows_of_python <- function() {
     return(rows_of_lines(installation$checks_in_lines(), reticulate::py_config()$python))
   }
   config <- discover_config()
-  if (makes_its_own_python(config)) {
+  if (makes_its_own_python(config) && is.null(the$failure_of_python)) {
+    # Whether it can be made, as without a network it can't, shows when it is.
+    planned <- paste(
+      "reticulate will make an environment when it is first used, with",
+      paste(py_require()()$packages, collapse = ", ")
+    )
     return(c(
-      list(sitrep_row("Python", paste(
-        "reticulate will make an environment when it is first used, with",
-        paste(py_require()()$packages, collapse = ", ")
-      ))),
-      unknown_rows(python_subjects[-1])
+      list(sitrep_row("Python", planned, fine = NA)), unknown_rows(python_subjects[-1])
     ))
   }
-  if (is.null(config)) {
-    missing <- sitrep_row("Python", "", problem = no_python())
+  if (is.null(config) || !is.null(the$failure_of_python)) {
+    missing <- sitrep_row("Python", "", problem = no_python(the$failure_of_python))
     return(c(list(missing), unknown_rows(python_subjects[-1])))
   }
   asked <- ask_python(config$python, "print(*installation.checks_in_lines(), sep='\\n')")
@@ -96,14 +97,14 @@ rows_of_lines <- function(lines, python) {
     return(c(list(sitrep_row("Python", python, problem = broken)),
              unknown_rows(python_subjects[-1])))
   }
-  lapply(found, function(row) if (row$subject == "NumPy") with_reticulate(row, python) else row)
+  lapply(found, function(row) if (row$subject == "NumPy") with_reticulate(row) else row)
 }
 
 # NumPy is fine only beside a reticulate that knows it.
-with_reticulate <- function(row, python) {
+with_reticulate <- function(row) {
   is_old <- startsWith(row$found, "1.") || !grepl("^[0-9]", row$found)
   if (row$fine && !is_old && !knows_numpy_2()) {
-    sitrep_row(row$subject, row$found, problem = numpy_too_new(row$found, python))
+    sitrep_row(row$subject, row$found, problem = numpy_too_new(row$found))
   } else {
     row
   }

@@ -40,7 +40,7 @@ update.adadelta.Adadelta <- function(object, ...) {
   check_session(object, call)
   changes <- check_names(list(...), call)
   module <- core(call)
-  changes <- reticulate::dict(Map(as_python_argument, changes, names(changes)))
+  changes <- reticulate::dict(Map(as_python_argument, changes, names(changes), list(call)))
   value_of(module$attempt("changed", object, changes), "argument", call)
 }
 

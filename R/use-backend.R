@@ -11,9 +11,12 @@
 #' It starts no Python.
 #'
 #' @param backend `"jax"`, `"tensorflow"` or `"torch"`.
+#' @param gpu `FALSE` to hide all GPUs from the backend, by environment variables
+#'   such as `CUDA_VISIBLE_DEVICES`, and `TRUE` to show them again. Default: `NA`,
+#'   which leaves that to the backend, and to keras3 where it is loaded.
 #' @return `backend`, invisibly.
 #' @section Errors: An error of class `adadelta_error_argument` when `backend` is
-#'   something else; of class `adadelta_error_python` when Keras is already
+#'   or `gpu` is something else; of class `adadelta_error_python` when Keras is already
 #'   loaded with another backend, or when the backend is not installed in the
 #'   Python that R uses or would use. All are of class `adadelta_error`, and
 #'   nothing has changed.
@@ -28,12 +31,13 @@
 #' }
 #'
 #' try(use_backend("theano"))
-use_backend <- function(backend) {
+use_backend <- function(backend, gpu = NA) {
   call <- named_call(sys.call(), "use_backend")
   check_given(call)
   fail_on(missing_python_part(), call)
   check_backends(backend, call)
   if (length(backend) > 1) refuse_backend(backend, call)
+  if (!is.logical(gpu) || length(gpu) != 1) refuse("gpu", "TRUE, FALSE or NA", gpu, call)
   installation <- running_installation()
   running <- if (!is.null(installation)) installation$running_backend()
   if (!is.null(running) && running != backend) {
@@ -42,23 +46,48 @@ use_backend <- function(backend) {
       running, backend
     ), "python", call)
   }
-  if (is.null(running)) set_backend(backend, call)
+  if (is.null(running)) {
+    set_backend(backend, gpu, call)
+  } else if (!is.na(gpu)) {
+    fail(paste0(
+      "Keras is already loaded, and has chosen its devices.\n",
+      "Start R again and call use_backend(\"", backend, "\", gpu = ", gpu, ") first."
+    ), "python", call)
+  }
   invisible(backend)
 }
 
-set_backend <- function(backend, call) {
+set_backend <- function(backend, gpu, call) {
   fail_on(problem_of_backend(backend), call)
   keras3 <- if (isNamespaceLoaded("keras3")) get0("use_backend", asNamespace("keras3"))
   if (is.function(keras3)) {
-    tryCatch(keras3(backend), error = function(error) fail(conditionMessage(error), "python", call))
+    tryCatch(
+      keras3(backend, gpu = gpu),
+      error = function(error) fail(conditionMessage(error), "python", call)
+    )
   } else if (!reticulate::py_available()) {
     forget_packages(setdiff(stated("BACKENDS"), backend))
     require_packages(backend)
   }
-  Sys.setenv(KERAS_BACKEND = backend)
-  # Python has an environment of its own once it runs.
-  if (reticulate::py_available()) {
-    reticulate::import("os")$environ$update(list(KERAS_BACKEND = backend))
+  set_variables(c(KERAS_BACKEND = backend))
+  if (!is.na(gpu)) {
+    hidden <- Sys.getenv(names(hides_gpus)) == hides_gpus
+    set_variables(if (gpu) replace(hides_gpus[hidden], TRUE, NA) else hides_gpus)
+  }
+}
+
+# Of CUDA, of AMD's ROCm, and of JAX, which warns where it finds a GPU that it may not use.
+hides_gpus <- c(CUDA_VISIBLE_DEVICES = "-1", HIP_VISIBLE_DEVICES = "-1", JAX_PLATFORMS = "cpu")
+
+# Environment variables, NA for none; Python has an environment of its own once it runs.
+set_variables <- function(values) {
+  for (name in names(values)) {
+    value <- values[[name]]
+    if (is.na(value)) Sys.unsetenv(name) else do.call(Sys.setenv, as.list(values[name]))
+    if (reticulate::py_available()) {
+      environ <- reticulate::import("os")$environ
+      if (is.na(value)) environ$pop(name, NULL) else environ$update(as.list(values[name]))
+    }
   }
 }
 

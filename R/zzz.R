@@ -1,3 +1,8 @@
+# Runs while the package is installed, when its files are in place.
+if (identical(Sys.getenv("R_PACKAGE_NAME"), "adadelta")) {
+  fail_on(missing_python_part(file.path(Sys.getenv("R_PACKAGE_DIR"), "python")), NULL)
+}
+
 .onLoad <- function(libname, pkgname) {
   require_packages()
   prefer_own_environment()

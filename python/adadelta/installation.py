@@ -67,6 +67,11 @@ def checks_in_lines() -> list[str]:
     ]
 
 
+def problem_of_python() -> list[str] | None:
+    """What keeps what needs Python alone from working here: the cause and the cure, or None."""
+    return _first_problem(_python())
+
+
 def problem_without_keras() -> list[str] | None:
     """What keeps all but the optimizer from working here: the cause and the cure, or None."""
     return _first_problem(_python(), _numpy())
@@ -251,12 +256,29 @@ def version(package: str) -> str | None:
 
 
 def pip_install(packages: str) -> str:
-    """The command that installs packages into this Python."""
-    return f"{_here()} -m pip install {packages}"
+    """The command that installs packages into this Python, or an environment of it."""
+    if not _is_externally_managed():
+        return f"{_here()} -m pip install {packages}"
+    environment = f"{_here()} -m venv --system-site-packages {_ENVIRONMENT}"
+    return f"{environment} && {_ENVIRONMENT}/bin/python -m pip install {packages}"
+
+
+_ENVIRONMENT = "~/.virtualenvs/adadelta"
 
 
 def _install(packages: str) -> str:
-    return f"Install it in a terminal with: {pip_install(packages)}"
+    cure = f"Call install_adadelta() in R, or in a terminal: {pip_install(packages)}"
+    if _is_externally_managed():
+        cure += f" (then set RETICULATE_PYTHON={_ENVIRONMENT}/bin/python)"
+    return cure
+
+
+def _is_externally_managed() -> bool:
+    """Whether pip refuses to install into this Python, as that of Debian 12."""
+    if sys.prefix != sys.base_prefix:
+        return False
+    # The standard library's folder, which `sysconfig` would load a module more to name.
+    return Path(os.__file__).with_name("EXTERNALLY-MANAGED").exists()
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -117,6 +117,9 @@ class Adadelta(Saving):
     fused = Checked()
 
     _learning_rate: Any
+    _given_rate: float | None
+    # Whether `_given_rate` has been set since the optimizer was made or loaded.
+    _rate_was_set = False
     # Whether a TensorFlow graph has the rate's kind in it, and how often JAX had to notice a new
     # one.
     _rate_is_in_a_graph = False
@@ -179,6 +182,7 @@ class Adadelta(Saving):
         self._given_rate = learning_rate if isinstance(learning_rate, float) else None
         if is_variable:
             self.learning_rate = learning_rate
+        self._rate_was_set = False
         self._excluded_keys: frozenset[Any] = frozenset()
         self._excluded_paths: tuple[str, ...] = ()
         self._excluded_loaded_paths: tuple[str, ...] = ()
@@ -201,7 +205,11 @@ class Adadelta(Saving):
         is_number = isinstance(value, float)
         current = self._learning_rate
         if is_number and isinstance(current, keras.Variable):
-            current.assign(value)
+            is_exact = precision.dtype_of(current) == "float64"
+            short = value if is_exact else precision.without_noise(value)
+            current.assign(short)
+            # Before it is built, the optimizer may still get a float64 rate.
+            value = short if self.built else value
         else:
             if self._rate_is_in_a_graph:
                 raise ValueError(
@@ -214,6 +222,7 @@ class Adadelta(Saving):
                 self._untrack_variable(current)
             self._replace_rate(self._rate_variable(value) if is_number else value)
         self._given_rate = value if is_number else None
+        self._rate_was_set = True
 
     @property
     def lr(self) -> Any:
@@ -286,10 +295,12 @@ class Adadelta(Saving):
             return keras.optimizers.schedules.serialize(rate)
         if isinstance(rate, rates.Asked):
             return keras.saving.serialize_keras_object(rate.function)
-        now = float(exchange.array_of(rate, copy=False))
+        now = np.asarray(exchange.array_of(rate, copy=False), precision.dtype_of(rate))[()]
         given = self._given_rate
-        is_as_given = given is not None and now == np.asarray(given, precision.dtype_of(rate))
-        return given if is_as_given else now
+        if given is None or now != np.asarray(given, now.dtype):
+            return precision.shortest(now)
+        # Callbacks set what they read from float32, which has digits that nobody gave.
+        return precision.shortest(now) if self._rate_was_set and self.built else given
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "Adadelta":

@@ -9,10 +9,11 @@ import functools
 import textwrap
 import threading
 import uuid
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from adadelta._core import hyperparameters
+from adadelta._core import hyperparameters, parameters
 
 # ------------------------------------------------------------------ values of R
 
@@ -51,7 +52,15 @@ class Function:
         # From another thread it would end the process (reticulate before 1.41) or wait for ever.
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError(f"`learning_rate` is {self.needs_main_thread}")
-        return self.function(*arguments)
+        from adadelta._keras.from_r import end_running_call, exception_of
+        from adadelta._keras.learning_rate import NoAnswerError
+
+        answer = self.function(*arguments)
+        if answer["kind"] == "value":
+            return answer["value"]
+        if answer["waits"] and end_running_call():
+            raise NoAnswerError
+        raise exception_of(answer)
 
     def __repr__(self) -> str:
         return self.code
@@ -90,14 +99,42 @@ def schedule(function: Callable[[int], Any], code: str) -> Any:
 
 
 @functools.cache
-def register() -> None:
-    """Tell Keras of R's functions: also where it loads a model that was saved with one."""
+def register(warn: Callable[[str], Any]) -> None:
+    """Tell Keras of R's functions, also where it loads a model that was saved with one.
+
+    Args:
+        warn: An R function that is called with the text of each `StateWarning`, and whose value
+            says whether R will warn.
+
+    """
     import keras
 
     keras.saving.register_keras_serializable(package="adadelta")(Function)
+    _send_state_warnings(warn)
+    parameters.renewing_call = "update(optimizer)"
+
+
+def _send_state_warnings(warn: Callable[[str], Any]) -> None:
+    from adadelta._keras.from_r import is_on_main_thread
+    from adadelta._state.record import StateWarning
+
+    show = warnings.showwarning
+
+    def show_in_r(
+        message: Warning | str, category: type[Warning], *arguments: Any, **options: Any
+    ) -> None:
+        is_for_r = issubclass(category, StateWarning) and is_on_main_thread()
+        if not (is_for_r and warn(str(message)).get("value")):
+            show(message, category, *arguments, **options)
+
+    warnings.showwarning = show_in_r
+    # R has no place in the code by which Python would show it once only.
+    warnings.filterwarnings("always", category=StateWarning, append=True)
 
 
 # ------------------------------------------------------------------ the optimizer
+
+ARGUMENT_NAMES = list(hyperparameters.ARGUMENTS)
 
 
 def make(config: dict[str, Any]) -> dict[str, Any]:
@@ -195,6 +232,13 @@ def changed(optimizer: Any, changes: dict[str, Any]) -> Any:
     elif isinstance(rate, rates.Asked):
         settings["learning_rate"] = rate.function
     return type(optimizer).from_config({**settings, **_with_lists(changes)})
+
+
+def assign(optimizer: Any, name: str, value: Any) -> None:
+    """Set an attribute of an optimizer, of those that it has."""
+    if name not in dir(optimizer):
+        hyperparameters.refuse_unknown({name: value}, "optimizer_adadelta()")
+    setattr(optimizer, name, value)
 
 
 def summary(optimizer: Any) -> dict[str, Any]:
@@ -395,6 +439,7 @@ def attempt(name: str, *arguments: Any) -> dict[str, Any]:
     import adadelta
 
     own: dict[str, Callable[..., Any]] = {
+        "assign": assign,
         "changed": changed,
         "comparable": comparable,
         "convert_file": convert_file,

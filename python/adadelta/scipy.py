@@ -32,6 +32,8 @@ _ENDS = {
     "maxfev": (2, "Maximum number of function evaluations has been exceeded."),
     "value": (3, "The function returned NaN or infinity; a smaller `learning_rate` may help."),
     "gradient": (3, "The gradient is NaN or infinite; a smaller `learning_rate` may help."),
+    "value_at_start": (3, "The function is NaN or infinite at the start; choose another `x0`."),
+    "gradient_at_start": (3, "The gradient is NaN or infinite at the start; choose another `x0`."),
     "callback": (99, "`callback` raised `StopIteration`."),
 }
 

@@ -8,6 +8,7 @@ import tf_keras
 
 from adadelta._core import hyperparameters
 from adadelta._core.arguments import Checked, checked
+from adadelta._core.precision import shortest
 from adadelta._tensorflow import precision
 from adadelta._tf_keras import learning_rate as rates
 from adadelta._tf_keras import legacy, loaders
@@ -236,7 +237,9 @@ class Adadelta(Step):
             return None
         now = rate.numpy()
         given = self._given_rate
-        return given if given is not None and now == now.dtype.type(given) else float(now)
+        if given is None or now != now.dtype.type(given):
+            return shortest(now)
+        return given
 
     def _set_rate_number(self, rate: float) -> None:
         self.learning_rate = rate

@@ -214,6 +214,10 @@ def test_a_start_that_is_not_finite_is_returned():
     result = run(lambda x: math.nan)
     assert result.status == 3 and result.nit == 0 and math.isnan(result.fun)
     np.testing.assert_array_equal(result.x, [0, 1])
+    assert "at the start" in result.message and "learning_rate" not in result.message
+    result = run(bowl, jac=lambda x: np.array([math.inf, 0.0]))
+    assert result.status == 3 and result.nit == 0
+    assert result.message == "The gradient is NaN or infinite at the start; choose another `x0`."
 
 
 def test_huge_gradients_neither_overflow_nor_stand_still():

@@ -69,6 +69,12 @@ def test_checkpoints_of_each_class_load_into_the_other(giver, to, options):
         assert first.state[one]["step"] == second.state[other]["step"] == 10
 
 
+def test_a_rate_in_a_float32_tensor_is_exported_as_its_shortest_decimal():
+    optimizer = Adadelta(parameters(), lr=torch.tensor(0.1))
+    train(optimizer, 1, seed=1)
+    assert adadelta.export_state(optimizer).hyperparameters["learning_rate"] == 0.1
+
+
 def test_the_state_dict_is_torchs_but_for_our_options():
     dicts = []
     for cls in CLASSES.values():

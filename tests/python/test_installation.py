@@ -54,7 +54,7 @@ def test_all_that_is_here_is_found():
 
 def test_each_thing_that_is_missing_has_its_cure(installed):
     here = sys.executable
-    install = f"Install it in a terminal with: {here} -m pip install"
+    install = f"Call install_adadelta() in R, or in a terminal: {here} -m pip install"
     installed()
     assert check("NumPy").cure == f"{install} numpy"
     keras = f'"keras>={installation.KERAS_MINIMUM}"'
@@ -78,6 +78,20 @@ def test_each_thing_that_is_missing_has_its_cure(installed):
     assert installation.missing_backend("jax") is None
     # One that is none of ours is left to Keras.
     assert installation.missing_backend("numpy") is None
+
+
+def test_where_pip_refuses_a_virtual_environment_is_named(installed, monkeypatch, tmp_path):
+    """Debian 12's own Python."""
+    (tmp_path / "EXTERNALLY-MANAGED").touch()
+    monkeypatch.setattr(installation.os, "__file__", str(tmp_path / "os.py"))
+    monkeypatch.setattr(sys, "prefix", sys.base_prefix)
+    installed()
+    cure = check("NumPy").cure
+    assert cure.startswith("Call install_adadelta() in R, or in a terminal: ")
+    assert "-m venv" in cure and "RETICULATE_PYTHON=~/" in cure
+    assert f"{sys.executable} -m pip" not in cure
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    assert f"{sys.executable} -m pip install numpy" in check("NumPy").cure
 
 
 def test_a_keras_that_is_too_old_or_says_nothing_of_itself(installed):

@@ -76,6 +76,47 @@ def test_the_configuration_has_the_number_that_was_given(rate):
     )
 
 
+def rate_in_files(optimizer):
+    (state,) = {adadelta.export_state(optimizer).hyperparameters["learning_rate"]}
+    assert state == optimizer.get_config()["learning_rate"]
+    return state
+
+
+@pytest.mark.parametrize("start, factor, short", [(0.01, 0.1, 0.001), (0.7, 0.5, 0.35)])
+@pytest.mark.parametrize("is_built", [True, False])
+def test_a_rate_that_was_computed_from_float32_is_the_short_decimal(start, factor, short, is_built):
+    """As ReduceLROnPlateau and LearningRateScheduler do."""
+    x, optimizer = keras.Variable([0.0], dtype="float32"), adadelta.Adadelta(start)
+    if is_built:
+        optimizer.build([x])
+    rate = float(numpy(optimizer.learning_rate)) * factor
+    assert rate != short
+    optimizer.learning_rate = rate
+    optimizer.build([x])
+    assert rate_in_files(optimizer) == short
+    # What is in files is the rate that the steps have.
+    assert float(numpy(optimizer.learning_rate)) == np.float32(short)
+    assert f"learning_rate={short}," in repr(optimizer) or short == 0.001
+
+
+def test_a_rate_that_was_assigned_is_the_shortest_decimal_of_its_float32():
+    x, optimizer = keras.Variable([0.0], dtype="float32"), adadelta.Adadelta(0.5)
+    optimizer.build([x])
+    for value, short in ((0.3, 0.3), (1 / 3, 0.33333334), (np.float32(0.01) * 0.1, 0.0009999999)):
+        optimizer.learning_rate.assign(value)
+        assert rate_in_files(optimizer) == short
+        assert float(numpy(optimizer.learning_rate)) == np.float32(short)
+    held = adadelta.Adadelta(keras.Variable(0.001, dtype="float32"))
+    assert held.get_config()["learning_rate"] == 0.001
+    optimizer.learning_rate = 1 / 3
+    assert float(numpy(optimizer.learning_rate)) == np.float32(1 / 3)
+    # A state that was loaded keeps all digits that were given.
+    state = adadelta.export_state(optimizer)
+    state.hyperparameters["learning_rate"] = 0.123456789012
+    adadelta.import_state(optimizer, state)
+    assert rate_in_files(optimizer) == 0.123456789012
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_a_variable_that_changes_between_steps(mode):
     rate = keras.Variable(1.0, dtype="float32")

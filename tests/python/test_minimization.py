@@ -47,6 +47,8 @@ def test_what_is_not_finite_is_a_reason(bad):
     assert reasons == [None, None, "value"] and run.best[0] == 4
     reasons, run = follow([5, 4, 6], [[1, 1], [1, 1], [1, bad]])
     assert reasons == [None, None, "gradient"] and run.best[0] == 4
+    assert follow([bad])[0] == ["value_at_start"]
+    assert follow([5], [[1, bad]])[0] == ["gradient_at_start"]
 
 
 def test_the_best_is_the_lowest_or_where_the_gradient_vanished():

@@ -47,3 +47,12 @@ test_that("what can't be translated is an error that says why", {
   refused(adadelta_translate("torch", "keras", 1), "arguments in `...` must be named")
   refused(do.call(adadelta_translate, list("torch", "x")), "`to` must be")
 })
+
+test_that("they need Python alone, without NumPy", {
+  skip_without_keras()
+  lines <- run_in_child(c(
+    "cat(nrow(adadelta_conventions()) > 3, adadelta_translate('keras', 'torch', rho = 0.5)$rho)",
+    "cat('', reticulate::py_module_available('numpy'))"
+  ), RETICULATE_PYTHON = local_python())
+  expect_identical(lines, "TRUE 0.5 FALSE")
+})

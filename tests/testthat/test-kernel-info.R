@@ -31,6 +31,19 @@ test_that("a kernel is kept where nobody else can write, or it is said why it is
   expect_match(cpu$cache_reason, paste("other users can write to", folder), fixed = TRUE)
 })
 
+test_that("it needs Python alone, and loads no Keras", {
+  skip_without_keras()
+  code <- c(
+    "found <- kernel_info()",
+    "loaded <- reticulate::py_eval(\"'keras' in __import__('sys').modules\")",
+    "cat(is.data.frame(found), loaded, any(found$serves), '\\n')"
+  )
+  expect_identical(trimws(run_in_child(code)), "TRUE FALSE TRUE")
+  expect_identical(
+    trimws(run_in_child(code, RETICULATE_PYTHON = local_python())), "TRUE FALSE FALSE"
+  )
+})
+
 test_that("the step of a model is made by the kernel, with the numbers of the rule", {
   skip_without_keras()
   weights <- function(fused) {

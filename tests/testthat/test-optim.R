@@ -283,6 +283,16 @@ test_that("trace shows progress in the form of optim()", {
   expect_true("converged" %in% done)
 })
 
+test_that("a gradient that is not finite at the start is said to be there", {
+  skip_without_keras()
+  found <- adadelta_optim(0.001, function(p) -log(p) + 1e6 * p)
+  expect_identical(found$convergence, 52L)
+  expect_match(found$message, "at the start; choose another par, or smaller ndeps", fixed = TRUE)
+  found <- adadelta_optim(1, function(p) p, function(p) NaN)
+  expect_match(found$message, "^the gradient is NA or infinite at the start")
+  expect_identical(found$par, 1)
+})
+
 test_that("it needs no Keras, but Python with NumPy", {
   skip_without_keras()
   lines <- run_in_child(c(

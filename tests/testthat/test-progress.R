@@ -65,8 +65,7 @@ class Thread(keras.callbacks.Callback):
   thread <- reticulate::py$Thread()
   called <- 0
   callback <- core()$progress_callback(function(...) {
-    called <<- called + 1
-    NULL
+    called_by_python(called <<- called + 1)
   }, 0, "nothing")
   fit_with(list(callback, thread), 2L)
   # Begin and end, two epochs of four batches and their ends.

@@ -65,7 +65,7 @@ complaint <- function(modules, ...) {
 
 test_that("a Python without Keras, or without what Keras needs, is such an error too", {
   skip_without_keras()
-  install <- "Install it in a terminal with: PYTHON -m pip install"
+  install <- "Call install_adadelta() in R, or in a terminal: PYTHON -m pip install"
   keras <- paste0("\"keras>=", stated("KERAS_MINIMUM"), "\"")
   expect_identical(complaint(character()), c(
     "Keras is not installed in the Python that R uses, PYTHON.",
@@ -133,7 +133,7 @@ test_that("a NumPy that this reticulate can't use is a warning, once", {
   lines <- utils::tail(lines, 3)
   expect_identical(lines[[1]], "f(x)")
   expect_match(lines[[2]], "can't exchange arrays with NumPy 2.0.0", fixed = TRUE)
-  expect_match(lines[[3]], "numpy<2", fixed = TRUE)
+  expect_match(lines[[3]], "call install_adadelta()", fixed = TRUE)
 })
 
 test_that("a backend is chosen where none was, also when Keras is imported first", {
@@ -146,4 +146,31 @@ test_that("a backend is chosen where none was, also when Keras is imported first
   found <- strsplit(trimws(lines), " ")[[1]]
   expect_identical(found[[1]], found[[2]])
   expect_true(found[[1]] %in% c("jax", "tensorflow", "torch"))
+})
+
+test_that("an installation without the Python part fails, and says why", {
+  source <- test_path("..", "..")
+  skip_if_not(
+    file.exists(file.path(source, "python", "adadelta")), "these are not the sources of the package"
+  )
+  copy <- file.path(withr::local_tempdir(), "adadelta")
+  dir.create(file.path(copy, "inst"), recursive = TRUE)
+  file.copy(file.path(source, c("DESCRIPTION", "NAMESPACE", "LICENSE", "R")), copy,
+            recursive = TRUE)
+  install <- function() {
+    withr::local_envvar(R_LIBS = paste(.libPaths(), collapse = .Platform$path.sep))
+    arguments <- c("CMD", "INSTALL", "--no-docs", "--no-test-load", "-l",
+                   shQuote(withr::local_tempdir()), shQuote(copy))
+    suppressWarnings(system2(file.path(R.home("bin"), "R"), arguments, TRUE, TRUE))
+  }
+  # As where the link was checked out as a text file.
+  dir.create(file.path(copy, "inst", "python"))
+  writeLines("../../python/adadelta", file.path(copy, "inst", "python", "adadelta"))
+  lines <- install()
+  expect_identical(attr(lines, "status"), 1L)
+  expect_match(lines, "lost the link inst/python/adadelta", all = FALSE, fixed = TRUE)
+  unlink(file.path(copy, "inst", "python", "adadelta"))
+  file.copy(file.path(source, "python", "adadelta"), file.path(copy, "inst", "python"),
+            recursive = TRUE)
+  expect_null(attr(install(), "status"))
 })

@@ -66,18 +66,18 @@ test_that("what is only slower or less is told apart from what is needed", {
 
 test_that("a NumPy that is too new for reticulate is told", {
   row <- sitrep_row("NumPy", "2.3.1")
-  told <- with_reticulate(row, "PYTHON")
+  told <- with_reticulate(row)
   if (knows_numpy_2()) {
     expect_identical(told, row)
   } else {
     expect_false(told$fine)
     expect_match(told$problem, "can't exchange arrays with NumPy 2.3.1", fixed = TRUE)
-    expect_match(told$cure, "PYTHON -m pip install \"numpy<2\"", fixed = TRUE)
+    expect_match(told$cure, "call install_adadelta()", fixed = TRUE)
   }
   old <- sitrep_row("NumPy", "1.26.4")
-  expect_identical(with_reticulate(old, "PYTHON"), old)
+  expect_identical(with_reticulate(old), old)
   missing <- sitrep_row("NumPy", "", problem = c("cause", "cure"))
-  expect_identical(with_reticulate(missing, "PYTHON"), missing)
+  expect_identical(with_reticulate(missing), missing)
 })
 
 test_that("it does not fail without a Python, or with one that does not work", {
@@ -106,11 +106,19 @@ test_that("an environment that reticulate will make is told as such", {
   skip_if_not(is.function(py_require()), "this reticulate makes no environments of its own")
   lines <- run_in_child(
     c("cat(format(adadelta_sitrep()), sep = '\\n')", "use_backend('torch')",
+      "cat(adadelta_sitrep()$fine[[4]], '\\n')",
+      # As when it could not be made.
+      "the <- getFromNamespace('the', 'adadelta')",
+      "the$failure_of_python <- 'no network'",
+      "found <- adadelta_sitrep()",
+      "cat(found$fine[[4]], found$problem[[4]], '\\n')",
       "cat(reticulate::py_require()$packages, reticulate::py_available(), '\\n')"),
     RETICULATE_PYTHON = NA, RETICULATE_USE_MANAGED_VENV = NA, KERAS_BACKEND = "jax",
     WORKON_HOME = withr::local_tempdir(), VIRTUAL_ENV = NA
   )
-  expect_match(lines[[4]], "reticulate will make an environment .*jax")
+  expect_match(lines[[4]], "^[?] Python +reticulate will make an environment .*jax")
+  told <- trimws(utils::tail(lines, 3)[1:2])
+  expect_identical(told, c("NA", "FALSE R found no Python: no network."))
   expect_match(utils::tail(lines, 1), "keras.*torch.*FALSE")
   expect_no_match(utils::tail(lines, 1), "jax")
 })

@@ -120,16 +120,17 @@ test_that("another session says of a model saved with a function how to load it"
 })
 
 test_that("functions of one argument are told from the others", {
-  expect_identical(count_arguments(function() 1), "none")
-  expect_identical(count_arguments(function(step) 1), "one")
-  expect_identical(count_arguments(function(step = 0) 1), "one")
-  expect_identical(count_arguments(function(step, scale = 2) 1), "one")
-  expect_identical(count_arguments(function(step, ...) 1), "one")
-  expect_identical(count_arguments(sqrt), "one")
-  expect_identical(count_arguments(Sys.time), "none")
-  expect_identical(count_arguments(function(a, b) 1), "other")
-  expect_identical(count_arguments(function(a = 1, b = 2) 1), "other")
-  expect_identical(count_arguments(function(...) 1), "other")
+  count <- function(rate) length(formals(rate_function(rate, quote(f(x)))))
+  expect_identical(count(function() 1), 0L)
+  expect_identical(count(function(step) 1), 1L)
+  expect_identical(count(function(step = 0) 1), 1L)
+  expect_identical(count(function(step, scale = 2) 1), 1L)
+  expect_identical(count(function(step, ...) 1), 1L)
+  expect_identical(count(sqrt), 1L)
+  expect_identical(count(Sys.time), 0L)
+  for (other in list(function(a, b) 1, function(a = 1, b = 2) 1, function(...) 1)) {
+    expect_error(count(other), "this one takes", class = "adadelta_error_argument")
+  }
 })
 
 test_that("a model with an R function as rate says why it does not load in another session", {

@@ -52,7 +52,10 @@ test_that("a backend that is not installed is an error, and nothing has changed"
     c(
       "use_backend(\"torch\")",
       paste0("Keras is to compute with \"torch\", which is not installed in ", python, "."),
-      paste("Install it in a terminal with:", python, "-m pip install torch tensorflow", starts),
+      paste(
+        "Call install_adadelta() in R, or in a terminal:", python,
+        "-m pip install torch tensorflow", starts
+      ),
       "jax jax"
     )
   }
@@ -88,7 +91,7 @@ test_that("the function of the same name in keras3 is called too, and its error 
   writeLines(c(
     "use_backend <- function(backend, gpu = NA) {",
     "  if (backend == 'torch') stop('not with me')",
-    "  cat('keras3 got', backend, '\\n')",
+    "  cat('keras3 got', backend, gpu, '\\n')",
     "  Sys.setenv(KERAS_BACKEND = backend)",
     "}"
   ), file.path(source, "R", "use-backend.R"))
@@ -99,12 +102,46 @@ test_that("the function of the same name in keras3 is called too, and its error 
   lines <- run_in_child(
     c(
       sprintf("loadNamespace('keras3', lib.loc = %s)", deparse(library)),
-      "use_backend('jax')",
+      "use_backend('jax', gpu = FALSE)",
       "error <- tryCatch(use_backend('torch'), adadelta_error_python = identity)",
       "cat(conditionMessage(error), Sys.getenv('KERAS_BACKEND'), '\\n')"
     ),
     RETICULATE_PYTHON = python
   )
   lines <- grep("keras3 got|not with me", trimws(lines), value = TRUE)
-  expect_identical(lines, c("keras3 got jax", "not with me jax"))
+  expect_identical(lines, c("keras3 got jax FALSE", "not with me jax"))
+})
+
+test_that("GPUs are hidden and shown again, before Python runs and after", {
+  skip_without_keras()
+  variables <- "c('CUDA_VISIBLE_DEVICES', 'HIP_VISIBLE_DEVICES', 'JAX_PLATFORMS')"
+  code <- c(
+    sprintf("shown <- function() cat('>', Sys.getenv(%s, 'none'), '\\n')", variables),
+    "environ <- function() cat('>', reticulate::py_eval(",
+    "  '__import__(\"os\").environ.get(\"CUDA_VISIBLE_DEVICES\", \"none\")'), '\\n')",
+    "backend <- Sys.getenv('KERAS_BACKEND')",
+    "use_backend(backend, gpu = FALSE); shown()",
+    "use_backend(backend); shown()",
+    "environ()",
+    "use_backend(backend, gpu = TRUE); shown(); environ()",
+    "use_backend(backend, gpu = FALSE); environ()",
+    "invisible(optimizer_adadelta())",
+    "use_backend(backend)",
+    "error <- tryCatch(use_backend(backend, TRUE), adadelta_error_python = conditionMessage)",
+    "cat('>', strsplit(error, '\\n')[[1]][[1]])"
+  )
+  lines <- run_in_child(
+    code, KERAS_BACKEND = keras$config$backend(),
+    CUDA_VISIBLE_DEVICES = NA, HIP_VISIBLE_DEVICES = NA, JAX_PLATFORMS = NA
+  )
+  hidden <- "-1 -1 cpu"
+  none <- "none none none"
+  expect_identical(trimws(sub("^> ", "", grep("^> ", lines, value = TRUE))), c(
+    hidden, hidden, "-1", none, "none", "-1",
+    "Keras is already loaded, and has chosen its devices."
+  ))
+  for (bad in list("yes", NULL, 1, c(TRUE, FALSE))) {
+    expect_error(use_backend("jax", gpu = bad), "`gpu` must be TRUE, FALSE or NA",
+                 class = "adadelta_error_argument")
+  }
 })

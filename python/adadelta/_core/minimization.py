@@ -88,16 +88,16 @@ class Minimization:
         """Take the value and the gradient at `x`; return why to stop, or None to go on.
 
         The reasons are the names of the arguments, and "value" and "gradient" when that is NaN
-        or infinite.
+        or infinite, or "value_at_start" and "gradient_at_start" when it was from the first.
         """
         array, last = self._array, self._value
         self._value, self._gradient = value, gradient
         if not math.isfinite(value):
-            return "value"
+            return "value" if self.steps else "value_at_start"
         if self.best is None or value < self.best[0]:
             self.best = (value, self.x, gradient)
         if not array.all(array.isfinite(gradient)):
-            return "gradient"
+            return "gradient" if self.steps else "gradient_at_start"
         if last is not None:
             is_close = abs(value - last) <= self._ftol * (self._ftol + abs(value))
             self._f_rests = self._f_rests + 1 if is_close else 0

@@ -86,6 +86,10 @@ def other_shape(name: str, expected: tuple[int, ...], shape: Any) -> ValueError:
     return ValueError(f"the gradient for {name} must have shape {expected}; received {shape}")
 
 
+# The call that makes another optimizer of an `optimizer`, where the user's language is not Python.
+renewing_call: str | None = None
+
+
 def other_variables(front_end: str) -> str:
     """The message that an optimizer is asked to update variables that it was not built on.
 
@@ -93,9 +97,10 @@ def other_variables(front_end: str) -> str:
         front_end: The class to make another optimizer of.
 
     """
+    call = renewing_call or f"{front_end}.from_config(optimizer.get_config())"
     return (
         "This optimizer belongs to other variables, and its state is about them: make a new "
-        f"optimizer for these, for example with {front_end}.from_config(optimizer.get_config())"
+        f"optimizer for these, for example with {call}"
     )
 
 

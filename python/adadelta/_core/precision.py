@@ -5,6 +5,8 @@ drift. Complex parameters are pairs of real ones, as in torch: their state is re
 axis of two (real, imaginary).
 """
 
+from typing import Any
+
 from adadelta._core import rule
 
 _WIDER = {"float16": "float32", "bfloat16": "float32"}
@@ -48,3 +50,23 @@ def spacing_below_one(dtype: str) -> float:
 def largest_gradient(epsilon: float, dtype: str) -> float:
     """Return `rule.largest_gradient` for the state of parameters of `dtype`."""
     return rule.largest_gradient(epsilon, smallest_normal(dtype), largest_number(dtype))
+
+
+def shortest(number: Any) -> float:
+    """Return the shortest decimal that a NumPy scalar's dtype reads as that number.
+
+    Float32 has 0.001 as 0.0010000000474974513.
+    """
+    return float(str(number))
+
+
+def without_noise(number: float) -> float:
+    """Return the decimal of at most six digits that a number is but for the rounding of float32.
+
+    Callbacks multiply what they read from a float32 variable: a tenth of 0.01 is
+    0.0009999999776482583 to them. Other numbers are returned as they are.
+    """
+    if float(f"{number:.9g}") == number:
+        return number
+    short = float(f"{number:.6g}")
+    return short if abs(short - number) <= 2.0**-24 * abs(number) else number

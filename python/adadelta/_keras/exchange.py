@@ -89,7 +89,7 @@ def import_state(optimizer: Any, state: OptimizerState) -> dict[str, str]:
     for variable, value in values:
         variable.assign(np.array(value, precision.dtype_of(variable)))
     if rate is not None:
-        optimizer.learning_rate = rate
+        _set_rate(optimizer, rate)
     return names
 
 
@@ -99,7 +99,12 @@ def import_rate(optimizer: Any, saved: Any) -> None:
     rate = _new_rate(optimizer, saved, problems)
     matching.refuse(problems)
     if rate is not None:
-        optimizer.learning_rate = rate
+        _set_rate(optimizer, rate)
+
+
+def _set_rate(optimizer: Any, rate: float) -> None:
+    optimizer.learning_rate = rate
+    optimizer._rate_was_set = False
 
 
 def slots_of(optimizer: Any) -> dict[str, dict[str, Any]]:

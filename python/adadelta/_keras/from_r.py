@@ -1,5 +1,11 @@
-"""Keras callbacks for R: they stay on R's thread, and call R functions there."""
+"""Keras callbacks for R: they stay on R's thread, and call R functions there.
 
+No R function that is called here raises or jumps. It returns a dict of how it ended, "kind", with
+its "value" or a "message"; "waits" says that R signals the error itself once the call into Python
+has returned.
+"""
+
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -17,7 +23,8 @@ class MonitorForR(Monitor):
     Args:
         every: As of `Monitor`.
         sample: As of `Monitor`.
-        warn: An R function that is called with each message.
+        warn: An R function that is called with each message, and whose value says whether R
+            will warn.
 
     """
 
@@ -26,10 +33,8 @@ class MonitorForR(Monitor):
         self._warn_in_r = warn
 
     def warn(self, message: str) -> None:
-        """Warn in R, or in Python where R can't run."""
-        if is_on_main_thread():
-            self._warn_in_r(message)
-        else:
+        """Warn in R once `fit()` has returned, or in Python where R can't."""
+        if not (is_on_main_thread() and self._warn_in_r(message).get("value")):
             super().warn(message)
 
 
@@ -57,17 +62,26 @@ class Progress(keras.callbacks.Callback):
         self._interval = float(interval)
         self._latest = 0.0
         self._epoch = 0
+        self._has_failed = False
 
     def _tell(self, what: str, batch: int, logs: Any) -> None:
-        if is_on_main_thread():
+        if is_on_main_thread() and not self._has_failed:
             parameters = self.params or {}
             # A metric may be an array, for which a line has no place.
             metrics = {name: float(it) for name, it in (logs or {}).items() if np.ndim(it) == 0}
             epochs, steps = parameters.get("epochs"), parameters.get("steps")
-            self._show(what, self._epoch, epochs or 0, batch, steps or 0, metrics)
+            answer = self._show(what, self._epoch, epochs or 0, batch, steps or 0, metrics)
+            if answer["kind"] in ("error", "interrupt"):
+                self._has_failed = True
+                # An exception would make Keras' trainer on JAX lose the weights.
+                if answer["waits"] and self.model is not None:
+                    self.model.stop_training = True
+                else:
+                    raise exception_of(answer)
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Tell that training begins."""
+        self._has_failed = False
         self._epoch = 0
         self._tell("begin", 0, logs)
 
@@ -94,6 +108,29 @@ class Progress(keras.callbacks.Callback):
 def is_on_main_thread() -> bool:
     """Whether R can be called: from another thread it would end the process, or wait for ever."""
     return threading.current_thread() is threading.main_thread()
+
+
+def exception_of(answer: dict[str, Any]) -> BaseException:
+    """Python's exception for what ended an R function."""
+    return KeyboardInterrupt() if answer["kind"] == "interrupt" else RuntimeError(answer["message"])
+
+
+def end_running_call() -> bool:
+    """End the `fit()` or the step that runs, after which R signals its error. Say whether one does.
+
+    An exception would reach R first, as an error of another class.
+    """
+    frame: Any = sys._getframe()
+    while frame.f_back is not None:
+        frame = frame.f_back
+        owner = frame.f_locals.get("self")
+        if frame.f_code.co_name == "fit" and isinstance(owner, keras.Model):
+            owner.stop_training = True
+            return True
+    # The outermost function: R has called it.
+    return frame.f_code.co_name in ("apply", "apply_gradients") and isinstance(
+        owner, keras.optimizers.Optimizer
+    )
 
 
 # The name of its class in R.

@@ -52,6 +52,10 @@ def _read(value: Any) -> Any:
         return value
 
 
+class NoAnswerError(Exception):
+    """Raised by a function that has ended the training itself: its step changes nothing."""
+
+
 class Asked:
     """A function asked for the rate at every step, and its answer checked.
 
@@ -97,7 +101,11 @@ class Asked:
 
     def answer(self, step: int) -> float:
         """Call the function and check what it returns."""
-        value = _read(self.function(step) if self.takes_step else self.function())
+        try:
+            value = _read(self.function(step) if self.takes_step else self.function())
+        except NoAnswerError:
+            self.latest = math.nan
+            return self.latest
         name = "learning_rate(step)" if self.takes_step else "learning_rate()"
         self.latest = float(hyperparameters.FIXED_RATE(name, value))
         return self.latest

@@ -5,7 +5,13 @@ from typing import Any
 import keras
 from keras import ops
 
-from adadelta._core.precision import is_complex, largest_gradient, state_dtype
+from adadelta._core.precision import (
+    is_complex,
+    largest_gradient,
+    shortest,
+    state_dtype,
+    without_noise,
+)
 
 __all__ = [
     "as_dtype",
@@ -13,9 +19,11 @@ __all__ = [
     "from_state",
     "is_complex",
     "largest_gradient",
+    "shortest",
     "state_dtype",
     "tensor_of",
     "to_state",
+    "without_noise",
 ]
 
 

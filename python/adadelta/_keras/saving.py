@@ -19,6 +19,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from adadelta._core.precision import shortest
 from adadelta._keras import exchange, loss_scale
 from adadelta._keras.branch import eagerly
 from adadelta._keras.state import parameter_names, path_of
@@ -62,7 +63,7 @@ def from_keras(saved: keras_file.Arrays, optimizer: Any) -> OptimizerState:
     state = OptimizerState(
         step=calls,
         update=calls // steps,
-        hyperparameters={"learning_rate": float(arrays[1])} if rates else {},
+        hyperparameters={"learning_rate": shortest(arrays[1][()])} if rates else {},
         parameters=parameters,
         window=window if optimizer.gradient_accumulation_steps else None,
         window_gradients=tuple(parameter_names(optimizer._trainable_variables)) if window else (),

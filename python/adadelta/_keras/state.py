@@ -24,7 +24,8 @@ COUNTERS = {
 }
 
 
-_OTHER_VARIABLES = parameters.other_variables("adadelta.Adadelta")
+def _other_variables() -> str:
+    return parameters.other_variables("adadelta.Adadelta")
 
 
 def path_of(variable: Any) -> str:
@@ -73,6 +74,7 @@ class State(keras.optimizers.Optimizer):
     _uses_kernel = False
     _constrained: list[int]
     _waiting_state: dict[str, np.ndarray] | None
+    _given_rate: float | None
     _excluded_keys: frozenset[Any]
     _excluded_paths: tuple[str, ...]
     _excluded_loaded_paths: tuple[str, ...]
@@ -119,6 +121,8 @@ class State(keras.optimizers.Optimizer):
                 current = self._learning_rate
                 self._untrack_variable(current)
                 self._replace_rate(self._rate_variable(self._given_rate, "float64"))
+            elif self._rate_was_set and "float64" not in widest:
+                self._given_rate = precision.without_noise(self._given_rate)
         super().build(variables)
         self.built = False
         self._accumulated_grads, self._accumulated_delta_vars = self.add_optimizer_variables(
@@ -207,13 +211,13 @@ class State(keras.optimizers.Optimizer):
         if shares:
             places = sorted(place for place in places if place is not None)
         if places != list(range(len(known))):
-            raise ValueError(_OTHER_VARIABLES)
+            raise ValueError(_other_variables())
 
     def _check_variables_are_known(self, variables: Iterable[Any]) -> None:
         # Keras' message has all values of the variable in it.
         for variable in variables:
             if self._var_key(variable) not in self._trainable_variables_indices:
-                raise ValueError(f"Unknown variable: {path_of(variable)}. {_OTHER_VARIABLES}")
+                raise ValueError(f"Unknown variable: {path_of(variable)}. {_other_variables()}")
 
     def _overwrite_variable_with_gradient(self, variable: Any) -> bool:
         return bool(getattr(variable, "overwrite_with_gradient", False))

@@ -159,7 +159,15 @@ def warn_left_out(reason: Exception | str, outcome: str, advice: str) -> None:
 
 _LONGEST_REASON = 300
 # The caller is none of these. TensorFlow runs what it has traced from modules of its own making.
-_LIBRARIES = ("adadelta.", "contextlib", "keras.", "tensorflow.", "tf_keras.", "__autograph_")
+_LIBRARIES = (
+    "adadelta.",
+    "brainpy.",
+    "contextlib",
+    "keras.",
+    "tensorflow.",
+    "tf_keras.",
+    "__autograph_",
+)
 
 
 def distinct(paths: Iterable[str]) -> list[str]:

@@ -8,6 +8,7 @@ import torch
 
 from adadelta._core import hyperparameters, parameters
 from adadelta._core.hyperparameters import ARGUMENTS
+from adadelta._core.precision import shortest
 from adadelta._torch.step import state_dtype
 
 _RATE: Any = ARGUMENTS["learning_rate"]
@@ -178,6 +179,13 @@ def rate_of_step(rate: Any, as_tensor: bool) -> Any:
     if not isinstance(rate, torch.Tensor):
         return float(rate)
     return rate.reshape(()) if as_tensor or rate.is_meta else float(rate.detach())
+
+
+def rate_as_given(rate: Any) -> float:
+    """Return a group's rate as people write it: 0.001 for float32's 0.0010000000474974513."""
+    if isinstance(rate, torch.Tensor) and rate.dtype == torch.float32:
+        return shortest(rate.detach().reshape(()).cpu().numpy()[()])
+    return float(rate_of_step(rate, as_tensor=False))
 
 
 def refuse_repeated(params: list[Any]) -> None:

@@ -114,7 +114,7 @@ def _array(optimizer: Any, param: torch.Tensor, slot: str) -> np.ndarray:
 
 def _values_of(group: dict[str, Any]) -> dict[str, Any]:
     values = {shared: group[own] for shared, own in _SHARED.items()}
-    return {**values, "learning_rate": arguments.rate_of_step(group["lr"], as_tensor=False)}
+    return {**values, "learning_rate": arguments.rate_as_given(group["lr"])}
 
 
 def _problems_with_counters(optimizer: Any, state: OptimizerState) -> list[str]:
