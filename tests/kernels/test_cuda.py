@@ -559,6 +559,8 @@ class TestWhatItServes:
             (1, torch.ones(5), "shape"),
             (2, torch.ones(4, dtype=torch.bfloat16), "average is torch.bfloat16"),
             (3, torch.ones(4, device="meta"), "on meta"),
+            (1, torch._efficientzerotensor((4,)), "no memory of its own"),
+            (1, torch._neg_view(torch.ones(4)), "no memory of its own"),
             (4, torch.ones(8)[::2], "not contiguous"),
             (0, torch.nn.Buffer(torch.ones(4)).as_subclass(type("Own", (torch.Tensor,), {})),
              "is a Own"),

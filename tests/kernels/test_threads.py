@@ -15,7 +15,7 @@ import pytest
 from kernel_tools import arguments, assert_same, tensors
 from test_cpu import run
 
-from adadelta._kernels import threads
+from adadelta._kernels import layout, threads
 from adadelta._kernels.threads import PythonThreads, default
 
 
@@ -162,6 +162,35 @@ def test_nobody_writes_after_an_interrupted_step(interrupt):
             changed = (after != before).mean()
             assert changed == 0 or changed > 0.9
     assert hits > 10
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signals to threads here")
+def test_an_interrupted_step_waits_for_slow_helpers(monkeypatch):
+    lock, written = threading.Lock(), []
+
+    def slow(call, control):
+        shared = (ctypes.c_int64 * layout.CONTROL).from_address(control)
+        while True:
+            with lock:
+                piece = shared[layout.NEXT]
+                shared[layout.NEXT] += 1
+            if piece >= shared[layout.PIECES]:
+                return
+            time.sleep(0.02)
+            with lock:
+                written.append(piece)
+                shared[layout.DONE] += 1
+
+    monkeypatch.setattr(threads, "_worker", lambda kernel: slow)
+    settings, own = arguments("float32", {})
+    rows = tensors("float32", [9 * layout.PIECE], {}, np.random.default_rng(4))
+    timer = threading.Timer(0.01, _interrupt_main, [threading.get_ident()])
+    with pytest.raises(KeyboardInterrupt):
+        timer.start()
+        run("float32", rows, settings, own, PythonThreads(3))
+    assert len(written) == 9
+    time.sleep(0.05)
+    assert len(written) == 9
 
 
 def test_where_no_thread_can_be_started_the_caller_does_it_alone(monkeypatch):

@@ -53,6 +53,8 @@ def _reason_against_row(
 ) -> str | None:
     import torch
 
+    from adadelta._kernels import torch_memory
+
     # Asked for each parameter in each step: 7 us, beside 3 us in `step`.
     dtype, device, shape = parameter.dtype, parameter.device, parameter.shape
     state_dtype = torch.float64 if dtype == torch.float64 else torch.float32
@@ -78,6 +80,8 @@ def _reason_against_row(
             return f"a tensor has shape {tuple(tensor.shape)}, not {tuple(shape)}"
         if not tensor.is_contiguous():
             return "a tensor is not contiguous"
+        if tensor.is_neg() or not torch_memory.has_memory(tensor):
+            return "a tensor has no memory of its own"
     if device_type == "cuda" and torch.cuda.is_current_stream_capturing():
         return "a CUDA graph is being captured"
     return None

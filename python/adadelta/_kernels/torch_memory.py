@@ -47,10 +47,11 @@ def reason_against(tensor: Any, name: str, dtype: Any, device_type: str = "cpu")
     if tensor.is_inference():
         # Autograd could not be told of the step.
         return f"{name} was made in torch's inference mode"
-    return None if _has_memory(tensor) else f"{name} has no memory of its own"
+    return None if has_memory(tensor) else f"{name} has no memory of its own"
 
 
-def _has_memory(tensor: Any) -> bool:
+def has_memory(tensor: Any) -> bool:
+    """Whether a tensor's elements lie in its storage, at an address that suits its dtype."""
     try:
         address, storage = tensor.data_ptr(), tensor.untyped_storage()
         end = storage.data_ptr() + storage.nbytes()
