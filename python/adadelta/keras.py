@@ -117,9 +117,6 @@ class Adadelta(Saving):
     fused = Checked()
 
     _learning_rate: Any
-    _given_rate: float | None
-    # Whether `_given_rate` has been set since the optimizer was made or loaded.
-    _rate_was_set = False
     # Whether a TensorFlow graph has the rate's kind in it, and how often JAX had to notice a new
     # one.
     _rate_is_in_a_graph = False
