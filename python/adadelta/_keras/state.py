@@ -73,7 +73,6 @@ class State(keras.optimizers.Optimizer):
     built: bool
     _uses_kernel = False
     # The number that was given as rate, and whether it has been set since the optimizer was made.
-    _given_rate: float | None
     _rate_was_set = False
     _constrained: list[int]
     _waiting_state: dict[str, np.ndarray] | None
