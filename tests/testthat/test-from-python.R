@@ -191,3 +191,22 @@ test_that("without a call into Python nothing waits, and Python warns", {
     tryCatch(called_by_python(warning("left")), warning = function(warning) "caught")$kind, "jump"
   )
 })
+
+test_that("a model whose trainable weights have changed since is loaded, with a warning", {
+  skip_without_keras()
+  lines <- said(
+    "model <- fit(model_with(), epochs = 1L)$model",
+    "model$trainable <- FALSE",
+    "path <- tempfile(fileext = '.keras')",
+    "model$save(path)",
+    "kinds(tryCatch(keras$saving$load_model(path), warning = identity))",
+    "loaded <- suppressWarnings(keras$saving$load_model(path))",
+    "say(all.equal(loaded$get_weights(), model$get_weights()))",
+    "loaded$trainable <- TRUE",
+    "loaded$compile(optimizer = optimizer_adadelta(), loss = 'mse')",
+    "say(ran(fit(loaded, epochs = 2L)$model))"
+  )
+  expect_identical(
+    lines, c("adadelta_warning_state adadelta_warning warning condition", "TRUE", "2")
+  )
+})
