@@ -19,12 +19,16 @@ test_that("a kernel is kept where nobody else can write, or it is said why it is
   skip_on_os("windows")
   folder <- withr::local_tempdir()
   Sys.chmod(folder, "0777", use_umask = FALSE)
-  # Python has read the environment when it started.
-  reticulate::py_run_string("import os; _adadelta_before = dict(os.environ)")
-  withr::defer(reticulate::py_run_string(
-    "os.environ.clear(); os.environ.update(_adadelta_before); del _adadelta_before"
-  ))
-  reticulate::py_run_string(sprintf("os.environ['ADADELTA_KERNEL_CACHE'] = '%s'", folder))
+  # Python has read the environment when it started. Of it, this alone may change: while Python
+  # started, reticulate had set variables that are not to come back.
+  environ <- reticulate::import("os")$environ
+  before <- environ$get("ADADELTA_KERNEL_CACHE")
+  withr::defer(if (is.null(before)) {
+    environ$pop("ADADELTA_KERNEL_CACHE", NULL)
+  } else {
+    environ$update(list(ADADELTA_KERNEL_CACHE = before))
+  })
+  environ$update(list(ADADELTA_KERNEL_CACHE = folder))
   info <- kernel_info()
   cpu <- info[info$kernel == "cpu", ]
   expect_identical(cpu$cache, NA_character_)
