@@ -635,7 +635,7 @@ def test_what_is_no_file_is_neither_replaced_nor_read(kind, tmp_path):
         with pytest.raises(OSError, match=f"Only a regular file .* this is {kind}") as error:
             save()
         assert error.value.filename == str(path)
-    with pytest.raises(StateFileError, match=f'"{path}" is {kind}, and no file written with'):
+    with pytest.raises(StateFileError, match=f'"{path}" is {kind} and not a regular file'):
         read_state(path)
     assert path.stat().st_mode == before.st_mode and os.listdir(tmp_path) == [path.name]
 

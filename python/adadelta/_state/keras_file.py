@@ -6,8 +6,6 @@ which class has written it.
 
 import io
 import json
-import os
-import stat
 import zipfile
 from collections.abc import Mapping
 from typing import Any, BinaryIO, NamedTuple
@@ -16,7 +14,7 @@ import numpy as np
 
 from adadelta._state import matching
 from adadelta._state.record import SLOTS, OptimizerState
-from adadelta._state.storage import StateFileError
+from adadelta._state.storage import StateFileError, opened
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -131,9 +129,7 @@ def read(path: str) -> Contents:
         StateFileError: It is damaged or of another kind, or has no optimizer in it.
 
     """
-    with open(path, "rb", opener=_without_waiting) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise StateFileError(f"{path} is no regular file")
+    with opened(path) as file:
         try:
             return _contents(file)
         except Exception as error:
@@ -141,11 +137,6 @@ def read(path: str) -> Contents:
                 f"{path} is damaged, or it is no model or weights file that Keras has written with "
                 "an optimizer"
             ) from error
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    # A FIFO would make the reader wait for somebody who writes.
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _contents(file: BinaryIO) -> Contents:

@@ -70,7 +70,7 @@ def write(state: OptimizerState, path: str | os.PathLike[str]) -> None:
 
 def read(path: str | os.PathLike[str]) -> OptimizerState:
     """Read a state, or raise with what is wrong with the file."""
-    with _opened(path) as file:
+    with opened(path) as file:
         try:
             metadata, tensors = _content(file)
             header = metadata.get("header", "")
@@ -86,7 +86,7 @@ class _DamageError(Exception):
 
 
 @contextlib.contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[BufferedReader]:
+def opened(path: str | os.PathLike[str]) -> Iterator[BufferedReader]:
     """Open a regular file, and nothing that could make the reader wait."""
     # Looked at before too, since opening a device can be enough to set it going.
     _refuse_other_kinds(path, os.stat(path).st_mode)
@@ -104,7 +104,7 @@ def _refuse_other_kinds(path: str | os.PathLike[str], mode: int) -> None:
         raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     kind = atomic.kind_of(mode)
     if kind is not None:
-        raise StateFileError(f"{_shown(path)} is {kind}, and no file written with save_state()")
+        raise StateFileError(f"{_shown(path)} is {kind} and not a regular file")
 
 
 def _content(file: BufferedReader) -> tuple[dict[str, str], dict[str, np.ndarray]]:
