@@ -162,13 +162,9 @@ class Saving(Step):
 
         """
         exchange.refuse_unbuilt(target)
-        saved = dict(contents.arrays)
-        if keras_file.is_numbered(saved):
-            if contents.class_name not in (None, KERAS_ADADELTA):
-                matching.refuse([f"{contents.class_name} has written it"])
-            if _is_name_of_another(contents.name):
-                matching.refuse([f'it is that of an optimizer called "{contents.name}"'])
-            saved[keras_file.OF_HOST] = np.asarray(1)
+        saved = keras_file.arrays_of(contents, KERAS_ADADELTA)
+        if keras_file.OF_HOST in saved and _is_name_of_another(contents.name):
+            matching.refuse([f'it is that of an optimizer called "{contents.name}"'])
         with eagerly():
             try:
                 state = _state_in(saved, self)

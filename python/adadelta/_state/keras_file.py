@@ -139,6 +139,25 @@ def read(path: str) -> Contents:
             ) from error
 
 
+def arrays_of(contents: Contents, host: str) -> dict[str, np.ndarray]:
+    """Return the arrays of a file, marked where they are numbered, as the host's own class does.
+
+    Args:
+        contents: What is in the file.
+        host: The only class whose numbered arrays are taken.
+
+    Raises:
+        StateMismatchError: The file says that another class has written it.
+
+    """
+    arrays = dict(contents.arrays)
+    if is_numbered(arrays):
+        if contents.class_name not in (None, host):
+            matching.refuse([f"{contents.class_name} has written it"])
+        arrays[OF_HOST] = np.asarray(1)
+    return arrays
+
+
 def _contents(file: BinaryIO) -> Contents:
     import h5py
 

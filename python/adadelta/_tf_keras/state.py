@@ -235,11 +235,7 @@ class State(tf_keras.optimizers.Optimizer):
 
         """
         exchange.refuse_unbuilt(target)
-        saved = dict(contents.arrays)
-        if keras_file.is_numbered(saved):
-            if contents.class_name not in (None, _HOST):
-                matching.refuse([f"{contents.class_name} has written it"])
-            saved[keras_file.OF_HOST] = np.asarray(1)
+        saved = keras_file.arrays_of(contents, _HOST)
         if target is not self:
             matching.refuse(
                 [
