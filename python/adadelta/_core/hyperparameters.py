@@ -50,7 +50,7 @@ def as_text(value: Any) -> str | None:
 
 def shortened(text: str, most: int = _LONGEST_VALUE) -> str:
     """Write a text on one line, and cut it off where it is longer than `most`."""
-    # What is cut off first need not be read: the text may be a gigabyte.
+    # Only the beginning is read: the text may have a gigabyte.
     words = " ".join(text[: 2 * most].split())
     line = "".join(it if it.isprintable() else ascii(it)[1:-1] for it in words)
     is_whole = len(text) <= 2 * most and len(line) <= most

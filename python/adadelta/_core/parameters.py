@@ -20,7 +20,7 @@ NUMBERS = ("rho", "epsilon", "clipnorm", "clipvalue", "global_clipnorm", "loss_s
 
 
 def numbers_of(optimizer: Any) -> dict[str, Any]:
-    """Return what `check` is to be told of an optimizer that has its arguments as attributes."""
+    """Return the numbers that `check` needs, from an optimizer with its arguments as attributes."""
     return {name: getattr(optimizer, name, None) for name in NUMBERS}
 
 

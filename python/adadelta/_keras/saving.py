@@ -203,7 +203,7 @@ class Saving(Step):
             )
 
     def _leave_out(self, saved: keras_file.Arrays, source: "_Source") -> None:
-        """Warn of numbered arrays of which nobody knows what they are."""
+        """Warn that arrays of unknown origin were not loaded."""
         outcome, arrays = "stays as it was", keras_file.in_order(saved)
         if (
             source.is_wrapped
@@ -246,7 +246,7 @@ class Saving(Step):
 
 
 class _Source:
-    """What Keras' store of arrays tells about the file; a mapping tells nothing."""
+    """What Keras' store of arrays says about its file. A plain mapping says nothing."""
 
     def __init__(self, store: Any) -> None:
         place, archive = getattr(store, "_h5_entry_path", ""), getattr(store, "archive", None)
@@ -258,14 +258,14 @@ class _Source:
 
 
 def _is_name_of_another(name: str | None) -> bool:
-    """Whether one of Keras' other optimizers has this name unless it is given another one."""
+    """Whether this is the default name of another optimizer of Keras'."""
     word = re.sub(r"_\d+$", "", name or "").replace("_", "")
     others = {it.lower() for it in dir(keras.optimizers) if it not in ("Adadelta", "Optimizer")}
     return word in others
 
 
 def _state_in(saved: keras_file.Arrays, optimizer: Any) -> OptimizerState:
-    """Return what a file has, or raise."""
+    """Return the state in a file, or raise."""
     saved = dict(saved)
     if saved.pop(keras_file.OF_HOST, None) is None:
         state = keras_file.from_file(saved)

@@ -60,7 +60,7 @@ class Folder(NamedTuple):
         except OSError:
             return None
         try:
-            # Of the open file, which is not exchanged any more.
+            # Checked on the open file, which nobody can exchange any more.
             found = os.fstat(file)
             if not stat.S_ISREG(found.st_mode) or found.st_size > _LARGEST:
                 return None
@@ -230,7 +230,7 @@ def _refuse_untrusted(
             f"{place} belongs to another user; ADADELTA_KERNEL_CACHE can name a directory of yours"
         )
     if may_be_link and stat.S_ISLNK(found.st_mode):
-        # It has no mode of its own, and where it leads is looked at by itself.
+        # A link has no mode of its own, and the place it leads to is checked separately.
         return
     if not stat.S_ISDIR(found.st_mode):
         raise UntrustedError(f"{place} is not a directory")

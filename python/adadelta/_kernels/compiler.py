@@ -73,7 +73,7 @@ def unpacked(data: bytes, identity: str) -> bytes | None:
 
 
 def _checksum(code: bytes, identity: str) -> bytes:
-    # It finds accidents only. Anybody can compute it: whom the bytes come from is asked elsewhere.
+    # It finds accidents only, since anybody can compute it. `cache.py` checks who wrote a file.
     return hashlib.sha256(hashlib.sha256(identity.encode()).digest() + code).digest()
 
 
@@ -125,7 +125,7 @@ def _start(module: str, names: Sequence[str]) -> subprocess.Popen[bytes] | None:
         path = [os.path.abspath(it) for it in sys.path if it and isinstance(it, str)]
         return subprocess.Popen(
             [executable or "", "-P", *flags, "-c", _PROGRAM, root, module, ",".join(names), *path],
-            # Numba reads a file of settings from the current directory, whosever that is.
+            # Numba reads settings from a file in the current directory, which may be another's.
             cwd=root,
             env=environment,
             stdin=subprocess.DEVNULL,
