@@ -15,6 +15,8 @@ def at_every_line(step, check, stride=1):
     `check` is called after each. Returns how often the step was interrupted.
     """
     before = sys.gettrace()
+    torch = sys.modules.get("torch")
+    has_grad = torch and torch.is_grad_enabled()
     place = hits = 0
     fired = True
     while fired:
@@ -38,6 +40,10 @@ def at_every_line(step, check, stride=1):
             hits += 1
         finally:
             sys.settrace(before)
+            if torch:
+                # Between the last line of a `with` block and the exit of its context, Python itself
+                # can be interrupted, so that torch's stays.
+                torch.set_grad_enabled(has_grad)
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
         check()
         place += stride
