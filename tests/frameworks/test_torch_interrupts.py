@@ -11,6 +11,15 @@ from adadelta.torch import Adadelta, adadelta
 FUSED = [None, False]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _kernels():
+    """Compile the kernels first: that would begin again at each interrupt."""
+    params = [torch.nn.Parameter(torch.ones(1, dtype=it)) for it in (torch.float32, torch.float64)]
+    for param in params:
+        param.grad = torch.ones_like(param)
+    Adadelta(params).step()
+
+
 def is_of_one_step(params, states):
     (count,) = {state["step"].item() for state in states}
     # A step moves each parameter by about 1.
