@@ -491,7 +491,7 @@ def variables():
 def trained(**options):
     optimizer, given = adadelta.Adadelta(1.0, skip_nonfinite=True, **options), variables()
     for _ in range(2):
-        optimizer.apply([keras.ops.ones_like(it) / 2 for it in given], given)
+        optimizer.apply([keras.ops.ones(it.shape, it.dtype) / 2 for it in given], given)
     return [keras.ops.convert_to_numpy(keras.ops.cast(it, "float32")) for it in given]
 
 kernel = choose.FOR_KERAS[keras.config.backend()]

@@ -35,7 +35,10 @@ def _scaled_norm(gradients: Sequence[Array], array: Any, choose: Choose) -> tupl
         magnitudes = [array.max(array.absolute(gradient)) for gradient in gradients]
         largest = array.max(array.stack(magnitudes))
         usable = array.logical_and(largest > 0, array.isfinite(largest))
-        scale = array.where(usable, largest, one)
+        # Compilers may multiply by the reciprocal, as XLA does (JAX 0.10): it must be a normal
+        # number, which that of the largest and of the smallest ones of a dtype is not.
+        scale = array.where(largest > 1, largest * 2.0**-20, largest * 2.0**24)
+        scale = array.where(usable, scale, one)
         divided = [array.divide(gradient, scale) for gradient in gradients]
         return scale, array.sqrt(_sum_of_squares(divided, array))
 
