@@ -13,6 +13,8 @@ read_vectors <- function(name) {
 
 # Runs R code in a process of its own, after library(adadelta), and returns the lines it prints.
 run_in_child <- function(code, ..., timeout = 600) {
+  # Sessions of their own take minutes together, and R CMD check is to be short.
+  testthat::skip_on_cran()
   is_installed <- dir.exists(file.path(getNamespaceInfo("adadelta", "path"), "Meta"))
   testthat::skip_if_not(is_installed, "the package is loaded from its sources, not installed")
   script <- withr::local_tempfile(fileext = ".R", lines = c("library(adadelta)", code))
