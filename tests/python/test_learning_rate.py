@@ -102,7 +102,11 @@ def test_a_rate_that_was_computed_from_float32_is_the_short_decimal(start, facto
 def test_a_rate_that_was_assigned_is_the_shortest_decimal_of_its_float32():
     x, optimizer = keras.Variable([0.0], dtype="float32"), adadelta.Adadelta(0.5)
     optimizer.build([x])
-    for value, short in ((0.3, 0.3), (1 / 3, 0.33333334), (float(np.float32(0.01)) * 0.1, 0.0009999999)):
+    for value, short in (
+        (0.3, 0.3),
+        (1 / 3, 0.33333334),
+        (float(np.float32(0.01)) * 0.1, 0.0009999999),
+    ):
         optimizer.learning_rate.assign(value)
         assert rate_in_files(optimizer) == short
         assert float(numpy(optimizer.learning_rate)) == np.float32(short)
