@@ -366,7 +366,7 @@ def unknown_argument(
 ) -> TypeError:
     """The error about an argument that does not exist.
 
-    It names the one that is meant, or else those that there are, the first of many.
+    It names the argument that was probably meant, or else the first of those that exist.
 
     Args:
         argument: The argument.

@@ -60,7 +60,7 @@ def check(optimizer: Any, gradients: dict[int, Any]) -> None:
 
 
 def servable(optimizer: Any, gradients: dict[int, Any]) -> dict[int, Any]:
-    """Return the gradients of variables whose state the kernel can be given."""
+    """Return the gradients of the variables that the kernel can update."""
     if not gradients or torch_memory.is_watched():
         return {}
     rows = {

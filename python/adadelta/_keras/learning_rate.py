@@ -43,7 +43,7 @@ def checked(value: Any) -> Any:
 
 
 def _read(value: Any) -> Any:
-    """Return what a tensor or variable holds as an array, anything else as it is."""
+    """Return the value of a tensor or variable as an array, and any other object unchanged."""
     try:
         is_tensor = isinstance(value, keras.Variable) or ops.is_tensor(value)
         return np.asarray(ops.convert_to_numpy(value)) if is_tensor else value

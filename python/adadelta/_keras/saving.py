@@ -102,7 +102,7 @@ _ADVICE = f"To load it strictly, call {_STRICTLY}"
 class Saving(Step):
     """Keras' hooks for saving and loading."""
 
-    # The rate before there was a waiting state, and the one that came with it.
+    # The rate before a state was loaded that waits for `build()`, and the rate in that state.
     _rates_of_waiting: tuple[Any, Any] | None = None
 
     # For adadelta.state: who moves this optimizer's state.

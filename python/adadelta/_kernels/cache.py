@@ -234,7 +234,7 @@ def _refuse_untrusted(
         return
     if not stat.S_ISDIR(found.st_mode):
         raise UntrustedError(f"{place} is not a directory")
-    # In a sticky directory, such as /tmp, nobody can rename or remove what is the user's.
+    # In a sticky directory, such as /tmp, other users can't rename or remove the user's files.
     is_protected = bool(found.st_mode & stat.S_ISVTX) and not is_last
     if not is_protected and _is_open_to_others(place, found):
         raise UntrustedError(f"other users can write to {place}; `chmod go-w` on it ends that")

@@ -27,7 +27,7 @@ def checked(value: Any) -> Any:
 
 
 def _read(value: Any) -> Any:
-    """Return what a tensor or variable holds as an array, anything else as it is."""
+    """Return the value of a tensor or variable as an array, and any other object unchanged."""
     try:
         return value.numpy() if isinstance(value, tf.Variable) or tf.is_tensor(value) else value
     except Exception:

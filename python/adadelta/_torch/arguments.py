@@ -129,7 +129,7 @@ def _number_of(rate: torch.Tensor) -> Any:
         is_one = rate.numel() == 1 and not rate.is_meta
         return rate.detach().reshape(()).item() if is_one else rate
     except Exception:
-        # A parameter without values, or a tensor that has no memory: the check says so.
+        # It has no value to read, as an uninitialized parameter: the check refuses it.
         return rate
 
 
