@@ -3,8 +3,9 @@
 import ml_dtypes
 import numpy as np
 
-from adadelta._core import precision, rule
-from adadelta._kernels import layout, portable
+from adadelta._core import precision
+from adadelta._core.step import COLLECT, SKIP, UPDATE, Call, Options, Row, step
+from adadelta._kernels import layout, numpy_arrays
 
 # Around the sizes of a block and a piece, and none at all.
 SIZES = (0, 1, 3, 17, layout.BLOCK - 1, layout.BLOCK, layout.BLOCK + 1, layout.PIECE + 5)
@@ -19,15 +20,15 @@ OPTIONS = {
     "clip_value": {"clip_value": 0.5},
     "factor": {"factor": 0.3},
     "divisor": {"factor": 0.3, "divisor": 4.0},
-    "coupled": {"decay": 0.1, "decay_mode": layout.COUPLED},
-    "decoupled": {"decay": 0.1, "decay_mode": layout.DECOUPLED},
-    "unscaled": {"decay": 0.1, "decay_mode": layout.UNSCALED},
+    "coupled": {"decay": 0.1, "decay_mode": "coupled"},
+    "decoupled": {"decay": 0.1, "decay_mode": "decoupled"},
+    "unscaled": {"decay": 0.1, "decay_mode": "unscaled"},
     "average": {"momentum": 0.9},
-    "average starts": {"momentum": 0.9, "average_starts": 1.0},
-    "average overwrites": {"momentum": 0.9, "overwrite": 1.0},
+    "average starts": {"momentum": 0.9, "average_starts": True},
+    "average overwrites": {"momentum": 0.9, "overwrite": True},
     "window closes": {"steps": 3.0},
-    "window collects": {"steps": 3.0, "action": layout.COLLECT},
-    "skip": {"action": layout.SKIP},
+    "window collects": {"steps": 3.0, "action": COLLECT},
+    "skip": {"action": SKIP},
 }
 
 
@@ -48,23 +49,61 @@ def tensors(dtype, sizes, options, generator):
     return rows
 
 
+def told(dtype, options):
+    """What a step is told, in numbers of the state's dtype, as kernels have them."""
+    state = np.dtype(precision.state_dtype(dtype)).type
+    get = options.get
+    optimizer = Options(
+        state(0.9),
+        state(1e-6),
+        maximize=get("maximize", False),
+        clipvalue=state(get("clip_value", np.inf)),
+        decay_mode=get("decay_mode", "decoupled"),
+        ema_momentum=state(get("momentum", 0.0)),
+        one_minus_rho=state(1 - 0.9),
+        one_minus_ema_momentum=state(1 - get("momentum", 0.0)),
+    )
+    call = Call(
+        state(0.7),
+        state(get("loss_scale", 1.0)),
+        state(get("steps", 1.0)),
+        bool(get("average_starts", False)),
+        bool(get("overwrite", False)),
+    )
+    return optimizer, call
+
+
+def as_row(arrays, dtype, options):
+    """A row of `_core.step` of the arrays of a tensor."""
+    decay = np.dtype(precision.state_dtype(dtype)).type(options.get("decay", 0.0))
+    decay = decay if decay else 0.0
+    return Row(*arrays, weight_decay=decay, action=options.get("action", UPDATE))
+
+
+def factors(dtype, options):
+    """By what the gradients are to be divided and then multiplied."""
+    state = np.dtype(precision.state_dtype(dtype)).type
+    return state(options.get("divisor", 1.0)), state(options.get("factor", 1.0))
+
+
 def arguments(dtype, options):
+    """The settings of a call, and those of each of its rows."""
     state = precision.state_dtype(dtype)
-    options = dict(options)
-    own = [options.pop("decay", 0.0), options.pop("divisor", 1.0), options.pop("factor", 1.0)]
-    smallest, largest = np.finfo(state).tiny, np.finfo(state).max
-    limit = rule.largest_gradient(1e-6, float(smallest), float(largest))
-    settings = np.array(layout.settings(0.7, 0.9, 1e-6, limit, **options), state)
-    return settings, np.array(own, state)
+    own = [options.get("decay", 0.0), *factors(dtype, options)]
+    limit = precision.largest_gradient(1e-6, dtype)
+    numbers = layout.settings(*told(dtype, options), options.get("action", UPDATE), limit)
+    return np.array(numbers, state), np.array(own, state)
 
 
-def expected(rows, settings, own):
-    """What a step makes of rows by the transcription of the rule that kernels are held to."""
+def expected(rows, dtype, options):
+    """What a step makes of rows by `_core/step.py`, which kernels are held to."""
     results = []
+    optimizer, call = told(dtype, options)
     with np.errstate(all="ignore"):
-        for row in rows:
-            parameter, *state = portable.step(np, settings, own, *row)
-            results.append([parameter, row[layout.GRADIENT], *state])
+        for arrays in rows:
+            row = as_row(arrays, dtype, options)
+            new = step(row, call, optimizer, numpy_arrays, factors(dtype, options))
+            results.append(list(new[: layout.COLUMNS]))
     return results
 
 

@@ -12,10 +12,11 @@ from importlib.util import find_spec
 
 import numpy as np
 from guarded import BEFORE, BEHIND, MODES, Buffer, GuardedNumPy, Memory, Xla
-from kernel_tools import DTYPES, arguments, assert_same, tensors
+from kernel_tools import DTYPES, arguments, assert_same, expected, tensors
 
 from adadelta._core import precision
-from adadelta._kernels import cpu, layout, portable, xla_target
+from adadelta._core.step import COLLECT, SKIP, UPDATE
+from adadelta._kernels import cpu, layout, xla_target
 from adadelta._kernels.threads import PythonThreads
 
 BLOCK, PIECE = layout.BLOCK, layout.PIECE
@@ -28,8 +29,8 @@ CHOICES = {
     "loss_scale": [1.0, 1.0, 8.0, 3.0, 65536.0],
     "maximize": [False, True],
     "clip_value": [np.inf, np.inf, 0.5],
-    "decay_mode": [layout.COUPLED, layout.DECOUPLED, layout.UNSCALED],
-    "action": [*[layout.UPDATE] * 4, layout.COLLECT, layout.SKIP],
+    "decay_mode": list(layout.DECAY_MODES),
+    "action": [*[UPDATE] * 4, COLLECT, SKIP],
 }
 LASTING = [column for column in range(layout.COLUMNS) if column != layout.GRADIENT]
 
@@ -74,14 +75,15 @@ class Table:
         options = {name: generator.choice(values).item() for name, values in CHOICES.items()}
         if generator.random() < 0.4:
             options["momentum"] = 0.9
-            options["average_starts"] = float(generator.random() < 0.3)
-            options["overwrite"] = float(generator.random() < 0.3)
+            options["average_starts"] = generator.random() < 0.3
+            options["overwrite"] = generator.random() < 0.3
         if generator.random() < 0.4:
             options["steps"] = 3.0
         (self.whole,) = tensors(dtype, [self.sizes.sum()], options, generator)
         if generator.random() < 0.03 and self.sizes.sum():
             place = generator.integers(self.sizes.sum())
             self.whole[layout.GRADIENT][place] = generator.choice([np.nan, np.inf, -np.inf])
+        self.options = options
         self.settings, _ = arguments(dtype, options)
         self.row_settings = self._row_settings()
         # A row without gradient is one of zeros. XLA has all or none.
@@ -115,10 +117,19 @@ class Table:
 
     def stepped(self):
         """What a step makes of all tensors, end to end."""
-        own = np.repeat(self.row_settings.T, self.sizes, axis=1)
-        with np.errstate(all="ignore"):
-            parameter, *rest = portable.step(np, self.settings, own, *self.whole)
-        return [parameter, self.whole[layout.GRADIENT], *rest]
+        made = [
+            expected([row], self.dtype, {**self.options, **own})[0]
+            for row, own in zip(self.rows(), self._own_options(), strict=True)
+        ]
+        columns = zip(*made, strict=True) if made else [[] for _ in self.whole]
+        return [
+            None if whole is None else np.concatenate([whole[:0], *column])
+            for whole, column in zip(self.whole, columns, strict=True)
+        ]
+
+    def _own_options(self):
+        names = ("decay", "divisor", "factor")
+        return [dict(zip(names, own.tolist(), strict=True)) for own in self.row_settings]
 
     def norms(self):
         """The norm of each tensor's gradient."""

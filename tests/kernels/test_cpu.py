@@ -31,7 +31,7 @@ def run(dtype, rows, settings, own, threads=TWO_THREADS):
 def test_it_is_the_rule_bit_for_bit(options, dtype):
     rows = tensors(dtype, SIZES, options, np.random.default_rng(1))
     settings, own = arguments(dtype, options)
-    wanted = expected(rows, settings, own)
+    wanted = expected(rows, dtype, options)
     run(dtype, rows, settings, own)
     assert_same(rows, wanted)
 
@@ -45,8 +45,9 @@ def test_numbers_that_are_not_finite_and_saturation(dtype):
         parameter = np.array(values[::-1], DTYPES[dtype])
     zeros = [np.zeros(len(values), state) for _ in range(3)]
     rows = [[parameter, gradient, *zeros, None]]
-    settings, own = arguments(dtype, {"momentum": 0.5})
-    wanted = expected(rows, settings, own)
+    options = {"momentum": 0.5}
+    settings, own = arguments(dtype, options)
+    wanted = expected(rows, dtype, options)
     run(dtype, rows, settings, own)
     assert_same(rows, wanted)
 
@@ -67,7 +68,7 @@ def test_every_half_precision_number_is_read_and_rounded_as_it_should_be(dtype):
             middle = wide + share * (np.roll(wide, -1) - wide)
             average = middle.astype("float32")
             rows = [[every.copy(), np.zeros_like(every), *state, average.copy(), None]]
-            settings, own = arguments(dtype, {"momentum": 1.0, "overwrite": 1.0})
+            settings, own = arguments(dtype, {"momentum": 1.0, "overwrite": True})
             run(dtype, rows, settings, own)
             assert_same([[rows[0][0]]], [[(average + 0 * wide).astype(DTYPES[dtype])]])
 
@@ -78,7 +79,7 @@ def test_arrays_may_lie_at_any_address_of_their_dtype():
     for offset in range(5):
         rows = tensors("float32", [999], {}, generator)
         rows = [[None if a is None else np.resize(a, 999 + offset)[offset:] for a in rows[0]]]
-        wanted = expected(rows, settings, own)
+        wanted = expected(rows, "float32", {})
         run("float32", rows, settings, own)
         assert_same(rows, wanted)
 

@@ -10,8 +10,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from kernel_tools import DTYPES, OPTIONS, SIZES, arguments, assert_same, expected, tensors
+from kernel_tools import (
+    DTYPES,
+    OPTIONS,
+    SIZES,
+    arguments,
+    as_row,
+    assert_same,
+    expected,
+    factors,
+    tensors,
+    told,
+)
 
+from adadelta._core.step import UPDATE, Call
 from adadelta._kernels import cpu, layout, xla
 from adadelta._kernels.threads import PythonThreads
 
@@ -28,20 +40,33 @@ def on_jax(rows):
     return [[None if array is None else jnp.asarray(array) for array in row] for row in rows]
 
 
-def in_program(dtype, rows, settings, own):
+def stepped(dtype, rows, options):
+    """What the kernel makes of the arrays of rows, with all numbers known when it runs."""
+    (optimizer, call), its_factors = told(dtype, options), factors(dtype, options)
+    action = jnp.asarray(options.get("action", UPDATE))
+    given = [as_row(row, dtype, options)._replace(action=action) for row in rows]
+    on_device = Call(*map(jnp.asarray, call))
+    pair = None if its_factors == (1, 1) else [jnp.asarray([it]) for it in its_factors]
+    return [row[: layout.COLUMNS] for row in xla.step(given, on_device, optimizer, pair)]
+
+
+def in_program(dtype, rows, options):
     """What a compiled program makes of rows, as NumPy arrays."""
     with precision(dtype):
-        row_settings = np.tile(own, (len(rows), 1))
-        made = jax.jit(xla.step)(jnp.asarray(settings), jnp.asarray(row_settings), on_jax(rows))
+        made = jax.jit(lambda rows: stepped(dtype, rows, options))(on_jax(rows))
         return [[None if array is None else np.asarray(array) for array in row] for row in made]
+
+
+def norms_of(dtype, rows, options, together, wide=False):
+    optimizer, call = told(dtype, options)
+    return xla.norms([as_row(row, dtype, options) for row in rows], call, optimizer, together, wide)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=list(OPTIONS))
 def test_it_is_the_rule_bit_for_bit(options, dtype):
     rows = tensors(dtype, SIZES, options, np.random.default_rng(1))
-    settings, own = arguments(dtype, options)
-    assert_same(in_program(dtype, rows, settings, own), expected(rows, settings, own))
+    assert_same(in_program(dtype, rows, options), expected(rows, dtype, options))
 
 
 def test_tensors_of_any_shape():
@@ -51,24 +76,22 @@ def test_tensors_of_any_shape():
         for shape in SHAPES
         for row in tensors("float32", [int(np.prod(shape))], {}, generator)
     ]
-    settings, own = arguments("float32", {})
-    assert_same(in_program("float32", rows, settings, own), expected(rows, settings, own))
+    assert_same(in_program("float32", rows, {}), expected(rows, "float32", {}))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     "options",
-    [{}, {"steps": 2.0}, {"decay": 0.1, "decay_mode": layout.COUPLED}, {"factor": 0.3}],
+    [{}, {"steps": 2.0}, {"decay": 0.1, "decay_mode": "coupled"}, {"factor": 0.3}],
     ids=str,
 )
 def test_a_missing_gradient_counts_as_zero(options, dtype):
     rows = tensors(dtype, [2000], options, np.random.default_rng(3))
-    settings, own = arguments(dtype, options)
     without = [[None if column == layout.GRADIENT else a for column, a in enumerate(rows[0])]]
     zero = [[np.zeros_like(a) if column == layout.GRADIENT else a
              for column, a in enumerate(rows[0])]]  # fmt: skip
-    made = in_program(dtype, without, settings, own)
-    wanted = expected(zero, settings, own)
+    made = in_program(dtype, without, options)
+    wanted = expected(zero, dtype, options)
     wanted[0][layout.GRADIENT] = None
     assert_same([made[0]], wanted)
 
@@ -76,10 +99,9 @@ def test_a_missing_gradient_counts_as_zero(options, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("together", [True, False])
 def test_norms_of_tensors_without_elements(dtype, together):
-    settings, _ = arguments(dtype, {})
     rows = tensors(dtype, [0] * 50, {}, np.random.default_rng(9))
     with precision(dtype):
-        divisor, norm = xla.norms(jnp.asarray(settings), on_jax(rows), together)
+        divisor, norm = norms_of(dtype, on_jax(rows), {}, together)
     np.testing.assert_array_equal(norm, np.zeros(1 if together else 50))
     assert np.isfinite(divisor).all()
 
@@ -109,13 +131,11 @@ def test_a_call_that_does_not_fit_is_an_error_of_xla(case):
 
 
 def test_buffers_that_are_given_away_are_updated_in_place():
-    settings, own = arguments("float32", {})
     rows = tensors("float32", [100_000], {}, np.random.default_rng(4))
-    row_settings = jnp.asarray(own[None])
 
     def step(parameter, square_avg, acc_delta, gradient):
         row = [parameter, gradient, square_avg, acc_delta, None, None]
-        (new,) = xla.step(jnp.asarray(settings), row_settings, [row])
+        (new,) = stepped("float32", [row], {})
         return new[0], new[2], new[3]
 
     parameter, gradient, square_avg, acc_delta = (jnp.array(array) for array in rows[0][:4])
@@ -126,22 +146,20 @@ def test_buffers_that_are_given_away_are_updated_in_place():
 
 
 def test_buffers_that_are_kept_are_not_touched():
-    settings, own = arguments("float32", {})
     rows = tensors("float32", [100_000], {}, np.random.default_rng(5))
     given = on_jax(rows)
-    jax.block_until_ready(xla.step(jnp.asarray(settings), jnp.asarray(own[None]), given))
+    jax.block_until_ready(stepped("float32", given, {}))
     assert_same([[np.asarray(it) for it in given[0][:4]]], [rows[0][:4]])
 
 
 def test_several_programs_may_run_at_once():
-    settings, own = arguments("float32", {})
     rows = tensors("float32", [300_000, 7], {}, np.random.default_rng(6))
-    wanted = expected(rows, settings, own)
+    wanted = expected(rows, "float32", {})
     results = []
 
     def run():
         for _ in range(10):
-            results.append(in_program("float32", rows, settings, own))
+            results.append(in_program("float32", rows, {}))
 
     callers = [threading.Thread(target=run) for _ in range(6)]
     for caller in callers:
@@ -160,7 +178,7 @@ def test_norms_are_those_of_the_other_kernel(dtype, options, together):
     rows = tensors(dtype, SIZES, options, np.random.default_rng(7))
     settings, _ = arguments(dtype, options)
     with precision(dtype):
-        divisor, norm = xla.norms(jnp.asarray(settings), on_jax(rows), together)
+        divisor, norm = norms_of(dtype, on_jax(rows), options, together)
         ours = np.asarray(divisor, "float64") * np.asarray(norm)
     table = np.array([[0 if a is None else a.ctypes.data for a in row] for row in rows], np.int64)
     divisor, norm = cpu.norms(dtype, table, np.array(SIZES), settings, together, PythonThreads(2))
@@ -169,25 +187,23 @@ def test_norms_are_those_of_the_other_kernel(dtype, options, together):
 
 @pytest.mark.parametrize("magnitude", [1e300, 1e-300])
 def test_norms_of_huge_and_tiny_gradients_are_finite(magnitude):
-    settings, _ = arguments("float64", {})
     with precision("float64"):
         gradient = jnp.full(10_000, magnitude, "float64")
-        row = [None, gradient, None, None, None, None]
-        divisor, norm = xla.norms(jnp.asarray(settings), [row], True)
+        row = [None, gradient, gradient, None, None, None]
+        divisor, norm = norms_of("float64", [row], {}, True)
     np.testing.assert_allclose(float(norm[0]), magnitude / float(divisor[0]) * 100, rtol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("wide", [False, True])
 def test_norms_under_vmap_are_those_of_the_kernel(dtype, wide):
-    settings, _ = arguments(dtype, {})
     gradients = np.random.default_rng(9).normal(size=(3, 40)).astype(dtype)
     exact = np.linalg.norm(gradients.astype("float64"), axis=1)
     with precision("float64" if wide else dtype):
 
         def norm(gradient):
-            row = [None, gradient, None, None, None, None]
-            divisor, norm = xla.norms(jnp.asarray(settings), [row], True, wide)
+            row = [None, gradient, gradient, None, None, None]
+            divisor, norm = norms_of(dtype, [row], {}, True, wide)
             return divisor[0] * norm[0]
 
         for ours in (jax.vmap(norm)(gradients), [norm(it) for it in jnp.asarray(gradients)]):
@@ -198,14 +214,13 @@ def test_norms_under_vmap_are_those_of_the_kernel(dtype, wide):
 
 
 def test_under_vmap_and_differentiation_it_is_the_rule():
-    settings, own = arguments("float32", {})
     rows = tensors("float32", [12], {}, np.random.default_rng(8))
-    wanted = expected(rows, settings, own)[0][0]
+    wanted = expected(rows, "float32", {})[0][0]
     parameter, gradient, square_avg, acc_delta = (jnp.asarray(array) for array in rows[0][:4])
 
     def moved(parameter, gradient, square_avg, acc_delta):
         row = [parameter, gradient, square_avg, acc_delta, None, None]
-        return xla.step(jnp.asarray(settings), jnp.asarray(own[None]), [row])[0][0]
+        return stepped("float32", [row], {})[0][0]
 
     parts = [it.reshape(3, 4) for it in (parameter, gradient, square_avg, acc_delta)]
     # XLA may fuse a multiplication with an addition, which rounds once less.
@@ -217,12 +232,12 @@ def test_under_vmap_and_differentiation_it_is_the_rule():
 SHARDED = """
 import numpy as np, jax, jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from adadelta._kernels import layout, portable, xla
-settings = np.array(layout.settings(1.0, 0.95, 1e-7, 1e15), "float32")
-own = np.array([[0.1, 1, 1]], "float32")
+from adadelta._core.step import Call, Options, Row, step as whole_step
+from adadelta._kernels import numpy_arrays, xla
+told = Call(1.0), Options(0.95, 1e-7)
 arrays = [np.random.default_rng(0).normal(size=4096).astype("float32") ** k for k in (1, 3, 2, 4)]
 def step(*row):
-    new = xla.step(jnp.asarray(settings), jnp.asarray(own), [[*row, None, None]])[0]
+    new = xla.step([Row(*row, weight_decay=0.1)], *told)[0]
     return new[0], new[2], new[3]
 spread = NamedSharding(Mesh(np.array(jax.devices()), ("devices",)), PartitionSpec("devices"))
 given = [jax.device_put(array, spread) for array in arrays]
@@ -230,7 +245,8 @@ compiled = jax.jit(step).lower(*given).compile()
 text = compiled.as_text()
 assert "all-gather" not in text and "custom-call" not in text, text
 made = compiled(*given)
-wanted = portable.step(np, settings, own[0], *arrays)[:3]
+row = whole_step(Row(*arrays, weight_decay=0.1), *told, numpy_arrays)
+wanted = row[0], row[2], row[3]
 for ours, exact in zip(made, wanted):
     assert ours.sharding.is_equivalent_to(spread, 1)
     # Of values up to 1e5, where XLA may round once less.
@@ -250,8 +266,10 @@ def test_it_works_with_a_single_thread_of_xla():
         SHARDED.split("def step")[0]
         + """
 given = [jnp.asarray(np.resize(array, 200_000)) for array in arrays]
-new = xla.step(jnp.asarray(settings), jnp.asarray(own), [[*given, None, None]])[0]
-wanted = portable.step(np, settings, own[0], *[np.asarray(it) for it in given])
+new = xla.step([Row(*given, weight_decay=0.1)], *told)[0]
+wanted = whole_step(
+    Row(*[np.asarray(it) for it in given], weight_decay=np.float32(0.1)), *told, numpy_arrays
+)
 np.testing.assert_array_equal(new[0], wanted[0])
 """
     )

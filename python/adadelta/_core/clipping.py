@@ -8,10 +8,12 @@ where the plain sum of squares shows the need.
 if_true, if_false)` calls one of two functions and returns what it returns.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 Array = Any
+# By what a gradient is divided, and then multiplied.
+Factors = tuple[Any, Any]
 Choose = Callable[[Any, Callable[[], Any], Callable[[], Any]], Any]
 
 # Between these no square that matters is lost: the squares that vanish, below 1e-38 in float32,
@@ -23,7 +25,7 @@ def _sum_of_squares(gradients: Sequence[Array], array: Any) -> Array:
     return array.sum(array.stack([array.sum(array.square(gradient)) for gradient in gradients]))
 
 
-def _scaled_norm(gradients: Sequence[Array], array: Any, choose: Choose) -> tuple[Array, Array]:
+def scaled_norm(gradients: Sequence[Array], array: Any, choose: Choose) -> tuple[Array, Array]:
     """Return `(scale, norm)`: the norm of all gradients together is their product."""
     squares = _sum_of_squares(gradients, array)
     one = array.ones_like(squares)
@@ -97,6 +99,39 @@ def combined(norms: Sequence[tuple[Array, Array]], array: Any) -> tuple[Array, A
     return divisor, array.multiply(scale, array.sqrt(squares))
 
 
+def is_wide(dtypes: Iterable[str]) -> bool:
+    """Whether the norm of all gradients is float64: where the state of one of them is."""
+    return any(dtype == "float64" for dtype in dtypes)
+
+
+def factors_of_groups(
+    norms: Sequence[tuple[Array, Array]],
+    dtypes: Sequence[str],
+    limit: float,
+    array: Any,
+    together: bool,
+) -> list[Factors]:
+    """Return, for each group of gradients, by what they are divided and then multiplied.
+
+    Args:
+        norms: `(divisor, norm)` of each group, with a norm for each gradient, or one of all: in
+            float64 for all groups where `together` and `is_wide` are true.
+        dtypes: The dtype of the state of each group, by name.
+        limit: The norm to clip to.
+        array: A namespace.
+        together: Whether the norm of all gradients of all groups is clipped.
+
+    """
+    norms = [combined(norms, array)] * len(norms) if together else norms
+    wide = together and is_wide(dtypes)
+    found = []
+    for norm, dtype in zip(norms, dtypes, strict=True):
+        divisor, factor = factors(*norm, limit, array, together)
+        is_narrow = wide and dtype != "float64"
+        found.append(narrowed(divisor, factor, array) if is_narrow else (divisor, factor))
+    return found
+
+
 def narrowed(divisor: Array, factor: Array, array: Any) -> tuple[Array, Array]:
     """Return what `factors` returned in float64 as two numbers that float32 can hold.
 
@@ -118,7 +153,7 @@ def by_norm(gradient: Array, limit: float, array: Any, choose: Choose) -> Array:
     """Scale a gradient down to the norm `limit` when its norm is larger."""
     if 0 in gradient.shape:
         return gradient
-    scaled = _scaled_norm([gradient], array, choose)
+    scaled = scaled_norm([gradient], array, choose)
     return _limited(gradient, *factors(*scaled, limit, array), array)
 
 
@@ -132,7 +167,7 @@ def by_global_norm(
     filled = [gradient for gradient in gradients if 0 not in gradient.shape]
     if not filled:
         return list(gradients)
-    scaled = _scaled_norm(filled, array, choose)
+    scaled = scaled_norm(filled, array, choose)
     divisor, factor = factors(*scaled, limit, array, together=True)
     return [
         gradient if 0 in gradient.shape else _limited(gradient, divisor, factor, array)

@@ -19,6 +19,7 @@ def update(
     rho: float,
     epsilon: float,
     sqrt: Callable[[Array], Array],
+    one_minus_rho: Any = None,
 ) -> tuple[Array, Array, Array]:
     """One update: the step to subtract, before the learning rate, and the new accumulators.
 
@@ -29,6 +30,8 @@ def update(
         rho: Decay rate of both averages, at least 0 and less than 1.
         epsilon: Added inside both square roots, greater than 0.
         sqrt: The square root for this kind of array.
+        one_minus_rho: `1 - rho`, where `rho` is rounded already: in float32, digits of what is
+            left would cancel. None takes it from `rho`.
 
     Returns:
         `(step, square_avg, acc_delta)`: the parameter becomes `x - learning_rate * step`.
@@ -40,9 +43,10 @@ def update(
         (0.25, 0.7071, 0.125)
 
     """
-    square_avg = rho * square_avg + (1 - rho) * (gradient * gradient)
+    rest = 1 - rho if one_minus_rho is None else one_minus_rho
+    square_avg = rho * square_avg + rest * (gradient * gradient)
     step = effective_rate(square_avg, acc_delta, epsilon, sqrt) * gradient
-    acc_delta = rho * acc_delta + (1 - rho) * (step * step)
+    acc_delta = rho * acc_delta + rest * (step * step)
     return step, square_avg, acc_delta
 
 
@@ -78,58 +82,6 @@ def saturated(gradient: Array, limit: Any, clip: Callable[[Array, Any, Any], Arr
     """
     # The difference is 0 for every finite gradient.
     return clip(gradient, -limit, limit) + (gradient - gradient)
-
-
-def step(
-    value: Array,
-    gradient: Array,
-    square_avg: Array,
-    acc_delta: Array,
-    *,
-    rate: Any,
-    rho: float,
-    epsilon: float,
-    limit: Any,
-    weight_decay: Any,
-    weight_decay_mode: str | None,
-    sqrt: Callable[[Array], Array],
-    clip: Callable[[Array, Any, Any], Array],
-) -> tuple[Array, Array, Array]:
-    """Return what one step with weight decay makes of a parameter and its averages.
-
-    Args:
-        value: The parameter, of the shape and dtype of the averages, as is the gradient.
-        gradient: As for `update`, like all that is not named here.
-        square_avg: See there.
-        acc_delta: See there.
-        rate: The learning rate.
-        rho: See there.
-        epsilon: See there.
-        limit: What `largest_gradient` returned.
-        weight_decay: The decay; 0 or `None` for none.
-        weight_decay_mode: "coupled" or "decoupled", as in `hyperparameters.Convention`.
-        sqrt: See there.
-        clip: Limits an array to the range between two numbers.
-
-    Example:
-        >>> import math
-        >>> value, _, _ = step(
-        ...     3.0, 1.0, 0.0, 0.0, rate=0.5, rho=0.75, epsilon=0.25, limit=1e9,
-        ...     weight_decay=0.1, weight_decay_mode="decoupled", sqrt=math.sqrt,
-        ...     clip=lambda value, low, high: min(max(value, low), high),
-        ... )
-        >>> round(value, 4)
-        2.4964
-
-    """
-    if weight_decay and weight_decay_mode == "coupled":
-        gradient = gradient + weight_decay * value
-    change, square_avg, acc_delta = update(
-        saturated(gradient, limit, clip), square_avg, acc_delta, rho, epsilon, sqrt
-    )
-    if weight_decay and weight_decay_mode == "decoupled":
-        value = value - value * (weight_decay * rate)
-    return value - rate * change, square_avg, acc_delta
 
 
 def largest_gradient(

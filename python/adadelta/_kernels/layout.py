@@ -1,7 +1,15 @@
 """How a call of the fused step lies in memory: what Python writes and machine code reads."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
+
+from adadelta._core.step import COLLECT as COLLECT
+from adadelta._core.step import SKIP as SKIP
+from adadelta._core.step import UPDATE as UPDATE
+from adadelta._core.step import Call, Options
 
 # The dtypes of parameters, and of their gradients, that there is a kernel for.
 DTYPES = ("float16", "bfloat16", "float32", "float64")
@@ -12,7 +20,8 @@ PIECE = 2**15
 # Elements in a block: two blocks of float64 fill half of a first cache of 32 KiB.
 BLOCK = 1024
 
-# The columns of the table, int64: the addresses of each tensor's arrays, 0 where there is none.
+# The columns of the table, int64: the addresses of a row's arrays in the order of
+# `_core.step.Row`, 0 where there is none.
 PARAMETER, GRADIENT, SQUARE_AVG, ACC_DELTA, AVERAGE, WINDOW = range(6)
 COLUMNS = 6
 
@@ -36,8 +45,8 @@ COLUMNS = 6
     NORM_SCALE,  # gradients are multiplied by it before they are squared for a norm
 ) = range(16)
 SETTINGS = 16
-SKIP, COLLECT, UPDATE = 0, 1, 2
 COUPLED, DECOUPLED, UNSCALED = 0, 1, 2
+DECAY_MODES = {"coupled": COUPLED, "decoupled": DECOUPLED, "unscaled": UNSCALED}
 
 # What each tensor has of its own, in the dtype of the state.
 WEIGHT_DECAY, CLIP_DIVISOR, CLIP_FACTOR = range(3)
@@ -87,42 +96,40 @@ def scratch_size(tensors: int, squares: int = 0) -> int:
     return 2 * (SCRATCH_TABLE + (COLUMNS + 1) * tensors + squares)
 
 
-def settings(
-    rate: Any,
-    rho: float,
-    epsilon: float,
-    largest_gradient: float,
-    *,
-    action: Any = UPDATE,
-    loss_scale: Any = 1.0,
-    steps: Any = 1.0,
-    maximize: bool = False,
-    clip_value: float = math.inf,
-    decay_mode: int = DECOUPLED,
-    momentum: float = 0.0,
-    average_starts: Any = 0.0,
-    overwrite: Any = 0.0,
-    norm_scale: float = 1.0,
-) -> list[Any]:
+def settings(options: Options, call: Call, action: Any, largest_gradient: Any) -> list[Any]:
     """Return the settings of a call in their order, to be made an array of the state's dtype.
 
-    What changes from step to step may be a tensor; see the names above for the meaning.
+    Args:
+        options: What the optimizer is told.
+        call: What the call is told. What changes from step to step may be a tensor.
+        action: What becomes of all rows: SKIP, COLLECT or UPDATE.
+        largest_gradient: `rule.largest_gradient` for the dtype of the state.
+
     """
+    rho, momentum = options.rho, options.ema_momentum
+    rest, rest_of_momentum = options.one_minus_rho, options.one_minus_ema_momentum
     return [
         action,
-        rate,
+        call.rate,
         rho,
-        1 - rho,
-        epsilon,
-        loss_scale,
-        steps,
-        -1.0 if maximize else 1.0,
-        clip_value,
+        1 - rho if rest is None else rest,
+        options.epsilon,
+        1.0 if call.loss_scale is None else call.loss_scale,
+        1.0 if call.steps is None else call.steps,
+        -1.0 if options.maximize else 1.0,
+        math.inf if options.clipvalue is None else options.clipvalue,
         largest_gradient,
-        decay_mode,
+        DECAY_MODES[options.decay_mode],
         momentum,
-        1 - momentum,
-        average_starts,
-        overwrite,
-        norm_scale,
+        1 - momentum if rest_of_momentum is None else rest_of_momentum,
+        call.average_starts,
+        call.average_overwrites,
+        1.0,
     ]
+
+
+def row_settings(weight_decays: Sequence[float], dtype: Any) -> Any:
+    """Return what rows have of their own as an array, without clipping by norm."""
+    own = np.ones((len(weight_decays), ROW_SETTINGS), dtype)
+    own[:, WEIGHT_DECAY] = weight_decays
+    return own

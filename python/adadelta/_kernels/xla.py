@@ -1,7 +1,7 @@
 """The fused step inside JAX programs on the processor, in place where buffers are given away.
 
 `step` and `norms` are JAX primitives. Compiled for one CPU device they call `xla_handler.py`.
-Anywhere else, on a GPU or in a program that is spread over devices, they are `portable.py`, which
+Anywhere else, on a GPU or in a program that is spread over devices, they are `_core/step.py`, which
 XLA compiles and partitions itself; so they are under `vmap` and differentiation.
 """
 
@@ -9,7 +9,7 @@ import functools
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,9 @@ import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from adadelta._kernels import layout, portable, xla_target
+from adadelta._core.clipping import Factors
+from adadelta._core.step import Call, Options, Row, mean
+from adadelta._kernels import jax_arrays, layout, xla_target
 from adadelta._kernels.locks import Lock
 
 Array = Any
@@ -27,44 +29,103 @@ _lock = Lock()
 _registered: dict[tuple[str, str, bool], str] = {}
 
 
-def step(
-    settings: Array, row_settings: Array, rows: Sequence[Sequence[Array | None]]
-) -> list[list[Array | None]]:
-    """Return what one step makes of tensors.
+class Known(NamedTuple):
+    """What is known of a step when its program is made.
 
-    Args:
-        settings: What `layout.settings()` returned, as an array in the dtype of the state.
-        row_settings: The same dtype, of shape (tensors, layout.ROW_SETTINGS).
-        rows: For each tensor its arrays in the order of the table's columns, `None` where there
-            is none. All have the same dtype, and arrays in the same columns.
+    Attributes:
+        columns: What `xla_target.columns_of` returned.
+        decay_mode: As in `Options`.
+        is_conditional: Whether the action is only known when the program runs.
+        are_decayed: Whether there is weight decay, for each row.
+        are_clipped: Whether gradients are clipped by norm.
 
     """
-    columns = xla_target.columns_of(rows)
-    returned = iter(_step(settings, row_settings, *xla_target.flat(rows), columns=columns))
+
+    columns: int
+    decay_mode: str
+    is_conditional: bool
+    are_decayed: tuple[bool, ...]
+    are_clipped: bool
+
+
+def step(
+    rows: Sequence[Row], call: Call, options: Options, factors: Factors | None = None
+) -> list[Row]:
+    """Return what a call makes of rows.
+
+    Args:
+        rows: Rows that have the same dtype, the same arrays and the same action, and no constraint.
+        call: What the call is told.
+        options: What the optimizer is told.
+        factors: By what gradients are divided and then multiplied: arrays with one number for each
+            row, or with one for all.
+
+    """
+    action = rows[0].action
+    settings = _settings(rows, call, options, action)
+    decays = [row.weight_decay for row in rows]
+    own = _row_settings(decays, factors, settings.dtype)
+    known = Known(
+        xla_target.columns_of([row[: layout.COLUMNS] for row in rows]),
+        options.decay_mode,
+        isinstance(action, jax.core.Tracer),
+        tuple(not isinstance(decay, int | float) or decay != 0 for decay in decays),
+        factors is not None,
+    )
+    arrays = xla_target.flat([row[: layout.COLUMNS] for row in rows])
+    returned = iter(_step(settings, own, *arrays, known=known))
     return [
-        [
-            next(returned) if columns >> column & 1 and column in xla_target.RETURNED else None
-            for column in range(layout.COLUMNS)
-        ]
-        for _ in rows
+        Row(
+            *(
+                next(returned) if column in xla_target.RETURNED and array is not None else array
+                for column, array in enumerate(row[: layout.COLUMNS])
+            ),
+            *row[layout.COLUMNS :],
+        )
+        for row in rows
     ]
 
 
+def _settings(rows: Sequence[Row], call: Call, options: Options, action: Any) -> Array:
+    state = next(it for it in rows[0][2:6] if it is not None)
+    limit = jax_arrays.largest_gradient(options.epsilon, state)
+    numbers = layout.settings(options, call, action, limit)
+    if not any(hasattr(number, "dtype") for number in numbers):
+        return jnp.asarray(np.array(numbers, state.dtype))
+    return jnp.stack([jnp.asarray(number).astype(state.dtype) for number in numbers])
+
+
+def _row_settings(decays: Sequence[Any], factors: Factors | None, dtype: Any) -> Array:
+    if all(isinstance(decay, int | float) for decay in decays):
+        own = jnp.asarray(layout.row_settings(decays, dtype))
+    else:
+        own = jnp.ones((len(decays), layout.ROW_SETTINGS), dtype)
+        column = jnp.stack([jnp.asarray(decay).astype(dtype) for decay in decays])
+        own = own.at[:, layout.WEIGHT_DECAY].set(column)
+    if factors is not None:
+        both = jnp.stack(factors).astype(dtype).T
+        own = own.at[:, layout.CLIP_DIVISOR : layout.CLIP_FACTOR + 1].set(both)
+    return own
+
+
 def norms(
-    settings: Array, rows: Sequence[Sequence[Array | None]], together: bool, wide: bool = False
-) -> tuple[Array, Array]:
+    rows: Sequence[Row], call: Call, options: Options, together: bool, wide: bool = False
+) -> Factors:
     """Return the norm of each gradient, or the one of all, as two factors in the state's dtype.
 
     Args:
-        settings: As for `step`. They say what a gradient is divided by.
-        rows: For each tensor an array or `None` in each column, as for `step`; only gradients
-            and windows count.
+        rows: As for `step`.
+        call: See there.
+        options: See there.
         together: Whether the norm of all is wanted, of shape (1,), instead of one for each.
         wide: Whether the factors are to be float64 in any case.
 
     """
-    rows, columns = xla_target.for_norms(rows, together, wide)
-    flat = xla_target.flat(rows)
+    settings = _settings(rows, call, options, rows[0].action)
+    of_norms, columns = xla_target.for_norms(
+        [row[: layout.COLUMNS] for row in rows], together, wide
+    )
+    flat = xla_target.flat(of_norms)
 
     def scaled(scale: float) -> Array:
         return _norms(settings.at[layout.NORM_SCALE].set(scale), *flat, columns=columns)
@@ -76,12 +137,15 @@ def norms(
     norm = _product(plain)
     small, large = norm < 1e-125, norm > 1e125
 
-    def careful() -> tuple[Array, Array]:
+    def careful() -> Factors:
         scale = jnp.where(large, 2.0**-600, jnp.where(small, 2.0**600, 1.0))
         again = jnp.where(large, _product(scaled(2.0**-600)), _product(scaled(2.0**600)))
         return 1 / scale, jnp.where(small | large, again, norm)
 
-    return jax.lax.cond(jnp.any(small | large), careful, lambda: (jnp.ones_like(norm), norm))
+    divisor, norm = jax.lax.cond(
+        jnp.any(small | large), careful, lambda: (jnp.ones_like(norm), norm)
+    )
+    return divisor, norm
 
 
 def _product(norms: Array) -> Array:
@@ -89,44 +153,72 @@ def _product(norms: Array) -> Array:
     return norms[:, 0] * norms[:, 1]
 
 
-@functools.partial(jax.jit, static_argnames="columns", inline=True)
-def _step(settings: Array, row_settings: Array, *arrays: Array, columns: int) -> list[Array]:
-    return _step_primitive.bind(settings, row_settings, *arrays, columns=columns)
+@functools.partial(jax.jit, static_argnames="known", inline=True)
+def _step(settings: Array, row_settings: Array, *arrays: Array, known: Known) -> list[Array]:
+    return _step_primitive.bind(settings, row_settings, *arrays, known=known)
 
 
 @functools.partial(jax.jit, static_argnames="columns", inline=True)
 def _norms(settings: Array, *arrays: Array, columns: int) -> Array:
-    return _norms_primitive.bind(settings, *arrays, columns=columns)[0]
+    return _norms_primitive.bind(settings, *arrays, known=columns)[0]
 
 
 def _step_by_rule(
-    settings: Array, row_settings: Array, *arrays: Array, columns: int
+    settings: Array, row_settings: Array, *arrays: Array, known: Known
 ) -> list[Array]:
-    results = []
-    for own, row in zip(row_settings, xla_target.split(arrays, columns), strict=True):
-        new = portable.step(jnp, settings, own, *row)
-        results += [array for array in new if array is not None]
+    call = _call_in(settings)
+    options = Options(
+        settings[layout.RHO],
+        settings[layout.EPSILON],
+        clipvalue=settings[layout.CLIP_VALUE],
+        decay_mode=known.decay_mode,
+        ema_momentum=settings[layout.MOMENTUM],
+        one_minus_rho=settings[layout.ONE_MINUS_RHO],
+        one_minus_ema_momentum=settings[layout.ONE_MINUS_MOMENTUM],
+    )
+    action = settings[layout.ACTION] if known.is_conditional else layout.UPDATE
+    results: list[Array] = []
+    for own, its_arrays, is_decayed in zip(
+        row_settings, xla_target.split(arrays, known.columns), known.are_decayed, strict=True
+    ):
+        decay = own[layout.WEIGHT_DECAY] if is_decayed else 0.0
+        # The sign of the gradient is a setting, as factors are.
+        factors = own[layout.CLIP_DIVISOR], own[layout.CLIP_FACTOR] * settings[layout.SIGN]
+        row = Row(*its_arrays, weight_decay=decay, action=action)
+        new = jax_arrays.step(row, call, options, factors)
+        results += [
+            array
+            for column, array in enumerate(new[: layout.COLUMNS])
+            if array is not None and column in xla_target.RETURNED
+        ]
     return results
 
 
-def _norms_by_rule(settings: Array, *arrays: Array, columns: int) -> list[Array]:
-    dtype, result = settings.dtype, _dtype_of_norms(settings, columns)
+def _call_in(settings: Array) -> Call:
+    return Call(
+        settings[layout.RATE],
+        settings[layout.LOSS_SCALE],
+        settings[layout.STEPS],
+        settings[layout.AVERAGE_STARTS] != 0,
+        settings[layout.OVERWRITE] != 0,
+    )
+
+
+def _norms_by_rule(settings: Array, *arrays: Array, known: int) -> list[Array]:
+    call, result = _call_in(settings), _dtype_of_norms(settings, known)
     updates = settings[layout.ACTION] == layout.UPDATE
     squares, divisors = [], []
-    for row in xla_target.split(arrays, columns):
+    for row in xla_target.split(arrays, known):
+        # Of the state only the dtype counts.
         gradient, window = row[layout.GRADIENT], row[layout.WINDOW]
-        given = jnp.zeros((), dtype)
-        if gradient is not None:
-            given = gradient.astype(dtype) / settings[layout.LOSS_SCALE]
-        if window is not None:
-            given = (window + given) / settings[layout.STEPS]
+        given = mean(Row(None, gradient, settings, settings, window=window), call, jax_arrays)
         given = (given * settings[layout.NORM_SCALE]).astype(result)
         magnitude = jnp.max(jnp.abs(given), initial=0)
         usable = (magnitude > 0) & jnp.isfinite(magnitude)
         divisors.append(jnp.where(usable, magnitude, 1))
         squares.append(jnp.sum(jnp.square(given / divisors[-1])))
     norm, divisor = jnp.sqrt(jnp.stack(squares)), jnp.stack(divisors)
-    if columns & layout.TOGETHER:
+    if known & layout.TOGETHER:
         largest = jnp.max(divisor, keepdims=True)
         norm = jnp.sqrt(jnp.sum(jnp.square(norm * (divisor / largest)), keepdims=True))
         divisor = largest
@@ -142,66 +234,65 @@ def _new_primitive(name: str, by_rule: Any, shapes: Any, target: Any) -> Primiti
     plain = mlir.lower_fun(by_rule, multiple_results=True)
     mlir.register_lowering(primitive, plain)
 
-    def lower(context: Any, *operands: Any, columns: int) -> Any:
+    def lower(context: Any, *operands: Any, known: Any) -> Any:
         where = context.module_context.axis_context
         if getattr(where, "num_devices", None) != 1:
-            return plain(context, *operands, columns=columns)
+            return plain(context, *operands, known=known)
         try:
-            name, scratch, aliases = target(context, columns)
+            name, scratch, aliases, columns = target(context, known)
         except (MemoryError, OSError, RuntimeError):
             # There is no machine code for this dtype: no memory to compile it, for example.
-            return plain(context, *operands, columns=columns)
+            return plain(context, *operands, known=known)
         results = [*context.avals_out, jax.core.ShapedArray((scratch,), np.dtype("int32"))]
         rule = jax.ffi.ffi_lowering(name, operand_output_aliases=aliases)
         return rule(context.replace(avals_out=results), *operands, columns=np.int64(columns))[:-1]
 
     mlir.register_lowering(primitive, lower, platform="cpu")
 
-    def batch(operands: Any, axes: Any, columns: int) -> Any:
-        function = functools.partial(by_rule, columns=columns)
+    def batch(operands: Any, axes: Any, known: Any) -> Any:
+        function = functools.partial(by_rule, known=known)
         results = jax.vmap(function, in_axes=tuple(axes))(*operands)
         return results, [0] * len(results)
 
     batching.primitive_batchers[primitive] = batch
 
-    def differentiate(primals: Any, tangents: Any, columns: int) -> Any:
-        function = functools.partial(by_rule, columns=columns)
+    def differentiate(primals: Any, tangents: Any, known: Any) -> Any:
+        function = functools.partial(by_rule, known=known)
         return jax.jvp(function, primals, tuple(ad.instantiate_zeros(it) for it in tangents))
 
     ad.primitive_jvps[primitive] = differentiate
     return primitive
 
 
-def _shapes_of_step(settings: Any, row_settings: Any, *arrays: Any, columns: int) -> list[Any]:
-    rows = xla_target.split(arrays, columns)
+def _shapes_of_step(settings: Any, row_settings: Any, *arrays: Any, known: Known) -> list[Any]:
+    rows = xla_target.split(arrays, known.columns)
     return [
         row[column] for row in rows for column in xla_target.RETURNED if row[column] is not None
     ]
 
 
-def _target_of_step(context: Any, columns: int) -> tuple[str, int, dict[int, int]]:
-    aliases = xla_target.aliases_of_step(len(context.avals_in), columns)
-    rows = len(xla_target.split(context.avals_in[2:], columns))
+def _target_of_step(context: Any, known: Known) -> tuple[str, int, dict[int, int], int]:
+    aliases = xla_target.aliases_of_step(len(context.avals_in), known.columns)
+    scratch = layout.scratch_size(len(known.are_decayed))
     dtype = str(context.avals_in[next(iter(aliases))].dtype)
-    return _registered_handler("step", dtype), layout.scratch_size(rows), aliases
+    return _registered_handler("step", dtype), scratch, aliases, known.columns
 
 
-def _shapes_of_norms(settings: Any, *arrays: Any, columns: int) -> list[Any]:
-    rows = xla_target.split(arrays, columns)
-    norms = 1 if columns & layout.TOGETHER else len(rows)
-    return [jax.core.ShapedArray((norms, 2), _dtype_of_norms(settings, columns))]
+def _shapes_of_norms(settings: Any, *arrays: Any, known: int) -> list[Any]:
+    norms = 1 if known & layout.TOGETHER else len(xla_target.split(arrays, known))
+    return [jax.core.ShapedArray((norms, 2), _dtype_of_norms(settings, known))]
 
 
 def _dtype_of_norms(settings: Any, columns: int) -> Any:
     return np.dtype("float64") if columns & layout.WIDE else settings.dtype
 
 
-def _target_of_norms(context: Any, columns: int) -> tuple[str, int, dict[int, int]]:
+def _target_of_norms(context: Any, known: int) -> tuple[str, int, dict[int, int], int]:
     arrays = context.avals_in[1:]
-    scratch = xla_target.scratch_of_norms([array.shape for array in arrays], columns)
-    gradient = xla_target.split(arrays, columns)[0][layout.GRADIENT]
+    scratch = xla_target.scratch_of_norms([array.shape for array in arrays], known)
+    gradient = xla_target.split(arrays, known)[0][layout.GRADIENT]
     dtype = str((context.avals_in[0] if gradient is None else gradient).dtype)
-    return _registered_handler("norms", dtype, bool(columns & layout.WIDE)), scratch, {}
+    return _registered_handler("norms", dtype, bool(known & layout.WIDE)), scratch, {}, known
 
 
 _step_primitive = _new_primitive("adadelta_step", _step_by_rule, _shapes_of_step, _target_of_step)
@@ -251,10 +342,10 @@ def reason_against() -> str | None:
             return f"the interface of this jaxlib is of version {_version()}"
         # Without a handler the trial would be made by the rule.
         _registered_handler("step", "float32")
-        settings, row_settings, row, right = xla_target.trial()
+        row, call, options = xla_target.trial()
         with jax.default_device(jax.devices("cpu")[0]), jax.ensure_compile_time_eval():
-            (made,) = step(jnp.asarray(settings), jnp.asarray(row_settings), [row])
-            if not all(xla_target.is_right(made[column], exact) for column, exact in right):
+            on_jax = Row(*map(jnp.asarray, row[:4]), *row[4:])
+            if not xla_target.is_right(step([on_jax], call, options)[0], row, call, options):
                 return "a step compiled with this jaxlib gives wrong numbers"
     except Exception as error:
         return f"{type(error).__name__}: {error}"

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from adadelta._core import precision
-from adadelta._kernels import compiled, layout, portable
+from adadelta._core.step import Call, Options, Row, step
+from adadelta._kernels import compiled, layout, numpy_arrays
 from adadelta._kernels.locks import Lock
 
 Array = Any
@@ -85,26 +86,19 @@ def scratch_of_norms(shapes: Sequence[Sequence[int]], columns: int) -> int:
     return layout.scratch_size(len(rows), layout.number_of_squares(len(rows), elements))
 
 
-def trial() -> tuple[Array, Array, list[Array | None], list[tuple[int, Array]]]:
-    """Return a small step for a host to try: settings, row settings, the row, and what is right.
-
-    What is right is by column of the row, as the rule has it.
-    """
-    settings = np.array(layout.settings(0.5, 0.9, 1e-6, 1e15), np.float32)
-    row_settings = np.array([[0.1, 1, 1]], np.float32)
+def trial() -> tuple[Row, Call, Options]:
+    """Return a small step for a host to try."""
     arrays = [np.linspace(-1, 1, 5, dtype=np.float32) ** power for power in (1, 3, 2, 4)]
-    parameter, square_avg, acc_delta, *_ = portable.step(np, settings, row_settings[0], *arrays)
-    right = [
-        (layout.PARAMETER, parameter),
-        (layout.SQUARE_AVG, square_avg),
-        (layout.ACC_DELTA, acc_delta),
-    ]
-    return settings, row_settings, [*arrays, None, None], right
+    return Row(*arrays, weight_decay=0.1), Call(rate=0.5), Options(rho=0.9, epsilon=1e-6)
 
 
-def is_right(array: Array, exact: Array) -> bool:
-    """Whether a host's step gave what the rule gives."""
-    return np.allclose(np.asarray(array), exact, rtol=1e-6, atol=0)
+def is_right(made: Row, row: Row, call: Call, options: Options) -> bool:
+    """Whether what a host made of the arrays of a trial is what the step makes of them."""
+    wanted = step(row, call, options, numpy_arrays)
+    return all(
+        np.allclose(np.asarray(array), exact, rtol=1e-6, atol=0)
+        for array, exact in zip(made[:4], wanted[:4], strict=True)
+    )
 
 
 def handler(kind: str, dtype: str, version: tuple[int, int], wide: bool = False) -> tuple[str, int]:

@@ -17,6 +17,8 @@ import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla
 from tensorflow.python.eager import context, record
 
+from adadelta._core import precision
+from adadelta._core.step import Row
 from adadelta._kernels import layout, xla_target
 from adadelta._kernels.locks import Lock
 
@@ -360,15 +362,17 @@ def _reason_against() -> str | None:
     try:
         if _version_of_interface()[0] != 0 or _api()[0] < _NEEDED:
             return f"XLA's interface in this TensorFlow is of version {_version_of_interface()}"
-        settings, row_settings, row, right = xla_target.trial()
-        gradient = row[layout.GRADIENT]
+        row, call, options = xla_target.trial()
+        limit = precision.largest_gradient(options.epsilon, "float32")
+        settings = np.array(layout.settings(options, call, row.action, limit), np.float32)
         with tf.device("CPU:0"):
-            row = [
-                None if array is None or column == layout.GRADIENT else tf.Variable(array)
-                for column, array in enumerate(row)
-            ]
-            Program([row]).step(settings, row_settings, [gradient])
-            if not all(xla_target.is_right(row[column], exact) for column, exact in right):
+            parameter, square_avg, acc_delta = map(tf.Variable, (row[0], *row[2:4]))
+            variables = Row(parameter, None, square_avg, acc_delta)
+            program = Program([variables[: layout.COLUMNS]])
+            own = layout.row_settings([row.weight_decay], np.float32)
+            program.step(settings, own, [row.gradient])
+            made = variables._replace(gradient=row.gradient)
+            if not xla_target.is_right(made, row, call, options):
                 return "a step compiled with this TensorFlow gives wrong numbers"
     except Exception as error:
         return f"{type(error).__name__}: {error}"

@@ -1,0 +1,282 @@
+"""The order of a step, written once: what happens to one parameter, and in which order.
+
+    1. unscale     the gradient is divided by the loss scale
+    2. accumulate  inside a window it is added to the window's sum, and nothing else happens; the
+                   call that closes the window takes the mean of the window's gradients
+    3. sign        negated to maximize
+    4. clip        by its norm or that of all gradients together, or by value
+    5. decay       of the weights: added to the gradient (coupled), or taken from the parameter
+                   (decoupled, unscaled)
+    6. rule        the equations of `rule.py`
+    7. constraint  the parameter is replaced by what its constraint allows
+    8. average     the moving average follows the parameter, and replaces it where that is due
+
+The counters (9) belong to the optimizer. `collect` is 1 and 2 of a call inside a window, `advance`
+is 1 to 6, `constrain` 7 and `follow` 8. They are pure functions of one row, for arrays of any
+framework. The kernels are transcriptions of them, to which tests hold these.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from adadelta._core import clipping, rule
+
+Array = Any
+# A Python number, or a scalar array where it is only known when a compiled program runs.
+Number = Any
+
+# What a call does to a row.
+SKIP, COLLECT, UPDATE = 0, 1, 2
+
+
+class Row(NamedTuple):
+    """One parameter and what belongs to it. All arrays of a row have the parameter's shape.
+
+    Attributes:
+        parameter: The parameter.
+        gradient: Its gradient in this call, or None where none came, which counts as 0.
+        square_avg: The average of squared gradients, in the dtype of the state, as all that follow.
+        acc_delta: The average of squared updates.
+        average: The moving average of the parameter, or None where none is kept.
+        window: The sum of the gradients since the last update, or None without accumulation.
+        weight_decay: A number of at least 0.
+        action: SKIP, COLLECT or UPDATE.
+        constraint: A function that returns the value that is allowed in the place of another.
+
+    """
+
+    parameter: Array
+    gradient: Array | None
+    square_avg: Array
+    acc_delta: Array
+    average: Array | None = None
+    window: Array | None = None
+    weight_decay: Number = 0.0
+    action: Number = UPDATE
+    constraint: Callable[[Array], Array] | None = None
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is fixed when an optimizer is made.
+
+    Attributes:
+        rho: Decay rate of both averages.
+        epsilon: Added inside both roots.
+        maximize: Whether gradients are negated.
+        clipnorm: The norm to which each gradient is clipped, or None.
+        clipvalue: The magnitude to which each element is clipped, or None.
+        global_clipnorm: The norm to which all gradients together are clipped, or None.
+        decay_mode: What becomes of weight decay: "coupled" (added to the gradient), "decoupled"
+            (taken from the parameter, times the rate) or "unscaled" (taken from the parameter).
+        ema_momentum: How much of the old moving average stays.
+        one_minus_rho: 1 - rho, where rho is rounded already and 1 - rho was taken before.
+        one_minus_ema_momentum: Likewise.
+
+    """
+
+    rho: Number
+    epsilon: Number
+    maximize: bool = False
+    clipnorm: float | None = None
+    clipvalue: Number | None = None
+    global_clipnorm: float | None = None
+    decay_mode: str = "decoupled"
+    ema_momentum: Number = 0.0
+    one_minus_rho: Number | None = None
+    one_minus_ema_momentum: Number | None = None
+
+    @property
+    def norm_limit(self) -> float | None:
+        """The norm to clip to, of each gradient or of all together, or None."""
+        limit = self.clipnorm if self.global_clipnorm is None else self.global_clipnorm
+        return None if limit is None or math.isinf(limit) else limit
+
+
+class Call(NamedTuple):
+    """What one call of the optimizer is told.
+
+    Attributes:
+        rate: The learning rate.
+        loss_scale: What gradients are divided by, or None.
+        steps: How many calls the window has, or None without accumulation.
+        average_starts: Whether this is the first update, which sets moving averages to the
+            parameters.
+        average_overwrites: Whether the moving averages replace the parameters.
+
+    """
+
+    rate: Number
+    loss_scale: Number | None = None
+    steps: Number | None = None
+    average_starts: Number = False
+    average_overwrites: Number = False
+
+
+class Arrays(Protocol):
+    """What a framework does to its arrays, beside operators."""
+
+    def sqrt(self, array: Array) -> Array:
+        """Return the square root of each element."""
+
+    def clip(self, array: Array, low: Number, high: Number) -> Array:
+        """Limit each element to a range."""
+
+    def where(self, condition: Number, if_true: Array, if_false: Array) -> Array:
+        """Choose by a condition that is no Python number."""
+
+    def zeros_like(self, array: Array) -> Array:
+        """Return zeros."""
+
+    def number(self, number: Number, like: Array) -> Number:
+        """Return a number that can be combined with an array; a Python number stays as it is."""
+
+    def to_state(self, value: Array, like: Array) -> Array:
+        """Return a parameter or gradient in the dtype and shape of its averages."""
+
+    def from_state(self, value: Array, like: Array) -> Array:
+        """Return an array in the dtype and shape of a parameter: undoes `to_state`."""
+
+    def largest_gradient(self, epsilon: Number, like: Array) -> Number:
+        """Return `rule.largest_gradient` for averages of the dtype of an array."""
+
+
+def unscaled(row: Row, call: Call, arrays: Arrays) -> Array | None:
+    """Return the gradient divided by the loss scale, in the dtype of the state."""
+    if row.gradient is None:
+        return None
+    gradient = arrays.to_state(row.gradient, row.square_avg)
+    if call.loss_scale is None:
+        return gradient
+    return gradient / arrays.number(call.loss_scale, gradient)
+
+
+def collect(row: Row, call: Call, arrays: Arrays) -> Row:
+    """Return what a call inside a window makes of a row: only its window changes."""
+    gradient = unscaled(row, call, arrays)
+    if gradient is None or row.window is None:
+        return row
+    return row._replace(window=row.window + gradient)
+
+
+def mean(row: Row, call: Call, arrays: Arrays) -> Array:
+    """Return the gradient of an update: unscaled, and the mean of those of the window.
+
+    Norms are of this.
+    """
+    gradient = unscaled(row, call, arrays)
+    if row.window is None:
+        return arrays.zeros_like(row.square_avg) if gradient is None else gradient
+    total = row.window if gradient is None else row.window + gradient
+    return total / arrays.number(call.steps, total)
+
+
+def advance(
+    row: Row,
+    call: Call,
+    options: Options,
+    arrays: Arrays,
+    factors: clipping.Factors | None = None,
+) -> Row:
+    """Return what an update makes of a row, but for its constraint and moving average.
+
+    Args:
+        row: The row.
+        call: What the call is told.
+        options: What the optimizer is told.
+        arrays: The framework.
+        factors: By what the gradient is divided and then multiplied, to clip it by norm.
+
+    """
+    gradient = mean(row, call, arrays)
+    if options.maximize:
+        gradient = -gradient
+    if factors is not None:
+        gradient = gradient / factors[0] * factors[1]
+    if options.clipvalue is not None:
+        gradient = clipping.by_value(gradient, options.clipvalue, arrays.clip)
+    value = arrays.to_state(row.parameter, row.square_avg)
+    rate = arrays.number(call.rate, value)
+    # Decay that is 0 must leave alone what is not finite: 0 times infinity is NaN.
+    decay = None if _is_zero(row.weight_decay) else arrays.number(row.weight_decay, value)
+    if decay is not None and options.decay_mode == "coupled":
+        gradient = gradient + decay * value
+    change, square_avg, acc_delta = rule.update(
+        rule.saturated(
+            gradient, arrays.largest_gradient(options.epsilon, row.square_avg), arrays.clip
+        ),
+        row.square_avg,
+        row.acc_delta,
+        arrays.number(options.rho, value),
+        arrays.number(options.epsilon, value),
+        arrays.sqrt,
+        options.one_minus_rho,
+    )
+    if decay is not None and options.decay_mode == "decoupled":
+        value = value - value * (decay * rate)
+    if decay is not None and options.decay_mode == "unscaled":
+        value = value - value * decay
+    return row._replace(
+        parameter=arrays.from_state(value - rate * change, row.parameter),
+        square_avg=square_avg,
+        acc_delta=acc_delta,
+        window=None if row.window is None else arrays.zeros_like(row.window),
+    )
+
+
+def constrain(row: Row) -> Row:
+    """Return a row with the parameter that its constraint allows."""
+    return row if row.constraint is None else row._replace(parameter=row.constraint(row.parameter))
+
+
+def follow(row: Row, call: Call, options: Options, arrays: Arrays) -> Row:
+    """Return what becomes of the moving average after an update, and of the parameter by it."""
+    if row.average is None:
+        return row
+    value = arrays.to_state(row.parameter, row.square_avg)
+
+    def moved() -> Array:
+        momentum, rest = options.ema_momentum, options.one_minus_ema_momentum
+        rest = 1 - momentum if rest is None else rest
+        return momentum * row.average + rest * value
+
+    average = _chosen(call.average_starts, lambda: value, moved, arrays)
+    parameter = _chosen(
+        call.average_overwrites,
+        lambda: arrays.from_state(average, row.parameter),
+        lambda: row.parameter,
+        arrays,
+    )
+    return row._replace(parameter=parameter, average=average)
+
+
+def step(
+    row: Row,
+    call: Call,
+    options: Options,
+    arrays: Arrays,
+    factors: clipping.Factors | None = None,
+) -> Row:
+    """Return what a call makes of a row whose action is a Python number: the whole step."""
+    if row.action == SKIP:
+        return row
+    if row.action == COLLECT:
+        return collect(row, call, arrays)
+    return follow(constrain(advance(row, call, options, arrays, factors)), call, options, arrays)
+
+
+def _is_zero(number: Number) -> bool:
+    return isinstance(number, int | float) and number == 0
+
+
+def _chosen(
+    condition: Number,
+    if_true: Callable[[], Array],
+    if_false: Callable[[], Array],
+    arrays: Arrays,
+) -> Array:
+    if isinstance(condition, bool | int | float):
+        return if_true() if condition else if_false()
+    return arrays.where(condition, if_true(), if_false())

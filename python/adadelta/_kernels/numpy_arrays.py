@@ -1,0 +1,30 @@
+"""What `_core/step.py` needs of NumPy's arrays."""
+
+from typing import Any
+
+import numpy as np
+
+from adadelta._core import precision
+
+Array = np.ndarray
+
+sqrt, clip, where, zeros_like = np.sqrt, np.clip, np.where, np.zeros_like
+
+
+def number(number: Any, like: Array) -> Any:
+    """See `adadelta._core.step.Arrays`, as for all of these."""
+    # NumPy 1 computes with a scalar that is wider than an array in the array's dtype.
+    return number if isinstance(number, int | float) else np.asarray(number, like.dtype)[()]
+
+
+def to_state(value: Array, like: Array) -> Array:
+    """See there."""
+    return value.astype(like.dtype)
+
+
+from_state = to_state
+
+
+def largest_gradient(epsilon: Any, like: Array) -> float:
+    """See there."""
+    return precision.largest_gradient(float(epsilon), like.dtype.name)
