@@ -46,6 +46,14 @@ class Traced:
         return self if self.stage else self.meet(Traced(self.order, "sign"))
 
 
+class Rate(Traced):
+    """A rate, whose product with what the rule returns moves the parameter."""
+
+    def __mul__(self, other):
+        self.meet(other)
+        return Traced(self.order, "rule")
+
+
 class TracedArrays:
     """The `Arrays` of traced values."""
 
@@ -78,8 +86,6 @@ def order_of_the_step(decay_mode="decoupled", by_value=False):
     def stage(name):
         return Traced(order, name)
 
-    # The rate is met where the parameter moves.
-    rate = stage("rule")
     row = Row(
         *(Traced(order) for _ in range(5)),
         window=stage("accumulate"),
@@ -94,7 +100,7 @@ def order_of_the_step(decay_mode="decoupled", by_value=False):
         decay_mode=decay_mode,
         ema_momentum=stage("average"),
     )
-    call = Call(rate, loss_scale=stage("unscale"), steps=Traced(order))
+    call = Call(Rate(order), loss_scale=stage("unscale"), steps=Traced(order))
     factors = None if by_value else (stage("clip"), stage("clip"))
     step.step(row, call, options, TracedArrays(), factors)
     return order
