@@ -3,12 +3,12 @@
 import functools
 
 import numpy as np
-from measure import HEADER, measure, row
+from measure import HEADER, measure, row, scaled
 
 from adadelta._core import rule
 from adadelta._kernels import cpu, layout, threads
 
-ELEMENTS = 20_000_000
+ELEMENTS = scaled(20_000_000)
 
 
 def main():
