@@ -92,9 +92,7 @@ def check_what_is_needed():
     r_code = "quit(status = !requireNamespace('adadelta', quietly = TRUE))"
     if not succeeds("Rscript", "-e", r_code):
         missing.append("the R package adadelta (make install)")
-    python_code = (
-        "import importlib.util, sys; sys.exit(importlib.util.find_spec('brainpy') is None)"
-    )
+    python_code = "import importlib.metadata; importlib.metadata.version('brainpy')"
     if not succeeds(*LATEST, "-c", python_code):
         missing.append("BrainPy in the environment `latest` (environments/setup.sh latest test)")
     if missing:
