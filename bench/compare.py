@@ -1,6 +1,7 @@
 """Measure this checkout beside another one: is a line of the results slower than it was?
 
     python bench/compare.py CHECKOUT [--turns 3] [--only SCRIPT ...]
+    make compare WITH=CHECKOUT ARGUMENTS="--turns 5 --only fit.py"
 
 Each measurement of run.py takes turns, in a new process each time: once with the package of
 CHECKOUT ("before") and once with the one here ("after"), and in the next turn the other way round.
