@@ -88,7 +88,7 @@ def check_what_is_needed():
         # Measurements run in another folder.
         os.environ["ADADELTA_MNIST"] = str(Path(digits.PATH).resolve())
         if not Path(digits.PATH).is_file():
-            missing.append(f"the file {digits.PATH}, which ADADELTA_MNIST names")
+            missing.append(f"MNIST at {digits.PATH}, which ADADELTA_MNIST names and is not there")
     r_code = "quit(status = !requireNamespace('adadelta', quietly = TRUE))"
     if not succeeds("Rscript", "-e", r_code):
         missing.append("the R package adadelta (make install)")
