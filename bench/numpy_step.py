@@ -6,6 +6,7 @@ import numpy as np
 from measure import HEADER, measure, row, scaled
 
 from adadelta._core import rule
+from adadelta._core.step import UPDATE, Call, Options
 from adadelta._kernels import cpu, layout, threads
 
 ELEMENTS = scaled(20_000_000)
@@ -14,8 +15,8 @@ ELEMENTS = scaled(20_000_000)
 def kernel_step(arrays):
     """A step by the kernel of a parameter, its gradient and its averages; all that knows how."""
     table = np.array([[*(array.ctypes.data for array in arrays), 0, 0]], np.int64)
-    settings = np.array(layout.settings(1.0, 0.95, 1e-7, 2.9e15), "float32")
-    row_settings = np.array([[0, 1, 1]], "float32")
+    numbers = layout.settings(Options(0.95, 1e-7), Call(1.0), UPDATE, 2.9e15)
+    settings, row_settings = np.array(numbers, "float32"), layout.row_settings([0.0], "float32")
     return functools.partial(
         cpu.step, "float32", table, np.array([ELEMENTS]), settings, row_settings, threads.default()
     )
