@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 # Where each public name lives.
 _HOMES = {
     "Adadelta": "adadelta.keras",
-    "Monitor": "adadelta._keras.monitor",
+    "Monitor": "adadelta._watch.monitor",
     "OptimizerState": "adadelta.state",
     "StateWarning": "adadelta.state",
     "Summary": "adadelta._state.summary",

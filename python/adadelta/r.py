@@ -335,7 +335,7 @@ def comparable(target: Any, current: Any) -> list[dict[str, Any] | None]:
 
 def monitor(every: Any, sample: Any, warn: Callable[[str], Any]) -> Any:
     """Make a monitor that warns by an R function."""
-    from adadelta._keras.from_r import MonitorForR
+    from adadelta._watch.from_r import MonitorForR
 
     return MonitorForR(every, sample, warn)
 
@@ -349,7 +349,7 @@ def progress_callback(show: Callable[..., Any], interval: float, form: str) -> A
 
 def plotted(monitor: Any, variables: list[str] | None) -> dict[str, str]:
     """The variables that a picture of the monitor shows, by their labels."""
-    from adadelta._keras.monitor_plot import chosen
+    from adadelta._watch.plot import chosen
 
     return chosen(monitor.records, variables)
 

@@ -8,9 +8,10 @@ import keras
 import numpy as np
 
 from adadelta._core import hyperparameters
-from adadelta._keras import diagnosis, reading
 from adadelta._keras import learning_rate as rates
+from adadelta._keras import reading
 from adadelta._keras.exchange import number_of, unwrapped
+from adadelta._watch import diagnosis
 from adadelta.keras import Adadelta
 
 __all__ = ["Monitor"]
@@ -214,7 +215,7 @@ class Monitor(keras.callbacks.Callback):
             ValueError: Nothing is recorded yet, or a variable is unknown.
 
         """
-        from adadelta._keras.monitor_plot import plot
+        from adadelta._watch.plot import plot
 
         return plot(self.records, variables, figure)
 
