@@ -77,7 +77,7 @@ def import_state(optimizer: Any, state: OptimizerState) -> dict[str, str]:
     matching.refuse(problems)
 
     # From here on nothing can be refused, and copies keep the state apart from the optimizer.
-    values: list[tuple[Any, Any]] = [it for it in counters.values() if it[0] is not None]
+    values: list[tuple[Any, Any]] = [pair for pair in counters.values() if pair[0] is not None]
     if scale is not None:
         values.append((scale, state.loss_scale))
     if optimizer._window is not None:
@@ -132,7 +132,8 @@ def start_of(optimizer: Any, hyperparameters: dict[str, Any]) -> OptimizerState:
     for name, slots in slots_of(optimizer).items():
         # Not by their values: while TensorFlow traces a step, new variables have none yet.
         parameters[name] = {
-            slot: np.zeros(tuple(it.shape), precision.dtype_of(it)) for slot, it in slots.items()
+            slot: np.zeros(tuple(variable.shape), precision.dtype_of(variable))
+            for slot, variable in slots.items()
         }
         if "average" in slots:
             parameters[name]["average"] = array_of(average.value_of(averages[name]))

@@ -104,5 +104,5 @@ def _rate_as_text(optimizer: Any) -> str:
         for name, value in rate.get_config().items()
         if value is not None and value != type(rate).__name__
     }
-    arguments = ", ".join(f"{it}={hyperparameters.received(settings[it])}" for it in settings)
+    arguments = ", ".join(f"{name}={hyperparameters.received(settings[name])}" for name in settings)
     return f"{type(rate).__name__}({arguments})"
