@@ -192,7 +192,7 @@ def _shown_rate(optimizer: Any) -> Any:
     from adadelta._keras import learning_rate as rates
 
     rate = optimizer._learning_rate
-    asked = rates.asked_of(rate)
+    asked = rates.callable_rate_of(rate)
     if asked is not None:
         function = asked.function
         code = (
@@ -229,7 +229,7 @@ def changed(optimizer: Any, changes: dict[str, Any]) -> Any:
     # A schedule or function itself, which may be of a class that Keras can't make again.
     if rates.is_schedule(rate):
         settings["learning_rate"] = rate
-    elif isinstance(rate, rates.Asked):
+    elif isinstance(rate, rates.CallableRate):
         settings["learning_rate"] = rate.function
     return type(optimizer).from_config({**settings, **_with_lists(changes)})
 

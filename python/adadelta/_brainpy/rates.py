@@ -119,7 +119,7 @@ class Function(brainpy.optim.CallBasedScheduler):
     """A function as the rate.
 
     Args:
-        function: A function of no argument, asked at every step, by compiled functions too; or of
+        function: A function of no argument, called at every step, by compiled functions too; or of
             the number of steps so far, in `jax.numpy`, as optax' schedules are.
 
     """

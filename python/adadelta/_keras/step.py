@@ -189,7 +189,7 @@ class Step(Update):
 
         """
         rate = self._get_current_learning_rate()
-        asked = rates.asked_of(self._learning_rate)
+        asked = rates.callable_rate_of(self._learning_rate)
         finite: Any = True
         if self._skips:
             rest = [*present.values(), *overwriting.values()]
@@ -230,7 +230,7 @@ class Step(Update):
         action: Any = layout.UPDATE
         if self.gradient_accumulation_steps:
             action = ops.where(self._closes_window(), layout.UPDATE, layout.COLLECT)
-        if self._skips or rates.asked_of(self._learning_rate) is not None:
+        if self._skips or rates.callable_rate_of(self._learning_rate) is not None:
             action = ops.where(ops.logical_and(finite, answered), action, layout.SKIP)
         return action
 
@@ -347,7 +347,7 @@ class Step(Update):
         variables = list(var_list)
         if not self.built:
             return
-        asked = rates.asked_of(self._learning_rate)
+        asked = rates.callable_rate_of(self._learning_rate)
         if asked is not None:
             asked.raise_failure()
         with _without_recording(), keras.name_scope(self.name, caller=self):

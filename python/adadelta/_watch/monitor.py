@@ -236,10 +236,10 @@ def _adadelta_of(model: Any) -> Adadelta:
 
 def _rate_of(optimizer: Any, step: int) -> float:
     """The learning rate of the last call."""
-    asked = rates.asked_of(optimizer._learning_rate)
-    if asked is not None:
-        # It may count how often it is asked.
-        return asked.latest
+    callable_rate = rates.callable_rate_of(optimizer._learning_rate)
+    if callable_rate is not None:
+        # It may count how often it is called.
+        return callable_rate.latest
     rate = optimizer._learning_rate
     if not isinstance(rate, keras.Variable):
         rate = rate(np.int64(max(step - 1, 0)))
