@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from adadelta._brainpy import rates
+from adadelta._brainpy import learning_rate as rates
 from adadelta._brainpy.host import brainpy
 from adadelta._core import hyperparameters
 from adadelta._jax import precision
