@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import adadelta
 
 ROOT = Path(adadelta.__file__).resolve().parent
+CONTRIBUTING = Path(__file__).resolve().parents[2] / "CONTRIBUTING.md"
 FRAMEWORKS = (
     "keras",
     "jax",
@@ -105,6 +107,13 @@ def test_every_module_is_in_a_layer():
     assert len(FILES) > 10
     assert {part_of(module) for module in FILES} == set(LAYER_OF)
     assert set(OF_TORCH) <= set(FILES)
+
+
+def test_the_picture_is_right():
+    """CONTRIBUTING.md draws the layers from the highest to the lowest."""
+    picture = re.search(r"```text\n(.*?)```", CONTRIBUTING.read_text(), flags=re.S)[1]
+    drawn = [tuple(re.split(" {2,}", line)[0].split()) for line in picture.splitlines()]
+    assert drawn == list(reversed(LAYERS))
 
 
 @pytest.mark.parametrize("module", FILES)
