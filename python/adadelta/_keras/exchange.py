@@ -40,10 +40,10 @@ def learned(optimizer: Any, copy: bool = True) -> OptimizerState:
     )
     if optimizer._window is not None:
         state.window = number_of(optimizer._window)
-        came = array_of(optimizer._window_has_gradient)
+        has_gradient = array_of(optimizer._window_has_gradient)
         names = parameter_names(optimizer._trainable_variables)
         state.window_gradients = tuple(
-            sorted(name for name, has in zip(names, came, strict=True) if has)
+            sorted(name for name, has in zip(names, has_gradient, strict=True) if has)
         )
     scale, calls = _scale_of(optimizer, wrapper)
     if scale is not None:
@@ -82,8 +82,8 @@ def import_state(optimizer: Any, state: OptimizerState) -> dict[str, str]:
         values.append((scale, state.loss_scale))
     if optimizer._window is not None:
         saved = [names.get(name) for name in parameter_names(optimizer._trainable_variables)]
-        came = np.asarray([name in state.window_gradients for name in saved], "int32")
-        values.append((optimizer._window_has_gradient, came))
+        has_gradient = np.asarray([name in state.window_gradients for name in saved], "int32")
+        values.append((optimizer._window_has_gradient, has_gradient))
     for name, own in slots.items():
         values += [(own[slot], state.parameters[names[name]][slot]) for slot in own]
     for variable, value in values:
