@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from adadelta import state as portable
-from adadelta._brainpy import exchange, rates
+from adadelta._brainpy import exchange
+from adadelta._brainpy import learning_rate as rates
 from adadelta._brainpy.host import brainpy
 from adadelta._core import hyperparameters, interrupts, parameters
 from adadelta._core.arguments import Checked

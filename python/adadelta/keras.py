@@ -290,7 +290,7 @@ class Adadelta(Saving):
         rate = self._learning_rate
         if rates.is_schedule(rate):
             return keras.optimizers.schedules.serialize(rate)
-        if isinstance(rate, rates.Asked):
+        if isinstance(rate, rates.CallableRate):
             return keras.saving.serialize_keras_object(rate.function)
         now = np.asarray(exchange.array_of(rate, copy=False), precision.dtype_of(rate))[()]
         given = self._given_rate

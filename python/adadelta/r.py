@@ -192,7 +192,7 @@ def _shown_rate(optimizer: Any) -> Any:
     from adadelta._keras import learning_rate as rates
 
     rate = optimizer._learning_rate
-    asked = rates.asked_of(rate)
+    asked = rates.callable_rate_of(rate)
     if asked is not None:
         function = asked.function
         code = (
@@ -229,7 +229,7 @@ def changed(optimizer: Any, changes: dict[str, Any]) -> Any:
     # A schedule or function itself, which may be of a class that Keras can't make again.
     if rates.is_schedule(rate):
         settings["learning_rate"] = rate
-    elif isinstance(rate, rates.Asked):
+    elif isinstance(rate, rates.CallableRate):
         settings["learning_rate"] = rate.function
     return type(optimizer).from_config({**settings, **_with_lists(changes)})
 
@@ -335,7 +335,7 @@ def comparable(target: Any, current: Any) -> list[dict[str, Any] | None]:
 
 def monitor(every: Any, sample: Any, warn: Callable[[str], Any]) -> Any:
     """Make a monitor that warns by an R function."""
-    from adadelta._keras.from_r import MonitorForR
+    from adadelta._watch.from_r import MonitorForR
 
     return MonitorForR(every, sample, warn)
 
@@ -349,7 +349,7 @@ def progress_callback(show: Callable[..., Any], interval: float, form: str) -> A
 
 def plotted(monitor: Any, variables: list[str] | None) -> dict[str, str]:
     """The variables that a picture of the monitor shows, by their labels."""
-    from adadelta._keras.monitor_plot import chosen
+    from adadelta._watch.plot import chosen
 
     return chosen(monitor.records, variables)
 

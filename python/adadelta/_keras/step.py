@@ -207,7 +207,7 @@ class Step(WeightDecay):
         }
         # A function that failed in training on JAX has answered NaN: nothing happens.
         answered: Any = True
-        if rates.asked_of(self._learning_rate) is not None:
+        if rates.callable_rate_of(self._learning_rate) is not None:
             is_number = isinstance(rate, float)
             answered = not math.isnan(rate) if is_number else known(ops.isfinite(rate))
         finite = self._all_finite(rows, overwriting, call) if self._skips else True
@@ -350,7 +350,7 @@ class Step(WeightDecay):
         variables = list(var_list)
         if not self.built:
             return
-        asked = rates.asked_of(self._learning_rate)
+        asked = rates.callable_rate_of(self._learning_rate)
         if asked is not None:
             asked.raise_failure()
         with _without_recording(), keras.name_scope(self.name, caller=self), interrupts.Deferred():

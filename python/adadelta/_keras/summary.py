@@ -69,10 +69,10 @@ def _averages(optimizer: Any) -> Iterator[summary.Averages]:
 
 def _rate_of_now(optimizer: Any) -> float:
     rate = optimizer._learning_rate
-    asked = rates.asked_of(rate)
-    if asked is not None:
+    callable_rate = rates.callable_rate_of(rate)
+    if callable_rate is not None:
         # Not through the optimizer, which would note what goes wrong for the end of training.
-        return asked.answer(exchange.number_of(optimizer._iterations))
+        return callable_rate.answer(exchange.number_of(optimizer._iterations))
     if rates.is_schedule(rate):
         return float(keras.ops.convert_to_numpy(rate(optimizer._iterations)))
     return float(optimizer._rate_config())
@@ -94,9 +94,9 @@ def _settings(optimizer: Any) -> Iterator[tuple[str, str]]:
 
 def _rate_as_text(optimizer: Any) -> str:
     rate = optimizer._learning_rate
-    asked = rates.asked_of(rate)
-    if asked is not None:
-        return hyperparameters.received(asked.function)
+    callable_rate = rates.callable_rate_of(rate)
+    if callable_rate is not None:
+        return hyperparameters.received(callable_rate.function)
     if not rates.is_schedule(rate):
         return hyperparameters.received(optimizer._rate_config())
     settings = {
@@ -104,5 +104,5 @@ def _rate_as_text(optimizer: Any) -> str:
         for name, value in rate.get_config().items()
         if value is not None and value != type(rate).__name__
     }
-    arguments = ", ".join(f"{it}={hyperparameters.received(settings[it])}" for it in settings)
+    arguments = ", ".join(f"{name}={hyperparameters.received(settings[name])}" for name in settings)
     return f"{type(rate).__name__}({arguments})"

@@ -18,7 +18,9 @@ def convert(state: OptimizerState, mapping: Mapping[str, Any], keep_others: bool
     """Return the state by its new names, or raise with everything that is wrong."""
     steps = {name: _step(name, value) for name, value in mapping.items()}
     unknown = [name for name in steps if name not in state.parameters]
-    problems = [f"unknown: {', '.join(_guessed(it, state) for it in unknown)}"] if unknown else []
+    problems = []
+    if unknown:
+        problems.append(f"unknown: {', '.join(_guessed(name, state) for name in unknown)}")
     others = [name for name in state.parameters if name not in steps]
     if others and not keep_others:
         problems.append(f"not in the mapping: {', '.join(others)}")
@@ -37,7 +39,7 @@ def convert(state: OptimizerState, mapping: Mapping[str, Any], keep_others: bool
         }
     if problems:
         raise StateMismatchError(f"The state can't be converted: {'; '.join(problems)}")
-    rest = {it.name: getattr(state, it.name) for it in fields(state)}
+    rest = {field.name: getattr(state, field.name) for field in fields(state)}
     rest["parameters"] = parameters
     rest["window_gradients"] = tuple(steps[name][0] for name in state.window_gradients)
     return OptimizerState(**rest)

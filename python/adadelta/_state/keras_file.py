@@ -210,7 +210,7 @@ def class_in(archive: zipfile.ZipFile) -> str | None:
         if isinstance(config, dict) and config["class_name"] == "LossScaleOptimizer":
             config = config["config"]["inner_optimizer"]
         module, name, registered = (
-            config[it] for it in ("module", "class_name", "registered_name")
+            config[key] for key in ("module", "class_name", "registered_name")
         )
         host = module.partition(".")[0]
         # On torch Keras' optimizers are classes of a module of their own, under their old names.

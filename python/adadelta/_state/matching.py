@@ -49,7 +49,7 @@ def fit(
 
     """
     problems = []
-    wanted = {slot for it in slots.values() for slot in it}
+    wanted = {slot for own in slots.values() for slot in own}
     for slot, argument in SLOTS.items():
         if state.parameters and slot in wanted and slot not in state.slots:
             reason = f", which an optimizer with `{argument}` needs" if argument else ""
@@ -334,7 +334,7 @@ def _are_ambiguous(saved: list[_Key], own: list[_Key], rules: _Rules) -> bool:
     somebody has given the names and exchanged them.
     """
     numbers = [[rules.number_of(key) for key in keys] for keys in (saved, own)]
-    ranks = [sorted(range(len(it)), key=it.__getitem__) for it in numbers]
+    ranks = [sorted(range(len(ordered)), key=ordered.__getitem__) for ordered in numbers]
     has_moved = any(key in saved and saved[place] != key for place, key in enumerate(own))
     return ranks[0] != ranks[1] and has_moved
 

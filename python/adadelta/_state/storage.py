@@ -122,7 +122,9 @@ def _content(file: BufferedReader) -> tuple[dict[str, str], dict[str, np.ndarray
         raise _DamageError("is cut off or damaged")
     content = start + file.read(length - 1)
     metadata = _json(content[8:]).get("__metadata__")
-    if not isinstance(metadata, dict) or not all(isinstance(it, str) for it in metadata.values()):
+    if not isinstance(metadata, dict) or not all(
+        isinstance(value, str) for value in metadata.values()
+    ):
         metadata = {}
     _refuse_other_formats(metadata)
     try:
@@ -170,11 +172,11 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _state_of(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> OptimizerState:
     """Return the state that a header and tensors describe."""
-    if about.keys() != {it.name for it in fields(OptimizerState)}:
+    if about.keys() != {field.name for field in fields(OptimizerState)}:
         raise _DamageError("is damaged: its header has not the fields of a state")
     names, with_gradients = about["parameters"], about["window_gradients"]
     for values in (names, with_gradients):
-        if not isinstance(values, list) or not all(isinstance(it, str) for it in values):
+        if not isinstance(values, list) or not all(isinstance(name, str) for name in values):
             raise _DamageError("is damaged: its header has no list of names")
         if len(set(values)) != len(values):
             raise _DamageError("is damaged: a name occurs twice in its header")
@@ -222,7 +224,7 @@ def _problem_with(state: OptimizerState) -> str | None:
 
 def _is_text(text: str) -> bool:
     # JSON can spell one half of a surrogate pair, which can't be written to a file.
-    return not any("\ud800" <= it <= "\udfff" for it in text)
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _refuse_other_formats(metadata: dict[str, str]) -> None:

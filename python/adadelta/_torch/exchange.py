@@ -55,7 +55,7 @@ def import_state(optimizer: Any, state: OptimizerState) -> None:
     Every parameter's `step` becomes the state's `update`.
     """
     named = _named(optimizer)
-    slots = {name: dict.fromkeys(loading.AVERAGES, _like(it)) for name, it in named.items()}
+    slots = {name: dict.fromkeys(loading.AVERAGES, _like(param)) for name, param in named.items()}
     names, problems = matching.fit(state, slots, numbered=False)
     problems += _problems_with_counters(optimizer, state)
     rates = _new_rates(optimizer.param_groups, state.hyperparameters, problems)
