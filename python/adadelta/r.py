@@ -245,12 +245,25 @@ def summary(optimizer: Any) -> dict[str, Any]:
     """The summary of an optimizer by columns, as R's data frames are."""
     table = optimizer.summary()
     columns = table.to_dict()
-    columns["shape"] = ["x".join(map(str, shape)) or "scalar" for shape in columns["shape"]]
+    columns["shape"] = list(map(_shape_in_words, columns["shape"]))
     return {
         "columns": columns,
         "learning_rate": table.learning_rate,
         "progress": table.progress,
     }
+
+
+def kernels_of(optimizer: Any) -> dict[str, list[Any]]:
+    """What `kernel_info()` says of an optimizer, by columns."""
+    from adadelta import kernel_info
+
+    columns: dict[str, list[Any]] = kernel_info(optimizer).to_dict()
+    columns["shape"] = list(map(_shape_in_words, columns["shape"]))
+    return columns
+
+
+def _shape_in_words(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "scalar"
 
 
 # ------------------------------------------------------------------ state
@@ -445,6 +458,7 @@ def attempt(name: str, *arguments: Any) -> dict[str, Any]:
         "convert_file": convert_file,
         "read_state": read_state,
         "state": state,
+        "kernels_of": kernels_of,
         "summary": summary,
         "conventions": conventions,
         "translate": translate,
