@@ -228,12 +228,12 @@ class Adadelta(brainpy.optim.Optimizer):
         variables = [(self.vars_to_train[name], *self._averages[name]) for name in gradients]
         rows = []
         for gradient, own in zip(gradients.values(), variables, strict=True):
-            parameter, *averages = (jnp.asarray(bm.as_jax(variable)) for variable in own)
+            parameter, cache, delta = (jnp.asarray(bm.as_jax(variable)) for variable in own)
             decay = self.weight_decay or 0.0
-            rows.append(Row(parameter, gradient, *averages, weight_decay=decay))
-        options = Options(self.rho, self.epsilon, decay_mode=_CONVENTION.weight_decay_mode)
+            rows.append(Row(parameter, gradient, cache, delta, weight_decay=decay))
+        options = Options(self.rho, self.epsilon, decay_mode=str(_CONVENTION.weight_decay_mode))
         made = self._engine.step([*map(precision.with_pairs, rows)], Call(rate), options)
-        values = []
+        values: list[tuple[Any, Any]] = []
         for own, old, new in zip(variables, rows, made, strict=True):
             row = precision.without_pairs(new, old)
             values += zip(own, (row.parameter, row.square_avg, row.acc_delta), strict=True)

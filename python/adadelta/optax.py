@@ -4,7 +4,7 @@ optax itself is not needed. `adadelta` takes the place of `optax.adadelta`; `fus
 the new parameters itself, in the place of `update()` and `optax.apply_updates()`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -288,9 +288,7 @@ class _Adadelta:
         results = [(row.parameter, row.square_avg, row.acc_delta) for row in new]
         return _trees(results, structure, state)
 
-    def _rows(
-        self, name: str, gradients: Any, state: Any, params: Any
-    ) -> tuple[list[Row], Any]:
+    def _rows(self, name: str, gradients: Any, state: Any, params: Any) -> tuple[list[Row], Any]:
         """The rows of all leaves, and the trees' structure, or raise."""
         rows, structure = _rows(name, gradients, state, params)
         # The state may be of a transformation that had other numbers, as `inject_hyperparams` has.
@@ -310,7 +308,7 @@ class _Adadelta:
         return Call(arguments.at("learning_rate", self.learning_rate, count))
 
     def _options(self) -> Options:
-        return Options(self.rho, self.eps, decay_mode=_CONVENTION.weight_decay_mode)
+        return Options(self.rho, self.eps, decay_mode=str(_CONVENTION.weight_decay_mode))
 
     def _decays_at(self, count: Any, params: Any, size: int) -> list[Any]:
         """The weight decay of each leaf, 0 where it has none."""
@@ -323,7 +321,7 @@ class _Adadelta:
             )
         decay = arguments.at("weight_decay", self.weight_decay, count)
         flags = arguments.masked(self.weight_decay_mask, params)
-        return [decay if flag else 0.0 for flag in flags]
+        return [decay if flag and decay is not None else 0.0 for flag in flags]
 
 
 def _refuse_parameter(path: Any, parameter: Any) -> None:
