@@ -17,7 +17,7 @@ from adadelta._torch.finite import all_finite
 
 __all__ = ["Adadelta", "adadelta"]
 
-_HOST = CONVENTIONS["torch"]
+_HOST: Any = CONVENTIONS["torch"]
 
 # Named after CUDA alone until torch 2.9.
 _check_capture: Any = getattr(

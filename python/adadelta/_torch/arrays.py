@@ -1,11 +1,14 @@
 """What `_core/step.py` needs of torch's tensors, and the dtypes of their state."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from adadelta._core import precision
+from adadelta._core.step import Row
+from adadelta._kernels import layout
 
 sqrt, clip, where, zeros_like = torch.sqrt, torch.clamp, torch.where, torch.zeros_like
 
@@ -26,6 +29,11 @@ def state_dtype(dtype: torch.dtype) -> torch.dtype:
     """Return the dtype of the averages in a torch optimizer: complex for complex parameters."""
     real = real_state_dtype(dtype)
     return real.to_complex() if dtype.is_complex else real
+
+
+def arrays_of(row: Row) -> Sequence[Any]:
+    """Return the arrays of a row, in their order."""
+    return row[: layout.COLUMNS]
 
 
 def as_real(tensor: Tensor) -> Tensor:

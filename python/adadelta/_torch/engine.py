@@ -16,9 +16,11 @@ from torch import Tensor
 
 from adadelta._core import clipping
 from adadelta._core.clipping import Factors
-from adadelta._core.step import COLLECT, SKIP, UPDATE, Call, Options, Row
+from adadelta._core.step import COLLECT, FOLLOW, SKIP, UPDATE, Call, Options, Row
 from adadelta._kernels import cuda, layout, torch_memory
 from adadelta._torch import finite, kernel, plain
+from adadelta._torch.arrays import arrays_of
+from adadelta._torch.kernel import TableCall
 
 # How many sets of rows are noted, so that the next step with one of them looks at less.
 _SETS = 8
@@ -81,12 +83,16 @@ class Engine:
         # Of other tensors, those of a copy, nothing is noted.
         return {**self.__dict__, "reasons": [], "_noted": {}}
 
+    def reason_against_dtype(self, dtype: str) -> str | None:
+        """See `adadelta._core.engine.Engine`, as for all that follow."""
+        return kernel.reason_against_dtype(getattr(torch, dtype))
+
     def reason_against(self, row: Row) -> str | None:
-        """Return why no kernel can take a row, or None when one can."""
+        """See there."""
         return self._reason_against_all() or kernel.reason_against(row)
 
     def all_finite(self, rows: Sequence[Row], call: Call) -> bool | Tensor:
-        """Return whether all gradients are finite, unscaled and in the dtype of the state."""
+        """See there. It is a tensor where the engine must not wait for it."""
         scale = _number(call.loss_scale) if self.waits else call.loss_scale
         # Divided by a small scale, a finite gradient may leave the range of its dtype, where its
         # norm is still finite.
@@ -101,7 +107,7 @@ class Engine:
         return bool(found) if self.waits else found
 
     def step(self, rows: Sequence[Row], call: Call, options: Options) -> list[Row]:
-        """Do a step, in place, and return the rows.
+        """See there. Tensors are changed in place.
 
         Raises:
             ValueError: A tensor does not fit. Nothing has changed then.
@@ -138,9 +144,9 @@ class Engine:
         self.reasons = [None] * len(rows)
         for action, places in _places_by_action(rows).items():
             its_rows = rows if len(places) == len(rows) else [rows[place] for place in places]
-            noted = self._again(its_rows) if against is None else None
             if action == SKIP:
                 continue
+            noted = self._again(its_rows) if against is None else None
             if noted is not None:
                 parts.append(Part(action, _by_kernel(noted, its_rows, action)))
                 continue
@@ -157,7 +163,7 @@ class Engine:
 
     def _run(self, part: Part, plan: Plan) -> None:
         _, call, options, proceed = plan
-        calls = []
+        calls: list[TableCall] = []
         if part.by_kernel is not None:
             calls = kernel.calls(part.by_kernel, Call(*map(_number, call)), options)
         factors = None
@@ -165,9 +171,11 @@ class Engine:
             factors = _clip(part, calls, call, options, options.norm_limit)
         if part.by_kernel is not None:
             kernel.run(part.by_kernel, calls)
-        if part.action == COLLECT:
+        if part.action != UPDATE:
             for row in part.alone:
-                plain.collect(row, call)
+                plain.collect(row, call) if part.action == COLLECT else plain.follow(
+                    row, call, options
+                )
             return
         cuda.step(part.on_gpu, call, options)
         place = 0
@@ -210,7 +218,7 @@ class Engine:
     ) -> tuple[Part, list[str | None]]:
         """Sort rows by how they are done, with the reasons against kernels, or raise."""
         compiling = torch.compiler.is_compiling()
-        rows = [row._replace(gradient=plain.dense(row.gradient)) for row in rows]
+        rows = [row._replace(gradient=plain.dense(row)) for row in rows]
         for row in rows:
             _check(row, compiling)
         shared: set[int] = set()
@@ -223,6 +231,8 @@ class Engine:
         together: dict[Any, list[Row]] = {}
         alone: list[Row] = []
         reasons: list[str | None] = []
+        if action == FOLLOW:
+            return Part(action, alone=rows), [None] * len(rows)
         for place, row in enumerate(rows):
             reason, by_gpu = (against, False) if against else self._kernel_for(row, call, options)
             if reason is None and place in shared:
@@ -238,7 +248,7 @@ class Engine:
                 continue
             is_apart = place in shared or type(row.parameter) not in torch_memory.PLAIN
             its_row = plain.real(row)
-            if self.differentiable or compiling or is_apart or action == COLLECT:
+            if self.differentiable or compiling or is_apart or action != UPDATE:
                 alone.append(its_row)
             else:
                 key = len(together) if self.foreach is False else plain.kind_of(its_row)
@@ -325,7 +335,7 @@ def _check(row: Row, compiling: bool) -> None:
     if not compiling:
         shape, device = param.shape, param.device
         pair = (*shape, 2) if dtype.is_complex else shape
-        for tensor in row[layout.SQUARE_AVG : layout.COLUMNS]:
+        for tensor in arrays_of(row)[layout.SQUARE_AVG :]:
             if tensor is not None and (
                 tensor.device != device or tensor.shape != (shape if tensor.is_complex() else pair)
             ):
@@ -337,7 +347,7 @@ def _check(row: Row, compiling: bool) -> None:
 
 
 def _what_does_not_fit(row: Row) -> str:
-    param, grad, *state = row[: layout.COLUMNS]
+    param, grad, *state = arrays_of(row)
     averages = [it for it in state if it is not None]
     for average in averages:
         if average.device != param.device:
@@ -354,12 +364,12 @@ def _what_does_not_fit(row: Row) -> str:
 
 
 def _clip(
-    part: Part, calls: Sequence[Any], call: Call, options: Options, limit: float
+    part: Part, calls: Sequence[TableCall], call: Call, options: Options, limit: float
 ) -> list[Factors] | None:
     """Clip by norm: tell the kernel's calls, and return the factors of the other rows."""
     rows = [row for rows in (*part.together, part.alone) for row in rows]
     states = [plain.state_name(row) for row in rows]
-    dtypes = [it[3].dtype.name for it in calls]
+    dtypes = [it.settings.dtype.name for it in calls]
     together = options.global_clipnorm is not None
     wide = together and clipping.is_wide([*dtypes, *states])
     norms = kernel.norms(calls, together, wide)

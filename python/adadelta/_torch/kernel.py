@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adadelta._core import clipping, precision
+from adadelta._core import precision
+from adadelta._core.clipping import Factors
 from adadelta._core.step import UPDATE, Call, Options, Row
 from adadelta._kernels import choose, layout, torch_memory
-from adadelta._torch.arrays import as_real, real_state_dtype
+from adadelta._torch.arrays import arrays_of, as_real, real_state_dtype
 
 _LASTING = (layout.PARAMETER, layout.SQUARE_AVG, layout.ACC_DELTA, layout.AVERAGE, layout.WINDOW)
 # As what the kernel takes parameters: a complex number is a pair of real ones.
@@ -23,21 +24,23 @@ _TAKEN_AS = {getattr(torch, name): name for name in layout.DTYPES}
 _TAKEN_AS |= {torch.complex32: "float16", torch.complex64: "float32", torch.complex128: "float64"}
 
 
-def reason_against(row: Row) -> str | None:
-    """Return why the kernel can't take a row, or None when it can.
-
-    Its gradient may be None: then the others decide.
-    """
-    param, gradient, *state = row[: layout.COLUMNS]
-    dtype = param.dtype
-    against = choose.reason_against("cpu") or choose.reason_against_dtype(
-        "cpu", _TAKEN_AS.get(dtype, "float32")
+def reason_against_dtype(dtype: torch.dtype) -> str | None:
+    """Return why the kernel can't take parameters of a dtype on this machine, or None."""
+    taken_as = _TAKEN_AS.get(dtype)
+    return (
+        choose.reason_against("cpu")
+        or choose.reason_against_dtype("cpu", taken_as or "float32")
+        or (f"the parameter is {dtype}" if taken_as is None else None)
     )
-    if against is not None:
-        return against
-    if dtype not in _TAKEN_AS:
-        return f"the parameter is {dtype}"
-    reason = torch_memory.reason_against(param, "the parameter", dtype)
+
+
+def reason_against(row: Row) -> str | None:
+    """Return why the kernel can't take a row, or None when it can; its gradient may be None."""
+    param, gradient, *state = arrays_of(row)
+    dtype = param.dtype
+    reason = reason_against_dtype(dtype)
+    if reason is None:
+        reason = torch_memory.reason_against(param, "the parameter", dtype)
     if reason is None and gradient is not None:
         reason = torch_memory.reason_against(gradient, "the gradient", dtype)
     real = real_state_dtype(dtype)
@@ -127,7 +130,7 @@ def _groups(rows: Sequence[Row]) -> list[Group]:
 
 
 def _addresses(row: Row) -> list[int]:
-    addresses = [0 if it is None else it.data_ptr() for it in row[: layout.COLUMNS]]
+    addresses = [0 if it is None else it.data_ptr() for it in arrays_of(row)]
     if row.constraint is not None:
         # An average is of the constrained value, so the kernel leaves it alone then.
         addresses[layout.AVERAGE] = 0
@@ -144,8 +147,18 @@ class Step(NamedTuple):
     gradients: Sequence[Tensor | None]
 
 
-def calls(step: Step, call: Call, options: Options) -> list[tuple[Any, ...]]:
-    """Return the arguments of `cpu.step` for each group, but for the threads.
+class TableCall(NamedTuple):
+    """A call of the kernel, but for its threads: see `cpu.step`."""
+
+    dtype: str
+    table: np.ndarray
+    sizes: np.ndarray
+    settings: np.ndarray
+    row_settings: np.ndarray
+
+
+def calls(step: Step, call: Call, options: Options) -> list[TableCall]:
+    """Return a call of the kernel for each group.
 
     Args:
         step: The step.
@@ -163,33 +176,36 @@ def calls(step: Step, call: Call, options: Options) -> list[tuple[Any, ...]]:
         limit = precision.largest_gradient(options.epsilon, group.state)
         numbers = np.array(layout.settings(options, call, step.action, limit), group.state)
         own = layout.row_settings(decays[group.places], group.state)
-        made.append((group.dtype, table, group.sizes, numbers, own))
+        made.append(TableCall(group.dtype, table, group.sizes, numbers, own))
     return made
 
 
 def norms(
-    its_calls: Sequence[tuple[Any, ...]], together: bool, wide: bool
+    calls: Sequence[TableCall], together: bool, wide: bool
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return for each call the norm of each gradient, or the one of all, as two factors."""
     from adadelta._kernels import cpu, torch_threads
 
     threads = torch_threads.threads()
-    return [cpu.norms(*call, together, threads, wide) for *call, _ in its_calls]
+    return [
+        cpu.norms(call.dtype, call.table, call.sizes, call.settings, together, threads, wide)
+        for call in calls
+    ]
 
 
-def clip(its_calls: Sequence[tuple[Any, ...]], factors: Sequence[clipping.Factors]) -> None:
+def clip(calls: Sequence[TableCall], factors: Sequence[Factors]) -> None:
     """Write into each call by what the gradients are divided and multiplied."""
-    for (*_, own), (divisor, factor) in zip(its_calls, factors, strict=True):
-        own[:, layout.CLIP_DIVISOR] = divisor
-        own[:, layout.CLIP_FACTOR] = factor
+    for call, (divisor, factor) in zip(calls, factors, strict=True):
+        call.row_settings[:, layout.CLIP_DIVISOR] = divisor
+        call.row_settings[:, layout.CLIP_FACTOR] = factor
 
 
-def run(step: Step, its_calls: Sequence[tuple[Any, ...]]) -> None:
+def run(step: Step, calls: Sequence[TableCall]) -> None:
     """Do a step, in place."""
     from adadelta._kernels import cpu, torch_threads
 
     threads = torch_threads.threads()
-    for call in its_calls:
+    for call in calls:
         cpu.step(*call, threads)
     if step.action == UPDATE:
         # Autograd must know of it, to refuse a backward pass that needs the old values.
@@ -198,9 +214,9 @@ def run(step: Step, its_calls: Sequence[tuple[Any, ...]]) -> None:
 
 def are_finite(rows: Rows, loss_scale: float | None) -> bool:
     """Whether all gradients are finite, divided by a loss scale of at least 1."""
-    # The norm is finite when all are, and takes one pass at the speed of memory.
     step = Step(rows, UPDATE, [0.0] * len(rows.constrained), ())
     its_calls = calls(step, Call(0.0, loss_scale), Options(0.0, 1.0))
-    for _, table, *_ in its_calls:
-        table[:, layout.WINDOW] = 0
+    for call in its_calls:
+        call.table[:, layout.WINDOW] = 0
+    # The norm is finite when all are, and takes one pass at the speed of memory.
     return all(bool(np.isfinite(norm).all()) for _, norm in norms(its_calls, True, False))

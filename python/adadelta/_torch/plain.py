@@ -11,7 +11,6 @@ from adadelta._core import clipping
 from adadelta._core import step as steps
 from adadelta._core.clipping import Factors
 from adadelta._core.step import Call, Options, Row
-from adadelta._kernels import layout
 from adadelta._torch import arrays, pieces
 from adadelta._torch.arrays import real_state_dtype
 
@@ -19,11 +18,14 @@ from adadelta._torch.arrays import real_state_dtype
 _WRITTEN = ("parameter", "square_avg", "acc_delta", "average", "window")
 
 
-def dense(gradient: Tensor | None) -> Tensor | None:
-    """Return a gradient as a dense tensor; rows that occur twice are summed."""
-    if gradient is None or gradient.layout == torch.strided:
-        return gradient
-    return gradient.to_dense()
+def dense(row: Row) -> Tensor | None:
+    """Return the gradient of a row as a dense tensor; rows that occur twice are summed."""
+    gradient = row.gradient
+    if gradient is None:
+        return None
+    if not isinstance(gradient, Tensor):
+        gradient = torch.as_tensor(gradient, device=row.parameter.device)
+    return gradient if gradient.layout == torch.strided else gradient.to_dense()
 
 
 def real(row: Row) -> Row:
@@ -47,7 +49,7 @@ def state_name(row: Row) -> str:
 
 def kind_of(row: Row) -> Any:
     """Return what rows must have in common for `update`."""
-    present = tuple(array is not None for array in row[: layout.COLUMNS])
+    present = tuple(array is not None for array in arrays.arrays_of(row))
     return row.parameter.device, row.parameter.dtype, row.weight_decay, present
 
 
@@ -155,11 +157,16 @@ def collect(row: Row, call: Call) -> None:
 
 def finish(row: Row, call: Call, options: Options) -> None:
     """Do, after an update, what the constraint of a row leaves to do, in place."""
-    allowed = steps.constrain(in_dtype(row))
-    new = steps.follow(allowed, call, options, arrays)
-    row.parameter.copy_(new.parameter)
-    if row.average is not None:
-        row.average.copy_(new.average)
+    row.parameter.copy_(steps.constrain(row).parameter)
+    follow(row, call, options)
+
+
+def follow(row: Row, call: Call, options: Options) -> None:
+    """Let the moving average follow the parameter, in place."""
+    new = steps.follow(in_dtype(row), call, options, arrays)
+    for array, value in ((row.average, new.average), (row.parameter, new.parameter)):
+        if value is not array:
+            array.copy_(value)
 
 
 def in_dtype(row: Row) -> Row:
