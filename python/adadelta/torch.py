@@ -11,6 +11,7 @@ from torch.optim.optimizer import Optimizer, _use_grad_for_differentiable
 from adadelta._core import hyperparameters, interrupts
 from adadelta._core.hyperparameters import CONVENTIONS
 from adadelta._core.step import Call, Options, Row
+from adadelta._kernels import report
 from adadelta._torch import arguments, loading
 from adadelta._torch.engine import Engine, Plan
 from adadelta._torch.finite import all_finite
@@ -178,6 +179,21 @@ class Adadelta(Optimizer):
     def skipped(self) -> int:
         """How many steps were skipped for gradients that are not finite."""
         return max((int(group.get("skipped", 0)) for group in self.param_groups), default=0)
+
+    def _kernel_report(self) -> list[report.Served]:
+        """Return what `kernel_info()` says of the parameters."""
+        names = iter(loading.names_of(self.param_groups))
+        found = []
+        for place, group in enumerate(self.param_groups):
+            noted = self.__dict__.get("_known", {}).get(place, {})
+            rows, reasons = {}, {}
+            for name, param in zip(names, group["params"], strict=False):
+                state = self.state.get(param) or loading.new_state(param, group["capturable"])
+                rows[name] = Row(param, None, state["square_avg"], state["acc_delta"])
+                reasons[name] = noted.get("reasons", {}).get(param)
+            devices = {name: str(row.parameter.device) for name, row in rows.items()}
+            found += report.served(_engine_of(group, {}), rows, devices, reasons)
+        return found
 
     def _rows_of(
         self, group: dict[str, Any], new: dict[Tensor, Any]
@@ -448,8 +464,13 @@ def _planned(
         maximize=group["maximize"],
         decay_mode="decoupled" if group["decoupled_weight_decay"] else "coupled",
     )
-    engine = _engine_of(group, {} if known is None else known)
-    return _Planned(engine, engine.plan(rows, call, options, proceed), counts)
+    known = {} if known is None else known
+    engine = _engine_of(group, known)
+    plan = engine.plan(rows, call, options, proceed)
+    if engine.reasons is not known.get("last"):
+        params = (row.parameter for row in rows)
+        known.update(last=engine.reasons, reasons=dict(zip(params, engine.reasons, strict=True)))
+    return _Planned(engine, plan, counts)
 
 
 def _engine_of(group: dict[str, Any], known: dict[str, Any]) -> Engine:

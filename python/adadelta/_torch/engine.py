@@ -5,9 +5,9 @@ two, those who have several engines plan the others, so that a step is done as a
 all.
 """
 
+import itertools
 import operator
 from collections.abc import Sequence
-from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +18,8 @@ from adadelta._core import clipping
 from adadelta._core.clipping import Factors
 from adadelta._core.step import COLLECT, FOLLOW, SKIP, UPDATE, Call, Options, Row
 from adadelta._kernels import cuda, layout, torch_memory
-from adadelta._torch import finite, kernel, plain
+from adadelta._torch import finite, plain
+from adadelta._torch import kernel as processor
 from adadelta._torch.arrays import arrays_of
 from adadelta._torch.kernel import TableCall
 
@@ -30,7 +31,7 @@ class Part(NamedTuple):
     """Rows of one action, by how they are done."""
 
     action: int
-    by_kernel: kernel.Step | None = None
+    by_kernel: processor.Step | None = None
     on_gpu: Sequence[Row] = ()
     # Those that are done together are alike.
     together: Sequence[Sequence[Row]] = ()
@@ -49,12 +50,10 @@ class Plan(NamedTuple):
 
 
 class Engine:
-    """Makes steps on rows of torch tensors, in place.
+    """Makes steps on rows of torch tensors, in place; see `adadelta._core.engine.Engine`."""
 
-    Attributes:
-        reasons: For the rows of the last step why no kernel took them, or None.
-
-    """
+    kernel = "cpu"
+    operators = "operators of torch"
 
     def __init__(
         self,
@@ -77,7 +76,7 @@ class Engine:
         self.fused, self.foreach = fused, foreach
         self.differentiable, self.waits = differentiable, waits
         self.reasons: list[str | None] = []
-        self._noted: dict[Any, kernel.Rows] = {}
+        self._noted: dict[Any, processor.Rows] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         # Of other tensors, those of a copy, nothing is noted.
@@ -85,11 +84,11 @@ class Engine:
 
     def reason_against_dtype(self, dtype: str) -> str | None:
         """See `adadelta._core.engine.Engine`, as for all that follow."""
-        return kernel.reason_against_dtype(getattr(torch, dtype))
+        return processor.reason_against_dtype(getattr(torch, dtype))
 
     def reason_against(self, row: Row) -> str | None:
         """See there."""
-        return self._reason_against_all() or kernel.reason_against(row)
+        return self._reason_against_all() or processor.reason_against(row)
 
     def all_finite(self, rows: Sequence[Row], call: Call) -> bool | Tensor:
         """See there. It is a tensor where the engine must not wait for it."""
@@ -99,7 +98,7 @@ class Engine:
         if self.waits and (scale is None or scale >= 1) and self._reason_against_all() is None:
             noted = self._again(rows)
             if noted is not None and noted.has_gradients:
-                return kernel.are_finite(noted, scale)
+                return processor.are_finite(noted, scale)
         pairs = [(row.parameter, row.gradient) for row in rows if row.gradient is not None]
         found = finite.all_finite(pairs, scale)
         if found is None:
@@ -140,20 +139,24 @@ class Engine:
                 average_starts=_number(call.average_starts),
                 average_overwrites=_number(call.average_overwrites),
             )
-        parts = []
-        self.reasons = [None] * len(rows)
+        parts: list[Part] = []
+        found: list[str | None] = [None] * len(rows)
         for action, places in _places_by_action(rows).items():
             its_rows = rows if len(places) == len(rows) else [rows[place] for place in places]
             if action == SKIP:
                 continue
             noted = self._again(its_rows) if against is None else None
             if noted is not None:
-                parts.append(Part(action, _by_kernel(noted, its_rows, action)))
+                constrained = list(itertools.compress(its_rows, noted.constrained))
+                by_kernel = _by_kernel(noted, its_rows, action)
+                parts.append(Part(action, by_kernel, constrained=constrained))
                 continue
             part, reasons = self._sorted(its_rows, action, call, options, against)
             parts.append(part)
             for place, reason in zip(places, reasons, strict=True):
-                self.reasons[place] = reason
+                found[place] = reason
+        # The same list says that nothing is new.
+        self.reasons = self.reasons if self.reasons == found else found
         return Plan(parts, call, options, proceed)
 
     def run(self, plan: Plan) -> None:
@@ -165,12 +168,12 @@ class Engine:
         _, call, options, proceed = plan
         calls: list[TableCall] = []
         if part.by_kernel is not None:
-            calls = kernel.calls(part.by_kernel, Call(*map(_number, call)), options)
+            calls = processor.calls(part.by_kernel, Call(*map(_number, call)), options)
         factors = None
         if part.action == UPDATE and options.norm_limit is not None:
             factors = _clip(part, calls, call, options, options.norm_limit)
         if part.by_kernel is not None:
-            kernel.run(part.by_kernel, calls)
+            processor.run(part.by_kernel, calls)
         if part.action != UPDATE:
             for row in part.alone:
                 plain.collect(row, call) if part.action == COLLECT else plain.follow(
@@ -203,7 +206,7 @@ class Engine:
         is_unknown = call is not None and isinstance(call.rate, Tensor) and not self.waits
         return "the rate is a tensor on its device" if is_unknown or proceed is not None else None
 
-    def _again(self, rows: Sequence[Row]) -> kernel.Rows | None:
+    def _again(self, rows: Sequence[Row]) -> processor.Rows | None:
         """Return what was noted about these rows, if they are still as they were."""
         noted = self._noted.get(_key(rows)) if rows else None
         return noted if noted is not None and noted.hold(list(zip(*rows, strict=True))) else None
@@ -260,7 +263,7 @@ class Engine:
 
     def _kernel_for(self, row: Row, call: Call, options: Options) -> tuple[str | None, bool]:
         """Return why no kernel can take a row, or None, and whether the GPU's takes it."""
-        reason = kernel.reason_against(row)
+        reason = processor.reason_against(row)
         if reason is None or not self.fused:
             return reason, False
         # Only where it is asked for: the Triton kernel is proved in Triton's interpreter, and has
@@ -270,8 +273,8 @@ class Engine:
             (None, True) if of_gpu is None else (of_gpu if row.parameter.is_cuda else reason, False)
         )
 
-    def _noting(self, rows: list[Row], action: int, are_all: bool) -> kernel.Step:
-        key, taken = _key(rows), kernel.Rows(rows)
+    def _noting(self, rows: list[Row], action: int, are_all: bool) -> processor.Step:
+        key, taken = _key(rows), processor.Rows(rows)
         if are_all and taken.can_repeat:
             if len(self._noted) >= _SETS:
                 self._noted.clear()
@@ -283,15 +286,20 @@ def _key(rows: Sequence[Row]) -> tuple[int, int]:
     return len(rows), id(rows[0].parameter)
 
 
-def _by_kernel(taken: kernel.Rows, rows: Sequence[Row], action: int) -> kernel.Step:
+def _by_kernel(taken: processor.Rows, rows: Sequence[Row], action: int) -> processor.Step:
     decays, gradients = (
         [getattr(row, name) for row in rows] for name in ("weight_decay", "gradient")
     )
-    return kernel.Step(taken, action, decays, gradients)
+    return processor.Step(taken, action, decays, gradients)
 
 
 def _number(value: Any) -> Any:
     return value.item() if isinstance(value, Tensor) else value
+
+
+def _numbers(factors: Factors) -> Factors:
+    divisor, factor = factors
+    return divisor.item(), factor.item()
 
 
 def _places_by_action(rows: Sequence[Row]) -> dict[int, Sequence[int]]:
@@ -299,7 +307,7 @@ def _places_by_action(rows: Sequence[Row]) -> dict[int, Sequence[int]]:
     if not rows:
         return {}
     first = rows[0].action
-    if all(map(operator.is_, map(operator.attrgetter("action"), rows), repeat(first))):
+    if all(map(operator.is_, map(operator.attrgetter("action"), rows), itertools.repeat(first))):
         return {int(first): range(len(rows))}
     places: dict[int, list[int]] = {}
     for place, row in enumerate(rows):
@@ -320,7 +328,7 @@ def _looked_at(rows: list[Row], may_fuse: bool) -> tuple[list[Row], set[int]]:
     taken = [
         row
         if row.gradient is None
-        else row._replace(gradient=kernel.as_needed(row.gradient, row.parameter))
+        else row._replace(gradient=processor.as_needed(row.gradient, row.parameter))
         for row in rows
     ]
     if any(new.gradient is not row.gradient for new, row in zip(taken, rows, strict=True)):
@@ -372,18 +380,18 @@ def _clip(
     dtypes = [it.settings.dtype.name for it in calls]
     together = options.global_clipnorm is not None
     wide = together and clipping.is_wide([*dtypes, *states])
-    norms = kernel.norms(calls, together, wide)
+    norms = processor.norms(calls, together, wide)
     with np.errstate(all="ignore"):
         if not together:
             norms += plain.norms(rows, call, together=False, wide=False)
             found = clipping.factors_of_groups(norms, [*dtypes, *states], limit, np, together)
-            kernel.clip(calls, found[: len(calls)])
-            return found[len(calls) :]
+            processor.clip(calls, found[: len(calls)])
+            return [_numbers(pair) for pair in found[len(calls) :]]
         others = sorted(set(states))
         for dtype in others:
             alike = [row for row, state in zip(rows, states, strict=True) if state == dtype]
             norms += plain.norms(alike, call, together=True, wide=wide)
         found = clipping.factors_of_groups(norms, [*dtypes, *others], limit, np, together)
-    kernel.clip(calls, found[: len(calls)])
-    of_others = dict(zip(others, found[len(calls) :], strict=True))
+    processor.clip(calls, found[: len(calls)])
+    of_others = dict(zip(others, map(_numbers, found[len(calls) :]), strict=True))
     return [of_others[state] for state in states]
