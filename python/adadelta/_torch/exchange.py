@@ -14,7 +14,7 @@ import torch
 from adadelta._state import matching
 from adadelta._state.record import OptimizerState, StateMismatchError
 from adadelta._torch import arguments, loading
-from adadelta._torch.step import state_dtype
+from adadelta._torch.arrays import state_dtype
 
 # The values of a group under the names that every front end shares.
 _SHARED = {

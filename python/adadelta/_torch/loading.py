@@ -8,7 +8,7 @@ import torch
 from adadelta._core.hyperparameters import as_number, received
 from adadelta._state import matching
 from adadelta._torch import arguments
-from adadelta._torch.step import state_dtype
+from adadelta._torch.arrays import state_dtype
 
 AVERAGES = ("square_avg", "acc_delta")
 # These a checkpoint of torch.optim.Adadelta may lack, older ones more of them.
