@@ -10,8 +10,11 @@ import tensorflow as tf
 from adadelta._core import hyperparameters, interrupts, parameters
 from adadelta._core.arguments import Checked
 from adadelta._core.precision import state_dtype
+from adadelta._core.step import Call, Options, Row
 from adadelta._state import matching
-from adadelta._tensorflow import clip, precision, rows, step
+from adadelta._tensorflow import arrays, rows
+from adadelta._tensorflow.engine import Engine, clipped
+from adadelta._tensorflow.gradients import fitting, name_of
 from adadelta._tf1 import session
 
 __all__ = ["Adadelta"]
@@ -143,6 +146,7 @@ class Adadelta(session.KerasOptimizer):
         self.weights: list[Any] = []
         self.updates: list[Any] = []
         self._parameters: list[Any] = []
+        self._engine = Engine(sums_replicas=False)
 
     # ------------------------------------------------------------------ rates and counter
 
@@ -179,12 +183,13 @@ class Adadelta(session.KerasOptimizer):
         """A variable with the number of calls."""
         return self._rate_variable("iterations")
 
-    def _rate_in(self, dtype: str, calls: Any) -> Any:
+    def _rate_at(self, calls: Any) -> Any:
+        """Return the rate of a call, in float64, after a number of calls."""
         lr, decay = (
-            precision.exact_rate(self._rate_variable(name), self._rates[name], dtype)
+            arrays.exact_rate(self._rate_variable(name), self._rates[name])
             for name in ("lr", "decay")
         )
-        return lr / (1 + decay * tf.cast(calls, dtype))
+        return lr / (1 + decay * tf.cast(calls, tf.float64))
 
     # ------------------------------------------------------------------ the step
 
@@ -213,17 +218,17 @@ class Adadelta(session.KerasOptimizer):
             raise ValueError("`params` must be a list of variables; received an empty one")
         for position, variable in enumerate(params):
             if any(variable is other for other in params[:position]):
-                raise parameters.repeated(step.name_of(variable))
+                raise parameters.repeated(name_of(variable))
             numbers = parameters.numbers_of(self)
-            parameters.check(step.name_of(variable), precision.dtype_of(variable), numbers)
+            parameters.check(name_of(variable), arrays.dtype_of(variable), numbers)
         with tf.name_scope(type(self).__name__):
             self.weights = [
                 session.variable(
-                    partial(tf.zeros, precision.state_shape(variable), dtype), slot, dtype
+                    partial(tf.zeros, arrays.state_shape(variable), dtype), slot, dtype
                 )
                 for slot in ("accumulator", "delta_accumulator")
                 for variable in params
-                for dtype in [state_dtype(precision.dtype_of(variable))]
+                for dtype in [state_dtype(arrays.dtype_of(variable))]
             ]
         for name in ("lr", "decay", "iterations"):
             self._rate_variable(name)
@@ -249,10 +254,12 @@ class Adadelta(session.KerasOptimizer):
                 by an operation that has no gradient.
 
         """
-        params = list(params)
+        params, options = list(params), self._options()
         return [
-            rows.map_values(partial(precision.from_state, dtype=precision.dtype_of(it)), gradient)
-            for gradient, it in zip(self._gradients(loss, params), params, strict=True)
+            rows.map_values(
+                partial(arrays.from_state, like=variable), clipped(gradient, variable, options)
+            )
+            for gradient, variable in zip(self._gradients(loss, params), params, strict=True)
         ]
 
     def _gradients(self, loss: Any, params: Sequence[Any]) -> list[Any]:
@@ -270,7 +277,7 @@ class Adadelta(session.KerasOptimizer):
         else:
             gradients = tf.gradients(loss, params)
         missing = [
-            step.name_of(variable)
+            name_of(variable)
             for gradient, variable in zip(gradients, params, strict=True)
             if gradient is None
         ]
@@ -279,11 +286,13 @@ class Adadelta(session.KerasOptimizer):
                 f"The gradient can't be computed for {', '.join(missing)}: `loss` does not depend "
                 "on it, or only by operations without a gradient, such as argmax and round"
             )
-        prepared = [
-            step.prepared(step.fitting(gradient, variable), variable)
+        return [
+            fitting(gradient, variable)
             for gradient, variable in zip(gradients, params, strict=True)
         ]
-        return clip.clipped(prepared, self.clipnorm, self.clipvalue)
+
+    def _options(self) -> Options:
+        return Options(self.rho, self.epsilon, clipnorm=self.clipnorm, clipvalue=self.clipvalue)
 
     @tf.autograph.experimental.do_not_convert
     def get_updates(self, loss: Any, params: Sequence[Any]) -> list[Any]:
@@ -311,21 +320,13 @@ class Adadelta(session.KerasOptimizer):
         # before it grows: a graph has no other order.
         with tf.control_dependencies([rows.values_of(gradient) for gradient in gradients]):
             calls = self.iterations.read_value()
-            updates = []
+            given = [
+                Row(*own, constraint=getattr(own[0], "constraint", None))
+                for own in zip(params, gradients, accumulators, delta_accumulators, strict=True)
+            ]
             with interrupts.Deferred():
-                for variable, gradient, square_avg, acc_delta in zip(
-                    params, gradients, accumulators, delta_accumulators, strict=True
-                ):
-                    updates += step.update(
-                        variable,
-                        gradient,
-                        square_avg,
-                        acc_delta,
-                        self._rate_in(state_dtype(precision.dtype_of(variable)), calls),
-                        self.rho,
-                        self.epsilon,
-                        constraint=getattr(variable, "constraint", None),
-                    )
+                self._engine.step(given, Call(self._rate_at(calls)), self._options())
+                updates = list(self._engine.operations)
                 with tf.control_dependencies([calls]):
                     updates.append(self.iterations.assign_add(1))
         eager = tf.executing_eagerly()
@@ -350,7 +351,7 @@ class Adadelta(session.KerasOptimizer):
 
         """
         values = [np.asarray(weight) for weight in weights]
-        expected = [(step.name_of(it), tuple(it.shape.as_list())) for it in self.weights]
+        expected = [(name_of(it), tuple(it.shape.as_list())) for it in self.weights]
         parameters.check_weights(values, expected, np.shape, "weights")
         session.write(self.weights, values)
 
@@ -380,7 +381,7 @@ class Adadelta(session.KerasOptimizer):
 
     def _slots(self) -> dict[str, dict[str, Any]]:
         count = len(self._parameters)
-        names = matching.distinct(map(step.name_of, self._parameters))
+        names = matching.distinct(map(name_of, self._parameters))
         return {
             name: {"square_avg": self.weights[index], "acc_delta": self.weights[count + index]}
             for index, name in enumerate(names)

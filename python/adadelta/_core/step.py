@@ -27,8 +27,9 @@ Array = Any
 # A Python number, or a scalar array where it is only known when a compiled program runs.
 Number = Any
 
-# What a call does to a row.
-SKIP, COLLECT, UPDATE = 0, 1, 2
+# What a call does to a row: nothing; add its gradient to the window; the update; or only let the
+# moving average follow, in an update for which no gradient of this row came.
+SKIP, COLLECT, UPDATE, FOLLOW = 0, 1, 2, 3
 
 
 class Row(NamedTuple):
@@ -42,7 +43,7 @@ class Row(NamedTuple):
         average: The moving average of the parameter, or None where none is kept.
         window: The sum of the gradients since the last update, or None without accumulation.
         weight_decay: A number of at least 0.
-        action: SKIP, COLLECT or UPDATE.
+        action: SKIP, COLLECT, UPDATE or FOLLOW.
         constraint: A function that returns the value that is allowed in the place of another.
 
     """
@@ -173,6 +174,25 @@ def mean(row: Row, call: Call, arrays: Arrays) -> Array:
     return total / arrays.number(call.steps, total)
 
 
+def clipped(
+    row: Row,
+    call: Call,
+    options: Options,
+    arrays: Arrays,
+    factors: clipping.Factors | None = None,
+) -> Array:
+    """Return the gradient of an update, with its sign and clipped; arguments as for `advance`."""
+    gradient = mean(row, call, arrays)
+    if options.maximize:
+        gradient = -gradient
+    if factors is not None:
+        divisor, factor = (arrays.number(number, gradient) for number in factors)
+        gradient = gradient / divisor * factor
+    if options.clipvalue is not None:
+        gradient = clipping.by_value(gradient, options.clipvalue, arrays.clip)
+    return gradient
+
+
 def advance(
     row: Row,
     call: Call,
@@ -190,13 +210,7 @@ def advance(
         factors: By what the gradient is divided and then multiplied, to clip it by norm.
 
     """
-    gradient = mean(row, call, arrays)
-    if options.maximize:
-        gradient = -gradient
-    if factors is not None:
-        gradient = gradient / factors[0] * factors[1]
-    if options.clipvalue is not None:
-        gradient = clipping.by_value(gradient, options.clipvalue, arrays.clip)
+    gradient = clipped(row, call, options, arrays, factors)
     value = arrays.to_state(row.parameter, row.square_avg)
     rate = arrays.number(call.rate, value)
     # Decay that is 0 must leave alone what is not finite: 0 times infinity is NaN.
@@ -264,6 +278,8 @@ def step(
         return row
     if row.action == COLLECT:
         return collect(row, call, arrays)
+    if row.action == FOLLOW:
+        return follow(row, call, options, arrays)
     return follow(constrain(advance(row, call, options, arrays, factors)), call, options, arrays)
 
 
