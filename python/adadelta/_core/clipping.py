@@ -122,7 +122,7 @@ def factors_of_groups(
         together: Whether the norm of all gradients of all groups is clipped.
 
     """
-    norms = [combined(norms, array)] * len(norms) if together else norms
+    norms = [combined(norms, array)] * len(norms) if together and norms else norms
     wide = together and is_wide(dtypes)
     found = []
     for norm, dtype in zip(norms, dtypes, strict=True):

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from adadelta._keras import average, loss_scale, precision
 from adadelta._keras import learning_rate as rates
+from adadelta._keras import loss_scale, precision
 from adadelta._keras.state import parameter_names
 from adadelta._state import matching
 from adadelta._state.record import SLOTS, OptimizerState, StateMismatchError
@@ -135,7 +135,7 @@ def start_of(optimizer: Any, hyperparameters: dict[str, Any]) -> OptimizerState:
             slot: np.zeros(tuple(it.shape), precision.dtype_of(it)) for slot, it in slots.items()
         }
         if "average" in slots:
-            parameters[name]["average"] = array_of(average.value_of(averages[name]))
+            parameters[name]["average"] = array_of(precision.value_in_state(averages[name]))
     state = OptimizerState(hyperparameters=hyperparameters, parameters=parameters)
     if optimizer._window is not None:
         state.window = 0

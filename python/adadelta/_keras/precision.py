@@ -65,3 +65,8 @@ def from_state(value: Any, dtype: str) -> Any:
         unit = ops.cast(1j, dtype)
         return ops.cast(value[..., 0], dtype) + unit * ops.cast(value[..., 1], dtype)
     return ops.cast(value, dtype)
+
+
+def value_in_state(variable: Any) -> Any:
+    """Return the value of a parameter in the dtype and shape of its state."""
+    return to_state(tensor_of(variable), dtype_of(variable))

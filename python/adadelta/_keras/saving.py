@@ -21,7 +21,7 @@ from keras import ops
 
 from adadelta._core.precision import shortest
 from adadelta._keras import exchange, loss_scale
-from adadelta._keras.branch import eagerly
+from adadelta._keras.engines import eagerly
 from adadelta._keras.state import parameter_names, path_of
 from adadelta._keras.step import Step
 from adadelta._state import keras_file, matching

@@ -8,9 +8,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from adadelta._core import parameters
-from adadelta._keras import fused, jax_trainer, loss_scale, precision
-from adadelta._keras.branch import eagerly
+from adadelta._core import hyperparameters, parameters
+from adadelta._core.step import Options
+from adadelta._keras import jax_trainer, loss_scale, precision
+from adadelta._keras.engines import Engine, eagerly
 from adadelta._state import matching
 
 # The variables that count, beside Keras' own `iteration`, by their names in saved state.
@@ -38,16 +39,25 @@ def _largest(dtype: str) -> int:
     return int(np.iinfo(dtype).max)
 
 
-def count(counter: Any) -> None:
-    """Add 1, and stay at the largest number instead of wrapping to a negative one."""
-    largest = _largest(counter.dtype)
+def count(counter: Any, condition: Any = True) -> None:
+    """Add 1 where a condition is true, but not to the largest number, which would become negative.
+
+    Args:
+        counter: A Keras variable of integers.
+        condition: A bool or a boolean scalar.
+
+    """
+    if condition is False:
+        return
     value = counter.value
+    adds = value < _largest(counter.dtype)
     if keras.config.backend() == "torch" and value is counter._value:
         # In place: Keras' operators and assign() take 90 us on a step that takes 150. Not in a
         # stateless scope, where another tensor stands for the variable's.
-        value.add_(value < largest)
-    else:
-        counter.assign(value + ops.cast(value < largest, precision.dtype_of(counter)))
+        value.add_(adds)
+        return
+    adds = adds if condition is True else ops.logical_and(adds, condition)
+    counter.assign(value + ops.cast(adds, precision.dtype_of(counter)))
 
 
 def parameter_names(variables: Sequence[Any]) -> list[str]:
@@ -71,10 +81,10 @@ class State(keras.optimizers.Optimizer):
     """The variables of the optimizer."""
 
     built: bool
-    _uses_kernel = False
     # The number that was given as rate, and whether it has been set since the optimizer was made.
     _rate_was_set = False
-    _constrained: list[int]
+    _engine: Any
+    _options: Options
     _waiting_state: dict[str, np.ndarray] | None
     _given_rate: float | None
     _excluded_keys: frozenset[Any]
@@ -115,8 +125,18 @@ class State(keras.optimizers.Optimizer):
         self._refuse_unusable(variables)
         paths = [path_of(variable) for variable in variables]
         self._excluded_loaded_paths = _excluded_among(paths, self._excluded_loaded_paths)
-        self._uses_kernel = fused.is_on(self.fused, variables)
-        self._constrained = [i for i, it in enumerate(variables) if it.constraint is not None]
+        self._engine = Engine(self.fused)
+        self._refuse_without_kernel(variables)
+        self._options = Options(
+            self.rho,
+            self.epsilon,
+            maximize=self.maximize,
+            clipnorm=self.clipnorm,
+            clipvalue=self.clipvalue,
+            global_clipnorm=self.global_clipnorm,
+            decay_mode="decoupled" if self.decoupled_weight_decay else "coupled",
+            ema_momentum=self.ema_momentum,
+        )
         if isinstance(self._learning_rate, keras.Variable) and self._given_rate is not None:
             widest = {precision.state_dtype(precision.dtype_of(v)) for v in variables}
             if "float64" in widest and precision.dtype_of(self._learning_rate) != "float64":
@@ -164,10 +184,8 @@ class State(keras.optimizers.Optimizer):
                 # Inside compiled training the value would be one of its tensors, and XLA can't
                 # make a variable of that.
                 with eagerly():
-                    value = precision.tensor_of(reference_variable)
-                    value = precision.to_state(value, precision.dtype_of(reference_variable))
                     # A copy: compiled training on JAX gives buffers away, each only once.
-                    return ops.copy(value)
+                    return ops.copy(precision.value_in_state(reference_variable))
 
         return super().add_variable_from_reference(
             reference_variable, name=name, initializer=initializer
@@ -205,6 +223,18 @@ class State(keras.optimizers.Optimizer):
             overwritten = self._overwrite_variable_with_gradient(variable)
             numbers = {} if overwritten else parameters.numbers_of(self)
             parameters.check(path_of(variable), precision.dtype_of(variable), numbers)
+
+    def _refuse_without_kernel(self, variables: list[Any]) -> None:
+        if not self.fused:
+            return
+        taken = [it for it in variables if not self._overwrite_variable_with_gradient(it)]
+        dtypes = sorted({precision.dtype_of(variable) for variable in taken})
+        reason = next(filter(None, map(self._engine.reason_against_dtype, dtypes)), None)
+        if reason is not None:
+            raise ValueError(
+                f"`fused` can't be {hyperparameters.received(True)} here: {reason}; None uses "
+                "kernels where they can be used"
+            )
 
     def _refuse_other_variables(self, variables: list[Any], shares: bool = False) -> None:
         """Raise unless these are the optimizer's variables, in order; or among others if shared."""

@@ -1,9 +1,13 @@
-"""One step, from the gradients to the counters, on every backend."""
+"""One call of the optimizer, from the gradients to the counters, on every backend.
+
+A call decides once what happens: nothing (skipped), only collecting gradients, or an update. The
+engine then does that to the variables, and the counters follow.
+"""
 
 import contextlib
 import math
 import warnings
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -11,19 +15,17 @@ import numpy as np
 from keras import ops
 
 from adadelta._core import interrupts, parameters
-from adadelta._keras import average, fused, loss_scale, precision, sparse
+from adadelta._core.step import COLLECT, FOLLOW, SKIP, UPDATE, Call, Options, Row
 from adadelta._keras import learning_rate as rates
+from adadelta._keras import loss_scale, precision
+from adadelta._keras.engines import array_of
+from adadelta._keras.known import both, is_equal, known, known_all, opposite, where
 from adadelta._keras.state import count, path_of
-from adadelta._keras.update import Update
-from adadelta._kernels import layout
+from adadelta._keras.weight_decay import WeightDecay
 
 if keras.config.backend() == "torch":
     import torch
 
-    from adadelta._keras import fused_torch
-
-
-if keras.config.backend() == "torch":
     # Torch's compiler can't trace a call of the kernel. It is imported, which takes seconds, when
     # this is first called.
     @torch._disable_dynamo
@@ -50,7 +52,10 @@ def _fitting(gradient: Any, variable: Any) -> Any:
         dtype = "none"
     if not any(kind in dtype for kind in ("float", "int", "bool", "complex")):
         raise parameters.no_numbers(path_of(variable), given)
-    shape, expected = sparse.shape_of(gradient), tuple(variable.shape)
+    # The shape of a gradient of rows may be given as a tuple, which TensorFlow does not show.
+    dense_shape = getattr(gradient, "dense_shape", None)
+    shape = dense_shape if isinstance(dense_shape, tuple) else tuple(gradient.shape)
+    expected = tuple(variable.shape)
     fits = len(shape) == len(expected) and all(
         mine is None or mine == other for mine, other in zip(shape, expected, strict=True)
     )
@@ -59,7 +64,7 @@ def _fitting(gradient: Any, variable: Any) -> Any:
     return gradient
 
 
-class Step(Update):
+class Step(WeightDecay):
     """What a call of the optimizer does."""
 
     def apply(self, grads: Iterable[Any], trainable_variables: Any = None) -> None:
@@ -73,6 +78,8 @@ class Step(Update):
 
         Raises:
             ValueError: The gradients do not fit the variables. Nothing has changed then.
+            RuntimeError: `fused` is True, and the kernel can't take a gradient. Nothing has
+                changed then.
 
         """
         gradients = list(grads)
@@ -82,12 +89,13 @@ class Step(Update):
         if not gradients:
             return
         with _without_recording(), keras.name_scope(self.name, caller=self):
-            fitting = self._fitting(gradients, trainable_variables)
-            if fitting is not None:
-                self._call({}, {}, fitting)
-            else:
-                variables = self._variables_for(gradients, trainable_variables)
-                self._step(gradients, variables)
+            variables = self._variables_for(gradients, trainable_variables)
+            given = {
+                self._get_variable_index(variable): gradient
+                for gradient, variable in zip(gradients, variables, strict=True)
+                if gradient is not None
+            }
+            self._call(given)
 
     def stateless_apply(
         self, optimizer_variables: Any, grads: Iterable[Any], trainable_variables: Any
@@ -116,11 +124,20 @@ class Step(Update):
         values, state = super().stateless_apply(optimizer_variables, grads, trainable_variables)
         return values, state
 
-    def _fitting(self, gradients: list[Any], variables: Any) -> dict[int, Any] | None:
-        """Return all gradients if the kernel takes them as they are, without a look at each."""
-        if keras.config.backend() != "torch" or not self.built:
-            return None
-        return fused_torch.fitting(self, gradients, variables)
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Decay one variable and apply the rule to it, without what else a call does.
+
+        Args:
+            gradient: Its gradient, ready to be used.
+            variable: The variable.
+            learning_rate: The rate of this step.
+
+        """
+        index = self._get_variable_index(variable)
+        row = self._row(index, gradient)
+        row = row._replace(average=None, window=None, constraint=None, action=UPDATE)
+        options = Options(self.rho, self.epsilon, decay_mode=self._options.decay_mode)
+        self._make({index: row}, Call(learning_rate), options)
 
     def _variables_for(self, gradients: list[Any], trainable_variables: Any) -> list[Any]:
         if trainable_variables is None:
@@ -156,175 +173,140 @@ class Step(Update):
             )
         return variables
 
-    def _step(self, gradients: list[Any], variables: list[Any]) -> None:
-        given: dict[int, Any] = {}
-        overwriting: dict[int, Any] = {}
-        for gradient, variable in zip(gradients, variables, strict=True):
-            if gradient is None:
-                continue
-            index = self._get_variable_index(variable)
-            if self._overwrite_variable_with_gradient(variable):
-                overwriting[index] = gradient
-            else:
-                given[index] = sparse.summed(gradient)
-        if keras.config.backend() == "torch":
-            fused_torch.check(self, given)
-        served = fused.served(self, given)
-        present = {
-            index: self._unscaled(gradient, self._trainable_variables[index])
-            for index, gradient in given.items()
-            if index not in served
+    def _call(self, gradients: dict[int, Any]) -> None:
+        """Do what a call does, with gradients by the index of their variables."""
+        overwriting = {
+            index: gradient
+            for index, gradient in gradients.items()
+            if self._overwrite_variable_with_gradient(self._trainable_variables[index])
         }
-        self._call(present, overwriting, served)
-
-    def _call(
-        self, present: dict[int, Any], overwriting: dict[int, Any], served: dict[int, Any]
-    ) -> None:
-        """Do what a call does, with gradients by the index of their variables.
-
-        Args:
-            present: Gradients that are unscaled, in the dtype and shape of the state.
-            overwriting: New values of variables that take them as they are.
-            served: Gradients as they came, of variables whose part a kernel does.
-
-        """
         rate = self._get_current_learning_rate()
-        asked = rates.asked_of(self._learning_rate)
-        finite: Any = True
-        if self._skips:
-            rest = [*present.values(), *overwriting.values()]
-            finite = self._all_finite(rest) if rest else True
-            if served:
-                finite = ops.logical_and(finite, fused.all_finite(self, served))
+        call = self._told(rate, self.gradient_accumulation_steps)
+        rows = {
+            index: self._row(index, gradient)
+            for index, gradient in gradients.items()
+            if index not in overwriting
+        }
         # A function that failed in training on JAX has answered NaN: nothing happens.
         answered: Any = True
-        if asked is not None:
-            answered = ops.isfinite(rate) if ops.is_tensor(rate) else not math.isnan(rate)
-        action = self._action(finite, answered) if served else None
-
-        def proceed() -> None:
-            if self.gradient_accumulation_steps:
-                self._collect(present, overwriting, rate, served)
-            else:
-                for index, gradient in overwriting.items():
-                    self._trainable_variables[index].assign(gradient)
-                self._update(present, rate, served=served)
-
-        def call() -> None:
-            if self._skips:
-                self._branch(finite, lambda: self._go_on(proceed), self._skip, served)
-            else:
-                proceed()
-            count(self._iterations)
-
+        if rates.asked_of(self._learning_rate) is not None:
+            is_number = isinstance(rate, float)
+            answered = not math.isnan(rate) if is_number else known(ops.isfinite(rate))
+        finite = self._all_finite(rows, overwriting, call) if self._skips else True
+        closes = True
+        if self._window is not None:
+            last = self.gradient_accumulation_steps - 1
+            closes = known(ops.equal(precision.tensor_of(self._window), last))
+        happens = where(closes, UPDATE, COLLECT)
+        action = where(both(answered, finite), happens, SKIP)
+        rows = {index: row._replace(action=action) for index, row in rows.items()}
+        rows |= self._rows_without_gradient(gradients, action)
         with interrupts.Deferred():
-            if served:
-                fused.step(self, served, action, rate)
-            if asked is not None:
-                self._branch(answered, call, lambda: None, served)
-            else:
-                call()
+            self._make(rows, call, self._options)
+            self._overwrite(overwriting, action)
+            self._count(action, answered, finite, list(gradients))
 
-    def _action(self, finite: Any, answered: Any) -> Any:
-        """What the kernel is to do: nothing, to collect gradients, or to update."""
-        action: Any = layout.UPDATE
-        if self.gradient_accumulation_steps:
-            action = ops.where(self._closes_window(), layout.UPDATE, layout.COLLECT)
-        if self._skips or rates.asked_of(self._learning_rate) is not None:
-            action = ops.where(ops.logical_and(finite, answered), action, layout.SKIP)
-        return action
+    def _told(self, rate: Any, steps: Any) -> Call:
+        scale: Any = self.loss_scale_factor
+        if scale == "dynamic":
+            scale = precision.tensor_of(self._loss_scale)
+        starts: Any = False
+        overwrites: Any = False
+        if self.use_ema:
+            updates = precision.tensor_of(self.iterations)
+            starts = known(ops.equal(updates, 0))
+            every = self.ema_overwrite_frequency
+            overwrites = every is not None and known(ops.equal((updates + 1) % every, 0))
+        return Call(rate, scale, steps, starts, overwrites)
 
-    def _closes_window(self) -> Any:
-        last = self.gradient_accumulation_steps - 1
-        return ops.equal(precision.tensor_of(self._window), last)
+    def _variables_of(self, index: int) -> list[Any]:
+        """Return the variables of a row, in the order of its fields."""
+        return [
+            self._trainable_variables[index],
+            None,
+            self._accumulated_grads[index],
+            self._accumulated_delta_vars[index],
+            self._model_variables_moving_average[index] if self.use_ema else None,
+            None if self._window is None else self._accumulated_gradients[index],
+        ]
 
-    def _collect(
-        self,
-        present: dict[int, Any],
-        overwriting: dict[int, Any],
-        rate: Any,
-        served: Container[int],
-    ) -> None:
-        def collect() -> None:
-            for index, gradient in present.items():
-                window_sum = self._accumulated_gradients[index]
-                self.assign_add(window_sum, gradient)
-            for index, gradient in overwriting.items():
-                window_sum = self._accumulated_gradients[index]
-                self.assign(window_sum, ops.maximum(gradient, window_sum))
-            came = np.array(
-                [
-                    index in present or index in overwriting or index in served
-                    for index in range(len(self._trainable_variables))
-                ],
-                "int32",
-            )
-            self._window_has_gradient.assign(ops.maximum(self._window_has_gradient, came))
-            count(self._window)
+    def _row(self, index: int, gradient: Any) -> Row:
+        variables = self._variables_of(index)
+        parameter, _, *state = (None if it is None else array_of(it) for it in variables)
+        decay, constraint = self._decay_of(variables[0]), variables[0].constraint
+        return Row(parameter, gradient, *state, decay, UPDATE, constraint)
 
-        def close() -> None:
-            steps = self.gradient_accumulation_steps
-            self._close_window(present, overwriting, rate, steps, served)
+    def _rows_without_gradient(self, gradients: Iterable[int], action: Any) -> dict[int, Row]:
+        """Return the rows that a call changes although no gradient came for them."""
+        is_update = is_equal(action, UPDATE)
+        if is_update is False or not (self.use_ema or self._window is not None):
+            return {}
+        otherwise = FOLLOW if self.use_ema else SKIP
+        came = None if self._window is None else known_all(self._window_has_gradient)
+        rows = {}
+        for index in sorted(set(range(len(self._trainable_variables))) - set(gradients)):
+            if self._accumulated_grads[index] is not None:
+                its_action: Any = otherwise
+                if came is not None:
+                    its_action = where(known(came[index] > 0), UPDATE, otherwise)
+                its_action = where(is_update, its_action, SKIP)
+                rows[index] = self._row(index, None)._replace(action=its_action)
+        return rows
 
-        self._branch(self._closes_window(), close, collect, served)
+    def _make(self, rows: dict[int, Row], call: Call, options: Options) -> None:
+        """Let the engine make a step, and take the arrays that are new."""
+        made = self._engine.step(list(rows.values()), call, options)
+        for (index, row), new in zip(rows.items(), made, strict=True):
+            for variable, before, after in zip(self._variables_of(index), row, new, strict=False):
+                if variable is not None and after is not before:
+                    variable.assign(after)
 
-    def _close_window(
-        self,
-        present: dict[int, Any],
-        overwriting: dict[int, Any],
-        rate: Any,
-        steps: Any,
-        served: Container[int] = (),
-    ) -> None:
-        means = {}
-        came = {}
-        rest = [index for index in range(len(self._trainable_variables)) if index not in served]
-        for index in rest:
+    def _overwrite(self, gradients: dict[int, Any], action: Any) -> None:
+        """Set variables that are overwritten by their gradient, as those of float8 training."""
+        is_update, collects = is_equal(action, UPDATE), is_equal(action, COLLECT)
+        for index, gradient in gradients.items():
             variable = self._trainable_variables[index]
-            window_sum = precision.tensor_of(self._accumulated_gradients[index])
-            if index in overwriting:
-                self._trainable_variables[index].assign(ops.maximum(overwriting[index], window_sum))
-            elif not self._overwrite_variable_with_gradient(variable):
-                if index in present:
-                    window_sum = window_sum + sparse.dense(present[index], window_sum.shape)
-                else:
-                    came[index] = precision.tensor_of(self._window_has_gradient)[index] > 0
-                means[index] = window_sum / ops.cast(steps, precision.dtype_of(window_sum))
-        self._update(means, rate, came, served)
-        sums = [self._accumulated_gradients[index] for index in rest]
-        for counter in (*sums, self._window_has_gradient, self._window):
-            counter.assign(ops.zeros(counter.shape, counter.dtype))
+            value, new = precision.tensor_of(variable), gradient
+            if self._window is not None:
+                window = self._accumulated_gradients[index]
+                collected = precision.tensor_of(window)
+                new = ops.maximum(gradient, collected)
+                rest = where(is_update, ops.zeros_like(collected), collected)
+                window.assign(where(collects, new, rest))
+            variable.assign(where(is_update, new, value))
 
-    def _unscaled(self, gradient: Any, variable: Any) -> Any:
-        dtype = precision.dtype_of(variable)
-        gradient = sparse.map_values(lambda value: precision.to_state(value, dtype), gradient)
-        scale = self.loss_scale_factor
-        if scale is None:
-            return gradient
-        scale = self._loss_scale if scale == "dynamic" else scale
-        return sparse.map_values(
-            lambda value: value / precision.as_dtype(scale, precision.dtype_of(value)), gradient
-        )
-
-    def _all_finite(self, gradients: list[Any]) -> Any:
-        finite = [ops.all(ops.isfinite(sparse.values_of(gradient))) for gradient in gradients]
-        return ops.all(ops.stack(finite))
-
-    def _go_on(self, proceed: Callable[[], None]) -> None:
-        proceed()
-        self._rescale(loss_scale.after_finite)
-
-    def _skip(self) -> None:
-        count(self._skipped_counter)
-        self._rescale(loss_scale.after_nonfinite)
-
-    def _rescale(self, after: Callable[[Any, Any], tuple[Any, Any]]) -> None:
+    def _count(self, action: Any, answered: Any, finite: Any, came: list[int]) -> None:
+        """Let the counters follow what has happened."""
+        is_update, collects = is_equal(action, UPDATE), is_equal(action, COLLECT)
+        count(self._iterations, answered)
+        if self._update_counter is not None:
+            count(self._update_counter, is_update)
+        if self._window is not None:
+            now = np.isin(np.arange(len(self._trainable_variables)), came).astype("int32")
+            for counter, more in (
+                (self._window, lambda value: value + 1),
+                (self._window_has_gradient, lambda value: ops.maximum(value, now)),
+            ):
+                value = precision.tensor_of(counter)
+                collected = where(collects, more(value), value)
+                counter.assign(where(is_update, ops.zeros_like(value), collected))
+        if self._skipped_counter is not None:
+            count(self._skipped_counter, both(answered, opposite(finite)))
         if self._loss_scale is not None:
-            scale, calls = after(
-                precision.tensor_of(self._loss_scale), precision.tensor_of(self._finite_calls)
-            )
-            self._loss_scale.assign(scale)
-            self._finite_calls.assign(calls)
+            variables = self._loss_scale, self._finite_calls
+            old = [precision.tensor_of(variable) for variable in variables]
+            grown, shrunk = loss_scale.after_finite(*old), loss_scale.after_nonfinite(*old)
+            for variable, *values in zip(variables, old, grown, shrunk, strict=True):
+                before, larger, smaller = values
+                variable.assign(where(answered, where(finite, larger, smaller), before))
+
+    def _all_finite(self, rows: dict[int, Row], overwriting: dict[int, Any], call: Call) -> Any:
+        finite: Any = True
+        if rows:
+            finite = known(self._engine.all_finite(list(rows.values()), call))
+        for gradient in overwriting.values():
+            finite = both(finite, known(ops.all(ops.isfinite(gradient))))
+        return finite
 
     def scale_loss(self, loss: Any) -> Any:
         """Return the loss times the loss scale, of which gradients are to be taken."""
@@ -350,21 +332,36 @@ class Step(Update):
         asked = rates.asked_of(self._learning_rate)
         if asked is not None:
             asked.raise_failure()
-        with _without_recording(), keras.name_scope(self.name, caller=self):
+        with _without_recording(), keras.name_scope(self.name, caller=self), interrupts.Deferred():
             if self._window is not None:
-                collected = int(ops.convert_to_numpy(self._window))
-                if collected:
-                    rate = self._get_current_learning_rate()
-                    with interrupts.Deferred():
-                        self._close_window({}, {}, rate, collected)
+                self._close_window(int(ops.convert_to_numpy(self._window)))
             if self.use_ema and int(ops.convert_to_numpy(self.iterations)):
-                indices = self._trainable_variables_indices
-                known = [it for it in variables if self._var_key(it) in indices]
-                with interrupts.Deferred():
-                    average.overwrite(self._averaged(known))
-                unknown = [path_of(it) for it in variables if self._var_key(it) not in indices]
-                if unknown:
-                    # An error here, after training, would cost the caller what fit() returns.
-                    warnings.warn(
-                        parameters.not_averaged(unknown, "adadelta.Adadelta"), stacklevel=2
+                self._take_averages(variables)
+
+    def _close_window(self, collected: int) -> None:
+        if not collected:
+            return
+        rows = self._rows_without_gradient((), UPDATE)
+        call = self._told(self._get_current_learning_rate(), collected)
+        self._make(rows, call, self._options)
+        if self._update_counter is not None:
+            count(self._update_counter)
+        sums = (it for it in self._accumulated_gradients if it is not None)
+        for counter in (*sums, self._window_has_gradient, self._window):
+            counter.assign(ops.zeros(counter.shape, counter.dtype))
+
+    def _take_averages(self, variables: list[Any]) -> None:
+        indices = self._trainable_variables_indices
+        for variable in variables:
+            if self._var_key(variable) in indices:
+                average = self._model_variables_moving_average[self._get_variable_index(variable)]
+                if average is not None:
+                    value = precision.from_state(
+                        precision.tensor_of(average), precision.dtype_of(variable)
                     )
+                    # A copy: compiled training on JAX gives buffers away, each only once.
+                    variable.assign(ops.copy(value))
+        unknown = [path_of(it) for it in variables if self._var_key(it) not in indices]
+        if unknown:
+            # An error here, after training, would cost the caller what fit() returns.
+            warnings.warn(parameters.not_averaged(unknown, "adadelta.Adadelta"), stacklevel=3)

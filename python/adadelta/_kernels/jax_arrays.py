@@ -1,6 +1,7 @@
 """The step of `_core/step.py` on JAX's arrays."""
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -13,8 +14,9 @@ from adadelta._core.step import Call, Options, Row
 
 Array = Any
 
+_THIS = sys.modules[__name__]
 # The arrays of a row, from which a program may choose.
-_ARRAYS = len(Row._fields) - 3
+_ARRAYS = Row._fields.index("weight_decay")
 
 sqrt, clip, where, zeros_like = jnp.sqrt, jnp.clip, jnp.where, jnp.zeros_like
 
@@ -27,14 +29,15 @@ def number(number: Any, like: Array) -> Any:
 
 def to_state(value: Array, like: Array) -> Array:
     """See there; the state of a complex parameter may have a last axis of two."""
-    if jnp.iscomplexobj(value) and not jnp.iscomplexobj(like):
+    value = jnp.asarray(value)
+    if like.ndim > value.ndim:
         value = jnp.stack([value.real, value.imag], axis=-1)
-    return jnp.asarray(value).astype(like.dtype)
+    return value.astype(like.dtype)
 
 
 def from_state(value: Array, like: Array) -> Array:
     """See there."""
-    if jnp.iscomplexobj(like) and not jnp.iscomplexobj(value):
+    if value.ndim > like.ndim:
         value = jax.lax.complex(value[..., 0], value[..., 1])
     return value.astype(like.dtype)
 
@@ -46,23 +49,45 @@ def largest_gradient(epsilon: Any, like: Array) -> Any:
     return rule.largest_gradient(epsilon, float(numbers.tiny), float(numbers.max), minimum)
 
 
-def step(row: Row, call: Call, options: Options, factors: Factors | None = None) -> Row:
-    """Return what a call makes of a row, also where its action is known when a program runs.
+def step(
+    rows: Sequence[Row], call: Call, options: Options, factors: Sequence[Factors | None]
+) -> list[Row]:
+    """Return what a call makes of rows that have the same action, by `_core/step.py`.
 
-    There only one of the branches is computed: choosing between the results of all would read and
-    write each array three times in a call that collects.
+    Where the action is only known when a program runs, one of the branches is computed: choosing
+    between the results of all would read and write each array three times in a call that collects.
+
+    Args:
+        rows: The rows.
+        call: What the call is told.
+        options: What the optimizer is told.
+        factors: For each row, by what its gradient is divided and then multiplied.
+
     """
-    this = sys.modules[__name__]
-    if not isinstance(row.action, jax.core.Tracer):
-        return steps.step(row._replace(action=int(row.action)), call, options, this, factors)
+    action = rows[0].action
+
+    def stepped(action: int, given: Sequence[Row]) -> list[Row]:
+        return [
+            steps.step(row._replace(action=action), call, options, _THIS, its_factors)
+            for row, its_factors in zip(given, factors, strict=True)
+        ]
+
+    if not isinstance(action, jax.core.Tracer):
+        return stepped(int(action), rows)
 
     def branch(action: int) -> Any:
-        def run(arrays: tuple[Array, ...]) -> tuple[Array, ...]:
-            with_arrays = Row(*arrays, *row[_ARRAYS:])._replace(action=action)
-            return steps.step(with_arrays, call, options, this, factors)[:_ARRAYS]
+        def run(arrays: list[tuple[Array, ...]]) -> list[tuple[Array, ...]]:
+            given = [
+                Row(*its_arrays, *row[_ARRAYS:])
+                for row, its_arrays in zip(rows, arrays, strict=True)
+            ]
+            return [row[:_ARRAYS] for row in stepped(action, given)]
 
         return run
 
-    branches = [branch(action) for action in (steps.SKIP, steps.COLLECT, steps.UPDATE)]
-    action = jnp.asarray(row.action).astype(jnp.int32)
-    return Row(*jax.lax.switch(action, branches, row[:_ARRAYS]), *row[_ARRAYS:])
+    made = jax.lax.switch(
+        jnp.asarray(action).astype(jnp.int32),
+        [branch(action) for action in (steps.SKIP, steps.COLLECT, steps.UPDATE, steps.FOLLOW)],
+        [row[:_ARRAYS] for row in rows],
+    )
+    return [Row(*its_arrays, *row[_ARRAYS:]) for row, its_arrays in zip(rows, made, strict=True)]

@@ -37,7 +37,7 @@ class Known(NamedTuple):
         decay_mode: As in `Options`.
         is_conditional: Whether the action is only known when the program runs.
         are_decayed: Whether there is weight decay, for each row.
-        are_clipped: Whether gradients are clipped by norm.
+        is_required: Whether the program must not be made without the kernel.
 
     """
 
@@ -45,11 +45,15 @@ class Known(NamedTuple):
     decay_mode: str
     is_conditional: bool
     are_decayed: tuple[bool, ...]
-    are_clipped: bool
+    is_required: bool = False
 
 
 def step(
-    rows: Sequence[Row], call: Call, options: Options, factors: Factors | None = None
+    rows: Sequence[Row],
+    call: Call,
+    options: Options,
+    factors: Factors | None = None,
+    is_required: bool = False,
 ) -> list[Row]:
     """Return what a call makes of rows.
 
@@ -59,6 +63,10 @@ def step(
         options: What the optimizer is told.
         factors: By what gradients are divided and then multiplied: arrays with one number for each
             row, or with one for all.
+        is_required: Whether a program in which the kernel can't serve is to fail.
+
+    Raises:
+        RuntimeError: The kernel is required, and the program runs on several devices.
 
     """
     action = rows[0].action
@@ -70,7 +78,7 @@ def step(
         options.decay_mode,
         isinstance(action, jax.core.Tracer),
         tuple(not isinstance(decay, int | float) or decay != 0 for decay in decays),
-        factors is not None,
+        is_required,
     )
     arrays = xla_target.flat([row[: layout.COLUMNS] for row in rows])
     returned = iter(_step(settings, own, *arrays, known=known))
@@ -177,21 +185,21 @@ def _step_by_rule(
         one_minus_ema_momentum=settings[layout.ONE_MINUS_MOMENTUM],
     )
     action = settings[layout.ACTION] if known.is_conditional else layout.UPDATE
-    results: list[Array] = []
-    for own, its_arrays, is_decayed in zip(
-        row_settings, xla_target.split(arrays, known.columns), known.are_decayed, strict=True
-    ):
-        decay = own[layout.WEIGHT_DECAY] if is_decayed else 0.0
-        # The sign of the gradient is a setting, as factors are.
-        factors = own[layout.CLIP_DIVISOR], own[layout.CLIP_FACTOR] * settings[layout.SIGN]
-        row = Row(*its_arrays, weight_decay=decay, action=action)
-        new = jax_arrays.step(row, call, options, factors)
-        results += [
-            array
-            for column, array in enumerate(new[: layout.COLUMNS])
-            if array is not None and column in xla_target.RETURNED
-        ]
-    return results
+    rows = [
+        Row(*arrays, weight_decay=own[layout.WEIGHT_DECAY] if is_decayed else 0.0, action=action)
+        for own, arrays, is_decayed in zip(
+            row_settings, xla_target.split(arrays, known.columns), known.are_decayed, strict=True
+        )
+    ]
+    # The sign of the gradient is a setting, as factors are.
+    factors = [
+        (own[layout.CLIP_DIVISOR], own[layout.CLIP_FACTOR] * settings[layout.SIGN])
+        for own in row_settings
+    ]
+    made = jax_arrays.step(rows, call, options, factors)
+    return [
+        row[column] for row in made for column in xla_target.RETURNED if row[column] is not None
+    ]
 
 
 def _call_in(settings: Array) -> Call:
@@ -235,8 +243,13 @@ def _new_primitive(name: str, by_rule: Any, shapes: Any, target: Any) -> Primiti
     mlir.register_lowering(primitive, plain)
 
     def lower(context: Any, *operands: Any, known: Any) -> Any:
-        where = context.module_context.axis_context
-        if getattr(where, "num_devices", None) != 1:
+        devices = getattr(context.module_context.axis_context, "num_devices", None)
+        if devices != 1:
+            if getattr(known, "is_required", False):
+                raise RuntimeError(
+                    "`fused=True` needs a kernel, and there is none for programs of several "
+                    "devices, where XLA itself makes the step; `fused=None` takes what there is"
+                )
             return plain(context, *operands, known=known)
         try:
             name, scratch, aliases, columns = target(context, known)

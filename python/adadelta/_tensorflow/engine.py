@@ -57,12 +57,16 @@ class Engine:
 
     # ------------------------------------------------------------------ what the kernel takes
 
+    def reason_against_dtype(self, dtype: str) -> str | None:
+        """See `adadelta._core.engine.Engine`, as for all of these."""
+        return programs.reason_against_dtype(dtype)
+
     def reason_against(self, row: Row) -> str | None:
-        """Return why the kernel can't take a row, or None when it can."""
+        """See there."""
         return (
             self._reason_against_call()
             or programs.reason_against(row)
-            or programs.reason_against_machine(row, with_norms=False)
+            or programs.reason_against_dtype(arrays.dtype_of(row.parameter))
         )
 
     def _reason_against_call(self) -> str | None:
@@ -81,14 +85,16 @@ class Engine:
                 reason = f"there are programs for {programs.SETS} other sets of variables"
         with_norms = options.norm_limit is not None
         return [
-            known or reason or programs.reason_against_machine(row, with_norms)
+            known
+            or reason
+            or programs.reason_against_dtype(arrays.dtype_of(row.parameter), with_norms)
             for row, known in zip(given, found, strict=True)
         ]
 
     # ------------------------------------------------------------------ a call
 
     def all_finite(self, given: Sequence[Row], call: Call) -> Any:
-        """Whether all gradients are finite, unscaled and in the dtype of the state."""
+        """See there; unscaled, in the dtype of the state, and on all replicas."""
         scale = call.loss_scale
         # A finite gradient may leave the range of a dtype.
         may_grow = isinstance(scale, int | float) and scale < 1
@@ -109,31 +115,18 @@ class Engine:
         return finite
 
     def step(self, given: Sequence[Row], call: Call, options: Options) -> list[Row]:
-        """Make what a call makes of rows of variables.
-
-        Args:
-            given: The rows. An action may only be known when a program runs.
-            call: What the call is told.
-            options: What the optimizer is told.
-
-        Returns:
-            The rows, whose variables have changed.
-
-        Raises:
-            RuntimeError: `fused` is True, and there is a row that the kernel can't take. Nothing
-                has changed then.
-
-        """
+        """See there. An action may only be known when a program runs."""
         given = [_with_tensor(row) for row in given]
         self.reasons = self._find_reasons(given, options)
         if self.fused:
-            for reason in filter(None, self.reasons):
+            for problem in filter(None, self.reasons):
                 raise RuntimeError(
                     "`fused=True` needs a kernel, and there is none for a variable: "
-                    f"{reason}; `fused=None` takes what there is"
+                    f"{problem}; `fused=None` takes what there is"
                 )
         self.operations = []
-        served, plain = [], []
+        served: list[Row] = []
+        plain: list[Row] = []
         for row, reason in zip(self._summed(given), self.reasons, strict=True):
             if isinstance(row.action, int) and row.action == SKIP:
                 continue
@@ -192,7 +185,8 @@ class Engine:
 
         def constrain(members: Sequence[Row]) -> None:
             for row in members:
-                row.parameter.assign(row.constraint(tf.convert_to_tensor(row.parameter)))
+                new = steps.constrain(_read(row))
+                row.parameter.assign(new.parameter)
             self._follow(members, call, options, _directly)
 
         for group in _grouped(served):

@@ -46,9 +46,10 @@ def _reason_against_gradient(gradient: Any, dtype: str) -> str | None:
     return None
 
 
-def reason_against_machine(row: Row, with_norms: bool) -> str | None:
-    """Why there is no kernel for the dtype of a row on this machine, or None when there is one."""
-    dtype = arrays.dtype_of(row.parameter)
+def reason_against_dtype(dtype: str, with_norms: bool = False) -> str | None:
+    """Why there is no kernel for a dtype on this machine, or None when there is one."""
+    if dtype not in layout.DTYPES:
+        return f"it is {dtype}"
     reason = choose.reason_against_dtype("tensorflow", dtype)
     if reason is None and with_norms:
         reason = xla_tensorflow.reason_against_dtype(dtype, "norms")

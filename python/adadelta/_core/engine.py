@@ -1,0 +1,34 @@
+"""What front ends ask of the engine of their framework."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from adadelta._core.step import Call, Options, Row
+
+
+class Engine(Protocol):
+    """Makes the steps of an optimizer: by the kernel what it can take, by `step.py` the rest.
+
+    Attributes:
+        reasons: For each row of the last step, why the kernel did not take it, or None.
+
+    """
+
+    reasons: list[str | None]
+
+    def reason_against_dtype(self, dtype: str) -> str | None:
+        """Return why the kernel can't take parameters of a dtype on this machine, or None."""
+
+    def reason_against(self, row: Row) -> str | None:
+        """Return why the kernel can't take a row, or None when it can; its gradient may be None."""
+
+    def all_finite(self, rows: Sequence[Row], call: Call) -> Any:
+        """Whether all gradients are finite, also when they are unscaled."""
+
+    def step(self, rows: Sequence[Row], call: Call, options: Options) -> list[Row]:
+        """Return what a call makes of rows, in their order; arrays may be changed in place.
+
+        Raises:
+            RuntimeError: The kernel is asked for, and can't take a row. Nothing has changed then.
+
+        """

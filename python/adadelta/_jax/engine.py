@@ -1,0 +1,228 @@
+"""The step of JAX arrays: by the kernel what it can take, by `_core/step.py` the rest."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.experimental.sparse import JAXSparse
+
+from adadelta._core import clipping, precision, step
+from adadelta._core.clipping import Factors
+from adadelta._core.step import Call, Options, Row
+from adadelta._kernels import choose, jax_arrays, layout
+
+Array = Any
+
+
+def reason_against_machine() -> str | None:
+    """Why the kernel can't serve on this machine, or None when it can."""
+    if jax.default_backend() != "cpu":
+        return f"on a {jax.default_backend()} JAX itself fuses the step"
+    return choose.reason_against("xla")
+
+
+class Engine:
+    """Makes the steps of an optimizer.
+
+    Args:
+        fused: None takes the kernel for the rows that it can serve, True fails where there is one
+            that it can't, False takes none.
+
+    Attributes:
+        reasons: For each row of the last step, why the kernel did not take it, or None.
+
+    """
+
+    def __init__(self, fused: bool | None = None) -> None:
+        self.fused = fused
+        self.reasons: list[str | None] = []
+
+    def reason_against_dtype(self, dtype: str) -> str | None:
+        """See `adadelta._core.engine.Engine`, as for all of these."""
+        return reason_against_machine() or _reason_against_dtype(dtype)
+
+    def reason_against(self, row: Row) -> str | None:
+        """See there."""
+        if self.fused is False:
+            return "`fused` is False"
+        parameter = row.parameter
+        if not isinstance(parameter, jax.core.Tracer):
+            devices = len(parameter.sharding.device_set)
+            if devices > 1:
+                return f"it lies on {devices} devices, where XLA itself makes the step"
+        return _reason_against_arrays(row)
+
+    def all_finite(self, rows: Sequence[Row], call: Call) -> Any:
+        """See there."""
+        scale = call.loss_scale
+        # A finite gradient may leave the range of its dtype only where the scale is less than 1.
+        may_grow = isinstance(scale, int | float) and scale < 1
+        gradients = [
+            step.unscaled(row, call, jax_arrays) if may_grow else row.gradient
+            for row in map(_with_dense_gradient, rows)
+            if row.gradient is not None
+        ]
+        return jnp.all(jnp.stack([jnp.all(jnp.isfinite(gradient)) for gradient in gradients]))
+
+    def step(self, rows: Sequence[Row], call: Call, options: Options) -> list[Row]:
+        """See there. An action may only be known when a compiled program runs."""
+        rows = [_with_dense_gradient(row) for row in rows]
+        self.reasons = [self.reason_against(row) for row in rows]
+        if self.fused:
+            for reason in filter(None, self.reasons):
+                raise RuntimeError(
+                    "`fused=True` needs a kernel, and there is none for a variable: "
+                    f"{reason}; `fused=None` takes what there is"
+                )
+        groups = _groups(rows, self.fused is not False)
+        factors = _factors(groups, call, options)
+        made = list(rows)
+        for group, its_factors in zip(groups, factors, strict=True):
+            new = group.step(call, options, its_factors, bool(self.fused))
+            for place, row in zip(group.places, new, strict=True):
+                made[place] = row
+        return made
+
+
+class _Group:
+    """Rows that have the same action, and for the kernel the same dtype and arrays."""
+
+    def __init__(self, rows: Sequence[Row], places: Sequence[int], is_for_kernel: bool) -> None:
+        self.places, self.is_for_kernel = places, is_for_kernel
+        self.rows = [rows[place] for place in places]
+        self.dtype: str = self.rows[0].square_avg.dtype.name
+
+    def norms(self, call: Call, options: Options, together: bool, wide: bool) -> Factors:
+        """Return the norms of the gradients, as `clipping.factors_of_groups` takes them."""
+        if self.is_for_kernel:
+            from adadelta._kernels import xla
+
+            return xla.norms([_for_kernel(row) for row in self.rows], call, options, together, wide)
+        dtype = "float64" if wide else self.dtype
+
+        def careful() -> Factors:
+            gradients = [step.mean(row, call, jax_arrays).astype(dtype) for row in self.rows]
+            parts = [gradients] if together else [[gradient] for gradient in gradients]
+            columns = zip(*(_norm(part, dtype) for part in parts), strict=True)
+            divisor, norm = map(jnp.stack, columns)
+            return divisor, norm
+
+        action = self.rows[0].action
+        if not isinstance(action, jax.core.Tracer):
+            return careful()
+        ones = jnp.ones(1 if together else len(self.rows), dtype)
+        divisor, norm = jax.lax.cond(action == step.UPDATE, careful, lambda: (ones, ones))
+        return divisor, norm
+
+    def step(
+        self, call: Call, options: Options, factors: Factors | None, is_required: bool
+    ) -> list[Row]:
+        """Return what a call makes of the rows."""
+        if not self.is_for_kernel:
+            pairs: list[Factors | None] = [None] * len(self.rows)
+            if factors is not None:
+                columns = (jnp.broadcast_to(it, len(self.rows)) for it in factors)
+                pairs = list(zip(*columns, strict=True))
+            return jax_arrays.step(self.rows, call, options, pairs)
+        from adadelta._kernels import xla
+
+        given = [_for_kernel(row) for row in self.rows]
+        made = xla.step(given, call, options, factors, is_required)
+        return [
+            _after_constraint(row, old, call, options)
+            for row, old in zip(made, self.rows, strict=True)
+        ]
+
+
+def _groups(rows: Sequence[Row], use_kernel: bool) -> list[_Group]:
+    found: dict[Any, list[int]] = {}
+    for place, row in enumerate(rows):
+        if isinstance(row.action, int) and row.action == step.SKIP:
+            continue
+        # Without a gradient a row may only follow, which the kernel does not know.
+        may_be_served = use_kernel and row.gradient is not None
+        is_for_kernel = may_be_served and _reason_against_arrays(row) is None
+        action = row.action if isinstance(row.action, int) else id(row.action)
+        alike: Any = row.square_avg.dtype.name
+        if is_for_kernel:
+            arrays = [array is not None for array in _for_kernel(row)[: layout.COLUMNS]]
+            alike = (row.parameter.dtype.name, *arrays)
+        found.setdefault((is_for_kernel, action, alike), []).append(place)
+    return [_Group(rows, places, key[0]) for key, places in found.items()]
+
+
+def _reason_against_arrays(row: Row) -> str | None:
+    machine = reason_against_machine()
+    if machine is not None:
+        return machine
+    dtype = row.parameter.dtype.name
+    # A wider gradient of a half-precision parameter keeps its digits only without the kernel.
+    given = None if row.gradient is None else jnp.result_type(row.gradient).name
+    if given is not None and precision.is_complex(given):
+        return f"its gradient is {given}"
+    if given not in (None, dtype) and dtype != precision.state_dtype(dtype):
+        return f"it is {dtype}, its gradient {given}"
+    return _reason_against_dtype(dtype)
+
+
+def _reason_against_dtype(dtype: str) -> str | None:
+    return choose.reason_against_dtype("xla", dtype) if dtype in layout.DTYPES else f"it is {dtype}"
+
+
+def _for_kernel(row: Row) -> Row:
+    """Return a row as the kernel takes it, without what comes after a constraint."""
+    gradient = jnp.asarray(row.gradient).astype(row.parameter.dtype)
+    average = row.average if row.constraint is None else None
+    return row._replace(gradient=gradient, average=average, constraint=None)
+
+
+def _after_constraint(made: Row, row: Row, call: Call, options: Options) -> Row:
+    """Return what the kernel made of a row with what its constraint leaves of the parameter."""
+    if row.constraint is None:
+        return made._replace(gradient=row.gradient)
+
+    def constrained(parameter: Array, average: Array | None) -> tuple[Array, Array | None]:
+        updated = row._replace(parameter=parameter, average=average)
+        new = step.follow(step.constrain(updated), call, options, jax_arrays)
+        return new.parameter, new.average
+
+    arrays = made.parameter, row.average
+    if isinstance(row.action, jax.core.Tracer):
+        is_update = row.action == step.UPDATE
+        arrays = jax.lax.cond(is_update, constrained, lambda *unchanged: unchanged, *arrays)
+    elif row.action == step.UPDATE:
+        arrays = constrained(*arrays)
+    parameter, average = arrays
+    return made._replace(
+        parameter=parameter, average=average, gradient=row.gradient, constraint=row.constraint
+    )
+
+
+def _with_dense_gradient(row: Row) -> Row:
+    gradient = row.gradient
+    return row._replace(gradient=gradient.todense()) if isinstance(gradient, JAXSparse) else row
+
+
+def _factors(groups: Sequence[_Group], call: Call, options: Options) -> list[Factors | None]:
+    """Return by what the gradients of each group are divided and then multiplied."""
+    limit, together = options.norm_limit, options.global_clipnorm is not None
+    if limit is None:
+        return [None] * len(groups)
+    dtypes = [group.dtype for group in groups]
+    wide = together and clipping.is_wide(dtypes)
+    norms = [group.norms(call, options, together, wide) for group in groups]
+    return list(clipping.factors_of_groups(norms, dtypes, limit, jnp, together))
+
+
+def _norm(gradients: Sequence[Array], dtype: str) -> Factors:
+    filled = [gradient for gradient in gradients if gradient.size]
+    if not filled:
+        return jnp.ones((), dtype), jnp.zeros((), dtype)
+    return clipping.scaled_norm(filled, jnp, _choose)
+
+
+def _choose(predicate: Any, if_true: Callable[[], Any], if_false: Callable[[], Any]) -> Any:
+    if isinstance(predicate, jax.core.Tracer):
+        return jax.lax.cond(predicate, if_true, if_false)
+    return (if_true if bool(predicate) else if_false)()

@@ -1,0 +1,34 @@
+"""The engine that makes the steps, by the backend that Keras has in this process."""
+
+import contextlib
+from typing import Any
+
+import keras
+
+if keras.config.backend() == "jax":
+    from adadelta._jax.engine import Engine
+elif keras.config.backend() == "tensorflow":
+    from adadelta._tensorflow.engine import Engine
+elif keras.config.backend() == "torch":
+    from adadelta._torch.engine import Engine
+else:
+    raise ImportError(
+        "adadelta has no engine for Keras' backend "
+        f"{keras.config.backend()}; set KERAS_BACKEND to jax, tensorflow or torch"
+    )
+
+__all__ = ["Engine", "array_of", "eagerly"]
+
+
+def array_of(variable: Any) -> Any:
+    """Return what an engine works on: the array, tensor or `tf.Variable` of a Keras variable."""
+    return variable.value if isinstance(variable, keras.Variable) else variable
+
+
+def eagerly() -> contextlib.AbstractContextManager[Any]:
+    """Leave a function that TensorFlow is tracing: what is done inside is no part of it."""
+    if keras.config.backend() != "tensorflow":
+        return contextlib.nullcontext()
+    import tensorflow
+
+    return tensorflow.init_scope()

@@ -1,0 +1,60 @@
+"""Numbers that are known now, or only when a compiled program runs."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+def known(scalar: Any) -> Any:
+    """Return the Python number in a scalar tensor, or the tensor where a program is traced."""
+    if isinstance(scalar, bool | int | float):
+        return scalar
+    scalar = scalar.value if isinstance(scalar, keras.Variable) else scalar
+    if is_traced(scalar):
+        return scalar
+    return ops.convert_to_numpy(scalar).item()
+
+
+def known_all(variable: Any) -> Any:
+    """Return the numbers in a variable as a NumPy array, or as a tensor where it is traced."""
+    value = variable.value
+    return value if is_traced(value) else ops.convert_to_numpy(value)
+
+
+def is_traced(tensor: Any) -> bool:
+    """Whether a tensor stands for a value that is known when a program runs."""
+    backend = keras.config.backend()
+    if backend == "jax":
+        import jax
+
+        return isinstance(tensor, jax.core.Tracer)
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return bool(tf.is_symbolic_tensor(tensor)) or not tf.executing_eagerly()
+    return False
+
+
+def where(condition: Any, if_true: Any, if_false: Any) -> Any:
+    """Choose between two scalars."""
+    if isinstance(condition, bool | int):
+        return if_true if condition else if_false
+    return ops.where(condition, if_true, if_false)
+
+
+def both(one: Any, other: Any) -> Any:
+    """Whether two conditions are true."""
+    if isinstance(one, bool):
+        return other if one else False
+    return one if other is True else where(other, one, False)
+
+
+def opposite(condition: Any) -> Any:
+    """Whether a condition is false."""
+    return not condition if isinstance(condition, bool) else ops.logical_not(condition)
+
+
+def is_equal(scalar: Any, number: int) -> Any:
+    """Whether a scalar is a number."""
+    return scalar == number if isinstance(scalar, int) else ops.equal(scalar, number)
