@@ -240,20 +240,20 @@ class Engine:
         gradient = row.gradient
         if options.norm_limit is not None and options.global_clipnorm is None:
             factors = _factors_of(row, call, options.norm_limit)
-        if rows.is_rows(gradient):
+        if gradient is not None and rows.is_rows(gradient):
             self._advance_rows(row, call, options, factors)
             return
         values = _read(row)
-        on_a_mesh = _is_on_a_mesh([row])
-        if self.fused is not False and not on_a_mesh and operation.can_serve(row, options):
+        may_take_operation = self.fused is not False and not _is_on_a_mesh([row])
+        if may_take_operation and operation.can_serve(row, options):
             gradient = steps.clipped(values, call, options, arrays, factors)
             self._assigned(operation.update(row, gradient, call, options))
             if row.window is not None:
                 self._assign(row.window, arrays.zeros_like(values.window))
             return
         new = steps.constrain(steps.advance(values, call, options, arrays, factors))
-        for variable, value in zip(row[2:], new[2:4], strict=False):
-            self._assign(variable, value)
+        self._assign(row.square_avg, new.square_avg)
+        self._assign(row.acc_delta, new.acc_delta)
         if row.window is not None:
             self._assign(row.window, new.window)
         self._assign(row.parameter, new.parameter)
@@ -360,14 +360,17 @@ def _ready(row: Row) -> Row:
 
 
 def _read(row: Row) -> Row:
-    """Return a row of the values of variables."""
-    values = [None if it is None else tf.convert_to_tensor(it) for it in row[2:6]]
+    """Return a row of the values of its variables."""
+
+    def value(variable: Any) -> Any:
+        return None if variable is None else tf.convert_to_tensor(variable)
+
     return row._replace(
-        parameter=tf.convert_to_tensor(row.parameter),
-        square_avg=values[0],
-        acc_delta=values[1],
-        average=values[2],
-        window=values[3],
+        parameter=value(row.parameter),
+        square_avg=value(row.square_avg),
+        acc_delta=value(row.acc_delta),
+        average=value(row.average),
+        window=value(row.window),
     )
 
 
