@@ -101,10 +101,13 @@ class Engine:
         values = []
         for row in map(_with_tensor, given):
             if row.gradient is not None:
-                gradient = rows.values_of(row.gradient)
-                dtype = arrays.dtype_of(gradient)
-                if may_grow or precision.state_dtype(dtype) != row.square_avg.dtype.name:
-                    gradient = steps.unscaled(row._replace(gradient=gradient), call, arrays)
+                gradient, dtype = row.gradient, arrays.dtype_of(row.gradient)
+                is_narrow = not precision.is_complex(dtype) and (
+                    precision.state_dtype(dtype) == row.square_avg.dtype.name
+                )
+                if may_grow or not is_narrow or rows.is_rows(gradient):
+                    ready = rows.values_of(_ready(row).gradient)
+                    gradient = steps.unscaled(row._replace(gradient=ready), call, arrays)
                 values.append(gradient)
         finite = tf.reduce_all(tf.stack([tf.reduce_all(tf.math.is_finite(it)) for it in values]))
         if self.sums_replicas and _is_in_a_replica():
@@ -237,10 +240,10 @@ class Engine:
 
     def _advance(self, row: Row, call: Call, options: Options, factors: Factors | None) -> None:
         """Make an update of a row, but for its moving average."""
-        gradient = row.gradient
+        row = _whole(row)
         if options.norm_limit is not None and options.global_clipnorm is None:
             factors = _factors_of(row, call, options.norm_limit)
-        if gradient is not None and rows.is_rows(gradient):
+        if rows.is_rows(row.gradient):
             self._advance_rows(row, call, options, factors)
             return
         values = _read(row)
@@ -279,7 +282,11 @@ class Engine:
         self._assigned(row.parameter.scatter_add(change))
 
     def _collect(self, row: Row, call: Call) -> None:
-        if row.gradient is not None and row.window is not None:
+        if rows.is_rows(row.gradient):
+            values = row._replace(gradient=row.gradient.values)
+            unscaled = rows.with_values(row.gradient, steps.unscaled(values, call, arrays))
+            self._assigned(row.window.scatter_add(unscaled))
+        elif row.gradient is not None:
             self._assign(row.window, steps.collect(_read(row), call, arrays).window)
 
     def _follow(
@@ -347,16 +354,24 @@ def _in_state(gradient: Any, variable: Any, dtype: Any) -> Any:
 
 
 def _ready(row: Row) -> Row:
-    """Return a row with a gradient as the plain step takes it: dense, or rows that occur once."""
+    """Return a row with a gradient as the plain step takes it."""
     if row.gradient is None:
         return row
     gradient = _in_state(row.gradient, row.parameter, row.square_avg.dtype)
+    row = row._replace(gradient=gradient)
+    return _with_dense_gradient(row) if _is_on_a_mesh([row]) else row
+
+
+def _whole(row: Row) -> Row:
+    """Return a row with a dense gradient, unless the update is one of some rows alone."""
     # Half precision is rounded once, after the subtraction, which only the dense step does.
     is_exact = arrays.dtype_of(row.parameter) == row.square_avg.dtype.name
     needs_all = row.weight_decay or row.window is not None or row.constraint is not None
-    if needs_all or not is_exact or _is_on_a_mesh([row]):
-        gradient = rows.dense(gradient, row.square_avg.shape)
-    return row._replace(gradient=gradient)
+    return _with_dense_gradient(row) if needs_all or not is_exact else row
+
+
+def _with_dense_gradient(row: Row) -> Row:
+    return row._replace(gradient=rows.dense(row.gradient, row.square_avg.shape))
 
 
 def _read(row: Row) -> Row:
@@ -429,6 +444,7 @@ def _is_on_a_mesh(members: Sequence[Row]) -> bool:
 
 
 def _gradient_values(row: Row, call: Call) -> Array:
+    row = _whole(row)
     return steps.mean(row._replace(gradient=rows.values_of(row.gradient)), call, arrays)
 
 
