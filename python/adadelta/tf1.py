@@ -61,6 +61,8 @@ class Adadelta(session.KerasOptimizer):
 
     Float16 and bfloat16 parameters are updated in float32 and have float32 state. Complex
     parameters are pairs of real ones. A sparse gradient gives the numbers of the dense one.
+    Eagerly and in a `tf.function`, large variables take their step by a kernel, as those of
+    `adadelta.tf_keras`.
 
     Args:
         lr: The learning rate, a finite number of at least 0.

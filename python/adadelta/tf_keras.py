@@ -42,6 +42,10 @@ class Adadelta(Step):
     Float16 and bfloat16 parameters are updated in float32 and have float32 state. Complex
     parameters are pairs of real ones.
 
+    On the processor, variables that are large (16,384 elements on average) take their step by a
+    kernel, in one pass over memory. A `tf.function` that contains such a step can't be saved and
+    run by another program.
+
     Args:
         learning_rate: A finite number of at least 0, a
             `tf_keras.optimizers.schedules.LearningRateSchedule`, or a function of no argument

@@ -265,7 +265,8 @@ class Engine:
         self, row: Row, call: Call, options: Options, factors: Factors | None
     ) -> None:
         """Make an update of what has a gradient; of the rest only the averages decay."""
-        gradient, rho = row.gradient, options.rho
+        gradient: Any = row.gradient
+        rho = options.rho
         old_square_avg = tf.convert_to_tensor(row.square_avg)
         old_acc_delta = tf.convert_to_tensor(row.acc_delta)
         some = row._replace(
@@ -282,12 +283,14 @@ class Engine:
         self._assigned(row.parameter.scatter_add(change))
 
     def _collect(self, row: Row, call: Call) -> None:
-        if rows.is_rows(row.gradient):
-            values = row._replace(gradient=row.gradient.values)
-            unscaled = rows.with_values(row.gradient, steps.unscaled(values, call, arrays))
-            self._assigned(row.window.scatter_add(unscaled))
-        elif row.gradient is not None:
-            self._assign(row.window, steps.collect(_read(row), call, arrays).window)
+        gradient, window = row.gradient, row.window
+        if gradient is None or window is None:
+            return
+        if rows.is_rows(gradient):
+            values = steps.unscaled(row._replace(gradient=gradient.values), call, arrays)
+            self._assigned(window.scatter_add(rows.with_values(gradient, values)))
+        else:
+            self._assign(window, steps.collect(_read(row), call, arrays).window)
 
     def _follow(
         self, members: Sequence[Row], call: Call, options: Options, each: Callable[..., None]
