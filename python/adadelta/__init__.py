@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 # Where each public name lives.
 _HOMES = {
     "Adadelta": "adadelta.keras",
+    "KernelInfo": "adadelta._kernels.report",
     "Monitor": "adadelta._keras.monitor",
     "OptimizerState": "adadelta.state",
     "StateWarning": "adadelta.state",
@@ -23,7 +24,7 @@ _HOMES = {
     "convert_state": "adadelta.state",
     "export_state": "adadelta.state",
     "import_state": "adadelta.state",
-    "kernel_info": "adadelta._kernels.choose",
+    "kernel_info": "adadelta._kernels.report",
     "load_keras_adadelta": "adadelta.state",
     "load_state": "adadelta.state",
     "save_model": "adadelta.state",
@@ -33,6 +34,7 @@ _HOMES = {
 
 __all__ = [
     "Adadelta",
+    "KernelInfo",
     "Monitor",
     "OptimizerState",
     "StateWarning",

@@ -11,8 +11,9 @@ from adadelta._brainpy import exchange, rates
 from adadelta._brainpy.host import brainpy
 from adadelta._core import hyperparameters, interrupts, parameters
 from adadelta._core.arguments import Checked
-from adadelta._jax import fused, precision
-from adadelta._jax import step as rule_step
+from adadelta._core.step import Call, Options, Row
+from adadelta._jax import counter, precision
+from adadelta._jax.engine import Engine
 from adadelta._state import matching
 
 __all__ = ["Adadelta"]
@@ -135,6 +136,7 @@ class Adadelta(brainpy.optim.Optimizer):
             raise ValueError(hyperparameters.refusal("name", requirement, text))
         self.vars_to_train = bm.ArrayCollector()
         self._averages: dict[str, tuple[Any, Any]] = {}
+        self._engine = Engine()
         self._refuse_variables(train_vars)
         # As BrainPy's own optimizers do, past Optimizer.__init__(), which takes fewer rates.
         super(brainpy.optim.Optimizer, self).__init__(name=text)
@@ -224,22 +226,19 @@ class Adadelta(brainpy.optim.Optimizer):
         gradients = self._checked(grads)
         rate = rates.value_of(self.lr)
         variables = [(self.vars_to_train[name], *self._averages[name]) for name in gradients]
-        new = fused.apply(
-            [
-                (gradient, *(jnp.asarray(bm.as_jax(variable)) for variable in row))
-                for gradient, row in zip(gradients.values(), variables, strict=True)
-            ],
-            rate,
-            self.rho,
-            self.epsilon,
-            [self.weight_decay] * len(variables),
-            _CONVENTION.weight_decay_mode,
-        )
-        values = [
-            pair for row in zip(variables, new, strict=True) for pair in zip(*row, strict=True)
-        ]
+        rows = []
+        for gradient, own in zip(gradients.values(), variables, strict=True):
+            parameter, *averages = (jnp.asarray(bm.as_jax(variable)) for variable in own)
+            decay = self.weight_decay or 0.0
+            rows.append(Row(parameter, gradient, *averages, weight_decay=decay))
+        options = Options(self.rho, self.epsilon, decay_mode=_CONVENTION.weight_decay_mode)
+        made = self._engine.step([*map(precision.with_pairs, rows)], Call(rate), options)
+        values = []
+        for own, old, new in zip(variables, rows, made, strict=True):
+            row = precision.without_pairs(new, old)
+            values += zip(own, (row.parameter, row.square_avg, row.acc_delta), strict=True)
         step = self.step.value
-        values.append((self.step, rule_step.counted(step)))
+        values.append((self.step, counter.next_of(step)))
         if precision.is_traced(step):
             self._is_compiled = True
         with interrupts.Deferred():

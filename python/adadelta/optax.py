@@ -4,14 +4,17 @@ optax itself is not needed. `adadelta` takes the place of `optax.adadelta`; `fus
 the new parameters itself, in the place of `update()` and `optax.apply_updates()`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from adadelta._core import hyperparameters, parameters
-from adadelta._jax import fused, precision, step
+from adadelta._core import hyperparameters, parameters, step
+from adadelta._core.step import Call, Options, Row
+from adadelta._jax import counter, precision
+from adadelta._jax.engine import Engine
+from adadelta._kernels import jax_arrays
 from adadelta._optax import arguments, exchange
 from adadelta._optax.state import AdadeltaState
 from adadelta._state.record import OptimizerState
@@ -254,58 +257,63 @@ class _Adadelta:
     ) -> tuple[Any, AdadeltaState]:
         del extra_args
         rows, structure = self._rows("updates", updates, state, params)
-        decays = self._decays_at(state.count, params, len(rows))
-        numbers = self._numbers_at(state.count)
+        call, options = self._call_at(state.count), self._options()
 
-        def one(row: Sequence[Any], decay: Any) -> tuple[Any, Any, Any]:
-            gradient, parameter, e_g, e_x = row
-            if gradient is None:
-                return None, e_g, e_x
-            change, e_g, e_x = step.update(gradient, parameter, e_g, e_x, *numbers, decay)
-            return change.astype(_dtype_of_update(gradient, parameter, e_g)), e_g, e_x
+        def one(row: Row) -> tuple[Any, Any, Any]:
+            e_g = row.square_avg
+            if row.gradient is None:
+                return None, e_g, row.acc_delta
+            dtype = _dtype_of_update(row.gradient, row.parameter, e_g)
+            arrays = step.change(precision.with_pairs(row), call, options, jax_arrays)
+            taken, *averages = (precision.from_pairs(array, e_g) for array in arrays)
+            return (-taken).astype(dtype), *averages
 
-        return _trees(map(one, rows, decays), structure, state)
+        return _trees(map(one, rows), structure, state)
 
     def apply(self, params: Any, state: AdadeltaState, gradients: Any) -> tuple[Any, AdadeltaState]:
         if params is None:
             raise ValueError(hyperparameters.refusal("params", "the parameters", params))
         rows, structure = self._rows("gradients", gradients, state, params)
-        decays = self._decays_at(state.count, params, len(rows))
-        numbers = self._numbers_at(state.count)
+        call, options = self._call_at(state.count), self._options()
+        given = [
+            precision.with_pairs(row)._replace(parameter=jnp.asarray(row.parameter))
+            for row in rows
+            if row.gradient is not None
+        ]
+        made = iter(Engine().step(given, call, options))
+        new = [
+            row if row.gradient is None else precision.without_pairs(next(made), row)
+            for row in rows
+        ]
+        results = [(row.parameter, row.square_avg, row.acc_delta) for row in new]
+        return _trees(results, structure, state)
 
-        new: list[Any] = [row[1:] for row in rows]
-        present = [index for index, row in enumerate(rows) if row[0] is not None]
-        results = fused.apply(
-            [(rows[i][0], jnp.asarray(rows[i][1]), *rows[i][2:]) for i in present],
-            *numbers,
-            [decays[i] for i in present],
-            _CONVENTION.weight_decay_mode,
-        )
-        for index, result in zip(present, results, strict=True):
-            new[index] = result
-        return _trees(new, structure, state)
-
-    def _rows(
-        self, name: str, gradients: Any, state: Any, params: Any
-    ) -> tuple[list[tuple[Any, Any, Any, Any]], Any]:
+    def _rows(self, name: str, gradients: Any, state: Any, params: Any) -> tuple[list[Row], Any]:
+        """The rows of all leaves, and the trees' structure, or raise."""
         rows, structure = _rows(name, gradients, state, params)
         # The state may be of a transformation that had other numbers, as `inject_hyperparams` has.
-        for dtype in {e_g.dtype for _, _, e_g, _ in rows if e_g is not None}:
+        for dtype in {row.square_avg.dtype for row in rows if row.square_avg is not None}:
             self._refuse_numbers(dtype)
-        return rows, structure
+        decays = self._decays_at(state.count, params, len(rows))
+        return [
+            row._replace(weight_decay=decay) for row, decay in zip(rows, decays, strict=True)
+        ], structure
 
     def _refuse_numbers(self, dtype: Any) -> None:
         """Refuse numbers that averages of `dtype` can't hold."""
         numbers = {"rho": self.rho, "eps": self.eps}
         parameters.check_numbers(str(dtype), numbers, f"averages of dtype {dtype}")
 
-    def _numbers_at(self, count: Any) -> tuple[Any, Any, Any]:
-        return arguments.at("learning_rate", self.learning_rate, count), self.rho, self.eps
+    def _call_at(self, count: Any) -> Call:
+        return Call(arguments.at("learning_rate", self.learning_rate, count))
+
+    def _options(self) -> Options:
+        return Options(self.rho, self.eps, decay_mode=_CONVENTION.weight_decay_mode)
 
     def _decays_at(self, count: Any, params: Any, size: int) -> list[Any]:
-        """The weight decay of each leaf, `None` where it has none."""
+        """The weight decay of each leaf, 0 where it has none."""
         if not self.decays:
-            return [None] * size
+            return [0.0] * size
         if params is None:
             raise ValueError(
                 "`params` must be given, since there is weight decay: "
@@ -313,7 +321,7 @@ class _Adadelta:
             )
         decay = arguments.at("weight_decay", self.weight_decay, count)
         flags = arguments.masked(self.weight_decay_mask, params)
-        return [decay if flag else None for flag in flags]
+        return [decay if flag else 0.0 for flag in flags]
 
 
 def _refuse_parameter(path: Any, parameter: Any) -> None:
@@ -330,18 +338,16 @@ def _refuse_parameter(path: Any, parameter: Any) -> None:
     )
 
 
-def _rows(
-    name: str, gradients: Any, state: Any, params: Any
-) -> tuple[list[tuple[Any, Any, Any, Any]], Any]:
-    """Gradient, parameter and averages of each leaf, and the trees' structure, or raise."""
+def _rows(name: str, gradients: Any, state: Any, params: Any) -> tuple[list[Row], Any]:
+    """A row of each leaf, and the trees' structure, or raise."""
     if not isinstance(state, AdadeltaState):
         raise TypeError(hyperparameters.refusal("state", "what init(params) returned", state))
     with_paths, structure = jax.tree_util.tree_flatten_with_path(gradients, arguments.is_none)
     paths = [path for path, _ in with_paths]
-    columns = [[gradient for _, gradient in with_paths]]
+    columns = {name: [gradient for _, gradient in with_paths]}
     for other, tree in (("params", params), ("state.e_g", state.e_g), ("state.e_x", state.e_x)):
         if other == "params" and params is None:
-            columns.append([None] * len(paths))
+            columns[other] = [None] * len(paths)
             continue
         leaves, found = jax.tree_util.tree_flatten(tree, arguments.is_none)
         if found != structure:
@@ -349,9 +355,11 @@ def _rows(
                 f"`{name}` must have the structure of `{other}`, which is {found}; "
                 f"received {structure}"
             )
-        columns.append(leaves)
-    rows = list(zip(*columns, strict=True))
-    for path, (gradient, parameter, e_g, _) in zip(paths, rows, strict=True):
+        columns[other] = leaves
+    in_order = (columns[it] for it in ("params", name, "state.e_g", "state.e_x"))
+    rows = [Row(*arrays) for arrays in zip(*in_order, strict=True)]
+    for path, row in zip(paths, rows, strict=True):
+        gradient, parameter, e_g = row.gradient, row.parameter, row.square_avg
         if gradient is None:
             continue
         where = jax.tree_util.keystr(path)
@@ -380,4 +388,4 @@ def _trees(results: Any, structure: Any, state: AdadeltaState) -> tuple[Any, Ada
     """Put results leaf by leaf back into trees, and count the step."""
     columns = list(zip(*results, strict=True)) or [(), (), ()]
     first, e_g, e_x = (jax.tree_util.tree_unflatten(structure, column) for column in columns)
-    return first, AdadeltaState(step.counted(state.count), e_g, e_x)
+    return first, AdadeltaState(counter.next_of(state.count), e_g, e_x)

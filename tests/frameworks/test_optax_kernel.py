@@ -1,12 +1,14 @@
 """The fused form by the kernel and without it: the same numbers, on every kind of parameter."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import adadelta.optax
-from adadelta._jax import fused
+from adadelta._jax import engine
 from jax_tools import assert_close, floats
 
 # XLA may round `a * b + c` once where the kernel rounds twice. Half-precision parameters then
@@ -15,31 +17,27 @@ TOLERANCE = {"float32": 1e-6, "float64": 1e-14, "float16": 2**-10, "bfloat16": 2
 
 
 def run(arguments, params, steps=5):
+    """Parameters and state after some steps, and which kernels the program calls."""
     made = adadelta.optax.fused_adadelta(**arguments)
     state = made.init(params)
-    apply = jax.jit(made.apply)
+    apply = jax.jit(made.apply).lower(params, state, params).compile()
     for step in range(steps):
         factor = step % 3 - 0.7
         gradients = jax.tree.map(lambda it, factor=factor: (it * factor).astype(it.dtype), params)
         params, state = apply(params, state, gradients)
-    return params, state
+    return (params, state), set(re.findall(r"adadelta_step_(\w+)", apply.as_text()))
 
 
 def with_and_without(arguments, params):
-    """Results by the kernel and by the rule, and what dtypes the kernel has served."""
-    if fused.reason_against() is not None:
-        pytest.skip(fused.reason_against())
-    served, by_kernel = set(), fused._by_kernel
-
-    def seen(rows, dtype, *rest):
-        served.add(dtype)
-        return by_kernel(rows, dtype, *rest)
-
+    """Results by the kernel and by the step alone, and what dtypes the kernel has served."""
+    reason = engine.reason_against_machine()
+    if reason is not None:
+        pytest.skip(reason)
+    ours, served = run(arguments, params)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fused, "_by_kernel", seen)
-        ours = run(arguments, params)
-        patch.setattr(fused, "reason_against", lambda: "not here")
-        plain = run(arguments, params)
+        patch.setattr(engine, "reason_against_machine", lambda: "not here")
+        plain, none = run(arguments, params)
+    assert not none
     return ours, plain, served
 
 

@@ -283,9 +283,9 @@ def test_a_function_that_torch_compiles_may_contain_a_step(options):
 
 
 def test_kernels_that_are_asked_for_and_are_not_there_are_refused(monkeypatch):
-    from adadelta._keras import fused
+    from adadelta._kernels import choose
 
-    monkeypatch.setattr(fused.choose, "reason_against", lambda kernel: "it is not there")
+    monkeypatch.setattr(choose, "reason_against_dtype", lambda *_: "it is not there")
     variable = keras.Variable([1.0], dtype="float32")
     with pytest.raises(ValueError, match="`fused` can't be True here: it is not there"):
         adadelta.Adadelta(fused=True).build([variable])
@@ -373,7 +373,7 @@ def test_with_a_kernel_it_is_as_without(options, dtypes, mode):
         optimizer = adadelta.Adadelta(1.0, fused=fused, **options)
         run = Driver(optimizer, variables, mode)
         for _ in range(6):
-            run.call([generator.normal(size=it.shape).astype("float32") for it in variables])
+            run.call([generator.normal(size=it.shape) for it in variables])
         return [
             numpy(keras.ops.cast(it, "float32") if "bfloat16" in str(it.dtype) else it)
             for it in (*variables, *optimizer.variables)
@@ -399,7 +399,7 @@ def test_variables_without_elements_do_not_count(options, mode):
         optimizer = adadelta.Adadelta(1.0, fused=True, **options)
         run = Driver(optimizer, variables, mode)
         for _ in range(3):
-            run.call([np.ones(it.shape, "float32") for it in variables])
+            run.call([np.ones(it.shape) for it in variables])
         return numpy(variables[0])
 
     np.testing.assert_array_equal(trained(20), trained(0))

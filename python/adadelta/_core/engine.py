@@ -10,10 +10,14 @@ class Engine(Protocol):
     """Makes the steps of an optimizer: by the kernel what it can take, by `step.py` the rest.
 
     Attributes:
+        kernel: The name of its kernel, as in `kernel_info()`.
+        operators: What makes the step otherwise, in words.
         reasons: For each row of the last step, why the kernel did not take it, or None.
 
     """
 
+    kernel: str
+    operators: str
     reasons: list[str | None]
 
     def reason_against_dtype(self, dtype: str) -> str | None:

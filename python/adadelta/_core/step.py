@@ -12,8 +12,9 @@
     8. average     the moving average follows the parameter, and replaces it where that is due
 
 The counters (9) belong to the optimizer. `collect` is 1 and 2 of a call inside a window, `advance`
-is 1 to 6, `constrain` 7 and `follow` 8. They are pure functions of one row, for arrays of any
-framework. The kernels are transcriptions of them, to which tests hold these.
+is 1 to 6, `constrain` 7 and `follow` 8; `change` is the part of `advance` that gradient
+transformations need. They are pure functions of one row, for arrays of any framework. The kernels
+are transcriptions of them, to which tests hold these.
 """
 
 import math
@@ -181,7 +182,7 @@ def clipped(
     arrays: Arrays,
     factors: clipping.Factors | None = None,
 ) -> Array:
-    """Return the gradient of an update, with its sign and clipped; arguments as for `advance`."""
+    """Return the gradient of an update, with its sign and clipped; arguments as for `change`."""
     gradient = mean(row, call, arrays)
     if options.maximize:
         gradient = -gradient
@@ -191,6 +192,43 @@ def clipped(
     if options.clipvalue is not None:
         gradient = clipping.by_value(gradient, options.clipvalue, arrays.clip)
     return gradient
+
+
+def change(
+    row: Row,
+    call: Call,
+    options: Options,
+    arrays: Arrays,
+    factors: clipping.Factors | None = None,
+) -> tuple[Array, Array, Array]:
+    """Return what an update takes from the parameter, beside decay, and the new averages.
+
+    All three are in the dtype of the state. The parameter is needed for coupled weight decay only,
+    and may be None without.
+
+    Args:
+        row: The row.
+        call: What the call is told.
+        options: What the optimizer is told.
+        arrays: The framework.
+        factors: By what the gradient is divided and then multiplied, to clip it by norm.
+
+    """
+    state = row.square_avg
+    gradient = clipped(row, call, options, arrays, factors)
+    if options.decay_mode == "coupled" and not _is_zero(row.weight_decay):
+        decay = arrays.number(row.weight_decay, state)
+        gradient = gradient + decay * arrays.to_state(row.parameter, state)
+    direction, square_avg, acc_delta = rule.update(
+        rule.saturated(gradient, arrays.largest_gradient(options.epsilon, state), arrays.clip),
+        row.square_avg,
+        row.acc_delta,
+        arrays.number(options.rho, state),
+        arrays.number(options.epsilon, state),
+        arrays.sqrt,
+        options.one_minus_rho,
+    )
+    return arrays.number(call.rate, state) * direction, square_avg, acc_delta
 
 
 def advance(
@@ -207,33 +245,18 @@ def advance(
         call: What the call is told.
         options: What the optimizer is told.
         arrays: The framework.
-        factors: By what the gradient is divided and then multiplied, to clip it by norm.
+        factors: As for `change`.
 
     """
-    gradient = clipped(row, call, options, arrays, factors)
+    taken, square_avg, acc_delta = change(row, call, options, arrays, factors)
     value = arrays.to_state(row.parameter, row.square_avg)
-    rate = arrays.number(call.rate, value)
-    # Decay that is 0 must leave alone what is not finite: 0 times infinity is NaN.
-    decay = None if _is_zero(row.weight_decay) else arrays.number(row.weight_decay, value)
-    if decay is not None and options.decay_mode == "coupled":
-        gradient = gradient + decay * value
-    change, square_avg, acc_delta = rule.update(
-        rule.saturated(
-            gradient, arrays.largest_gradient(options.epsilon, row.square_avg), arrays.clip
-        ),
-        row.square_avg,
-        row.acc_delta,
-        arrays.number(options.rho, value),
-        arrays.number(options.epsilon, value),
-        arrays.sqrt,
-        options.one_minus_rho,
-    )
-    if decay is not None and options.decay_mode == "decoupled":
-        value = value - value * (decay * rate)
-    if decay is not None and options.decay_mode == "unscaled":
+    if options.decay_mode != "coupled" and not _is_zero(row.weight_decay):
+        decay = arrays.number(row.weight_decay, value)
+        if options.decay_mode == "decoupled":
+            decay = decay * arrays.number(call.rate, value)
         value = value - value * decay
     return row._replace(
-        parameter=arrays.from_state(value - rate * change, row.parameter),
+        parameter=arrays.from_state(value - taken, row.parameter),
         square_avg=square_avg,
         acc_delta=acc_delta,
         window=None if row.window is None else arrays.zeros_like(row.window),
@@ -284,6 +307,7 @@ def step(
 
 
 def _is_zero(number: Number) -> bool:
+    # Decay that is 0 must leave alone what is not finite: 0 times infinity is NaN.
     return isinstance(number, int | float) and number == 0
 
 

@@ -34,6 +34,9 @@ class Engine:
 
     """
 
+    kernel = "xla"
+    operators = "operators of JAX"
+
     def __init__(self, fused: bool | None = None) -> None:
         self.fused = fused
         self.reasons: list[str | None] = []

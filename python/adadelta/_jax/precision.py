@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from adadelta._core import hyperparameters
+from adadelta._core import precision as by_name
+from adadelta._core.step import Row
 
 Array = Any
 
@@ -30,12 +32,13 @@ def dtype_of(value: Any) -> Any:
 
 def can_be_trained(dtype: Any) -> bool:
     """Whether parameters can be of this dtype."""
-    return bool(jnp.issubdtype(dtype, jnp.inexact))
+    return by_name.has_state(str(dtype))
 
 
 def state_dtype(dtype: Any) -> Any:
     """The dtype of the averages for parameters of `dtype`."""
-    return jnp.promote_types(dtype, jnp.float32)
+    name = str(dtype)
+    return jnp.dtype(name if by_name.is_complex(name) else by_name.state_dtype(name))
 
 
 def zeros_like(parameter: Array) -> Array:
@@ -63,24 +66,44 @@ def problem_with_gradient(gradient: Array, like: Array) -> tuple[type[Exception]
     return None
 
 
+def in_pairs(average: Array) -> Array:
+    """Return an average as the step takes it, with a last axis of two if it is complex."""
+    if not jnp.iscomplexobj(average):
+        return average
+    return jnp.stack([average.real, average.imag], axis=-1)
+
+
+def from_pairs(array: Array, like: Array) -> Array:
+    """Undo `in_pairs`, for an average like another one."""
+    if not jnp.iscomplexobj(like) or jnp.iscomplexobj(array):
+        return array
+    return jax.lax.complex(array[..., 0], array[..., 1])
+
+
+def with_pairs(row: Row) -> Row:
+    """Return a row with its averages as the step takes them."""
+    return row._replace(square_avg=in_pairs(row.square_avg), acc_delta=in_pairs(row.acc_delta))
+
+
+def without_pairs(row: Row, like: Row) -> Row:
+    """Undo `with_pairs`, for what a step made of a row."""
+    return row._replace(
+        square_avg=from_pairs(row.square_avg, like.square_avg),
+        acc_delta=from_pairs(row.acc_delta, like.acc_delta),
+    )
+
+
 def to_record(average: Array) -> np.ndarray:
     """Return an average as a NumPy array of its own, in portable state a pair if complex."""
-    array = np.array(average)
-    if not np.iscomplexobj(array):
-        return array
-    return np.stack([array.real, array.imag], axis=-1)
+    return np.array(in_pairs(average))
 
 
 def like_record(average: Array) -> jax.ShapeDtypeStruct:
     """The shape and dtype of `to_record`."""
-    if jnp.iscomplexobj(average):
-        return jax.ShapeDtypeStruct((*average.shape, 2), jnp.finfo(average.dtype).dtype)
-    return jax.ShapeDtypeStruct(average.shape, average.dtype)
+    return jax.eval_shape(in_pairs, average)
 
 
 def from_record(array: np.ndarray, like: Array) -> Array:
     """Return a portable array as an average, of the dtype and where `like` is."""
-    if jnp.iscomplexobj(like):
-        array = array[..., 0] + 1j * array[..., 1]
-    average = jnp.array(array, like.dtype)
+    average = from_pairs(jnp.array(array, like_record(like).dtype), like)
     return jax.device_put(average, like.sharding) if hasattr(like, "sharding") else average

@@ -85,6 +85,9 @@ class State(keras.optimizers.Optimizer):
     _rate_was_set = False
     _engine: Any
     _options: Options
+    # Of the last steps, why the kernel did not take variables, by their index.
+    _last_reasons: list[str | None] | None
+    _found_reasons: dict[int, str | None]
     _waiting_state: dict[str, np.ndarray] | None
     _given_rate: float | None
     _excluded_keys: frozenset[Any]
@@ -126,6 +129,7 @@ class State(keras.optimizers.Optimizer):
         paths = [path_of(variable) for variable in variables]
         self._excluded_loaded_paths = _excluded_among(paths, self._excluded_loaded_paths)
         self._engine = Engine(self.fused)
+        self._last_reasons, self._found_reasons = None, {}
         self._refuse_without_kernel(variables)
         self._options = Options(
             self.rho,

@@ -18,10 +18,11 @@ from adadelta._core import interrupts, parameters
 from adadelta._core.step import COLLECT, FOLLOW, SKIP, UPDATE, Call, Options, Row
 from adadelta._keras import learning_rate as rates
 from adadelta._keras import loss_scale, precision
-from adadelta._keras.engines import array_of
+from adadelta._keras.engines import array_of, device_of
 from adadelta._keras.known import both, is_equal, known, known_all, opposite, where
-from adadelta._keras.state import count, path_of
+from adadelta._keras.state import count, parameter_names, path_of
 from adadelta._keras.weight_decay import WeightDecay
+from adadelta._kernels import report
 
 if keras.config.backend() == "torch":
     import torch
@@ -138,6 +139,23 @@ class Step(WeightDecay):
         row = row._replace(average=None, window=None, constraint=None, action=UPDATE)
         options = Options(self.rho, self.epsilon, decay_mode=self._options.decay_mode)
         self._make({index: row}, Call(learning_rate), options)
+
+    def _kernel_report(self) -> list[report.Served]:
+        """Return what `kernel_info()` says of the variables."""
+        if not self.built:
+            return []
+        names = parameter_names(self._trainable_variables)
+        taken = {
+            name: index
+            for index, name in enumerate(names)
+            if self._accumulated_grads[index] is not None
+        }
+        return report.served(
+            self._engine,
+            {name: self._row(index, None) for name, index in taken.items()},
+            {name: device_of(self._trainable_variables[index]) for name, index in taken.items()},
+            {name: self._found_reasons.get(index) for name, index in taken.items()},
+        )
 
     def _variables_for(self, gradients: list[Any], trainable_variables: Any) -> list[Any]:
         if trainable_variables is None:
@@ -256,6 +274,9 @@ class Step(WeightDecay):
     def _make(self, rows: dict[int, Row], call: Call, options: Options) -> None:
         """Let the engine make a step, and take the arrays that are new."""
         made = self._engine.step(list(rows.values()), call, options)
+        if self._engine.reasons is not self._last_reasons:
+            self._last_reasons = self._engine.reasons
+            self._found_reasons |= zip(rows, self._last_reasons, strict=True)
         for (index, row), new in zip(rows.items(), made, strict=True):
             for variable, before, after in zip(self._variables_of(index), row, new, strict=False):
                 if variable is not None and after is not before:

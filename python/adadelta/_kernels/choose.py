@@ -114,22 +114,8 @@ def _against_cuda(dtype: str) -> str | None:
     return cuda.reason_against()
 
 
-def kernel_info() -> dict[str, dict[str, Any]]:
-    """Say which kernels can make the step on this machine, and why the others can't.
-
-    Returns:
-        For each kernel a dict: `serves` is True or False, `reason` says why not (or is None),
-        `for` says for whom it is. `cache` is the directory in which its machine code is kept, so
-        that it is compiled once per machine. Where `cache` is None, every process compiles its
-        own, and `cache_reason` says why: other users could put their code into the directory, for
-        example. Both are None for kernels that do not serve, and for "cuda".
-
-    Example:
-        >>> import adadelta
-        >>> sorted(adadelta.kernel_info())
-        ['cpu', 'cuda', 'tensorflow', 'xla']
-
-    """
+def kernels() -> dict[str, dict[str, Any]]:
+    """Return what `kernel_info()` says of this machine."""
     info = {}
     for kernel, description in DESCRIPTIONS.items():
         reason = reason_against(kernel)

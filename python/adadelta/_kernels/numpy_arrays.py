@@ -25,6 +25,7 @@ def to_state(value: Array, like: Array) -> Array:
 from_state = to_state
 
 
-def largest_gradient(epsilon: Any, like: Array) -> float:
+def largest_gradient(epsilon: Any, like: Array) -> Any:
     """See there."""
-    return precision.largest_gradient(float(epsilon), like.dtype.name)
+    # Of the dtype, since NumPy 1 computes with an array of no axis and a Python number in float64.
+    return like.dtype.type(precision.largest_gradient(float(epsilon), like.dtype.name))

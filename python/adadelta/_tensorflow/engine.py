@@ -36,6 +36,9 @@ class Engine:
 
     """
 
+    kernel = "tensorflow"
+    operators = "operators of TensorFlow"
+
     def __init__(self, fused: bool | None = None, sums_replicas: bool = True) -> None:
         self.fused, self.sums_replicas = fused, sums_replicas
         self.compiles_rows = False
@@ -43,6 +46,8 @@ class Engine:
 
     def _start(self) -> None:
         self.reasons: list[str | None] = []
+        # By the identity of a parameter, what the last step with it found.
+        self._found: dict[int, str | None] = {}
         self.operations: list[Any] = []
         self._programs = programs.Programs()
         self._compiled = tf.function(self._advance, jit_compile=True, autograph=False)
@@ -67,6 +72,7 @@ class Engine:
             self._reason_against_call()
             or programs.reason_against(row)
             or programs.reason_against_dtype(arrays.dtype_of(row.parameter))
+            or self._found.get(id(row.parameter))
         )
 
     def _reason_against_call(self) -> str | None:
@@ -121,6 +127,7 @@ class Engine:
         """See there. An action may only be known when a program runs."""
         given = [_with_tensor(row) for row in given]
         self.reasons = self._find_reasons(given, options)
+        self._found |= zip((id(row.parameter) for row in given), self.reasons, strict=True)
         if self.fused:
             for problem in filter(None, self.reasons):
                 raise RuntimeError(

@@ -8,6 +8,8 @@ import tensorflow as tf
 
 from adadelta._core import hyperparameters, interrupts, parameters
 from adadelta._core.step import UPDATE, Call, Options, Row
+from adadelta._kernels import report
+from adadelta._state import matching
 from adadelta._tensorflow import arrays
 from adadelta._tensorflow.gradients import fitting, name_of
 from adadelta._tf_keras import learning_rate as rates
@@ -132,6 +134,20 @@ class Step(State):
             if self.weight_decay and self._use_weight_decay(own)
             else 0.0,
             constraint=own.constraint,
+        )
+
+    def _kernel_report(self) -> list[report.Served]:
+        """Return what `kernel_info()` says of the variables."""
+        if not self.built:
+            return []
+        names = matching.distinct(map(name_of, self._parameters))
+        rows = [self._row(None, variable, self.use_ema) for variable in self._parameters]
+        devices = [variable.device for variable in self._parameters]
+        return report.served(
+            self._engine,
+            dict(zip(names, rows, strict=True)),
+            dict(zip(names, devices, strict=True)),
+            {},
         )
 
     def _overwrites(self) -> Any:

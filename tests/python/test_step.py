@@ -1,0 +1,143 @@
+"""The step of `_core/step.py` itself, on NumPy's arrays, gets the numbers of all shared vectors."""
+
+import numpy as np
+import pytest
+
+import vectors
+from adadelta._core import clipping, step
+from adadelta._core.step import COLLECT, UPDATE, Call, Options, Row
+from adadelta._kernels import numpy_arrays
+
+# As in test_vectors_bite.py.
+TOLERANCE = 1e-11
+
+# What vectors call a variable is a row's parameter.
+FIELDS = ("parameter", *vectors.TENSORS[1:])
+CASES = [case for name in vectors.NAMES for case in vectors.load(name)]
+
+
+def non_negative(parameter):
+    return np.maximum(parameter, 0.0)
+
+
+def if_known(predicate, if_true, if_false):
+    return if_true() if predicate else if_false()
+
+
+class Reference:
+    """An optimizer that has only what `_core/step.py` leaves out: it loops over rows and counts."""
+
+    def __init__(self, case):
+        get = self.get = case["arguments"].get
+        self.steps = get("gradient_accumulation_steps")
+        self.options = Options(
+            get("rho"),
+            get("epsilon"),
+            maximize=get("maximize", False),
+            clipnorm=get("clipnorm"),
+            clipvalue=get("clipvalue"),
+            global_clipnorm=get("global_clipnorm"),
+            decay_mode=case.get("weight_decay_mode", "decoupled"),
+            ema_momentum=get("ema_momentum", 0.0),
+        )
+        self.rows = [self._row(variable) for variable in case["variables"]]
+        # Whether each variable had a gradient since the last update.
+        self.are_due = [False] * len(self.rows)
+        self.calls = self.updates = self.skipped = 0
+
+    def _row(self, variable):
+        zeros = np.zeros(variable["shape"])
+        return Row(
+            variable["initial"],
+            None,
+            zeros,
+            zeros,
+            average=zeros if self.get("use_ema") else None,
+            window=zeros if self.steps else None,
+            weight_decay=self.get("weight_decay") or 0.0,
+            constraint=non_negative if variable["constraint"] else None,
+        )
+
+    def apply(self, gradients):
+        rate = self._rate()
+        self.calls += 1
+        came = [gradient for gradient in gradients if gradient is not None]
+        if self.get("skip_nonfinite") and not all(np.isfinite(it).all() for it in came):
+            self.skipped += 1
+            return
+        self.are_due = [
+            is_due or gradient is not None
+            for is_due, gradient in zip(self.are_due, gradients, strict=True)
+        ]
+        is_update = (self.calls - self.skipped) % (self.steps or 1) == 0
+        action = UPDATE if is_update else COLLECT
+        rows = [
+            row._replace(gradient=gradient, action=action)
+            for row, gradient in zip(self.rows, gradients, strict=True)
+        ]
+        every = self.get("ema_overwrite_frequency")
+        call = Call(
+            rate,
+            self.get("loss_scale_factor"),
+            self.steps,
+            average_starts=self.updates == 0,
+            average_overwrites=bool(every) and (self.updates + 1) % every == 0,
+        )
+        self.rows = self._stepped(rows, call)
+        if is_update:
+            self.updates += 1
+            self.are_due = [False] * len(rows)
+
+    def _stepped(self, rows, call):
+        factors = iter(self._factors(rows, call))
+        return [
+            step.step(row, call, self.options, numpy_arrays, next(factors))
+            # The moving average follows a variable also where no gradient moved that.
+            if is_due
+            else step.follow(row, call, self.options, numpy_arrays)
+            if row.action == UPDATE
+            else row
+            for row, is_due in zip(rows, self.are_due, strict=True)
+        ]
+
+    def _factors(self, rows, call):
+        due = [row for row, is_due in zip(rows, self.are_due, strict=True) if is_due]
+        limit = self.options.norm_limit
+        if limit is None:
+            return [None] * len(due)
+        norms = [
+            clipping.scaled_norm([step.mean(row, call, numpy_arrays)], np, if_known) for row in due
+        ]
+        together = self.options.global_clipnorm is not None
+        return clipping.factors_of_groups(norms, ["float64"] * len(due), limit, np, together)
+
+    def _rate(self):
+        rate = self.get("learning_rate")
+        if isinstance(rate, dict):
+            power = self.calls / rate["decay_steps"]
+            return rate["initial_learning_rate"] * rate["decay_rate"] ** power
+        return rate / (1.0 + (self.get("decay") or 0.0) * self.calls)
+
+
+def assert_is(reference, expected):
+    counters = (reference.calls, reference.updates, reference.skipped)
+    assert counters == (expected["call"], expected["update"], expected["skipped"])
+    for name, field in zip(vectors.TENSORS, FIELDS, strict=True):
+        # Before the first update there is no average.
+        if expected[name] is not None:
+            arrays = [getattr(row, field) for row in reference.rows]
+            for array, exact in zip(arrays, expected[name], strict=True):
+                np.testing.assert_allclose(array, exact, rtol=TOLERANCE, atol=0, err_msg=name)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"].replace(" ", "_"))
+def test_the_step_has_the_numbers_of_the_vectors(case):
+    reference = Reference(case)
+    due = {expected["call"]: expected for expected in case["expected"]}
+    for number, gradients in enumerate(case["gradients"], 1):
+        # What does not fit a number is not finite, as in the vectors.
+        with np.errstate(all="ignore"):
+            reference.apply(gradients)
+        if number in due:
+            assert_is(reference, due[number])
+    assert due
