@@ -11,9 +11,10 @@ from adadelta._core import hyperparameters, interrupts, parameters
 from adadelta._core.arguments import Checked
 from adadelta._core.precision import state_dtype
 from adadelta._core.step import Call, Options, Row
+from adadelta._kernels import report
 from adadelta._state import matching
 from adadelta._tensorflow import arrays, rows
-from adadelta._tensorflow.engine import Engine, clipped
+from adadelta._tensorflow.engine import Engine, clipped, kernel_report
 from adadelta._tensorflow.gradients import fitting, name_of
 from adadelta._tf1 import session
 
@@ -293,6 +294,18 @@ class Adadelta(session.KerasOptimizer):
             for gradient, variable in zip(gradients, params, strict=True)
         ]
 
+    def _rows(self, gradients: Sequence[Any]) -> list[Row]:
+        params, count = self._parameters, len(self._parameters)
+        averages = self.weights[:count], self.weights[count:]
+        return [
+            Row(*own, constraint=getattr(own[0], "constraint", None))
+            for own in zip(params, gradients, *averages, strict=True)
+        ]
+
+    def _kernel_report(self) -> list[report.Served]:
+        """Return what `kernel_info()` says of the variables."""
+        return kernel_report(self._engine, self._rows([None] * len(self._parameters)))
+
     def _options(self) -> Options:
         return Options(self.rho, self.epsilon, clipnorm=self.clipnorm, clipvalue=self.clipvalue)
 
@@ -317,15 +330,11 @@ class Adadelta(session.KerasOptimizer):
         params = list(params)
         gradients = self._gradients(loss, params)
         self.build(params)
-        accumulators, delta_accumulators = self._create_all_weights(params)
         # Every gradient is computed before any variable changes, and the number of calls is read
         # before it grows: a graph has no other order.
         with tf.control_dependencies([rows.values_of(gradient) for gradient in gradients]):
             calls = self.iterations.read_value()
-            given = [
-                Row(*own, constraint=getattr(own[0], "constraint", None))
-                for own in zip(params, gradients, accumulators, delta_accumulators, strict=True)
-            ]
+            given = self._rows(gradients)
             with interrupts.Deferred():
                 self._engine.step(given, Call(self._rate_at(calls)), self._options())
                 updates = list(self._engine.operations)

@@ -126,6 +126,25 @@ print("MiB:", step(20_000_000, 3))
     assert float(done.stdout.split("MiB:")[1]) < 60, done.stdout
 
 
+def test_kernel_info_says_what_makes_the_step_of_each_variable():
+    x = tf.Variable(np.ones((SIZE, 2)), dtype="float32", name="x")
+    pair = tf.Variable(np.ones(3) * 1j, name="pair")
+    optimizer = adadelta.tf_keras.Adadelta()
+    assert adadelta.kernel_info(optimizer) == []
+    optimizer.build([x, pair])
+    before = adadelta.kernel_info(optimizer)
+    assert [row["variable"] for row in before] == ["x", "pair"]
+    assert [row["dtype"] for row in before] == ["float32", "complex128"]
+    assert [row["reason"] for row in before] == [None, "it is complex128"]
+    rows = tf.IndexedSlices(tf.ones((1, 2)), tf.constant([1]), (SIZE, 2))
+    optimizer.apply_gradients([(rows, x), (tf.constant(np.ones(3) * 1j), pair)])
+    assert adadelta.kernel_info(optimizer)[0]["reason"] == "its gradient is sparse"
+    small, first = tf.Variable([1.0, 2.0]), adadelta.tf1.Adadelta()
+    first.get_updates(lambda: tf.reduce_sum(small), [small])
+    (row,) = adadelta.kernel_info(first)
+    assert "the kernel gains from" in row["reason"]
+
+
 def test_a_copy_has_programs_of_its_own():
     import copy
 

@@ -86,7 +86,8 @@ def kernel_info(optimizer: Any = None) -> Any:
     """Say which kernels can make the step on this machine, or which makes that of each variable.
 
     Args:
-        optimizer: None, or an optimizer of this package: of Keras, torch, tf_keras or BrainPy.
+        optimizer: None, or an optimizer of this package: of Keras, torch,
+            tf_keras, TF 1.13 or BrainPy.
 
     Returns:
         Without an optimizer, for each kernel a dict: `serves` is True or False, `reason` says why

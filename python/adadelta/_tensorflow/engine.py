@@ -13,9 +13,11 @@ from adadelta._core import clipping, precision
 from adadelta._core import step as steps
 from adadelta._core.clipping import Factors
 from adadelta._core.step import COLLECT, FOLLOW, SKIP, UPDATE, Call, Options, Row
-from adadelta._kernels import xla_tensorflow
+from adadelta._kernels import report, xla_tensorflow
+from adadelta._state import matching
 from adadelta._tensorflow import arrays, operation, programs, rows
 from adadelta._tensorflow.arrays import choose
+from adadelta._tensorflow.gradients import name_of
 
 Array = Any
 
@@ -330,6 +332,14 @@ class Engine:
     def _assigned(self, made: Any) -> None:
         if not tf.executing_eagerly() and not tf.compat.v1.get_default_graph().building_function:
             self.operations.append(made)
+
+
+def kernel_report(engine: Engine, given: Sequence[Row]) -> list[report.Served]:
+    """Return what `kernel_info()` says of rows."""
+    names = matching.distinct(name_of(row.parameter) for row in given)
+    devices = (row.parameter.device for row in given)
+    by_name = dict(zip(names, given, strict=True))
+    return report.served(engine, by_name, dict(zip(names, devices, strict=True)), {})
 
 
 def clipped(gradient: Any, variable: Any, options: Options) -> Any:

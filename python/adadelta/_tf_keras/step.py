@@ -9,8 +9,8 @@ import tensorflow as tf
 from adadelta._core import hyperparameters, interrupts, parameters
 from adadelta._core.step import UPDATE, Call, Options, Row
 from adadelta._kernels import report
-from adadelta._state import matching
 from adadelta._tensorflow import arrays
+from adadelta._tensorflow.engine import kernel_report
 from adadelta._tensorflow.gradients import fitting, name_of
 from adadelta._tf_keras import learning_rate as rates
 from adadelta._tf_keras.state import State
@@ -140,15 +140,8 @@ class Step(State):
         """Return what `kernel_info()` says of the variables."""
         if not self.built:
             return []
-        names = matching.distinct(map(name_of, self._parameters))
         rows = [self._row(None, variable, self.use_ema) for variable in self._parameters]
-        devices = [variable.device for variable in self._parameters]
-        return report.served(
-            self._engine,
-            dict(zip(names, rows, strict=True)),
-            dict(zip(names, devices, strict=True)),
-            {},
-        )
+        return kernel_report(self._engine, rows)
 
     def _overwrites(self) -> Any:
         """Whether the averages replace the weights after this update."""
