@@ -101,6 +101,7 @@ class Engine:
 
     # ------------------------------------------------------------------ a call
 
+    @tf.autograph.experimental.do_not_convert
     def all_finite(self, given: Sequence[Row], call: Call) -> Any:
         """See there; unscaled, in the dtype of the state, and on all replicas."""
         scale = call.loss_scale
@@ -125,6 +126,7 @@ class Engine:
             finite = tf.equal(others, 0)
         return finite
 
+    @tf.autograph.experimental.do_not_convert
     def step(self, given: Sequence[Row], call: Call, options: Options) -> list[Row]:
         """See there. An action may only be known when a program runs."""
         given = [_with_tensor(row) for row in given]
