@@ -10,8 +10,12 @@ import tensorflow as tf
 from adadelta._core import hyperparameters, interrupts, parameters
 from adadelta._core.arguments import Checked
 from adadelta._core.precision import state_dtype
+from adadelta._core.step import Call, Options, Row
+from adadelta._kernels import report
 from adadelta._state import matching
-from adadelta._tensorflow import clip, precision, rows, step
+from adadelta._tensorflow import arrays, rows
+from adadelta._tensorflow.engine import Engine, clipped, kernel_report
+from adadelta._tensorflow.gradients import fitting, name_of
 from adadelta._tf1 import session
 
 __all__ = ["Adadelta"]
@@ -58,6 +62,8 @@ class Adadelta(session.KerasOptimizer):
 
     Float16 and bfloat16 parameters are updated in float32 and have float32 state. Complex
     parameters are pairs of real ones. A sparse gradient gives the numbers of the dense one.
+    Eagerly and in a `tf.function`, large variables take their step by a kernel, as those of
+    `adadelta.tf_keras`.
 
     Args:
         lr: The learning rate, a finite number of at least 0.
@@ -143,6 +149,7 @@ class Adadelta(session.KerasOptimizer):
         self.weights: list[Any] = []
         self.updates: list[Any] = []
         self._parameters: list[Any] = []
+        self._engine = Engine(sums_replicas=False)
 
     # ------------------------------------------------------------------ rates and counter
 
@@ -179,12 +186,13 @@ class Adadelta(session.KerasOptimizer):
         """A variable with the number of calls."""
         return self._rate_variable("iterations")
 
-    def _rate_in(self, dtype: str, calls: Any) -> Any:
+    def _rate_at(self, calls: Any) -> Any:
+        """Return the rate of a call, in float64, after a number of calls."""
         lr, decay = (
-            precision.exact_rate(self._rate_variable(name), self._rates[name], dtype)
+            arrays.exact_rate(self._rate_variable(name), self._rates[name])
             for name in ("lr", "decay")
         )
-        return lr / (1 + decay * tf.cast(calls, dtype))
+        return lr / (1 + decay * tf.cast(calls, tf.float64))
 
     # ------------------------------------------------------------------ the step
 
@@ -213,17 +221,17 @@ class Adadelta(session.KerasOptimizer):
             raise ValueError("`params` must be a list of variables; received an empty one")
         for position, variable in enumerate(params):
             if any(variable is other for other in params[:position]):
-                raise parameters.repeated(step.name_of(variable))
+                raise parameters.repeated(name_of(variable))
             numbers = parameters.numbers_of(self)
-            parameters.check(step.name_of(variable), precision.dtype_of(variable), numbers)
+            parameters.check(name_of(variable), arrays.dtype_of(variable), numbers)
         with tf.name_scope(type(self).__name__):
             self.weights = [
                 session.variable(
-                    partial(tf.zeros, precision.state_shape(variable), dtype), slot, dtype
+                    partial(tf.zeros, arrays.state_shape(variable), dtype), slot, dtype
                 )
                 for slot in ("accumulator", "delta_accumulator")
                 for variable in params
-                for dtype in [state_dtype(precision.dtype_of(variable))]
+                for dtype in [state_dtype(arrays.dtype_of(variable))]
             ]
         for name in ("lr", "decay", "iterations"):
             self._rate_variable(name)
@@ -249,10 +257,12 @@ class Adadelta(session.KerasOptimizer):
                 by an operation that has no gradient.
 
         """
-        params = list(params)
+        params, options = list(params), self._options()
         return [
-            rows.map_values(partial(precision.from_state, dtype=precision.dtype_of(it)), gradient)
-            for gradient, it in zip(self._gradients(loss, params), params, strict=True)
+            rows.map_values(
+                partial(arrays.from_state, like=variable), clipped(gradient, variable, options)
+            )
+            for gradient, variable in zip(self._gradients(loss, params), params, strict=True)
         ]
 
     def _gradients(self, loss: Any, params: Sequence[Any]) -> list[Any]:
@@ -270,7 +280,7 @@ class Adadelta(session.KerasOptimizer):
         else:
             gradients = tf.gradients(loss, params)
         missing = [
-            step.name_of(variable)
+            name_of(variable)
             for gradient, variable in zip(gradients, params, strict=True)
             if gradient is None
         ]
@@ -279,11 +289,25 @@ class Adadelta(session.KerasOptimizer):
                 f"The gradient can't be computed for {', '.join(missing)}: `loss` does not depend "
                 "on it, or only by operations without a gradient, such as argmax and round"
             )
-        prepared = [
-            step.prepared(step.fitting(gradient, variable), variable)
+        return [
+            fitting(gradient, variable)
             for gradient, variable in zip(gradients, params, strict=True)
         ]
-        return clip.clipped(prepared, self.clipnorm, self.clipvalue)
+
+    def _rows(self, gradients: Sequence[Any]) -> list[Row]:
+        params, count = self._parameters, len(self._parameters)
+        averages = self.weights[:count], self.weights[count:]
+        return [
+            Row(*own, constraint=getattr(own[0], "constraint", None))
+            for own in zip(params, gradients, *averages, strict=True)
+        ]
+
+    def _kernel_report(self) -> list[report.Served]:
+        """Return what `kernel_info()` says of the variables."""
+        return kernel_report(self._engine, self._rows([None] * len(self._parameters)))
+
+    def _options(self) -> Options:
+        return Options(self.rho, self.epsilon, clipnorm=self.clipnorm, clipvalue=self.clipvalue)
 
     @tf.autograph.experimental.do_not_convert
     def get_updates(self, loss: Any, params: Sequence[Any]) -> list[Any]:
@@ -306,26 +330,14 @@ class Adadelta(session.KerasOptimizer):
         params = list(params)
         gradients = self._gradients(loss, params)
         self.build(params)
-        accumulators, delta_accumulators = self._create_all_weights(params)
         # Every gradient is computed before any variable changes, and the number of calls is read
         # before it grows: a graph has no other order.
         with tf.control_dependencies([rows.values_of(gradient) for gradient in gradients]):
             calls = self.iterations.read_value()
-            updates = []
+            given = self._rows(gradients)
             with interrupts.Deferred():
-                for variable, gradient, square_avg, acc_delta in zip(
-                    params, gradients, accumulators, delta_accumulators, strict=True
-                ):
-                    updates += step.update(
-                        variable,
-                        gradient,
-                        square_avg,
-                        acc_delta,
-                        self._rate_in(state_dtype(precision.dtype_of(variable)), calls),
-                        self.rho,
-                        self.epsilon,
-                        constraint=getattr(variable, "constraint", None),
-                    )
+                self._engine.step(given, Call(self._rate_at(calls)), self._options())
+                updates = list(self._engine.operations)
                 with tf.control_dependencies([calls]):
                     updates.append(self.iterations.assign_add(1))
         eager = tf.executing_eagerly()
@@ -350,7 +362,7 @@ class Adadelta(session.KerasOptimizer):
 
         """
         values = [np.asarray(weight) for weight in weights]
-        expected = [(step.name_of(it), tuple(it.shape.as_list())) for it in self.weights]
+        expected = [(name_of(it), tuple(it.shape.as_list())) for it in self.weights]
         parameters.check_weights(values, expected, np.shape, "weights")
         session.write(self.weights, values)
 
@@ -380,7 +392,7 @@ class Adadelta(session.KerasOptimizer):
 
     def _slots(self) -> dict[str, dict[str, Any]]:
         count = len(self._parameters)
-        names = matching.distinct(map(step.name_of, self._parameters))
+        names = matching.distinct(map(name_of, self._parameters))
         return {
             name: {"square_avg": self.weights[index], "acc_delta": self.weights[count + index]}
             for index, name in enumerate(names)

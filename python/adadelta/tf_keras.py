@@ -9,7 +9,8 @@ import tf_keras
 from adadelta._core import hyperparameters
 from adadelta._core.arguments import Checked, checked
 from adadelta._core.precision import shortest
-from adadelta._tensorflow import precision
+from adadelta._tensorflow import arrays
+from adadelta._tensorflow.engine import Engine
 from adadelta._tf_keras import learning_rate as rates
 from adadelta._tf_keras import legacy, loaders
 from adadelta._tf_keras.step import Step
@@ -40,6 +41,10 @@ class Adadelta(Step):
 
     Float16 and bfloat16 parameters are updated in float32 and have float32 state. Complex
     parameters are pairs of real ones.
+
+    On the processor, variables that are large (16,384 elements on average) take their step by a
+    kernel, in one pass over memory. A `tf.function` that contains such a step can't be saved and
+    run by another program.
 
     Args:
         learning_rate: A finite number of at least 0, a
@@ -180,6 +185,7 @@ class Adadelta(Step):
         self._given_rate = learning_rate if isinstance(learning_rate, float) else None
         self._parameters: list[Any] = self._no_dependency([])
         self._skipped: Any = None
+        self._engine = Engine(sums_replicas=False)
         self._waiting_state = None
         self._excluded_names: frozenset[str] = frozenset((excluded or {}).get("names", ()))
         if (excluded or {}).get("words"):
@@ -225,11 +231,12 @@ class Adadelta(Step):
             self._learning_rate = self._build_learning_rate(value)
         self._given_rate = value if isinstance(value, float) else None
 
-    def _rate_in(self, dtype: str) -> Any:
+    def _rate(self) -> Any:
+        """Return the rate of a call, in float64, of which rows take theirs."""
         rate = self._learning_rate
         if isinstance(rate, rates.LearningRateSchedule):
-            return tf.cast(self._current_learning_rate, dtype)
-        return precision.exact_rate(rate, self._given_rate, dtype)
+            return tf.cast(self._current_learning_rate, tf.float64)
+        return arrays.exact_rate(rate, self._given_rate)
 
     def _rate_number(self) -> float | None:
         rate = self._learning_rate

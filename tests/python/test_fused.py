@@ -299,7 +299,7 @@ def test_kernels_that_are_asked_for_and_are_not_there_are_refused(monkeypatch):
 @pytest.mark.parametrize("mode", ["eager", "function"])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision_takes_the_operation_in_float32(dtype, mode, weight_decay):
-    from adadelta._kernels import tensorflow as operation
+    from adadelta._tensorflow import operation
 
     gradients = np.random.default_rng(0).normal(size=(20, 3, 2))
 
@@ -408,12 +408,10 @@ def test_variables_without_elements_do_not_count(options, mode):
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="elsewhere the kernel costs nothing")
 @pytest.mark.parametrize(("size", "serves"), [(2**14, True), (2**14 - 1, False)])
 def test_tensorflow_takes_the_kernel_where_variables_are_large(size, serves):
-    from adadelta._keras import fused_tensorflow
-
     optimizer = adadelta.Adadelta(1.0)
-    with mock.patch.object(fused_tensorflow, "step", mock.Mock(wraps=fused_tensorflow.step)) as it:
-        optimizer.apply([keras.ops.ones(size)], [keras.Variable(np.ones(size), dtype="float32")])
-    assert it.called == serves
+    optimizer.apply([keras.ops.ones(size)], [keras.Variable(np.ones(size), dtype="float32")])
+    (reason,) = optimizer._engine.reasons
+    assert reason is None if serves else "the kernel gains from 16,384" in reason
 
 
 def with_callbacks(tf):
@@ -431,37 +429,40 @@ def with_eager_functions(tf):
 def test_where_xla_can_not_compile_the_rule_makes_the_step(where):
     import tensorflow as tf
 
-    from adadelta._keras import fused_tensorflow
+    def trained(fused):
+        variable = keras.Variable(np.ones(2**15), dtype="float32")
+        optimizer = adadelta.Adadelta(1.0, fused=fused)
+        optimizer.apply([keras.ops.ones(2**15)], [variable])
+        leave = where(tf)
+        try:
+            optimizer.apply([keras.ops.ones(2**15)], [variable])
+        finally:
+            leave()
+            values.append(numpy(variable)[0])
 
-    variable = keras.Variable([1.0], dtype="float32")
-    optimizer = adadelta.Adadelta(1.0, fused=True)
-    optimizer.build([variable])
-    leave = where(tf)
-    try:
-        with mock.patch.object(fused_tensorflow, "step") as kernel:
-            optimizer.apply([keras.ops.ones(1)], [variable])
-    finally:
-        leave()
-    assert not kernel.called
-    assert numpy(variable)[0] < 1
+    values = []
+    trained(None)
+    with pytest.raises(RuntimeError, match="`fused=True` needs a kernel, and there is none"):
+        trained(True)
+    # The second call with `fused=True` has changed nothing.
+    assert 1 > values[1] > values[0]
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow compiles a program of its own")
 def test_only_so_many_sets_of_variables_have_programs():
-    from adadelta._keras import fused_tensorflow
+    from adadelta._tensorflow import programs
 
-    variables = [keras.Variable([1.0], dtype="float32") for _ in range(8)]
-    optimizer = adadelta.Adadelta(1.0, fused=True)
+    variables = [keras.Variable(np.ones(2**14), dtype="float32") for _ in range(8)]
+    optimizer = adadelta.Adadelta(1.0)
     optimizer.build(variables)
-    with mock.patch.object(
-        fused_tensorflow, "Program", mock.Mock(wraps=fused_tensorflow.Program)
-    ) as made:
-        for missing in range(8):
-            gradients = [keras.ops.ones(1) for _ in variables]
-            gradients[missing] = None
-            with pytest.warns(UserWarning, match="Gradients do not exist"):
-                optimizer.apply(gradients, variables)
-    assert made.call_count == fused_tensorflow.SETS
+    served = 0
+    for missing in range(8):
+        gradients = [keras.ops.ones(2**14) for _ in variables]
+        gradients[missing] = None
+        with pytest.warns(UserWarning, match="Gradients do not exist"):
+            optimizer.apply(gradients, variables)
+        served += optimizer._engine.reasons == [None] * 7
+    assert served == programs.SETS
     # Each has been left out once, and has taken as many steps.
     values = [numpy(it)[0] for it in variables]
     np.testing.assert_allclose(values, values[0], rtol=1e-6)
@@ -530,12 +531,20 @@ import adadelta
 variables = []
 for device in ("CPU:0", "CPU:1"):
     with tf.device(device):
-        variables.append(keras.Variable(np.ones(5), dtype="float32"))
-optimizer = adadelta.Adadelta(1.0, fused=True)
+        variables.append(keras.Variable(np.ones(2**15), dtype="float32"))
+gradients = [keras.ops.ones(2**15), keras.ops.ones(2**15)]
+optimizer = adadelta.Adadelta(1.0)
 for _ in range(2):
-    optimizer.apply([keras.ops.ones(5), keras.ops.ones(5)], variables)
+    optimizer.apply(gradients, variables)
 one, other = (it.numpy() for it in variables)
 assert one[0] < 1 and np.allclose(one, other), (one, other)
+try:
+    adadelta.Adadelta(1.0, fused=True).apply(gradients, variables)
+except RuntimeError as error:
+    assert "CPU:1" in str(error), error
+else:
+    raise AssertionError("the kernel can't serve the other device")
+assert np.all(one == variables[0].numpy())
 """
 
 

@@ -205,18 +205,54 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 import keras, adadelta
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-with strategy.scope():
+G = [np.array([0.5, -1.5], "float32"), np.array([2.0, 0.25], "float32")]
+def gradients(options, call):
+    broken = "skip_nonfinite" in options and call == 1
+    # In one replica only.
+    return [G[0], np.full_like(G[1], np.inf) if broken else G[1] * call]
+def trained(options, step):
     x = keras.Variable([1.0, 2.0])
-    optimizer = adadelta.Adadelta(learning_rate=1.0, weight_decay=0.1, use_ema=True)
+    optimizer = adadelta.Adadelta(learning_rate=1.0, **options)
     optimizer.build([x])
-g = tf.constant([0.5, -1.5])
-for _ in range(5):
-    strategy.run(lambda: optimizer.apply([g], [x]))
-y = keras.Variable([1.0, 2.0])
-alone = adadelta.Adadelta(learning_rate=1.0, weight_decay=0.1, use_ema=True)
-for _ in range(5):
-    alone.apply([2 * g], [y])
-np.testing.assert_allclose(x.numpy(), y.numpy(), rtol=1e-6)
+    step(optimizer, x)
+    return x, optimizer
+def alone(options):
+    def step(optimizer, x):
+        for call in range(5):
+            optimizer.apply([sum(gradients(options, call))], [x])
+    return trained(options, step)
+def spread(options, compiled):
+    def step(optimizer, x):
+        def replica(given):
+            optimizer.apply([given], [x])
+        def run(*given):
+            own = strategy.experimental_distribute_values_from_function(
+                lambda context: given[context.replica_id_in_sync_group]
+            ) if not compiled else given[0]
+            strategy.run(replica, args=(own,))
+        step = tf.function(run) if compiled else run
+        for call in range(5):
+            given = [tf.constant(it) for it in gradients(options, call)]
+            if compiled:
+                given = [strategy.experimental_distribute_values_from_function(
+                    lambda context: given[context.replica_id_in_sync_group]
+                )]
+            step(*given)
+    with strategy.scope():
+        return trained(options, step)
+for options in (
+    {"weight_decay": 0.1, "use_ema": True},
+    {"global_clipnorm": 0.5, "gradient_accumulation_steps": 2, "use_ema": True},
+    {"skip_nonfinite": True, "clipnorm": 0.5, "use_ema": True, "ema_overwrite_frequency": 2},
+):
+    for compiled in (False, True):
+        (x, ours), (y, exact) = spread(options, compiled), alone(options)
+        for one, other in zip([x, *ours.variables], [y, *exact.variables], strict=True):
+            np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=1e-6, err_msg=str(options))
+        for value in (x, *ours.variables):
+            copies = [it.numpy() for it in strategy.experimental_local_results(value.value)]
+            np.testing.assert_array_equal(copies[0], copies[-1])
+        assert ours.skipped == exact.skipped == ("skip_nonfinite" in options)
 
 # What each replica says, to an optimizer that the first of them has built.
 with strategy.scope():

@@ -175,6 +175,25 @@ def mean(row: Row, call: Call, arrays: Arrays) -> Array:
     return total / arrays.number(call.steps, total)
 
 
+def clipped(
+    row: Row,
+    call: Call,
+    options: Options,
+    arrays: Arrays,
+    factors: clipping.Factors | None = None,
+) -> Array:
+    """Return the gradient of an update, with its sign and clipped; arguments as for `change`."""
+    gradient = mean(row, call, arrays)
+    if options.maximize:
+        gradient = -gradient
+    if factors is not None:
+        divisor, factor = (arrays.number(number, gradient) for number in factors)
+        gradient = gradient / divisor * factor
+    if options.clipvalue is not None:
+        gradient = clipping.by_value(gradient, options.clipvalue, arrays.clip)
+    return gradient
+
+
 def change(
     row: Row,
     call: Call,
@@ -196,14 +215,7 @@ def change(
 
     """
     state = row.square_avg
-    gradient = mean(row, call, arrays)
-    if options.maximize:
-        gradient = -gradient
-    if factors is not None:
-        divisor, factor = (arrays.number(number, gradient) for number in factors)
-        gradient = gradient / divisor * factor
-    if options.clipvalue is not None:
-        gradient = clipping.by_value(gradient, options.clipvalue, arrays.clip)
+    gradient = clipped(row, call, options, arrays, factors)
     if options.decay_mode == "coupled" and not _is_zero(row.weight_decay):
         decay = arrays.number(row.weight_decay, state)
         gradient = gradient + decay * arrays.to_state(row.parameter, state)

@@ -75,7 +75,8 @@ def served(
     for name, row in rows.items():
         reason = engine.reason_against(row) or found.get(name)
         made_by = engine.kernel if reason is None else engine.operators
-        dtype = str(row.parameter.dtype).rpartition(".")[2]
+        dtype = row.parameter.dtype
+        dtype = getattr(dtype, "name", None) or str(dtype).rpartition(".")[2]
         shape = tuple(row.parameter.shape)
         result.append(Served(name, shape, dtype, devices[name], made_by, reason))
     return result
@@ -85,7 +86,8 @@ def kernel_info(optimizer: Any = None) -> Any:
     """Say which kernels can make the step on this machine, or which makes that of each variable.
 
     Args:
-        optimizer: None, or an optimizer of this package: of Keras, torch, tf_keras or BrainPy.
+        optimizer: None, or an optimizer of this package: of Keras, torch,
+            tf_keras, TF 1.13 or BrainPy.
 
     Returns:
         Without an optimizer, for each kernel a dict: `serves` is True or False, `reason` says why

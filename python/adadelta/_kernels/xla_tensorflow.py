@@ -44,26 +44,31 @@ _lock = Lock()
 _registered: dict[tuple[str, str, bool], str] = {}
 
 
-def can_serve_here() -> bool:
-    """Whether XLA can compile a program of ours where this is called."""
-    return not (
-        # Under a distribution strategy a variable is several in one.
-        tf.distribute.has_strategy()
-        or tf.config.functions_run_eagerly()
-        # What looks at each operation, as tf.debugging.enable_check_numerics() does, looks into
-        # our programs, too, where XLA can't compile it.
-        or context.context().op_callbacks
-    )
+def reason_against_here() -> str | None:
+    """Why XLA can't compile a program of ours where this is called, or None when it can."""
+    if tf.distribute.has_strategy():
+        return "under a distribution strategy a variable is several in one"
+    if tf.config.functions_run_eagerly():
+        return "TensorFlow's functions run eagerly, so that XLA compiles none"
+    # What looks at each operation, as tf.debugging.enable_check_numerics() does, looks into our
+    # programs, too, where XLA can't compile it.
+    if context.context().op_callbacks:
+        return "XLA can't compile what looks at each operation, as tf.debugging does"
+    if not tf.executing_eagerly() and not tf.compat.v1.get_default_graph().building_function:
+        return "in a graph of TensorFlow 1 operations are run one by one"
+    return None
 
 
-def can_serve(variable: Any) -> bool:
-    """Whether the kernel can read and write a variable: one that lies in the processor's memory."""
-    return (
-        isinstance(variable, tf.Variable)
-        # Made under a strategy it is several in one also outside.
-        and getattr(variable, "_distribute_strategy", None) is None
-        and _is_the_processor(variable.device)
-    )
+def reason_against_variable(variable: Any) -> str | None:
+    """Why the kernel can't read and write a variable, or None when it can."""
+    if not isinstance(variable, tf.Variable):
+        return "it is no tf.Variable"
+    # Made under a strategy it is several in one also outside.
+    if getattr(variable, "_distribute_strategy", None) is not None:
+        return "it was made under a distribution strategy"
+    if isinstance(variable, tf.experimental.dtensor.DVariable):
+        return "it lies on a mesh of DTensor"
+    return None if _is_the_processor(variable.device) else f"it lies on {variable.device}"
 
 
 @functools.lru_cache(maxsize=64)
@@ -78,7 +83,10 @@ def together(numbers: Sequence[Any], dtype: str) -> Array:
     if tf.executing_eagerly():
         return np.array([np.asarray(it) for it in numbers], dtype)
     return tf.stack(
-        [tf.cast(it, dtype) if tf.is_tensor(it) else tf.constant(it, dtype) for it in numbers]
+        [
+            tf.cast(it, dtype) if tf.is_tensor(it) else tf.constant(np.asarray(it, dtype))
+            for it in numbers
+        ]
     )
 
 

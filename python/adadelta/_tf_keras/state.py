@@ -11,7 +11,8 @@ from adadelta._core import parameters
 from adadelta._core.precision import state_dtype
 from adadelta._state import keras_file, matching
 from adadelta._state.record import OptimizerState
-from adadelta._tensorflow import exchange, precision, step
+from adadelta._tensorflow import arrays, exchange
+from adadelta._tensorflow.gradients import name_of
 from adadelta._tf_keras import loaders
 
 _HOST = "tf_keras.optimizers.Adadelta"
@@ -55,7 +56,7 @@ class State(tf_keras.optimizers.Optimizer):
             return
         for variable in variables:
             numbers = parameters.numbers_of(self)
-            parameters.check(step.name_of(variable), precision.dtype_of(variable), numbers)
+            parameters.check(name_of(variable), arrays.dtype_of(variable), numbers)
         super().build(variables)
         self._parameters = self._no_dependency(variables)
         self._accumulated_grads: list[Any] = []
@@ -82,13 +83,13 @@ class State(tf_keras.optimizers.Optimizer):
         initial_value: Any = None,
     ) -> Any:
         """Make a state variable for a parameter: 0, unless `initial_value` is given."""
-        dtype = precision.dtype_of(model_variable)
+        dtype = arrays.dtype_of(model_variable)
         if dtype == state_dtype(dtype):
             return super().add_variable_from_reference(
                 model_variable, variable_name, shape, initial_value
             )
         value = tf.zeros_like(model_variable) if initial_value is None else initial_value
-        value = precision.to_state(tf.convert_to_tensor(value), dtype)
+        value = arrays.in_state(tf.convert_to_tensor(value), state_dtype(dtype))
         name = f"{variable_name}/{model_variable._shared_name}"
         if self._mesh:
             variable = tf.experimental.dtensor.DVariable(value, name=name, trainable=False)
@@ -115,14 +116,14 @@ class State(tf_keras.optimizers.Optimizer):
         for variable in variables:
             key = self._var_key(variable)
             if key in seen:
-                raise parameters.repeated(step.name_of(variable))
+                raise parameters.repeated(name_of(variable))
             seen.add(key)
 
     def _refuse_unknown(self, variables: list[Any]) -> None:
         for variable in variables:
             if self._var_key(variable) not in self._index_dict:
                 raise KeyError(
-                    f"The optimizer cannot recognize variable {step.name_of(variable)}: it was "
+                    f"The optimizer cannot recognize variable {name_of(variable)}: it was "
                     "built on other variables. Build it on all that it is to update with "
                     "optimizer.build(variables), or make a new optimizer for these"
                 )
@@ -153,7 +154,7 @@ class State(tf_keras.optimizers.Optimizer):
             self._import_or_warn(lambda: loaders.from_hdf5(weights))
             return
         values = [np.asarray(weight) for weight in weights]
-        expected = [(step.name_of(it), tuple(it.shape.as_list())) for it in self.variables]
+        expected = [(name_of(it), tuple(it.shape.as_list())) for it in self.variables]
         parameters.check_weights(values, expected, np.shape, "variables")
         self._write(self.variables, values)
 
@@ -217,7 +218,7 @@ class State(tf_keras.optimizers.Optimizer):
         if bool(lists.get("_model_variables_moving_average")) != self.use_ema:
             return f"`use_ema` was {not self.use_ema} for the optimizer that was saved"
         saved = matching.distinct(map(loaders.parameter_of, names))
-        own = matching.distinct(map(step.name_of, self._parameters))
+        own = matching.distinct(map(name_of, self._parameters))
         paired = matching.paired(saved, own, numbered=True)
         if self.built and [paired.get(name) for name in own] != saved:
             return "it is for other parameters, or for these in another order"
@@ -267,9 +268,9 @@ class State(tf_keras.optimizers.Optimizer):
         # A loaded optimizer knows what is excluded from weight decay by the names in the model
         # that was saved, whose layers can have had other numbers.
         if self._excluded_names and self._excluded_names <= set(saved.values()):
-            own = matching.distinct(map(step.name_of, self._parameters))
+            own = matching.distinct(map(name_of, self._parameters))
             self._excluded_names = frozenset(
-                step.name_of(variable)
+                name_of(variable)
                 for name, variable in zip(own, self._parameters, strict=True)
                 if saved[name] in self._excluded_names
             )
@@ -318,9 +319,7 @@ class State(tf_keras.optimizers.Optimizer):
             parameters[name] = {slot: exchange.zeros_like(it) for slot, it in slots.items()}
             if "average" in slots:
                 value = tf.convert_to_tensor(_whole(variable))
-                parameters[name]["average"] = precision.to_state(
-                    value, precision.dtype_of(variable)
-                ).numpy()
+                parameters[name]["average"] = arrays.to_state(value, slots["average"]).numpy()
         return OptimizerState(parameters=parameters)
 
     def _start_anew(self) -> None:
@@ -350,7 +349,7 @@ class State(tf_keras.optimizers.Optimizer):
 
     def _slots(self) -> dict[str, dict[str, Any]]:
         slots: dict[str, dict[str, Any]] = {}
-        for index, name in enumerate(matching.distinct(map(step.name_of, self._parameters))):
+        for index, name in enumerate(matching.distinct(map(name_of, self._parameters))):
             slots[name] = {
                 "square_avg": self._accumulated_grads[index],
                 "acc_delta": self._accumulated_delta_vars[index],

@@ -7,8 +7,11 @@ from typing import Any
 import tensorflow as tf
 
 from adadelta._core import hyperparameters, interrupts, parameters
-from adadelta._core.precision import state_dtype
-from adadelta._tensorflow import clip, precision, rows, step
+from adadelta._core.step import UPDATE, Call, Options, Row
+from adadelta._kernels import report
+from adadelta._tensorflow import arrays
+from adadelta._tensorflow.engine import kernel_report
+from adadelta._tensorflow.gradients import fitting, name_of
 from adadelta._tf_keras import learning_rate as rates
 from adadelta._tf_keras.state import State
 
@@ -54,11 +57,11 @@ class Step(State):
         pairs = [(gradient, variable) for gradient, variable in grads_and_vars]
         if not pairs:
             return self.iterations
-        missing = [step.name_of(variable) for gradient, variable in pairs if gradient is None]
+        missing = [name_of(variable) for gradient, variable in pairs if gradient is None]
         if len(missing) == len(pairs):
             raise ValueError(f"No gradients provided for any variable: {missing}.")
         present = [
-            (step.fitting(gradient, variable), variable)
+            (fitting(gradient, variable), variable)
             for gradient, variable in pairs
             if gradient is not None
         ]
@@ -87,91 +90,77 @@ class Step(State):
         return [self._current_learning_rate.read_value()]
 
     def _apply(self, pairs: list[tuple[Any, Any]]) -> Any:
-        variables = [variable for _, variable in pairs]
-        gradients = [step.prepared(gradient, variable) for gradient, variable in pairs]
-        # Before clipping, which makes infinite elements finite.
-        finite = step.all_finite(gradients) if self.skip_nonfinite else None
-        if self._mesh:
-            gradients = [
-                rows.dense(gradient, variable.shape)
-                for gradient, variable in zip(gradients, variables, strict=True)
-            ]
-        if self.maximize:
-            gradients = [rows.map_values(tf.negative, gradient) for gradient in gradients]
-        gradients = self._clip_gradients(gradients)
-        pairs = list(zip(gradients, variables, strict=True))
-        if self._mesh or self._run_with_dtensor:
-            return self._update_all(None, pairs, finite)
-        return tf.__internal__.distribute.interim.maybe_merge_call(
-            self._update_all, self._distribution_strategy, pairs, finite
-        )
-
-    def _clip_gradients(self, grads: Sequence[Any]) -> list[Any]:
-        present = [rows.summed(gradient) for gradient in grads if gradient is not None]
-        clipped = iter(clip.clipped(present, self.clipnorm, self.clipvalue, self.global_clipnorm))
-        return [None if gradient is None else next(clipped) for gradient in grads]
-
-    def _update_all(self, distribution: Any, pairs: list[tuple[Any, Any]], finite: Any) -> Any:
-        """Update all variables on all devices, then the averages and the counters."""
-
-        def proceed() -> Any:
-            for gradient, variable in pairs:
-                self._on_each_device(distribution, variable, self._apply_to_variable, gradient)
-            if self.use_ema:
-                self._move_averages([variable for _, variable in pairs])
-            return tf.constant(0)
-
-        def skip() -> Any:
-            self._skipped.assign_add(1)
-            return tf.constant(0)
-
-        if finite is None:
-            proceed()
+        """Let the engine make the step, on all devices, and the counters follow."""
+        averages = self.use_ema
+        rows = [self._row(gradient, variable, averages) for gradient, variable in pairs]
+        call = Call(self._rate(), average_overwrites=self._overwrites())
+        if self.skip_nonfinite:
+            finite = self._engine.all_finite(rows, call)
+            # A number chosen by tf.where has no layout on a DTensor mesh.
+            action: Any = UPDATE if finite is True else tf.cast(finite, tf.int32) * UPDATE
+            rows = [row._replace(action=action) for row in rows]
+            self._make(rows, call, self._options())
+            self._skipped.assign_add(tf.cast(tf.logical_not(finite), tf.int64))
         else:
-            if distribution is not None:
-                # The gradients are the same on all replicas by now.
-                finite = distribution.experimental_local_results(finite)[0]
-            clip.choose(finite, proceed, skip)
+            self._make(rows, call, self._options())
         return self.iterations.assign_add(1)
 
-    def _on_each_device(self, distribution: Any, variable: Any, function: Any, *args: Any) -> None:
-        if distribution is None or self._mesh or self._run_with_dtensor:
-            function(variable, *args)
-        else:
-            distribution.extended.update(variable, function, args=args, group=False)
+    def _make(self, rows: Sequence[Row], call: Call, options: Options) -> None:
+        self._engine.compiles_rows = self.jit_compile
+        self._engine.step(rows, call, options)
 
-    def _apply_to_variable(self, variable: Any, gradient: Any) -> None:
-        if self.jit_compile:
-            self._update_step_xla(gradient, variable, id(self._var_key(variable)))
-        else:
-            self._update_step(gradient, variable)
+    def _options(self) -> Options:
+        return Options(
+            self.rho,
+            self.epsilon,
+            maximize=self.maximize,
+            clipnorm=self.clipnorm,
+            clipvalue=self.clipvalue,
+            global_clipnorm=self.global_clipnorm,
+            decay_mode="decoupled" if self.decoupled_weight_decay else "coupled",
+            ema_momentum=self.ema_momentum,
+        )
 
-    def _apply_weight_decay(self, variables: Any) -> None:
-        """Do nothing: each variable's decay is part of its `update_step`."""
+    def _row(self, gradient: Any, variable: Any, with_average: bool) -> Row:
+        index = self._index_dict[self._var_key(variable)]
+        own = self._parameters[index]
+        return Row(
+            variable,
+            gradient,
+            self._accumulated_grads[index],
+            self._accumulated_delta_vars[index],
+            self._model_variables_moving_average[index] if with_average else None,
+            weight_decay=self.weight_decay
+            if self.weight_decay and self._use_weight_decay(own)
+            else 0.0,
+            constraint=own.constraint,
+        )
+
+    def _kernel_report(self) -> list[report.Served]:
+        """Return what `kernel_info()` says of the variables."""
+        if not self.built:
+            return []
+        rows = [self._row(None, variable, self.use_ema) for variable in self._parameters]
+        return kernel_report(self._engine, rows)
+
+    def _overwrites(self) -> Any:
+        """Whether the averages replace the weights after this update."""
+        if not self.use_ema or self.ema_overwrite_frequency is None:
+            return False
+        updates = self.iterations + 1 - (0 if self._skipped is None else self._skipped)
+        return tf.equal(updates % self.ema_overwrite_frequency, 0)
 
     def update_step(self, gradient: Any, variable: Any) -> None:
         """Decay one variable, apply the rule to it, and then its constraint.
 
         Args:
-            gradient: Its gradient, ready to be used, in the dtype and shape of its state.
+            gradient: Its gradient, ready to be used.
             variable: The variable.
 
         """
-        index = self._index_dict[self._var_key(variable)]
-        decays = self.weight_decay and self._use_weight_decay(self._parameters[index])
-        step.update(
-            variable,
-            gradient,
-            self._accumulated_grads[index],
-            self._accumulated_delta_vars[index],
-            self._rate_in(state_dtype(precision.dtype_of(variable))),
-            self.rho,
-            self.epsilon,
-            weight_decay=self.weight_decay if decays else 0.0,
-            decoupled=self.decoupled_weight_decay,
-            constraint=self._parameters[index].constraint,
-            in_one_operation=not (self._mesh or self._run_with_dtensor),
-        )
+        mode = "decoupled" if self.decoupled_weight_decay else "coupled"
+        options = Options(self.rho, self.epsilon, decay_mode=mode)
+        self._make([self._row(gradient, variable, False)], Call(self._rate()), options)
 
     def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
         """Name variables that are not decayed; to be called before the optimizer is built.
@@ -191,7 +180,7 @@ class Step(State):
 
         """
         variables, words = parameters.excluded(var_list, var_names)
-        names = frozenset(map(step.name_of, variables))
+        names = frozenset(map(name_of, variables))
         if self.built:
             # A loaded optimizer knows the names alone.
             excluded = set(getattr(self, "_exclude_from_weight_decay", ()))
@@ -209,47 +198,26 @@ class Step(State):
     def _use_weight_decay(self, variable: Any) -> bool:
         # The names are those of a loaded config, where the variables themselves are unknown.
         by_name = not getattr(self, "_exclude_from_weight_decay", None)
-        if by_name and step.name_of(variable) in self._excluded_names:
+        if by_name and name_of(variable) in self._excluded_names:
             return False
         return bool(super()._use_weight_decay(variable))
 
     # ------------------------------------------------------------------ the moving average
 
-    def _move_averages(self, variables: Sequence[Any]) -> None:
-        self._update_model_variables_moving_average(variables)
-        if self.ema_overwrite_frequency is None:
-            return
-        updates = self.iterations + 1 - (0 if self._skipped is None else self._skipped)
-
-        def overwrite() -> Any:
-            self._overwrite_model_variables_with_average_value(variables)
-            return tf.constant(0)
-
-        due = tf.equal(updates % self.ema_overwrite_frequency, 0)
-        clip.choose(due, overwrite, lambda: tf.constant(0))
-
-    def _update_model_variables_moving_average(self, var_list: Iterable[Any]) -> None:
-        def move(average: Any, variable: Any) -> None:
-            value = precision.to_state(tf.convert_to_tensor(variable), precision.dtype_of(variable))
-            average.assign(self.ema_momentum * average + (1 - self.ema_momentum) * value)
-
-        for variable in var_list:
-            self._on_each_device(
-                self._distribution_strategy, self._average_of(variable), move, variable
-            )
-
     def _overwrite_model_variables_with_average_value(self, var_list: Iterable[Any]) -> None:
         def overwrite(variable: Any, average: Any) -> None:
-            value = tf.convert_to_tensor(average)
-            variable.assign(precision.from_state(value, precision.dtype_of(variable)))
+            variable.assign(arrays.from_state(tf.convert_to_tensor(average), variable))
 
         for variable in var_list:
-            self._on_each_device(
-                self._distribution_strategy, variable, overwrite, self._average_of(variable)
-            )
-
-    def _average_of(self, variable: Any) -> Any:
-        return self._model_variables_moving_average[self._index_dict[self._var_key(variable)]]
+            average = self._model_variables_moving_average[
+                self._index_dict[self._var_key(variable)]
+            ]
+            if self._mesh or self._run_with_dtensor:
+                overwrite(variable, average)
+            else:
+                self._distribution_strategy.extended.update(
+                    variable, overwrite, args=(average,), group=False
+                )
 
     def finalize_variable_values(self, var_list: Iterable[Any]) -> None:
         """Put the averages in the place of the weights, as `fit()` does at its end.
@@ -264,7 +232,7 @@ class Step(State):
         if self.use_ema and self.built:
             known = [it for it in variables if self._var_key(it) in self._index_dict]
             self._overwrite_model_variables_with_average_value(known)
-            unknown = [step.name_of(it) for it in variables if not any(it is its for its in known)]
+            unknown = [name_of(it) for it in variables if not any(it is its for its in known)]
             if unknown:
                 # An error here, after training, would cost the caller what fit() returns.
                 warnings.warn(

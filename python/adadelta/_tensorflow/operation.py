@@ -9,16 +9,20 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
+
+from adadelta._core import rule
+from adadelta._core.step import Array, Call, Options, Row
+from adadelta._tensorflow import arrays
 
 # TensorFlow's name for a variable without a name, which no other run of a graph can reach:
 # ResourceHandle::ANONYMOUS_NAME.
 _OF_THIS_RUN_ALONE = "cd2c89b7-88b7-44c8-ad83-06c2a9158347"
 
 
-def can_serve(variable: Any, rho: float) -> bool:
-    """Whether the operation can update this variable, and rightly with this rho."""
-    import tensorflow as tf
-
+def can_serve(row: Row, options: Options) -> bool:
+    """Whether the operation can make an update of a row of variables, and rightly with its rho."""
+    variable = row.parameter
     # The variables of TensorFlow 1 that are no resources have a handle of another dtype.
     handle = getattr(variable, "handle", None) if isinstance(variable, tf.Variable) else None
     is_resource = handle is not None and handle.dtype == tf.resource
@@ -26,8 +30,10 @@ def can_serve(variable: Any, rho: float) -> bool:
     return (
         is_resource
         and variable.dtype in (tf.float16, tf.bfloat16, tf.float32, tf.float64)
+        and row.constraint is None
+        and (options.decay_mode == "decoupled" or not row.weight_decay)
         and not tf.distribute.has_strategy()
-        and _keeps(rho, np.float64 if variable.dtype == tf.float64 else np.float32)
+        and _keeps(options.rho, np.float64 if variable.dtype == tf.float64 else np.float32)
         and not _compiled_by_xla()
     )
 
@@ -51,49 +57,49 @@ def _compiled_by_xla() -> bool:
     return False
 
 
-def update(
-    variable: Any,
-    square_avg: Any,
-    acc_delta: Any,
-    rate: Any,
-    rho: float,
-    epsilon: float,
-    gradient: Any,
-    saturated: Callable[[Any], Any],
-    weight_decay: float = 0.0,
-) -> Any:
-    """Decay and update a variable and its averages, all `tf.Variable`.
+def update(row: Row, gradient: Array, call: Call, options: Options) -> Any:
+    """Decay and update the variables of a row.
 
     The operation lets squares overflow. One more read of the gradient finds out whether any
-    could, or whether one is not finite; only then is it passed through `saturated`.
+    could, or whether one is not finite; only then is it saturated.
+
+    Args:
+        row: The row.
+        gradient: Its gradient, with its sign and clipped.
+        call: What the call is told.
+        options: What the optimizer is told.
 
     Returns:
         The last operation, which in a graph of TensorFlow 1 must be run.
 
     """
-    import tensorflow as tf
-
+    variable, square_avg = row.parameter, row.square_avg
+    limit = arrays.largest_gradient(options.epsilon, square_avg)
     is_small = tf.math.is_finite(tf.nn.l2_loss(gradient))
-    gradient = tf.cond(is_small, lambda: gradient, lambda: saturated(gradient))
+    gradient = tf.cond(
+        is_small, lambda: gradient, lambda: rule.saturated(gradient, limit, arrays.clip)
+    )
+    rate = tf.convert_to_tensor(arrays.number(call.rate, square_avg), square_avg.dtype)
 
     def apply(handle: Any) -> Any:
         return tf.raw_ops.ResourceApplyAdadelta(
             var=handle,
             accum=square_avg.handle,
-            accum_update=acc_delta.handle,
+            accum_update=row.acc_delta.handle,
             lr=rate,
-            rho=tf.constant(rho, square_avg.dtype),
-            epsilon=tf.constant(epsilon, square_avg.dtype),
+            rho=tf.constant(options.rho, square_avg.dtype),
+            epsilon=tf.constant(options.epsilon, square_avg.dtype),
             grad=gradient,
         )
 
+    share = row.weight_decay * rate if row.weight_decay else None
     if variable.dtype == square_avg.dtype:
-        decayed = [variable.assign_sub(variable * (weight_decay * rate))] if weight_decay else []
+        decayed = [] if share is None else [variable.assign_sub(variable * share)]
         with tf.control_dependencies(decayed):
             return apply(variable.handle)
     value = tf.cast(tf.convert_to_tensor(variable), square_avg.dtype)
-    if weight_decay:
-        value = value - value * (weight_decay * rate)
+    if share is not None:
+        value = value - value * share
     return variable.assign(tf.cast(_applied(apply, value), variable.dtype))
 
 
@@ -103,8 +109,6 @@ def _applied(apply: Callable[[Any], Any], value: Any) -> Any:
     So half precision is rounded once, after the step in float32. A step of 20 million float16
     parameters takes 40 ms this way, where the rule's operators take 130 and Keras' own 57.
     """
-    import tensorflow as tf
-
     handle = tf.raw_ops.VarHandleOp(
         dtype=value.dtype, shape=value.shape, shared_name=_OF_THIS_RUN_ALONE
     )

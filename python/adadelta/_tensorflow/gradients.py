@@ -1,0 +1,42 @@
+"""Gradients of TensorFlow's variables: what fits, and in which form the step takes them."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from adadelta._core import parameters
+from adadelta._tensorflow import rows
+
+
+def name_of(variable: Any) -> str:
+    """The name of a variable, without the number of its output."""
+    return str(variable.name).split(":")[0]
+
+
+def fitting(gradient: Any, variable: Any) -> Any:
+    """Return the gradient as a tensor or rows that fit the variable, or raise."""
+    given = gradient
+    try:
+        if rows.is_rows(gradient):
+            dtype = gradient.values.dtype
+        else:
+            if not tf.is_tensor(gradient):
+                gradient = tf.convert_to_tensor(gradient)
+            dtype = gradient.dtype
+    except Exception:
+        raise parameters.no_numbers(name_of(variable), given) from None
+    if not (dtype.is_floating or dtype.is_integer or dtype.is_bool or dtype.is_complex):
+        raise parameters.no_numbers(name_of(variable), given)
+    if rows.is_rows(gradient):
+        if gradient.dense_shape is None:
+            shape = tf.TensorShape([variable.shape[0], *gradient.values.shape[1:]])
+            gradient = tf.IndexedSlices(gradient.values, gradient.indices, variable.shape)
+        else:
+            shape = tf.TensorShape(tf.get_static_value(gradient.dense_shape, partial=True))
+        if shape.rank is not None and gradient.values.shape.rank is not None:
+            shape = shape.merge_with([shape[0], *gradient.values.shape[1:]])
+    else:
+        shape = gradient.shape
+    if not shape.is_compatible_with(variable.shape):
+        raise parameters.other_shape(name_of(variable), tuple(variable.shape.as_list()), shape)
+    return gradient
