@@ -20,10 +20,18 @@ as_python_rate <- function(value, call) {
   rate <- rate_function(value, call)
   code <- function_code(value)
   if (length(formals(args(rate))) == 0) {
-    the$core$rate(function() called_by_python(as_python(rate())), code)
+    asked <- function() called_by_python(checked_rate(rate(), "learning_rate()", call))
+    the$core$rate(asked, code)
   } else {
-    the$core$schedule(function(step) called_by_python(as_python(rate(step))), code)
+    asked <- function(step) called_by_python(checked_rate(rate(step), "learning_rate(step)", call))
+    the$core$schedule(asked, code)
   }
+}
+
+# What a function returned, or an error of ours, which names the call that gave the function.
+checked_rate <- function(value, name, call) {
+  call <- named_call(call)
+  value_of(the$core$attempt("check_rate", name, as_python(value)), "argument", call)
 }
 
 as_python_argument <- function(value, name, call) {

@@ -161,7 +161,6 @@ optimizer_adadelta <- function(learning_rate = 0.001,
     loss_scale_factor = as_python(loss_scale_factor),
     gradient_accumulation_steps = as_python(gradient_accumulation_steps)
   )
-  made <- module$make(c(config, Map(as_python_extra, extra, names(extra))))
-  if (!is.null(made$error)) fail(in_r_words(made$error), "argument", call)
-  made$optimizer
+  config <- c(config, Map(as_python_extra, extra, names(extra)))
+  value_of(module$attempt("make", config), "argument", call)
 }
