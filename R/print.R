@@ -36,7 +36,7 @@ format.adadelta.Adadelta <- function(x, ...) {
 }
 
 # The lines by which an optimizer, or its summary, is shown.
-shown_optimizer <- function(...) c("<Adadelta optimizer>", paste0("  ", c(...)))
+shown_optimizer <- function(...) c("<Adadelta optimizer>", paste0("  ", c(...), recycle0 = TRUE))
 
 # The code of an R function is shown as far as `width` has room for it.
 format_setting <- function(value, width = Inf) {
