@@ -19,19 +19,18 @@ as_python_rate <- function(value, call) {
   if (!is_rate_function(value)) return(as_python(value))
   rate <- rate_function(value, call)
   code <- function_code(value)
+  # The function is called in there, where R evaluates `answer`, so that its conditions wait.
+  asked <- function(answer, name) called_by_python(checked_rate(answer, name, call))
   if (length(formals(args(rate))) == 0) {
-    asked <- function() called_by_python(checked_rate(rate(), "learning_rate()", call))
-    the$core$rate(asked, code)
+    the$core$rate(function() asked(rate(), "learning_rate()"), code)
   } else {
-    asked <- function(step) called_by_python(checked_rate(rate(step), "learning_rate(step)", call))
-    the$core$schedule(asked, code)
+    the$core$schedule(function(step) asked(rate(step), "learning_rate(step)"), code)
   }
 }
 
 # What a function returned, or an error of ours, which names the call that gave the function.
-checked_rate <- function(value, name, call) {
-  call <- named_call(call)
-  value_of(the$core$attempt("check_rate", name, as_python(value)), "argument", call)
+checked_rate <- function(answer, name, call) {
+  value_of(the$core$attempt("check_rate", name, as_python(answer)), "argument", call)
 }
 
 as_python_argument <- function(value, name, call) {

@@ -1,5 +1,6 @@
-# What errors and warnings say. Python sends a text, which is shown as it is, or where R has words of
-# its own the kind of the message and what it is about, see python/adadelta/_core/messages.py.
+# What errors and warnings say. Python sends either a text, which is shown as it is, or the kind of
+# the message and what it is about, of which R makes its own sentence. See `Message` in
+# python/adadelta/_core/messages.py.
 
 sentence <- function(message) {
   if (is.character(message)) message else sentences[[message$kind]](message)

@@ -78,8 +78,9 @@ test_that("messages are in the words of R", {
     said("argument", argument = "a", requirement = list(TRUE, FALSE, NULL), received = came(2.5)),
     "`a` must be TRUE, FALSE or NULL; received 2.5"
   )
+  requirement <- list("a number", "\"b\"", NULL)
   expect_identical(
-    said("argument", argument = "a", requirement = list("a number", "\"b\"", NULL), received = came(1L)),
+    said("argument", argument = "a", requirement = requirement, received = came(1L)),
     "`a` must be a number, \"b\", or NULL; received 1"
   )
   expect_identical(

@@ -129,14 +129,17 @@ test_that("the error about an answer names the call that gave the function", {
   )
   optimizer <- update(optimizer_adadelta(), learning_rate = late)
   for (number in 1:2) step(optimizer)
-  expect_identical(call_of(step(optimizer)), quote(update(optimizer_adadelta(), learning_rate = late)))
+  expect_identical(
+    call_of(step(optimizer)), quote(update(optimizer_adadelta(), learning_rate = late))
+  )
   # A step that is refused changes nothing, and the next is made as if it had not been tried.
   expect_identical(optimizer_state(optimizer)$step, 2L)
   optimizer$learning_rate <- 0.5
   step(optimizer)
   expect_identical(optimizer_state(optimizer)$step, 3L)
   expect_identical(
-    call_of(optimizer_adadelta(function() NA)$learning_rate), quote(optimizer_adadelta(function() NA))
+    call_of(optimizer_adadelta(function() NA)$learning_rate),
+    quote(optimizer_adadelta(function() NA))
   )
 })
 
@@ -210,7 +213,9 @@ test_that("an R function that can't be asked, or answers badly, costs no weights
   }
   for (name in names(bad_answers)) {
     answer <- bad_answers[[name]]
-    rates <- list(`learning_rate()` = function() answer, `learning_rate(step)` = function(step) answer)
+    rates <- list(
+      `learning_rate()` = function() answer, `learning_rate(step)` = function(step) answer
+    )
     for (asked in names(rates)) {
       model <- one_layer(rates[[asked]], run_eagerly = TRUE)
       before <- model$get_weights()
