@@ -30,7 +30,10 @@ as_python_rate <- function(value, call) {
 
 # What a function returned, or an error of ours, which names the call that gave the function.
 checked_rate <- function(answer, name, call) {
-  value_of(the$core$attempt("check_rate", name, as_python(answer)), "argument", call)
+  answer <- as_python(answer)
+  # Where no R code has called Python, the error is that of Python's own check.
+  if (is.null(frame_that_entered_python())) return(answer)
+  value_of(the$core$attempt("check_rate", name, answer), "argument", call)
 }
 
 as_python_argument <- function(value, name, call) {
