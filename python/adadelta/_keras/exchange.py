@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from adadelta._core.messages import Message
 from adadelta._keras import learning_rate as rates
 from adadelta._keras import loss_scale, precision
 from adadelta._keras.state import parameter_names
@@ -217,9 +218,10 @@ def _scale_of(optimizer: Any, wrapper: Any) -> tuple[Any, Any]:
     return optimizer._loss_scale, optimizer._finite_calls
 
 
-_UNBUILT = (
+_UNBUILT = Message(
     "This optimizer is not built, so it has no state yet: call "
-    "optimizer.build(model.trainable_variables) first"
+    "optimizer.build(model.trainable_variables) first",
+    "unbuilt",
 )
 
 

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -38,12 +38,12 @@ def progress_of(optimizer: Any) -> str:
     )
 
 
-def representation(optimizer: Any, defaults: Mapping[str, Any]) -> str:
+def representation(optimizer: Any) -> str:
     """Return `repr()` of an optimizer: settings that are not the defaults, then how far it is."""
     settings = [
         f"{name}={value}"
         for name, value in _settings(optimizer)
-        if value != hyperparameters.received(defaults.get(name))
+        if value != hyperparameters.received(hyperparameters.DEFAULTS.get(name))
     ]
     name = type(optimizer).__name__
     if settings:
