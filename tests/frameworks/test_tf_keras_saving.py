@@ -170,7 +170,8 @@ def trained(*names, cls=OURS, calls=3, **options):
         (trained("a", "b", use_ema=True), trained("a", "b"), "has average"),
         (trained("a", "b"), trained("a", "b", use_ema=True), "it has no average"),
         (trained("a"), trained("a", "b"), "missing: b"),
-        (trained("a", "c"), trained("a", "b"), "missing: b; not in this optimizer: c"),
+        (trained("a", "c"), trained("a", "b"), r"\(missing: b; 1 more problem\)"),
+        (trained(), trained("a", "b", "c"), r"\(missing: a and 2 more\)"),
     ],
 )
 def test_a_file_that_does_not_fit_is_left_out_with_one_warning(saved, into, message):
