@@ -215,27 +215,6 @@ def test_the_warning_says_what_the_file_says(tmp_path):
         model.load_weights(tmp_path / "model.weights.h5")
 
 
-def test_the_warning_has_the_first_of_many_problems(tmp_path):
-    def deep(units, **options):
-        layers = [LAYERS.Dense(units, name=f"a_layer_with_a_long_name_{i}") for i in range(30)]
-        model = keras.Sequential([LAYERS.Input((4,)), *layers, LAYERS.Dense(1)], name="model")
-        model.compile(adadelta.Adadelta(1.0, **options), "mse", run_eagerly=True)
-        return model
-
-    fit(deep(2, use_ema=True)).save_weights(tmp_path / "model.weights.h5")
-    fit(deep(2)).save_weights(tmp_path / "narrow.weights.h5")
-    model = fit(deep(3))
-    with one_warning(
-        "(it has average, for which an optimizer without `use_ema` has no place; 1 more"
-    ):
-        model.load_weights(tmp_path / "model.weights.h5", skip_mismatch=True)
-    first = "model/a_layer_with_a_long_name_0/kernel (square_avg) (4, 2) instead of (4, 3)"
-    with one_warning(f"(of another shape: {first} and 119 more)"):
-        model.load_weights(tmp_path / "narrow.weights.h5", skip_mismatch=True)
-    with pytest.raises(StateMismatchError, match="_29/bias"):
-        adadelta.load_keras_adadelta(model, tmp_path / "narrow.weights.h5")
-
-
 def test_each_model_is_warned_about(tmp_path):
     fit(network(keras.optimizers.Adam())).save_weights(tmp_path / "model.weights.h5")
     model = ours()
