@@ -74,7 +74,7 @@ def of_state_dict(optimizer: Any, saved: Mapping[str, Any]) -> OptimizerState:
     ours = [name for name, values in nodes.items() if _are_averages(values)]
     schedulers = [name for name in nodes if name not in ours and "last_epoch" in nodes[name]]
     others = [name for name in nodes if name not in (*ours, *schedulers)]
-    problems = [f"not in this optimizer: {', '.join(others)}"] if others else []
+    problems = matching.listed("not in this optimizer:", others)
     if len(ours) != 1 or len(schedulers) > 1:
         problems.append(
             "it must have the variables of one adadelta.brainpy.Adadelta and of its scheduler, "

@@ -8,7 +8,7 @@ import difflib
 import math
 import numbers
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,6 +57,12 @@ def shortened(text: str, most: int = _LONGEST_VALUE) -> str:
     line = "".join(it if it.isprintable() else ascii(it)[1:-1] for it in words)
     is_whole = len(text) <= 2 * most and len(line) <= most
     return line if is_whole else line[: most - 3] + "..."
+
+
+def first_of(names: Sequence[str], most: int = 1) -> str:
+    """Write the first few of many names, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def received(value: Any, most: int = _LONGEST_VALUE) -> str:

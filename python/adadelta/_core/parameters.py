@@ -7,6 +7,7 @@ from typing import Any
 from adadelta._core import precision
 from adadelta._core.hyperparameters import (
     as_text,
+    first_of,
     has,
     is_a,
     received,
@@ -106,9 +107,8 @@ def other_variables(front_end: str) -> str:
 
 def not_averaged(names: Sequence[str], front_end: str) -> str:
     """The warning that training ends with variables that the optimizer was not built on."""
-    others = f" and {len(names) - 1} more" if len(names) > 1 else ""
     return (
-        f"There is no moving average of {names[0]}{others}, so the weights stay as they are. After "
+        f"There is no moving average of {first_of(names)}, so the weights stay as they are. After "
         f"changing `trainable`, compile the model with a new {front_end}"
     )
 

@@ -82,8 +82,7 @@ def from_file(saved: Arrays) -> OptimizerState:
             unknown.append(key)
     problems = ["it was written by a newer version of this package"] if is_newer else []
     problems += [] if "iteration" in saved else ["missing: iteration"]
-    problems += [f"not in this optimizer: {', '.join(unknown)}"] if unknown else []
-    matching.refuse(problems)
+    matching.refuse(problems + matching.listed("not in this optimizer:", unknown))
     return OptimizerState(
         **{
             **state.counters(),

@@ -31,8 +31,9 @@ class StateMismatchError(ValueError):
 class StateWarning(UserWarning):
     """A model was loaded without its optimizer's state, because that does not fit.
 
-    `load_model()`, `load_weights()` and callbacks such as `BackupAndRestore` give this warning.
-    Functions that load a state by name, such as `load_state()`, raise a `StateMismatchError`.
+    `load_model()`, `load_weights()` and callbacks such as `BackupAndRestore` give this warning,
+    which names the first problem. Functions that load a state by name, such as `load_state()`,
+    raise a `StateMismatchError`, which lists every problem.
     """
 
 

@@ -123,8 +123,8 @@ def _match_names(saved: Any, own: Any, problems: list[str]) -> None:
     missing = [name for name in names if name not in keys]
     extra = [name for name in keys if name not in set(names)]
     if missing or extra:
-        problems += [f"missing: {', '.join(missing)}"] if missing else []
-        problems += [f"not in this optimizer: {', '.join(extra)}"] if extra else []
+        problems += matching.listed("missing:", missing)
+        problems += matching.listed("not in this optimizer:", extra)
         problems.append('to load by position, take "param_names" out of the saved groups')
         return
     for group, current in zip(saved, own, strict=True):

@@ -209,6 +209,4 @@ def _short(number: float) -> str:
 
 def _list(names: Iterable[str]) -> str:
     """Names in quotes, the first few of many."""
-    names = list(names)
-    shown = ", ".join(hyperparameters.received(name) for name in names[:5])
-    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown
+    return hyperparameters.first_of([hyperparameters.received(name) for name in names], 5)
