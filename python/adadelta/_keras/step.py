@@ -250,8 +250,10 @@ class Step(WeightDecay):
 
     def _row(self, index: int, gradient: Any) -> Row:
         variables = self._variables_of(index)
-        parameter, _, *state = (None if it is None else array_of(it) for it in variables)
+        arrays = (None if it is None else array_of(it) for it in variables)
+        parameter, _, square_avg, acc_delta, average, window = arrays
         decay, constraint = self._decay_of(variables[0]), variables[0].constraint
+        state = square_avg, acc_delta, average, window
         return Row(parameter, gradient, *state, decay, UPDATE, constraint)
 
     def _rows_without_gradient(self, gradients: Iterable[int], action: Any) -> dict[int, Row]:

@@ -100,8 +100,7 @@ def _spread(factors: Factors | None, row: Row) -> list[Tensor]:
     like = row.square_avg
     dtype = real_state_dtype(row.parameter.dtype)
     return [
-        torch.full((), it, dtype=dtype, device=like.device).expand(like.shape)
-        for it in factors
+        torch.full((), it, dtype=dtype, device=like.device).expand(like.shape) for it in factors
     ]
 
 
