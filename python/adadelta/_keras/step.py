@@ -20,6 +20,7 @@ from adadelta._keras import learning_rate as rates
 from adadelta._keras import loss_scale, precision
 from adadelta._keras.engines import array_of, device_of
 from adadelta._keras.known import both, is_equal, known, known_all, opposite, where
+from adadelta._keras.noted import NotedRows
 from adadelta._keras.state import count, parameter_names, path_of
 from adadelta._keras.weight_decay import WeightDecay
 from adadelta._kernels import report
@@ -68,6 +69,8 @@ def _fitting(gradient: Any, variable: Any) -> Any:
 class Step(WeightDecay):
     """What a call of the optimizer does."""
 
+    _noted_rows: NotedRows | None = None
+
     def apply(self, grads: Iterable[Any], trainable_variables: Any = None) -> None:
         """Update the variables by one step.
 
@@ -90,13 +93,29 @@ class Step(WeightDecay):
         if not gradients:
             return
         with _without_recording(), keras.name_scope(self.name, caller=self):
-            variables = self._variables_for(gradients, trainable_variables)
+            variables = None if trainable_variables is None else list(trainable_variables)
+            rows = self._rows_again(gradients, variables)
+            if rows is not None:
+                self._call(dict(enumerate(rows)), {})
+                return
+            variables = self._variables_for(gradients, variables)
             given = {
                 self._get_variable_index(variable): gradient
                 for gradient, variable in zip(gradients, variables, strict=True)
                 if gradient is not None
             }
-            self._call(given)
+            overwriting = {
+                index: gradient
+                for index, gradient in given.items()
+                if self._overwrite_variable_with_gradient(self._trainable_variables[index])
+            }
+            rows_of = {
+                index: self._row(index, gradient)
+                for index, gradient in given.items()
+                if index not in overwriting
+            }
+            self._call(rows_of, overwriting)
+            self._note(rows_of)
 
     def stateless_apply(
         self, optimizer_variables: Any, grads: Iterable[Any], trainable_variables: Any
@@ -191,20 +210,36 @@ class Step(WeightDecay):
             )
         return variables
 
-    def _call(self, gradients: dict[int, Any]) -> None:
-        """Do what a call does, with gradients by the index of their variables."""
-        overwriting = {
-            index: gradient
-            for index, gradient in gradients.items()
-            if self._overwrite_variable_with_gradient(self._trainable_variables[index])
-        }
+    def _rows_again(self, gradients: list[Any], variables: list[Any] | None) -> list[Row] | None:
+        """Return the rows of a call like one before, without a look at each variable, or None.
+
+        Only the engine of torch, which changes tensors in place, meets the same ones again.
+        """
+        if keras.config.backend() != "torch" or self._noted_rows is None:
+            return None
+        rows = self._noted_rows.with_gradients(gradients, variables)
+        return rows if rows is not None and self._engine.has_noted(rows) else None
+
+    def _note(self, rows: dict[int, Row]) -> None:
+        """Note the rows of a call with a gradient for each variable."""
+        is_whole = list(rows) == list(range(len(self._trainable_variables)))
+        if keras.config.backend() == "torch" and is_whole:
+            its_rows = list(rows.values())
+            if self._engine.has_noted(its_rows):
+                variables = [self._variables_of(index) for index in rows]
+                self._noted_rows = NotedRows(its_rows, variables)
+
+    def _call(self, rows: dict[int, Row], overwriting: dict[int, Any]) -> None:
+        """Do what a call does.
+
+        Args:
+            rows: The rows for which gradients came, by the index of their variables.
+            overwriting: Gradients that are to overwrite their variables, likewise.
+
+        """
+        given = [*rows, *overwriting]
         rate = self._get_current_learning_rate()
         call = self._told(rate, self.gradient_accumulation_steps)
-        rows = {
-            index: self._row(index, gradient)
-            for index, gradient in gradients.items()
-            if index not in overwriting
-        }
         # A function that failed in training on JAX has answered NaN: nothing happens.
         answered: Any = True
         if rates.callable_rate_of(self._learning_rate) is not None:
@@ -217,12 +252,13 @@ class Step(WeightDecay):
             closes = known(ops.equal(precision.tensor_of(self._window), last))
         happens = where(closes, UPDATE, COLLECT)
         action = where(both(answered, finite), happens, SKIP)
-        rows = {index: row._replace(action=action) for index, row in rows.items()}
-        rows |= self._rows_without_gradient(gradients, action)
+        if action is not UPDATE:
+            rows = {index: row._replace(action=action) for index, row in rows.items()}
+        rows |= self._rows_without_gradient(given, action)
         with interrupts.Deferred():
             self._make(rows, call, self._options)
             self._overwrite(overwriting, action)
-            self._count(action, answered, finite, list(gradients))
+            self._count(action, answered, finite, given)
 
     def _told(self, rate: Any, steps: Any) -> Call:
         scale: Any = self.loss_scale_factor
@@ -280,6 +316,8 @@ class Step(WeightDecay):
             self._last_reasons = self._engine.reasons
             self._found_reasons |= zip(rows, self._last_reasons, strict=True)
         for (index, row), new in zip(rows.items(), made, strict=True):
+            if new is row:
+                continue
             for variable, before, after in zip(self._variables_of(index), row, new, strict=False):
                 if variable is not None and after is not before:
                     variable.assign(after)

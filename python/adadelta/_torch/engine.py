@@ -90,6 +90,10 @@ class Engine:
         """See there."""
         return self._reason_against_all() or processor.reason_against(row)
 
+    def has_noted(self, rows: Sequence[Row]) -> bool:
+        """Whether the kernel took these rows before, and they are still as they were."""
+        return self._reason_against_all() is None and self._again(rows) is not None
+
     def all_finite(self, rows: Sequence[Row], call: Call) -> bool | Tensor:
         """See there. It is a tensor where the engine must not wait for it."""
         scale = _number(call.loss_scale) if self.waits else call.loss_scale
