@@ -12,7 +12,7 @@ RUFF := $(STOCK) ruff
 CODE := python tests bench vignettes pkgdown
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint document coverage site vectors hosts bench paper traps check install clean
+.PHONY: help demo test test-all lint document coverage site vectors hosts bench compare paper traps check install clean
 
 help: ## list these targets
 	@awk -F ': *|## ' '/^[a-z-]+:.*##/ { printf "make %-9s %s\n", $$1, $$NF }' Makefile
@@ -73,6 +73,13 @@ bench: ## the measurements in bench/results.md
 	@$(SETUP) latest test
 	@$(INSTALL) stock
 	$(CORE) $(STOCK) python bench/run.py
+
+compare: ## the same beside another checkout, in turns, which WITH=path names
+	@test "$(WITH)" || { echo "Name the other checkout: make compare WITH=path" >&2; exit 2; }
+	@$(SETUP) stock all
+	@$(SETUP) latest test
+	@$(INSTALL) stock
+	$(STOCK) python bench/compare.py "$(WITH)" $(ARGUMENTS)
 
 paper: ## what is missing of the paper's experiments in inst/paper, all of them in half an hour
 	@$(SETUP) stock demo

@@ -24,37 +24,6 @@ method_call <- function(call, generic) {
   call
 }
 
-# A message of Python in the words of R, except for what stands in quotes.
-in_r_words <- function(text) {
-  quoted <- gregexpr("\"(\\\\.|[^\"\\\\])*(\"|$)", text, perl = TRUE)
-  regmatches(text, quoted, invert = TRUE) <- lapply(
-    regmatches(text, quoted, invert = TRUE),
-    function(parts) {
-      for (pattern in names(r_words)) {
-        parts <- gsub(pattern, r_words[[pattern]], parts, perl = TRUE)
-      }
-      parts
-    }
-  )
-  text
-}
-
-# What stands for what in Python's messages.
-r_words <- c(
-  "\\bNone\\b" = "NULL",
-  "\\bTrue\\b" = "TRUE",
-  "\\bFalse\\b" = "FALSE",
-  "\\bnan\\b" = "NaN",
-  "\\binf\\b" = "Inf",
-  # Python shows that a number is no integer, R does not.
-  "((?:received |=)-?[0-9]+)\\.0(?![0-9.])" = "\\1",
-  "\\boptimizer\\.build\\(model\\." = "optimizer$build(model$",
-  "\\bkeras\\.optimizers\\.schedules\\." = "keras$optimizers$schedules$",
-  "(?<![.\\w])from_config\\(\\)" = "update(optimizer)",
-  "\\bsave_state\\(\\)" = "save_optimizer_state()",
-  "\\bnot in the mapping\\b" = "neither in `rename` nor in `perm`"
-)
-
 # Only a null pointer is left of a Python object that was saved with an R session.
 check_session <- function(object, call) {
   if (is_of_earlier_session(object)) {

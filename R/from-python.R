@@ -5,7 +5,7 @@
 
 # What Python warns of when it loads a model; `call` is the user's.
 warn_of_state <- function(message) {
-  called_by_python(defer(own_warning(in_r_words(message), call_into_python(), "state")))
+  called_by_python(defer(own_warning(sentence(message), call_into_python(), "state")))
 }
 
 # Runs code for Python and returns how it ended: "value", "error", "interrupt", or "jump" when a

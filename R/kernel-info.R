@@ -1,4 +1,4 @@
-#' Which kernels make the step fast
+#' Which kernels make the step fast, and which variables they serve
 #'
 #' A step of Adadelta is bound by memory. A kernel makes it in one pass over
 #' memory, where Keras' own class makes many. Says which kernels can serve with
@@ -13,7 +13,9 @@
 #' default it is `adadelta/kernels` in the user's cache directory: that of
 #' `XDG_CACHE_HOME`, or `~/.cache`.
 #'
-#' @return A data frame with a row for each kernel:
+#' @param optimizer `NULL`, or an optimizer: what [optimizer_adadelta()] returned,
+#'   or `model$optimizer`.
+#' @return Without an optimizer, a data frame with a row for each kernel:
 #'   * `kernel`: its name.
 #'   * `serves`: whether it can serve.
 #'   * `reason`: why not, or `NA`.
@@ -24,12 +26,33 @@
 #'
 #'   Keras is not needed. It is an error of class `adadelta_error_python` when
 #'   there is no Python with NumPy.
+#'
+#'   With an optimizer, a data frame with a row for each variable, and none before
+#'   the optimizer is built:
+#'   * `variable`, `shape`, `dtype`, and `device`, where it lies.
+#'   * `engine`: what makes its step: the name of a kernel, or the operators of the
+#'     framework that Keras computes with.
+#'   * `reason`: why no kernel makes it, or `NA`. What only shows in a step, such
+#'     as a gradient that the kernel can't take, is known after that step.
+#'
+#'   An `optimizer` that is none is an error of class `adadelta_error_argument`.
 #' @seealso The argument `fused` of [optimizer_adadelta()].
 #' @export
 #' @examplesIf keras_available()
 #' kernel_info()
-kernel_info <- function() {
-  module <- core_without_numpy(sys.call())
+#'
+#' keras <- reticulate::import("keras")
+#' optimizer <- optimizer_adadelta()
+#' optimizer$build(list(keras$Variable(matrix(0, 2, 2), name = "weights")))
+#' kernel_info(optimizer)
+kernel_info <- function(optimizer = NULL) {
+  call <- sys.call()
+  if (!is.null(optimizer)) {
+    columns <- core_call("kernels_of", call, optimizer)
+    columns$reason <- lapply(columns$reason, function(reason) if (is.null(reason)) NA else reason)
+    return(as.data.frame(lapply(columns, function(column) as.character(unlist(column)))))
+  }
+  module <- core_without_numpy(call)
   rows <- module$kernels()
   optional <- function(field) {
     vapply(rows, function(row) if (is.null(row[[field]])) NA_character_ else row[[field]], "")

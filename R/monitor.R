@@ -100,7 +100,7 @@ adadelta_monitor <- function(every = 100L, sample = 1000L) {
   module <- core(call)
   call <- named_call(call, "adadelta_monitor")
   warn_later <- function(message) {
-    called_by_python(defer(own_warning(in_r_words(message), call)))
+    called_by_python(defer(own_warning(sentence(message), call)))
   }
   made <- module$attempt("monitor", as_python(every), as_python(sample), warn_later)
   value_of(made, "argument", call)

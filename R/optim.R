@@ -241,8 +241,7 @@ check_gradient <- function(value, par, call) {
 may_be_numbers <- function(value) is.numeric(value) || is.logical(value)
 
 refuse <- function(name, requirement, value, call) {
-  code <- shortened(r_code(value))
-  fail(paste0("`", name, "` must be ", requirement, "; received ", code), "argument", call)
+  fail(refusal(name, requirement, value), "argument", call)
 }
 
 check_start <- function(value, call) {

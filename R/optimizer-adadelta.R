@@ -20,10 +20,13 @@
 #' made, and the moving average follows.
 #'
 #' @section R functions as learning rate: They are called at every step, and have
-#'   to return a number as `learning_rate` takes it. Their warnings are signaled
-#'   when `fit()` has returned. An error in one ends the training: that step
-#'   changes nothing, and when `fit()` has returned, the error is signaled with
-#'   the class `adadelta_error_function` added. Compiled training on JAX and
+#'   to return a finite number of at least 0. Their warnings are signaled when
+#'   `fit()` has returned. An error in one ends the training: that step changes
+#'   nothing, and when `fit()` has returned, the error is signaled with the class
+#'   `adadelta_error_function` added. If a function returns something else, such
+#'   as `NA`, the training ends in the same way, with an error of class
+#'   `adadelta_error_argument` that names the call in which you gave the function.
+#'   Compiled training on JAX and
 #'   TensorFlow would call them from threads where R can't run, and refuses them:
 #'   compile the model with `run_eagerly = TRUE`. They can't be saved: a saved
 #'   model that uses one loads in another session with `compile = FALSE` only.
@@ -45,7 +48,8 @@
 #'   of class `adadelta_warning_state` those of Keras' `load_model()` and
 #'   `load_weights()` about an optimizer's state that does not fit and was left
 #'   out. Errors are of class `adadelta_error_function` where your own code
-#'   failed.
+#'   failed, and of class `adadelta_error_argument` where a learning rate function
+#'   returned no learning rate.
 #'
 #' @section The R package keras3: It has a function of this name, which makes
 #'   Keras' own optimizer. Where both packages are attached the one attached last
@@ -161,7 +165,6 @@ optimizer_adadelta <- function(learning_rate = 0.001,
     loss_scale_factor = as_python(loss_scale_factor),
     gradient_accumulation_steps = as_python(gradient_accumulation_steps)
   )
-  made <- module$make(c(config, Map(as_python_extra, extra, names(extra))))
-  if (!is.null(made$error)) fail(in_r_words(made$error), "argument", call)
-  made$optimizer
+  config <- c(config, Map(as_python_extra, extra, names(extra)))
+  value_of(module$attempt("make", config), "argument", call)
 }

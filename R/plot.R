@@ -70,7 +70,7 @@ drawable <- function(summary, call) {
   if (!any(has_rates)) {
     # Python's summary has no learning rate before the optimizer is built.
     built <- is.null(attr(summary, "progress")) || !is.null(attr(summary, "learning_rate"))
-    text <- if (built) "there are no effective rates to draw" else not_built
+    text <- if (built) "there are no effective rates to draw" else not_built("effective rates")
     fail(text, "state", call)
   }
   attributes <- attributes(summary)
@@ -78,11 +78,6 @@ drawable <- function(summary, call) {
   attr(rows, "learning_rate") <- attributes$learning_rate
   rows
 }
-
-not_built <- paste(
-  "this optimizer is not built, so it has no effective rates yet: fit() builds it, or",
-  "optimizer$build(model$trainable_variables)"
-)
 
 is_logarithmic <- function(rows) all(rows$rate_min > 0 & is.finite(rows$rate_max))
 

@@ -24,17 +24,19 @@ format.adadelta.Adadelta <- function(x, ...) {
   config <- core()$settings(x)
   # As many digits as R shows: a rate that Keras has multiplied in float32 has more.
   if (is.numeric(config$learning_rate)) config$learning_rate <- signif(config$learning_rate, 7L)
-  defaults <- optimizer_adadelta()$get_config()
+  defaults <- core()$DEFAULTS
   is_default <- mapply(identical, config, defaults[names(config)])
   room <- getOption("width") - max(nchar(names(config)[!is_default]), 0L) - 4L
   settings <- vapply(config[!is_default], format_setting, "", width = room)
-  c(
-    "<Adadelta optimizer>",
-    if (length(settings)) paste0("  ", format(names(settings)), "  ", settings),
-    if (all(is_default)) "  all settings at their defaults" else "  the rest at its defaults",
-    paste0("  ", core()$progress(x))
+  shown_optimizer(
+    if (length(settings)) paste0(format(names(settings)), "  ", settings),
+    if (all(is_default)) "all settings at their defaults" else "the rest at its defaults",
+    core()$progress(x)
   )
 }
+
+# The lines by which an optimizer, or its summary, is shown.
+shown_optimizer <- function(...) c("<Adadelta optimizer>", paste0("  ", c(...), recycle0 = TRUE))
 
 # The code of an R function is shown as far as `width` has room for it.
 format_setting <- function(value, width = Inf) {

@@ -197,11 +197,8 @@ check_by_name <- function(value, name, accepts, requirement, call) {
   are_named <- length(value) == 0 ||
     (!is.null(names(value)) && all(nzchar(names(value))) && !anyDuplicated(names(value)))
   if (!accepts(value) || anyNA(value) || !are_named) {
-    text <- paste0(
-      "`", name, "` must be ", requirement, " whose names are those of parameters, each once; ",
-      "received ", shortened(r_code(value))
-    )
-    fail(text, "state", call)
+    requirement <- paste(requirement, "whose names are those of parameters, each once")
+    fail(refusal(name, requirement, value), "state", call)
   }
   value
 }
@@ -241,8 +238,7 @@ save_model_atomically <- function(model, path) {
 
 check_path <- function(path, call, name = "path") {
   if (!is.character(path) || length(path) != 1 || is.na(path) || path == "") {
-    code <- shortened(r_code(path))
-    fail(sprintf("`%s` must be the name of a file; received %s", name, code), "state", call)
+    fail(refusal(name, "the name of a file", path), "state", call)
   }
   enc2utf8(path.expand(path))
 }
@@ -255,16 +251,16 @@ core_call <- function(name, call, object, ...) {
 }
 
 refuse_object <- function(name, object, call) {
-  requirement <- if (name == "save_model") {
-    "`model` must be a Keras model"
+  text <- if (name == "save_model") {
+    refusal("model", "a Keras model", object)
   } else {
-    "`optimizer` must be one made by optimizer_adadelta()"
+    refusal("optimizer", "one made by optimizer_adadelta()", object)
   }
-  fail(paste0(requirement, "; received ", shortened(r_code(object))), "state", call)
+  fail(text, "state", call)
 }
 
 # What Python returned, or its error as ours.
 value_of <- function(result, kind, call) {
-  if (!is.null(result$error)) fail(in_r_words(result$error), kind, call)
+  if (!is.null(result$error)) fail(sentence(result$error), kind, call)
   result$value
 }

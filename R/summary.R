@@ -99,11 +99,7 @@ summary_columns <- c("variable", "shape", rate_columns, "gradient_rms", "update_
 # A part of a summary may have lost what stands in these attributes.
 format_summary_head <- function(x) {
   rate <- attr(x, "learning_rate")
-  c(
-    "<Adadelta optimizer>",
-    if (!is.null(attr(x, "progress"))) paste0("  ", attr(x, "progress")),
-    if (!is.null(rate)) paste0("  learning rate ", format(rate))
-  )
+  shown_optimizer(attr(x, "progress"), if (!is.null(rate)) paste("learning rate", format(rate)))
 }
 
 format_summary_table <- function(x, digits) {

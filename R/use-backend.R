@@ -112,7 +112,5 @@ check_backends <- function(backend, call) {
 
 refuse_backend <- function(backend, call) {
   names <- paste0("\"", stated("BACKENDS"), "\"")
-  last <- length(names)
-  requirement <- paste(paste(names[-last], collapse = ", "), "or", names[[last]])
-  refuse("backend", requirement, backend, call)
+  refuse("backend", listed(names, "or"), backend, call)
 }

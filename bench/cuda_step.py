@@ -15,33 +15,25 @@ import sys
 import torch
 
 from adadelta._core import rule
+from adadelta._core.step import Call, Options, Row
 from adadelta._kernels import cuda
-from adadelta._kernels.settings import Settings
 
 ROUNDS = 30
 WARM_UP = 5
 # Read: parameter, gradient, square_avg, acc_delta. Written: all but the gradient.
 BYTES = 4 * (4 + 3)
 OPTIONS = {"lr": 1.0, "rho": 0.9, "eps": 1e-6}
-NUMBERS = torch.finfo(torch.float32)
-SETTINGS = Settings(
-    rate=OPTIONS["lr"],
-    rho=OPTIONS["rho"],
-    epsilon=OPTIONS["eps"],
-    largest=rule.largest_gradient(OPTIONS["eps"], NUMBERS.tiny, NUMBERS.max),
-)
+TOLD = Call(OPTIONS["lr"]), Options(OPTIONS["rho"], OPTIONS["eps"])
 
 
 def rows_of(sizes, device):
     """Parameters, gradients and averages of these sizes, as the kernel takes them."""
     return [
-        (
+        Row(
             torch.randn(size, device=device),
             torch.randn(size, device=device),
             torch.zeros(size, device=device),
             torch.zeros(size, device=device),
-            None,
-            0.0,
         )
         for size in sizes
     ]
@@ -87,10 +79,10 @@ def check_the_same(device):
         torch.manual_seed(0)
         row = [torch.rand(1_000_003, dtype=dtype, device=device) for _ in range(4)]
         change, *averages = rule.update(
-            *(row[1], row[2], row[3]), SETTINGS.rho, SETTINGS.epsilon, torch.sqrt
+            *(row[1], row[2], row[3]), OPTIONS["rho"], OPTIONS["eps"], torch.sqrt
         )
-        expected = row[0] - SETTINGS.rate * change, *averages
-        cuda.step([(*row, None, 0.0)], SETTINGS)
+        expected = row[0] - OPTIONS["lr"] * change, *averages
+        cuda.step([Row(*row)], *TOLD)
         found = row[0], row[2], row[3]
         same = [torch.mean((a == b).double()) for a, b in zip(found, expected, strict=True)]
         furthest = [
@@ -119,7 +111,7 @@ def main():
         theirs, _parameters = torch_own(rows)
         times = medians(
             {
-                "ours": lambda rows=rows: cuda.step(rows, SETTINGS),
+                "ours": lambda rows=rows: cuda.step(rows, *TOLD),
                 "theirs": theirs,
                 "copy": copy_of(count, device),
             }

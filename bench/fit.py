@@ -1,31 +1,21 @@
-"""Epochs of `fit()` on MNIST with Adadelta, beside SGD and Keras' own Adadelta.
+"""Epochs of `fit()` with Adadelta, beside SGD and Keras' own Adadelta.
 
-A network of 784-2000-2000-10 in batches of 100. An epoch here is the first 5,000 images, so that
-all three take turns often; the first epoch of each is not counted. MNIST comes from the file that
-ADADELTA_MNIST names (x_train, y_train), or from Keras' cache, which it is downloaded to.
+A network of 784-2000-2000-10 in batches of 100. An epoch here is the first 5,000 images of
+digits.py, so that all three take turns often; the first epoch of each is not counted.
 
     KERAS_BACKEND=jax python bench/fit.py
 """
 
-import os
 import time
 
+import digits
 import keras
-import numpy as np
-from measure import HEADER, row
+from measure import HEADER, row, scaled
 
 import adadelta
 
 EPOCHS = 5
-IMAGES = 5_000
-
-
-def mnist():
-    path = os.environ.get("ADADELTA_MNIST")
-    if path:
-        with np.load(path) as data:
-            return data["x_train"], data["y_train"]
-    return keras.datasets.mnist.load_data()[0]
+IMAGES = scaled(5_000)
 
 
 def model(optimizer):
@@ -52,9 +42,7 @@ class Stopwatch(keras.callbacks.Callback):
 
 
 def main():
-    images, labels = mnist()
-    images = images[:IMAGES].reshape(IMAGES, 784).astype("float32") / 255
-    labels = labels[:IMAGES]
+    images, labels = (array[:IMAGES] for array in digits.load())
     models = {
         "ours": model(adadelta.Adadelta(1.0)),
         "SGD": model(keras.optimizers.SGD(0.01)),
@@ -67,11 +55,12 @@ def main():
             network.fit(images, labels, batch_size=100, verbose=0, callbacks=[stopwatch])
             if epoch:
                 times[name].append(stopwatch.seconds)
-    print(f"\n### An epoch of fit() on {keras.config.backend()}; the peer is SGD\n")
+    backend = keras.config.backend()
+    print(f"\n### An epoch of fit() on {backend}, with {digits.NAME}; the peer is SGD\n")
     print("\n".join(HEADER))
-    print(row("MNIST: ours", times["ours"], None, times["SGD"], "1.1 x peer"))
-    print(row("MNIST: SGD", times["SGD"], None))
-    print(row("MNIST: Keras' own Adadelta", times["Keras' own"], None, times["SGD"]))
+    print(row("ours", times["ours"], None, times["SGD"], "1.1 x peer"))
+    print(row("SGD", times["SGD"], None))
+    print(row("Keras' own Adadelta", times["Keras' own"], None, times["SGD"]))
 
 
 if __name__ == "__main__":

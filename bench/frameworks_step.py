@@ -8,9 +8,9 @@ optax and BrainPy are measured under jit; BrainPy compiles only with JAX 0.8 or 
 import sys
 
 import numpy as np
-from measure import HEADER, measure, row
+from measure import HEADER, measure, row, scaled
 
-ELEMENTS = 20_000_000
+ELEMENTS = scaled(20_000_000)
 BYTES = 28
 
 

@@ -10,19 +10,21 @@ line <- function(what, times, peer = NULL, target = "") {
   middle <- stats::median(times)
   spread <- diff(stats::quantile(times, c(0.25, 0.75))) / middle
   ratio <- if (is.null(peer)) "" else sprintf("%.2f", middle / stats::median(peer))
-  cells <- c(
-    what, sprintf("%.1f", 1000 * middle), sprintf("%.0f %%", 100 * spread), "", ratio, target
-  )
+  milliseconds <- sprintf(if (middle < 0.01) "%.3f" else "%.1f", 1000 * middle)
+  cells <- c(what, milliseconds, sprintf("%.0f %%", 100 * spread), "", ratio, target)
   cat("|", paste(cells, collapse = " | "), "|\n")
 }
 
 cat("\n### From R\n\n| what | ms | spread | x limit | x peer | at most |\n|---|---|---|---|---|---|\n")
 invisible(optimizer_adadelta())
-making <- replicate(50, seconds(for (i in 1:10) optimizer_adadelta(1)) / 10)
+# So many at once, because the clock has milliseconds.
+making <- replicate(20, seconds(for (i in 1:100) optimizer_adadelta(1)) / 100)
 line("optimizer_adadelta(), after the first", making, target = "10 ms")
 
-images <- numpy$random$default_rng(0L)$random(reticulate::tuple(10000L, 784L), "float32")
-labels <- numpy$random$default_rng(0L)$integers(0L, 10L, 10000L)
+scale <- as.numeric(Sys.getenv("ADADELTA_BENCH_SCALE", "1")) # see measure.py
+count <- as.integer(max(1, round(10000 * scale)))
+images <- numpy$random$default_rng(0L)$random(reticulate::tuple(count, 784L), "float32")
+labels <- numpy$random$default_rng(0L)$integers(0L, 10L, count)
 network <- function(optimizer) {
   layers <- keras$layers
   network <- keras$Sequential(list(

@@ -7,12 +7,12 @@ import functools
 
 import keras
 import numpy as np
-from measure import HEADER, measure, row
+from measure import HEADER, measure, row, scaled
 
 import adadelta
 
 BACKEND = keras.config.backend()
-MILLION = [(20_000_000,)]
+MILLION = [(scaled(20_000_000),)]
 NETWORK = [(784, 2000), (2000,), (2000, 2000), (2000,), (2000, 10), (10,)]
 MANY = [(1000,)] * 200
 EVERYTHING = {

@@ -5,10 +5,11 @@ KERAS_BACKEND=torch python bench/memory.py
 
 import keras
 from keras_step import stepper
+from measure import scaled
 
 import adadelta
 
-ELEMENTS = 100_000_000
+ELEMENTS = scaled(100_000_000)
 MEGABYTES = ELEMENTS * 4 / 2**20
 
 

@@ -10,10 +10,11 @@ turns differ by more than that.
 import statistics
 import time
 
+import digits
 import keras
-from fit import IMAGES, Stopwatch, mnist
+from fit import IMAGES, Stopwatch
 from fit import model as large
-from measure import HEADER, row
+from measure import HEADER, row, scaled
 
 import adadelta
 
@@ -56,15 +57,15 @@ def small(optimizer):
 
 
 def main():
-    images, labels = mnist()
-    images = images.reshape(-1, 784).astype("float32") / 255
-    print(f"\n### Watching fit() on {keras.config.backend()}; the peer is fit() alone\n")
+    images, labels = digits.load()
+    backend = keras.config.backend()
+    print(f"\n### Watching fit() on {backend}, with {digits.NAME}; the peer is fit() alone\n")
     print("\n".join(HEADER))
     # The steps of the small one are short, so its epoch is of all images: of few steps the first
     # and the last, which are always recorded, would be many.
     for name, make, count in (
         ("784-2000-2000-10", large, IMAGES),
-        ("784-64-10", small, len(images)),
+        ("784-64-10", small, scaled(len(images))),
     ):
         network = make(adadelta.Adadelta(1.0))
         times = {"watched": [], "alone": [], "callback": []}

@@ -3,25 +3,32 @@
 import functools
 
 import numpy as np
-from measure import HEADER, measure, row
+from measure import HEADER, measure, row, scaled
 
 from adadelta._core import rule
+from adadelta._core.step import UPDATE, Call, Options
 from adadelta._kernels import cpu, layout, threads
 
-ELEMENTS = 20_000_000
+ELEMENTS = scaled(20_000_000)
+
+
+def kernel_step(arrays):
+    """A step by the kernel of a parameter, its gradient and its averages; all that knows how."""
+    table = np.array([[*(array.ctypes.data for array in arrays), 0, 0]], np.int64)
+    numbers = layout.settings(Options(0.95, 1e-7), Call(1.0), UPDATE, 2.9e15)
+    settings, row_settings = np.array(numbers, "float32"), layout.row_settings([0.0], "float32")
+    return functools.partial(
+        cpu.step, "float32", table, np.array([ELEMENTS]), settings, row_settings, threads.default()
+    )
 
 
 def main():
     generator = np.random.default_rng(0)
     parameter, gradient = (generator.normal(size=ELEMENTS).astype("float32") for _ in range(2))
     state = [np.zeros(ELEMENTS, "float32") for _ in range(2)]
-    rows = [parameter, gradient, *state]
-    table = np.array([[*(array.ctypes.data for array in rows), 0, 0]], np.int64)
-    settings = np.array(layout.settings(1.0, 0.95, 1e-7, 2.9e15), "float32")
-    row_settings = np.array([[0, 1, 1]], "float32")
-    kernel = functools.partial(
-        cpu.step, "float32", table, np.array([ELEMENTS]), settings, row_settings, threads.default()
-    )
+    # Held, because the kernel has their addresses and the rule replaces those in `state`.
+    kernel_arrays = [parameter, gradient, *state]
+    kernel = kernel_step(kernel_arrays)
 
     def by_rule():
         step, state[0], state[1] = rule.update(gradient, *state, 0.95, 1e-7, np.sqrt)

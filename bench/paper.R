@@ -7,7 +7,7 @@
 # errors.csv, and one that is there is not run again, so that a run can be stopped and started at
 # any time. Processes for different seeds can run side by side. All of it takes 40 minutes of
 # processor time. MNIST comes from the file that ADADELTA_MNIST names, or from Keras' cache, which
-# it is downloaded to.
+# it is downloaded to. What is missing for that is said before anything is run.
 
 library(adadelta)
 folder <- file.path("inst", "paper")
@@ -51,6 +51,21 @@ if (all_done && file.exists(rates_file)) {
   quit()
 }
 
+# ---- What it needs ----
+
+if (is.na(mnist_path())) {
+  given <- Sys.getenv("ADADELTA_MNIST", NA)
+  if (!is.na(given)) stop("ADADELTA_MNIST names no file: ", given, call. = FALSE)
+  cat("MNIST (11 MB) is downloaded. To use your own copy, set ADADELTA_MNIST to its path.\n")
+  tryCatch(reticulate::import("keras")$datasets$mnist$load_data(), error = function(error) {
+    stop(
+      "MNIST can't be downloaded. Set ADADELTA_MNIST to the path of a file mnist.npz.",
+      call. = FALSE
+    )
+  })
+}
+data <- read_mnist(mnist_path())
+
 # ---- With what it is made ----
 
 processor <- function() {
@@ -74,9 +89,6 @@ made <- list(
   )
 )
 jsonlite::write_json(made, file.path(folder, "made.json"), auto_unbox = TRUE, pretty = TRUE)
-
-if (is.na(mnist_path())) reticulate::import("keras")$datasets$mnist$load_data()
-data <- read_mnist(mnist_path())
 
 # ---- Tables 1 and 2 ----
 

@@ -1,4 +1,11 @@
-"""Run the measurements on every backend and write bench/results.md."""
+"""Run the measurements on every backend and write bench/results.md.
+
+    python bench/run.py
+
+It needs no network: `fit()` is measured on random images unless ADADELTA_MNIST names a file with
+MNIST. With ADADELTA_BENCH_SCALE=0.001 sizes are a thousandth and results.md stays as it is, which
+shows in little time that everything runs.
+"""
 
 import datetime
 import importlib.metadata
@@ -8,10 +15,100 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
+
+import digits
+from measure import SCALE
 
 HERE = Path(__file__).resolve().parent
 BACKENDS = ("jax", "tensorflow", "torch")
 PACKAGES = ("keras", "jax", "tensorflow", "torch", "numpy")
+# BrainPy compiles only with the newest JAX.
+LATEST = (HERE.parent / "environments" / "use.sh", "latest", "python")
+
+
+class Measurement(NamedTuple):
+    """A script, what it is called with, and the backend of Keras that it runs on."""
+
+    script: str
+    framework: str = ""
+    backend: str = ""
+
+    def command(self, folder):
+        program = (sys.executable,)
+        if self.script.endswith(".R"):
+            program = ("Rscript",)
+        elif self.framework == "brainpy":
+            program = LATEST
+        return [*program, folder / self.script, *filter(None, [self.framework])]
+
+    def output(self, folder=HERE, show=False, **settings):
+        """What it prints, shown as it comes if so wanted."""
+        environment = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3", **settings)
+        if self.backend:
+            environment["KERAS_BACKEND"] = self.backend
+        command = self.command(folder)
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, text=True, cwd=folder
+        )
+        lines = []
+        for line in process.stdout:
+            if show:
+                print(line, end="", flush=True)
+            lines.append(line)
+        if process.wait():
+            raise FailedError(f"{' '.join(map(str, command))} failed")
+        return "".join(lines)
+
+
+class FailedError(SystemExit):
+    """A measurement ended with an error."""
+
+
+MEASUREMENTS = [
+    Measurement("numpy_step.py"),
+    *(
+        Measurement(script, backend=backend)
+        for script in ("keras_step.py", "fit.py", "monitor.py", "memory.py", "first_step.py")
+        for backend in BACKENDS
+    ),
+    *(
+        Measurement(script, framework)
+        for script in ("frameworks_step.py", "frameworks_training.py")
+        for framework in ("torch", "tf_keras", "optax", "brainpy")
+    ),
+    Measurement("from_r.R", backend="jax"),
+]
+
+
+def check_what_is_needed():
+    """Say what `fit()` is measured on, and stop if something is missing, which would show late."""
+    missing = []
+    if digits.PATH:
+        # Measurements run in another folder.
+        os.environ["ADADELTA_MNIST"] = str(Path(digits.PATH).resolve())
+        if not Path(digits.PATH).is_file():
+            missing.append(f"MNIST at {digits.PATH}, which ADADELTA_MNIST names and is not there")
+    r_code = "quit(status = !requireNamespace('adadelta', quietly = TRUE))"
+    if not succeeds("Rscript", "-e", r_code):
+        missing.append("the R package adadelta (make install)")
+    python_code = "import importlib.metadata; importlib.metadata.version('brainpy')"
+    if not succeeds(*LATEST, "-c", python_code):
+        missing.append("BrainPy in the environment `latest` (environments/setup.sh latest test)")
+    if missing:
+        raise SystemExit(f"The measurements need {', and '.join(missing)}.")
+    choice = "" if digits.PATH else "; to use MNIST, set ADADELTA_MNIST to the path of mnist.npz"
+    print(f"fit() is measured on {digits.NAME}{choice}.")
+    if SCALE != 1:
+        print(f"Sizes are {SCALE:g} times those that the lines name, and nothing is written.")
+    sys.stdout.flush()
+
+
+def succeeds(*command):
+    try:
+        return subprocess.run(command, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
 
 
 def processor():
@@ -28,37 +125,8 @@ def import_seconds():
     return statistics.median(float(run.stdout) for run in runs)
 
 
-def output(command, **settings):
-    """What a measurement prints; it is shown as it comes."""
-    environment = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3", **settings)
-    process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, text=True, cwd=HERE
-    )
-    lines = []
-    for line in process.stdout:
-        print(line, end="", flush=True)
-        lines.append(line)
-    if process.wait():
-        raise SystemExit(f"{' '.join(map(str, command))} failed")
-    return "".join(lines)
-
-
-def measurements():
-    """What each script prints, in the order of the results."""
-    yield output([sys.executable, "numpy_step.py"])
-    for script in ("keras_step.py", "fit.py", "monitor.py", "memory.py", "first_step.py"):
-        for backend in BACKENDS:
-            yield output([sys.executable, script], KERAS_BACKEND=backend)
-    for script in ("frameworks_step.py", "frameworks_training.py"):
-        for framework in ("torch", "tf_keras", "optax"):
-            yield output([sys.executable, script, framework])
-        # BrainPy compiles only with the newest JAX.
-        latest = [HERE.parent / "environments" / "use.sh", "latest", "python"]
-        yield output([*latest, script, "brainpy"])
-    yield output(["Rscript", "from_r.R"], KERAS_BACKEND="jax")
-
-
 def main():
+    check_what_is_needed()
     packages = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
     head = f"""# Results
 
@@ -70,16 +138,17 @@ spread. The limit is the time that a plain loop takes in the same turns to strea
 step must read and write (28 for each float32 parameter, 40 with all options, 12 inside an
 accumulation window, 56 in float64, 22 in half precision). All options are `global_clipnorm`,
 `weight_decay`, `use_ema` and `loss_scale_factor`. The peer is Keras' own Adadelta where no other
-is named.
+is named. `fit()` is measured on {digits.NAME}.
 
 `import adadelta` takes {import_seconds() * 1e3:.0f} ms; it imports no framework.
 """
     notes = (HERE / "notes.md").read_text()
     texts = []
-    # After each of them, so that a run that is stopped has not been for nothing.
-    for text in measurements():
-        texts.append(text)
-        (HERE / "results.md").write_text(head + "".join(texts) + "\n" + notes)
+    for measurement in MEASUREMENTS:
+        texts.append(measurement.output(show=True))
+        # After each of them, so that a run that is stopped has not been for nothing.
+        if SCALE == 1:
+            (HERE / "results.md").write_text(head + "".join(texts) + "\n" + notes)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Adadelta": "adadelta.keras",
     "KernelInfo": "adadelta._kernels.report",
-    "Monitor": "adadelta._keras.monitor",
+    "Monitor": "adadelta._watch.monitor",
     "OptimizerState": "adadelta.state",
     "StateWarning": "adadelta.state",
     "Summary": "adadelta._state.summary",

@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     translate = _command(
         commands, "translate", _translate, "the arguments of one framework for another"
     )
-    frameworks = ", ".join(it["framework"] for it in adadelta.conventions())
+    frameworks = ", ".join(convention["framework"] for convention in adadelta.conventions())
     translate.add_argument("source", metavar="FROM", help=f"one of {frameworks}")
     translate.add_argument("target", metavar="TO", help="another one of them")
     translate.add_argument(
@@ -190,7 +190,10 @@ def _checks() -> Iterator[str]:
 
 def _packages() -> Iterator[str]:
     versions = {name: installation.version(name) for name in _PACKAGES}
-    widths = max(map(len, versions)), max(len(it or "missing") for it in versions.values())
+    widths = (
+        max(map(len, versions)),
+        max(len(version or "missing") for version in versions.values()),
+    )
     for name, version in versions.items():
         yield f"{name:{widths[0]}}  {version or 'missing':{widths[1]}}  {_PACKAGES[name]}"
     missing = [name for name, version in versions.items() if version is None]

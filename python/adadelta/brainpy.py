@@ -7,13 +7,15 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from adadelta import state as portable
-from adadelta._brainpy import exchange, rates
+from adadelta._brainpy import exchange
+from adadelta._brainpy import learning_rate as rates
 from adadelta._brainpy.host import brainpy
 from adadelta._core import hyperparameters, interrupts, parameters
 from adadelta._core.arguments import Checked
 from adadelta._core.step import Call, Options, Row
 from adadelta._jax import counter, precision
 from adadelta._jax.engine import Engine
+from adadelta._kernels import report
 from adadelta._state import matching
 
 __all__ = ["Adadelta"]
@@ -137,6 +139,8 @@ class Adadelta(brainpy.optim.Optimizer):
         self.vars_to_train = bm.ArrayCollector()
         self._averages: dict[str, tuple[Any, Any]] = {}
         self._engine = Engine()
+        # Of the variables of the last step, why the kernel did not take them.
+        self._found_reasons: dict[str, str | None] = {}
         self._refuse_variables(train_vars)
         # As BrainPy's own optimizers do, past Optimizer.__init__(), which takes fewer rates.
         super(brainpy.optim.Optimizer, self).__init__(name=text)
@@ -225,18 +229,16 @@ class Adadelta(brainpy.optim.Optimizer):
         """
         gradients = self._checked(grads)
         rate = rates.value_of(self.lr)
-        variables = [(self.vars_to_train[name], *self._averages[name]) for name in gradients]
-        rows = []
-        for gradient, own in zip(gradients.values(), variables, strict=True):
-            parameter, *averages = (jnp.asarray(bm.as_jax(variable)) for variable in own)
-            decay = self.weight_decay or 0.0
-            rows.append(Row(parameter, gradient, *averages, weight_decay=decay))
-        options = Options(self.rho, self.epsilon, decay_mode=_CONVENTION.weight_decay_mode)
-        made = self._engine.step([*map(precision.with_pairs, rows)], Call(rate), options)
-        values = []
-        for own, old, new in zip(variables, rows, made, strict=True):
+        rows = {name: self._row(name, gradient) for name, gradient in gradients.items()}
+        given = [precision.with_pairs(row) for row in rows.values()]
+        options = Options(self.rho, self.epsilon, decay_mode=str(_CONVENTION.weight_decay_mode))
+        made = self._engine.step(given, Call(rate), options)
+        self._found_reasons = dict(zip(rows, self._engine.reasons, strict=True))
+        values: list[tuple[Any, Any]] = []
+        for (name, old), new in zip(rows.items(), made, strict=True):
             row = precision.without_pairs(new, old)
-            values += zip(own, (row.parameter, row.square_avg, row.acc_delta), strict=True)
+            variables = (self.vars_to_train[name], *self._averages[name])
+            values += zip(variables, (row.parameter, row.square_avg, row.acc_delta), strict=True)
         step = self.step.value
         values.append((self.step, counter.next_of(step)))
         if precision.is_traced(step):
@@ -273,6 +275,19 @@ class Adadelta(brainpy.optim.Optimizer):
         if self.vars_to_train and not gradients:
             raise ValueError("No gradients provided for any variable.")
         return gradients
+
+    def _row(self, name: str, gradient: Any) -> Row:
+        variables = (self.vars_to_train[name], *self._averages[name])
+        parameter, cache, delta = (jnp.asarray(bm.as_jax(variable)) for variable in variables)
+        return Row(parameter, gradient, cache, delta, weight_decay=self.weight_decay or 0.0)
+
+    def _kernel_report(self) -> list[report.Served]:
+        """Return what `kernel_info()` says of the variables."""
+        rows = {name: self._row(name, None) for name in self.vars_to_train}
+        devices = {
+            name: ", ".join(sorted(map(str, row.parameter.devices()))) for name, row in rows.items()
+        }
+        return report.served(self._engine, rows, devices, self._found_reasons)
 
     def averages(self) -> dict[str, dict[str, Any]]:
         """Return the variables that hold the averages: by name, then `square_avg`, `acc_delta`."""

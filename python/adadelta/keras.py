@@ -1,6 +1,5 @@
 """Adadelta for Keras 3, on the JAX, TensorFlow and torch backends: the core of this package."""
 
-import inspect
 from typing import Any
 
 import keras
@@ -8,6 +7,7 @@ import numpy as np
 
 from adadelta._core import hyperparameters
 from adadelta._core.arguments import Checked, checked
+from adadelta._core.messages import Message
 from adadelta._keras import exchange, precision
 from adadelta._keras import learning_rate as rates
 from adadelta._keras import summary as summaries
@@ -209,12 +209,13 @@ class Adadelta(Saving):
             value = short if self.built else value
         else:
             if self._rate_is_in_a_graph:
-                raise ValueError(
+                text = (
                     "`learning_rate` can't be replaced by another kind of rate once TensorFlow "
                     "has compiled the training step, which would not see it; give it before "
                     "training, start with a number and set numbers, or compile the model with "
                     f"run_eagerly=True; received {hyperparameters.received(value)}"
                 )
+                raise ValueError(Message(text, "rate_compiled", received=value))
             if isinstance(current, keras.Variable):
                 self._untrack_variable(current)
             self._replace_rate(self._rate_variable(value) if is_number else value)
@@ -290,7 +291,7 @@ class Adadelta(Saving):
         rate = self._learning_rate
         if rates.is_schedule(rate):
             return keras.optimizers.schedules.serialize(rate)
-        if isinstance(rate, rates.Asked):
+        if isinstance(rate, rates.CallableRate):
             return keras.saving.serialize_keras_object(rate.function)
         now = np.asarray(exchange.array_of(rate, copy=False), precision.dtype_of(rate))[()]
         given = self._given_rate
@@ -350,15 +351,11 @@ class Adadelta(Saving):
 
         """
         try:
-            return summaries.representation(self, _DEFAULTS)
+            return summaries.representation(self)
         except Exception:
             # While it is being made, or has tracers for values: an error would hide another one.
             return super().__repr__()
 
-
-_DEFAULTS = {
-    name: argument.default for name, argument in inspect.signature(Adadelta).parameters.items()
-}
 
 # The name by which users, saved models and R's S3 classes know it.
 Adadelta.__module__ = "adadelta"

@@ -308,7 +308,7 @@ class _Adadelta:
         return Call(arguments.at("learning_rate", self.learning_rate, count))
 
     def _options(self) -> Options:
-        return Options(self.rho, self.eps, decay_mode=_CONVENTION.weight_decay_mode)
+        return Options(self.rho, self.eps, decay_mode=str(_CONVENTION.weight_decay_mode))
 
     def _decays_at(self, count: Any, params: Any, size: int) -> list[Any]:
         """The weight decay of each leaf, 0 where it has none."""
@@ -321,7 +321,7 @@ class _Adadelta:
             )
         decay = arguments.at("weight_decay", self.weight_decay, count)
         flags = arguments.masked(self.weight_decay_mask, params)
-        return [decay if flag else 0.0 for flag in flags]
+        return [decay if flag and decay is not None else 0.0 for flag in flags]
 
 
 def _refuse_parameter(path: Any, parameter: Any) -> None:

@@ -13,7 +13,9 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from adadelta._core import conventions as frameworks
 from adadelta._core import hyperparameters, parameters
+from adadelta._core.messages import Message, message_of
 
 # ------------------------------------------------------------------ values of R
 
@@ -86,6 +88,19 @@ class Function:
 _NOTES: dict[str, Function] = {}
 
 
+def check_rate(argument: str, answer: Any) -> Any:
+    """Check what an R function as learning rate has returned, before the optimizer does.
+
+    Here a refusal becomes R's own error.
+
+    Args:
+        argument: What the message calls it.
+        answer: What the function has returned.
+
+    """
+    return hyperparameters.FIXED_RATE(argument, answer)
+
+
 def rate(function: Callable[[], Any], code: str) -> Function:
     """Make a learning rate of an R function without arguments."""
     return Function(function, code)
@@ -99,12 +114,12 @@ def schedule(function: Callable[[int], Any], code: str) -> Any:
 
 
 @functools.cache
-def register(warn: Callable[[str], Any]) -> None:
+def register(warn: Callable[[Any], Any]) -> None:
     """Tell Keras of R's functions, also where it loads a model that was saved with one.
 
     Args:
-        warn: An R function that is called with the text of each `StateWarning`, and whose value
-            says whether R will warn.
+        warn: An R function that is called with the message of each `StateWarning`, and whose
+            value says whether R will warn.
 
     """
     import keras
@@ -114,7 +129,7 @@ def register(warn: Callable[[str], Any]) -> None:
     parameters.renewing_call = "update(optimizer)"
 
 
-def _send_state_warnings(warn: Callable[[str], Any]) -> None:
+def _send_state_warnings(warn: Callable[[Any], Any]) -> None:
     from adadelta._keras.from_r import is_on_main_thread
     from adadelta._state.record import StateWarning
 
@@ -123,8 +138,9 @@ def _send_state_warnings(warn: Callable[[str], Any]) -> None:
     def show_in_r(
         message: Warning | str, category: type[Warning], *arguments: Any, **options: Any
     ) -> None:
+        text = message_of(message) if isinstance(message, Warning) else message
         is_for_r = issubclass(category, StateWarning) and is_on_main_thread()
-        if not (is_for_r and warn(str(message)).get("value")):
+        if not (is_for_r and warn(told(text)).get("value")):
             show(message, category, *arguments, **options)
 
     warnings.showwarning = show_in_r
@@ -136,18 +152,15 @@ def _send_state_warnings(warn: Callable[[str], Any]) -> None:
 
 ARGUMENT_NAMES = list(hyperparameters.ARGUMENTS)
 
+# In R the name has a default of its own.
+DEFAULTS = {**hyperparameters.DEFAULTS, "name": "adadelta"}
 
-def make(config: dict[str, Any]) -> dict[str, Any]:
-    """Make an optimizer of R's arguments, or of what `get_config()` returned in R.
 
-    Returns a dict with the "optimizer", or with the "error" that says which argument is wrong.
-    """
+def make(config: dict[str, Any]) -> Any:
+    """Make an optimizer of R's arguments, or of what `get_config()` returned in R."""
     from adadelta.keras import Adadelta
 
-    try:
-        return {"optimizer": Adadelta.from_config(_with_lists(config))}
-    except Exception as error:
-        return {"error": _message(error)}
+    return Adadelta.from_config(_with_lists(config))
 
 
 def _with_lists(config: dict[str, Any]) -> dict[str, Any]:
@@ -165,7 +178,7 @@ def _with_lists(config: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(excluded, dict) or not set(excluded) <= {"paths", "words"}:
             raise TypeError(
                 hyperparameters.refusal(
-                    "exclude_from_weight_decay", "a list of `paths` and `words`, or None", excluded
+                    "exclude_from_weight_decay", ("a list of `paths` and `words`", None), excluded
                 )
             )
         config["exclude_from_weight_decay"] = {
@@ -192,7 +205,7 @@ def _shown_rate(optimizer: Any) -> Any:
     from adadelta._keras import learning_rate as rates
 
     rate = optimizer._learning_rate
-    asked = rates.asked_of(rate)
+    asked = rates.callable_rate_of(rate)
     if asked is not None:
         function = asked.function
         code = (
@@ -229,7 +242,7 @@ def changed(optimizer: Any, changes: dict[str, Any]) -> Any:
     # A schedule or function itself, which may be of a class that Keras can't make again.
     if rates.is_schedule(rate):
         settings["learning_rate"] = rate
-    elif isinstance(rate, rates.Asked):
+    elif isinstance(rate, rates.CallableRate):
         settings["learning_rate"] = rate.function
     return type(optimizer).from_config({**settings, **_with_lists(changes)})
 
@@ -245,12 +258,25 @@ def summary(optimizer: Any) -> dict[str, Any]:
     """The summary of an optimizer by columns, as R's data frames are."""
     table = optimizer.summary()
     columns = table.to_dict()
-    columns["shape"] = ["x".join(map(str, shape)) or "scalar" for shape in columns["shape"]]
+    columns["shape"] = list(map(_shape_in_words, columns["shape"]))
     return {
         "columns": columns,
         "learning_rate": table.learning_rate,
         "progress": table.progress,
     }
+
+
+def kernels_of(optimizer: Any) -> dict[str, list[Any]]:
+    """What `kernel_info()` says of an optimizer, by columns."""
+    from adadelta import kernel_info
+
+    columns: dict[str, list[Any]] = kernel_info(optimizer).to_dict()
+    columns["shape"] = list(map(_shape_in_words, columns["shape"]))
+    return columns
+
+
+def _shape_in_words(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "scalar"
 
 
 # ------------------------------------------------------------------ state
@@ -333,11 +359,11 @@ def comparable(target: Any, current: Any) -> list[dict[str, Any] | None]:
 # ------------------------------------------------------------------ callbacks
 
 
-def monitor(every: Any, sample: Any, warn: Callable[[str], Any]) -> Any:
-    """Make a monitor that warns by an R function."""
-    from adadelta._keras.from_r import MonitorForR
+def monitor(every: Any, sample: Any, warn: Callable[[Any], Any]) -> Any:
+    """Make a monitor that warns by an R function, which is called with each message."""
+    from adadelta._watch.from_r import MonitorForR
 
-    return MonitorForR(every, sample, warn)
+    return MonitorForR(every, sample, lambda message: warn(told(message)))
 
 
 def progress_callback(show: Callable[..., Any], interval: float, form: str) -> Any:
@@ -349,7 +375,7 @@ def progress_callback(show: Callable[..., Any], interval: float, form: str) -> A
 
 def plotted(monitor: Any, variables: list[str] | None) -> dict[str, str]:
     """The variables that a picture of the monitor shows, by their labels."""
-    from adadelta._keras.monitor_plot import chosen
+    from adadelta._watch.plot import chosen
 
     return chosen(monitor.records, variables)
 
@@ -359,21 +385,15 @@ def plotted(monitor: Any, variables: list[str] | None) -> dict[str, str]:
 
 def conventions() -> dict[str, list[Any]]:
     """The table of conventions by columns, as R's data frames are. None stays None."""
-    import adadelta
-
-    table = adadelta.conventions()
+    table = frameworks.conventions()
     return {column: [row[column] for row in table] for column in table[0]}
 
 
 def translate(from_: str, to: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """Translate arguments that come as a dict."""
-    import adadelta
-
-    try:
-        return adadelta.translate(from_, to, **arguments)
-    except ValueError as error:
-        # In R it has its plain name.
-        raise ValueError(str(error).replace("`from_`", "`from`")) from error
+    # Here, since in R it has its plain name.
+    frameworks.convention_of("from", from_)
+    return frameworks.translate(from_, to, **arguments)
 
 
 # ------------------------------------------------------------------ minimization
@@ -419,7 +439,7 @@ class Run:
         try:
             rate = hyperparameters.FIXED_RATE("learning_rate", learning_rate)
         except (TypeError, ValueError) as error:
-            return {"error": str(error)}
+            return {"error": told(message_of(error))}
         reason = self.run.tell(value, np.array(gradient, dtype=np.float64))
         if reason is not None:
             return {"reason": next((r for r, own in _CONTROL.items() if own == reason), reason)}
@@ -440,11 +460,14 @@ def attempt(name: str, *arguments: Any) -> dict[str, Any]:
 
     own: dict[str, Callable[..., Any]] = {
         "assign": assign,
+        "check_rate": check_rate,
         "changed": changed,
         "comparable": comparable,
         "convert_file": convert_file,
+        "make": make,
         "read_state": read_state,
         "state": state,
+        "kernels_of": kernels_of,
         "summary": summary,
         "conventions": conventions,
         "translate": translate,
@@ -459,8 +482,34 @@ def attempt(name: str, *arguments: Any) -> dict[str, Any]:
         return {"error": _message(error)}
 
 
-def _message(error: Exception) -> str:
+# ------------------------------------------------------------------ messages
+
+
+def _message(error: Exception) -> Any:
     if isinstance(error, OSError) and error.filename is not None:
         return f'{error.strerror}: "{error.filename}"'
     is_refusal = isinstance(error, (TypeError, ValueError, OSError))
-    return str(error) if is_refusal else f"{type(error).__name__}: {error}"
+    return told(message_of(error)) if is_refusal else f"{type(error).__name__}: {error}"
+
+
+def told(message: str) -> Any:
+    """A message as R takes it: its kind and its fields, of which R makes a sentence, or a text."""
+    if not isinstance(message, Message):
+        return message
+    fields = dict(message.fields)
+    if "received" in fields:
+        fields["received"] = _came(fields["received"])
+    if "given" in fields:
+        fields["given"] = {name: _came(value) for name, value in fields["given"].items()}
+    if "problems" in fields:
+        fields["problems"] = list(map(told, fields["problems"]))
+    return {"kind": message.kind, **fields}
+
+
+def _came(value: Any) -> dict[str, Any]:
+    """A value that came, which R writes in its way, or the "code" of what only Python can show."""
+    if value is None or isinstance(value, (bool, float, str)):
+        return {"value": value}
+    if isinstance(value, int) and abs(value) < 2**31:
+        return {"value": int(value)}
+    return {"code": hyperparameters.received(value)}

@@ -276,8 +276,8 @@ def _bounds_nothing(bounds: Any) -> bool:
     else:
         # Pairs for each element of x, where None is infinity.
         pairs = [(low, high) for low, high in bounds]
-        low = [-np.inf if it is None else it for it, _ in pairs]
-        high = [np.inf if it is None else it for _, it in pairs]
+        low = [-np.inf if bound is None else bound for bound, _ in pairs]
+        high = [np.inf if bound is None else bound for _, bound in pairs]
     return bool(np.all(np.equal(low, -np.inf)) and np.all(np.equal(high, np.inf)))
 
 

@@ -199,7 +199,7 @@ class Adadelta(Step):
     # ------------------------------------------------------------------ the learning rate
 
     def _build_learning_rate(self, learning_rate: Any) -> Any:
-        if not isinstance(learning_rate, rates.Asked):
+        if not isinstance(learning_rate, rates.CallableRate):
             return super()._build_learning_rate(learning_rate)
         # Holds the answer of the last step. tf_keras would ask for it now.
         with tf.init_scope():
@@ -211,7 +211,7 @@ class Adadelta(Step):
     @property
     def learning_rate(self) -> Any:
         """The rate: a variable, which holds a schedule's last value, or what the function says."""
-        if isinstance(self._learning_rate, rates.Asked) and tf.executing_eagerly():
+        if isinstance(self._learning_rate, rates.CallableRate) and tf.executing_eagerly():
             return self._learning_rate(self.iterations)
         return tf_keras.optimizers.Optimizer.learning_rate.fget(self)
 
@@ -272,7 +272,7 @@ class Adadelta(Step):
 
     def _rate_config(self) -> Any:
         rate = self._learning_rate
-        if isinstance(rate, rates.Asked):
+        if isinstance(rate, rates.CallableRate):
             return tf_keras.saving.serialize_keras_object(rate.function)
         number = self._rate_number()
         if number is None:
@@ -286,7 +286,7 @@ class Adadelta(Step):
         """
         rate = self._learning_rate
         config = self._with_any_rate().get_config()
-        if isinstance(rate, rates.Asked):
+        if isinstance(rate, rates.CallableRate):
             config["learning_rate"] = rate.function
         elif isinstance(rate, rates.LearningRateSchedule):
             config["learning_rate"] = copy.deepcopy(rate, memo)

@@ -1,10 +1,6 @@
 """Random arguments of the BrainPy front end."""
 
-import functools
-
 import brainpy.math as bm
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -18,11 +14,14 @@ from argument_sets import (
     Argument,
     Candidate,
     Way,
+    attributes,
+    beyond_float32,
     failures,
-    is_beyond,
-    set_each,
+    made,
+    set_later,
 )
 from brainpy_tools import needs_compiling
+from framework_candidates import of_jax
 
 ARGUMENTS = {
     "lr": RATE,
@@ -30,13 +29,7 @@ ARGUMENTS = {
     "epsilon": EPSILON,
     "weight_decay": Argument((None, 0.01), PROBABILITY.accepts, optional=True),
 }
-ARRAYS = [
-    Candidate("array", lambda: jnp.array(0.5), number=0.5),
-    Candidate("array of two", lambda: bm.asarray([0.5, 0.5])),
-    Candidate("key", lambda: jax.random.key(0)),
-    Candidate("complex array", lambda: jnp.array(1j)),
-]
-PARTS = ("rho", "epsilon", "weight_decay")
+read = attributes("rho", "epsilon", "weight_decay")
 
 
 def optimizer_of(values):
@@ -44,54 +37,39 @@ def optimizer_of(values):
     return Adadelta(train_vars={"x": x}, **values), x
 
 
+def with_variable():
+    return optimizer_of({})[0]
+
+
 def stepped(values):
     optimizer, x = optimizer_of(values)
     optimizer.update({"x": bm.ones(2)})
     assert not np.isnan(np.asarray(x)).any()
-    return {name: getattr(optimizer, name) for name in PARTS}
-
-
-def set_later(values):
-    optimizer, _ = optimizer_of({})
-    return set_each(optimizer, values, lambda: {name: getattr(optimizer, name) for name in PARTS})
+    return read(optimizer)
 
 
 def set_rate(values):
-    optimizer, _ = optimizer_of({})
-    optimizer.lr.set_value(values["lr"])
+    with_variable().lr.set_value(values["lr"])
     return {}
-
-
-def assigned_rate(values):
-    optimizer, _ = optimizer_of({})
-    return set_each(optimizer, values, lambda: {"lr": optimizer.lr.lr.number()})
-
-
-def named(values):
-    Adadelta(**values)
-    return {}
-
-
-beyond_float32 = functools.partial(is_beyond, names=("epsilon",), dtype="float32")
 
 
 def test_brainpy():
-    settable = {name: ARGUMENTS[name] for name in PARTS}
+    settable = {name: it for name, it in ARGUMENTS.items() if name != "lr"}
     # BrainPy refuses names that are in use, and what is no identifier, in its own words.
     name = Argument((None,), NAME.accepts, optional=True, text=True)
+    rate = {"lr": RATE}
     ways = [
-        Way("Adadelta", ARGUMENTS, stepped, may_refuse=beyond_float32),
-        Way("set", settable, set_later, may_refuse=beyond_float32),
-        Way("set_value", {"lr": RATE}, set_rate),
-        Way("set lr", {"lr": RATE}, assigned_rate),
-        Way("name", {"name": name}, named, may_refuse=lambda given: True),
+        Way("Adadelta", ARGUMENTS, stepped, dtype="float32"),
+        Way("set", settable, set_later(with_variable, read), dtype="float32"),
+        Way("set_value", rate, set_rate),
+        Way("set lr", rate, set_later(with_variable, lambda it: {"lr": it.lr.lr.number()})),
+        Way("name", {"name": name}, made(Adadelta, attributes()), may_refuse=lambda given: True),
     ]
-    assert not failures("brainpy", ways, ARRAYS)
+    two = Candidate("bm.asarray of two", lambda: bm.asarray([0.5, 0.5]))
+    assert not failures("brainpy", ways, [*of_jax(), two])
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("epsilon", 1e-50), ("epsilon", 1e39), ("rho", 1 - 1e-9)]
-)
+@pytest.mark.parametrize(("name", "value"), beyond_float32("epsilon"))
 def test_a_number_that_the_averages_cant_hold_is_refused(name, value):
     """It would be 0, infinite or 1 there."""
     with pytest.raises(ValueError, match=f"`{name}` must be .* of dtype float32"):

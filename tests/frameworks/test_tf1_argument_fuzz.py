@@ -1,7 +1,5 @@
 """Random arguments of the front end with the API of TF 1.13."""
 
-import functools
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -13,38 +11,23 @@ from argument_sets import (
     RATE,
     RHO,
     Argument,
-    Candidate,
     Way,
+    attributes,
+    beyond_float32,
     failures,
-    is_beyond,
-    set_each,
+    made,
+    set_later,
 )
+from framework_candidates import of_tensorflow
 
-CLIPS = ("clipnorm", "clipvalue")
 ARGUMENTS = {
     "lr": RATE,
     "rho": RHO,
     "epsilon": Argument((None, 1e-7), EPSILON.accepts, optional=True),
     "decay": Argument((0.0, 0.1), RATE.accepts),
-    **dict.fromkeys(CLIPS, LIMIT),
+    "clipnorm": LIMIT,
+    "clipvalue": LIMIT,
 }
-TENSORS = [
-    Candidate("tensor of two", lambda: tf.constant([0.5, 0.5])),
-    Candidate("ragged tensor", lambda: tf.ragged.constant([[0.5], []])),
-    Candidate("complex tensor", lambda: tf.constant(1j)),
-]
-PARTS = ("rho", "clipnorm", "clipvalue")
-
-
-def constructed(values):
-    optimizer = Adadelta(**values)
-    return {name: getattr(optimizer, name) for name in PARTS}
-
-
-def set_later(values):
-    optimizer = Adadelta()
-    names = (*PARTS, "epsilon")
-    return set_each(optimizer, values, lambda: {name: getattr(optimizer, name) for name in names})
 
 
 def used(values):
@@ -54,22 +37,18 @@ def used(values):
     return {}
 
 
-beyond_float64 = functools.partial(is_beyond, names=("epsilon", *CLIPS), dtype="float64")
-
-
 def test_tf1():
+    arguments = {**ARGUMENTS, "epsilon": EPSILON}
+    parts = ("rho", "clipnorm", "clipvalue")
     ways = [
-        Way("Adadelta", ARGUMENTS, constructed, exclusive=CLIPS),
-        Way("set", {**ARGUMENTS, "epsilon": EPSILON}, set_later, exclusive=CLIPS),
-        Way("step", ARGUMENTS, used, exclusive=CLIPS, may_refuse=beyond_float64),
+        Way("Adadelta", ARGUMENTS, made(Adadelta, attributes(*parts))),
+        Way("set", arguments, set_later(Adadelta, attributes(*parts, "epsilon"))),
+        Way("step", ARGUMENTS, used, dtype="float64"),
     ]
-    assert not failures("tf1", ways, TENSORS)
+    assert not failures("tf1", ways, of_tensorflow())
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("epsilon", 1e-50), ("epsilon", 1e39), ("rho", 1 - 1e-9), ("clipnorm", 1e-50)],
-)
+@pytest.mark.parametrize(("name", "value"), beyond_float32("epsilon", "clipnorm"))
 def test_a_number_that_the_averages_cant_hold_is_refused(name, value):
     """It would be 0, infinite or 1 there."""
     variable = tf.Variable([1.0, 1.0])

@@ -1,7 +1,6 @@
 """Random arguments of the torch front end: constructor, groups, assignments, function, loading."""
 
 import functools
-import math
 
 import pytest
 import torch
@@ -15,12 +14,12 @@ from argument_sets import (
     RATE,
     RHO,
     Argument,
-    Candidate,
     ChangedError,
     Way,
+    beyond_float32,
     failures,
-    is_beyond,
 )
+from framework_candidates import of_torch
 
 CHOICE = Argument((None, False), flag=True, optional=True)
 ARGUMENTS = {
@@ -36,28 +35,6 @@ ARGUMENTS = {
     "decoupled_weight_decay": FLAG,
     "skip_nonfinite": FLAG,
 }
-
-
-def _quantized():
-    return torch.quantize_per_tensor(torch.tensor([0.5, 0.5]), 0.1, 0, torch.quint8)
-
-
-TENSORS = [
-    Candidate("tensor", lambda: torch.tensor(0.5), number=0.5),
-    Candidate("parameter", lambda: torch.nn.Parameter(torch.tensor(0.5)), number=0.5),
-    Candidate("bfloat16", lambda: torch.tensor(0.5, dtype=torch.bfloat16), number=0.5),
-    Candidate("negative tensor", lambda: torch.tensor(-0.5), number=-0.5),
-    Candidate("NaN tensor", lambda: torch.tensor(math.nan), number=math.nan),
-    Candidate("meta tensor", lambda: torch.tensor(0.5, device="meta")),
-    Candidate("sparse tensor", lambda: torch.tensor([0.5, 0.5]).to_sparse()),
-    Candidate("uninitialized", torch.nn.UninitializedParameter),
-    Candidate("uninitialized buffer", torch.nn.UninitializedBuffer),
-    Candidate("quantized tensor", _quantized),
-    Candidate("complex tensor", lambda: torch.tensor(1j)),
-    Candidate("tensor of True", lambda: torch.tensor(True)),
-    Candidate("tensor of two", lambda: torch.tensor([0.5, 0.5])),
-    Candidate("empty tensor", lambda: torch.tensor([])),
-]
 
 
 def parameter(dtype=torch.float32):
@@ -144,15 +121,14 @@ def loaded(values):
     return stepped(optimizer, values)
 
 
-def is_odd(given):
-    """Whether float32 can't hold a number, or two options can't go together."""
-    options = [it for it in ("foreach", "differentiable", "fused") if it in given]
-    return is_beyond(given, ("eps",), "float32") or len(options) > 1
+def has_several_options(given):
+    """Whether there are options that can't go together."""
+    return sum(it in given for it in ("foreach", "differentiable", "fused")) > 1
 
 
 def test_torch():
     small = {name: it for name, it in ARGUMENTS.items() if name != "skip_nonfinite"}
-    way = functools.partial(Way, may_refuse=is_odd)
+    way = functools.partial(Way, dtype="float32", may_refuse=has_several_options)
     ways = [
         way("Adadelta", ARGUMENTS, constructed),
         way("group", ARGUMENTS, of_a_group),
@@ -162,11 +138,11 @@ def test_torch():
         # Its message lists all that does not fit.
         way("load_state_dict", ARGUMENTS, loaded, longest=700),
     ]
-    assert not failures("torch", ways, TENSORS)
+    assert not failures("torch", ways, of_torch())
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64, torch.complex64])
-@pytest.mark.parametrize(("name", "value"), [("eps", 1e-50), ("eps", 1e39), ("rho", 1 - 1e-9)])
+@pytest.mark.parametrize(("name", "value"), beyond_float32("eps"))
 def test_a_number_that_the_averages_cant_hold_is_refused(name, value, dtype):
     """It would be 0, infinite or 1 there, and the step NaN or nothing."""
     x = parameter(dtype)

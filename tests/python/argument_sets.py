@@ -14,7 +14,7 @@ import math
 import os
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -272,24 +272,37 @@ class Way:
     label: str
     arguments: dict[str, Argument]
     act: Callable[[dict[str, Any]], dict[str, Any]]
-    # Of arguments of which at most one can be given.
-    exclusive: tuple[str, ...] = ()
-    # How messages name an argument where they do it otherwise.
-    spelling: dict[str, str] = field(default_factory=dict)
+    # That of the averages, when there are any: a number that it can't hold may be refused.
+    dtype: str | None = None
     longest: int = 200
     # More that may be refused: the candidates by name.
     may_refuse: Callable[[dict[str, Candidate]], bool] = lambda given: False
 
+    def may_be_odd(self, given: dict[str, Candidate]) -> bool:
+        """Whether values that will do by themselves may be refused."""
+        return self.may_refuse(given) or (self.dtype is not None and is_beyond(given, self.dtype))
 
-def is_beyond(given: dict[str, Candidate], names: tuple[str, ...], dtype: Any) -> bool:
-    """Whether a dtype can't hold one of these numbers, or `rho`, which becomes 1."""
-    numbers = [given[name].number for name in names if name in given]
+
+# At most one of these can be given.
+CLIPS = ("clipnorm", "clipvalue", "global_clipnorm")
+# What a step has in the dtype of the averages, beside `rho`.
+SMALL = ("epsilon", "eps", *CLIPS, "loss_scale_factor")
+
+
+def is_beyond(given: dict[str, Candidate], dtype: str) -> bool:
+    """Whether a dtype can't hold one of the numbers, or `rho`, which becomes 1."""
+    numbers = [given[name].number for name in SMALL if name in given]
     limits = np.finfo(dtype)
     low, high = float(limits.tiny), float(limits.max)
     rho = given["rho"].number if "rho" in given else None
     return any(0 < it < low or high < it < math.inf for it in numbers if it is not None) or (
         rho is not None and 1 - float(limits.epsneg) / 2 <= rho < 1
     )
+
+
+def beyond_float32(*names: str) -> list[tuple[str, float]]:
+    """Arguments with numbers that would be 0, infinite or 1 in averages of float32."""
+    return [*((name, it) for name in names for it in (1e-50, 1e39)), ("rho", 1 - 1e-9)]
 
 
 def same(kept: Any, candidate: Candidate) -> bool:
@@ -309,33 +322,49 @@ class ChangedError(Exception):
     """A refusal that has changed something."""
 
 
-def set_each(target: Any, values: dict[str, Any], read: Callable[[], Any]) -> Any:
-    """Set attributes one after the other, and see that a refused one has changed nothing."""
-    for name, value in values.items():
-        before = read()
-        try:
-            setattr(target, name, value)
-        except Exception as error:
-            if read() != before:
-                raise ChangedError(name) from error
-            raise
-    return read()
+def attributes(*names: str) -> Callable[[Any], dict[str, Any]]:
+    """A function that reads these attributes."""
+    return lambda target: {name: getattr(target, name) for name in names}
+
+
+def made(make: Callable[..., Any], read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """An `act` that gives the values to a constructor."""
+    return lambda values: read(make(**values))
+
+
+def set_later(make: Callable[[], Any], read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """An `act` that sets attributes, and sees that a refused one has changed nothing."""
+
+    def act(values: dict[str, Any]) -> Any:
+        target = make()
+        for name, value in values.items():
+            before = read(target)
+            try:
+                setattr(target, name, value)
+            except Exception as error:
+                if read(target) != before:
+                    raise ChangedError(name) from error
+                raise
+        return read(target)
+
+    return act
 
 
 def problem(way: Way, given: dict[str, Candidate]) -> str | None:
     """What is wrong with how a set of arguments is treated, or None."""
-    exclusive = [it for it in way.exclusive if it in given and not given[it].is_none]
+    exclusive = [it for it in CLIPS if it in given and not given[it].is_none]
     refused = [name for name, it in given.items() if not way.arguments[name].takes(it)]
-    may_refuse = bool(refused) or len(exclusive) > 1 or way.may_refuse(given)
+    may_be_odd = way.may_be_odd(given)
+    may_refuse = bool(refused) or len(exclusive) > 1 or may_be_odd
     try:
         kept = way.act({name: it.make() for name, it in given.items()})
     except (TypeError, ValueError) as error:
         message = str(error)
         names = [*refused, *(exclusive if len(exclusive) > 1 else ())]
-        names = list(given) if way.may_refuse(given) or not names else names
+        names = list(given) if may_be_odd or not names else names
         if not may_refuse:
             return f"refused: {message[:300]}"
-        if not any(way.spelling.get(name, name) in message for name in names):
+        if not any(name in message for name in names):
             return f"names no argument: {type(error).__name__}: {message[:300]}"
         if len(message) > way.longest:
             return f"{len(message)} characters: {message[:300]}"

@@ -13,6 +13,11 @@ MODES = {
 }[BACKEND]
 
 
+def is_slow(mode):
+    """Whether a call takes 10 ms or more, so that long runs are left to the compiled modes."""
+    return mode == "eager" and BACKEND != "torch"
+
+
 def tensor(value, dtype=None):
     if value is None:
         return None

@@ -1,6 +1,7 @@
 """A pytest plugin: `adadelta.Adadelta` stands where `keras.optimizers.Adadelta` stood.
 
-Loaded with `-p in_place_of_keras_own` before Keras' own test files are imported.
+Loaded with `-p in_place_of_keras_own` before Keras' own test files are imported. Only their tests
+of Adadelta are run: those of the file, and those whose name or parameters have that name.
 """
 
 import keras
@@ -22,3 +23,11 @@ optimizers.ALL_OBJECTS = {
 optimizers.ALL_OBJECTS_DICT.update(
     {name: adadelta.Adadelta for name, cls in optimizers.ALL_OBJECTS_DICT.items() if cls is THEIRS}
 )
+
+
+def pytest_collection_modifyitems(items):
+    def is_ours(item):
+        parameters = getattr(item.function, "__x_params_repr__", "")
+        return "adadelta" in f"{item.path.name} {item.name} {parameters}".lower()
+
+    items[:] = filter(is_ours, items)

@@ -9,6 +9,19 @@ import adadelta
 OURS = os.path.dirname(adadelta.__file__)
 
 
+def after(updates):
+    """A weight that began as 1, and its `acc_delta`, after so many updates that each show.
+
+    The learning rate is 1, `rho` 0, epsilon 1 and the gradient 1, so that each moves the weight by
+    about 1.
+    """
+    weight, change = 1.0, 0.0
+    for _ in range(updates):
+        change = ((change**2 + 1) / 2) ** 0.5
+        weight -= change
+    return weight, change**2
+
+
 def at_every_line(step, check, stride=1):
     """Call `step` again and again, with SIGINT at one of our lines further each time.
 

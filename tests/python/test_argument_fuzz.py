@@ -1,7 +1,6 @@
 """Random arguments of the Keras class, of the functions without a framework, and of the command."""
 
 import contextlib
-import functools
 import io
 import math
 import random
@@ -14,6 +13,7 @@ import adadelta
 from adadelta.__main__ import main
 from adadelta._core import conventions
 from argument_sets import (
+    CLIPS,
     COUNT,
     DECAY,
     EPSILON,
@@ -31,13 +31,14 @@ from argument_sets import (
     Argument,
     Candidate,
     Way,
+    beyond_float32,
     failures,
-    is_beyond,
-    set_each,
+    made,
+    set_later,
     whole,
 )
+from framework_candidates import of_jax, of_tensorflow, of_torch
 
-CLIPS = ("clipnorm", "clipvalue", "global_clipnorm")
 SCALE = Argument(
     (None, 8.0, "dynamic"),
     lambda it: 0 < it < 2**1024 and it != math.inf,
@@ -63,26 +64,23 @@ KERAS = {
 }
 
 
+SMALL_OF_KERAS = ("epsilon", *CLIPS, "loss_scale_factor")
+
+
 def config_of(optimizer):
-    config = optimizer.get_config()
-    # Keras makes a name where there is none, and one step of accumulation is none.
-    return {it: value for it, value in config.items() if it not in ("name", "learning_rate")} | {
-        "learning_rate": float(optimizer.learning_rate)
+    # Keras makes a name where there is none, and has the rate in float32.
+    config = {
+        it: value
+        for it, value in optimizer.get_config().items()
+        if it not in ("name", "learning_rate")
     }
+    return {**config, "rate in float32": float(optimizer.learning_rate)}
 
 
-def constructed(values):
-    kept = config_of(adadelta.Adadelta(**values))
-    kept.pop("gradient_accumulation_steps")
-    # In float32, as Keras has it.
-    kept.pop("learning_rate")
-    return kept
-
-
-def set_later(values):
-    optimizer = adadelta.Adadelta()
-    kept = set_each(optimizer, values, lambda: config_of(optimizer))
-    return {name: value for name, value in kept.items() if name != "learning_rate"}
+def config_of_new(optimizer):
+    # One step of accumulation is none.
+    config = config_of(optimizer)
+    return {it: config[it] for it in config if it != "gradient_accumulation_steps"}
 
 
 def used(values):
@@ -98,54 +96,23 @@ def used(values):
     return {}
 
 
-SMALL = ("epsilon", *CLIPS, "loss_scale_factor")
-beyond_float32 = functools.partial(is_beyond, names=SMALL, dtype="float32")
-
-
 def test_keras():
+    settable = {it: KERAS[it] for it in KERAS if it != "name"}
     names = ("use_ema", "gradient_accumulation_steps", "fused", "name")
     steps = {name: it for name, it in KERAS.items() if name not in names}
+    of_backend = {"jax": of_jax, "tensorflow": of_tensorflow, "torch": of_torch}
     extra = [
-        Candidate("tensor", lambda: keras.ops.ones(3)),
-        Candidate("variable", lambda: keras.Variable(np.ones(3))),
+        Candidate("Keras tensor of three", lambda: keras.ops.ones(3)),
+        Candidate("Keras variable of three", lambda: keras.Variable(np.ones(3))),
         Candidate("KerasTensor", lambda: keras.KerasTensor(())),
-        *backend_candidates(),
+        *of_backend[keras.config.backend()](),
     ]
     ways = [
-        Way("Adadelta", KERAS, constructed, exclusive=CLIPS),
-        Way("set", {it: KERAS[it] for it in KERAS if it != "name"}, set_later, exclusive=CLIPS),
-        Way("step", steps, used, exclusive=CLIPS, may_refuse=beyond_float32),
+        Way("Adadelta", KERAS, made(adadelta.Adadelta, config_of_new)),
+        Way("set", settable, set_later(adadelta.Adadelta, config_of)),
+        Way("step", steps, used, dtype="float32"),
     ]
     assert not failures("keras", ways, extra)
-
-
-def backend_candidates():
-    if keras.config.backend() == "jax":
-        import jax
-
-        return [Candidate("key", lambda: jax.random.key(0))]
-    if keras.config.backend() == "tensorflow":
-        import tensorflow as tf
-
-        def symbolic():
-            with tf.Graph().as_default():
-                return tf.constant(0.5)
-
-        return [
-            Candidate("symbolic tensor", symbolic),
-            Candidate("text tensor", lambda: tf.constant("0.5")),
-            Candidate("tf.Variable of two", lambda: tf.Variable([0.5, 0.5])),
-            Candidate("ragged tensor", lambda: tf.ragged.constant([[0.5], []])),
-            Candidate("sparse tensor", lambda: tf.sparse.from_dense([0.5, 0.0])),
-        ]
-    import torch
-
-    return [
-        Candidate("meta tensor", lambda: torch.tensor(0.5, device="meta")),
-        Candidate("sparse tensor", lambda: torch.tensor([0.5, 0.5]).to_sparse()),
-        Candidate("uninitialized", torch.nn.UninitializedParameter),
-        Candidate("complex tensor", lambda: torch.tensor(1j)),
-    ]
 
 
 def summarized(values):
@@ -191,7 +158,6 @@ def translated(source, target):
         f"{source} to {target}",
         arguments,
         act,
-        exclusive=CLIPS,
         may_refuse=lambda given: True,
     )
 
@@ -309,10 +275,7 @@ def test_unknown_arguments_are_refused_in_a_few_words():
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "complex64"])
 @pytest.mark.parametrize(
     ("name", "value"),
-    [
-        *((name, value) for name in SMALL for value in (1e-50, 1e39)),
-        ("rho", 1 - 1e-9),
-    ],
+    beyond_float32(*SMALL_OF_KERAS),
 )
 def test_a_number_that_the_averages_cant_hold_is_refused(name, value, dtype):
     """It would be 0, infinite or 1 there: the step would be NaN, or another one."""
@@ -323,7 +286,7 @@ def test_a_number_that_the_averages_cant_hold_is_refused(name, value, dtype):
     assert not optimizer.built
 
 
-@pytest.mark.parametrize("name", [*SMALL, "rho"])
+@pytest.mark.parametrize("name", [*SMALL_OF_KERAS, "rho"])
 def test_a_number_goes_with_the_dtypes_that_hold_it(name, dtype):
     variable = keras.Variable([1.0, 1.0], dtype=dtype)
     optimizer = adadelta.Adadelta(**{name: 1 - 1e-9 if name == "rho" else 1e-50})

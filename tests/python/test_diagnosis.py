@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import adadelta
-from adadelta._keras import diagnosis, loss_scale, reading
+from adadelta._keras import loss_scale, reading
+from adadelta._watch import diagnosis
 
 
 def read(name="x", size=1, weights=1.0, square_avg=0.0, acc_delta=0.0):

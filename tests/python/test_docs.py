@@ -29,7 +29,7 @@ def test_examples_run(name):
     finder = doctest.DocTestFinder()
     found = finder.find(module)
     # These call themselves adadelta.Adadelta and so on, so the finder takes them for imported.
-    public = {"adadelta.keras": "Adadelta", "adadelta._keras.monitor": "Monitor"}.get(name)
+    public = {"adadelta.keras": "Adadelta", "adadelta._watch.monitor": "Monitor"}.get(name)
     if public:
         found += finder.find(getattr(adadelta, public), f"adadelta.{public}", module=False)
     runner = doctest.DocTestRunner()

@@ -1,6 +1,8 @@
-"""Who imports whom: _core <- _kernels <- front ends; importing the package imports no framework."""
+"""Who imports whom: one way between the layers, and in no circle between modules."""
 
 import ast
+import graphlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 import adadelta
 
 ROOT = Path(adadelta.__file__).resolve().parent
+CONTRIBUTING = Path(__file__).resolve().parents[2] / "CONTRIBUTING.md"
 FRAMEWORKS = (
     "keras",
     "jax",
@@ -21,67 +24,132 @@ FRAMEWORKS = (
     "numba",
     "triton",
 )
-FILES = sorted(ROOT.rglob("*.py"))
-FRONT_ENDS = {path.stem for path in ROOT.glob("*.py")} - {
-    "__init__",
-    "__main__",
-    "installation",
-    "r",
-    "state",
-}
-# What several front ends share.
-SHARED = {"_core", "_kernels", "_state", "_jax", "_tensorflow"}
+
+# From the lowest to the highest. A part may import itself and what is in lower layers: not what is
+# beside it, such as another front end. A front end is its file and the folder of the same name.
+LAYERS = (
+    ("_core",),
+    ("_kernels", "_state"),
+    ("_torch", "_jax", "_tensorflow"),
+    ("state",),
+    ("keras", "torch", "tf_keras", "tf1", "brainpy", "optax", "scipy"),
+    ("_watch",),
+    ("__init__",),
+    ("installation",),
+    ("r", "__main__"),
+)
+LAYER_OF = {part: number for number, parts in enumerate(LAYERS) for part in parts}
+FRONT_ENDS = LAYERS[4]
+
+# In `_torch` these belong to the front end; the rest steps for Keras on torch too.
+OF_TORCH = ("_torch.arguments", "_torch.exchange", "_torch.loading")
 
 
-def imported(path, at_top_only=False):
-    tree = ast.parse(path.read_text())
-    nodes = tree.body if at_top_only else ast.walk(tree)
-    for node in nodes:
+def name_of(path):
+    """The name of a module within the package: "keras", "_keras.state", "__init__"."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
+
+
+FILES = {name_of(path): path for path in sorted(ROOT.rglob("*.py"))}
+FULL_NAMES = {f"adadelta.{module}" for module in FILES}
+
+
+def part_of(module):
+    """The part of the package that a module belongs to: one of those in `LAYERS`."""
+    if module in OF_TORCH:
+        return "torch"
+    first = module.split(".")[0]
+    folder_of = first.removeprefix("_")
+    return folder_of if first not in LAYER_OF and folder_of in FRONT_ENDS else first
+
+
+def names_imported(path):
+    """The full names that a file imports, anywhere in it, and modules of ours that it names."""
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} has a relative import"
-            yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Constant) and node.value in FULL_NAMES:
+            # What `import_module` is given.
+            yield node.value
 
 
-def room_of(name):
-    """The front end or layer that the first part of a path is: "_keras" is a part of "keras"."""
-    return name.lstrip("_") if name.lstrip("_") in FRONT_ENDS else name
+def module_in(name):
+    """The module of ours that a full name is, or is in: "_core.rule" for "...rule.update"."""
+    inner = name.removeprefix("adadelta").removeprefix(".")
+    while inner and inner not in FILES:
+        inner = inner.rpartition(".")[0]
+    return inner or "__init__"
 
 
-def room(path):
-    """The front end or layer that a file belongs to: "_core", "_kernels", "keras", "r"..."""
-    return room_of(path.relative_to(ROOT).with_suffix("").parts[0])
+def own_imports(module):
+    """The other modules of the package that a module imports."""
+    names = [n for n in names_imported(FILES[module]) if n.split(".")[0] == "adadelta"]
+    return {module_in(name) for name in names} - {module}
 
 
-def rooms_imported(path):
-    for name in imported(path):
-        parts = name.split(".")
-        if parts[0] == "adadelta" and len(parts) > 1:
-            yield room_of(parts[1])
+def packages_imported(module):
+    return {name.split(".")[0] for name in names_imported(FILES[module])} - {"adadelta"}
 
 
-def test_there_is_something_to_check():
+def test_every_module_is_in_a_layer():
     assert len(FILES) > 10
+    assert {part_of(module) for module in FILES} == set(LAYER_OF)
+    assert set(OF_TORCH) <= set(FILES)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_imports_point_one_way(path):
-    if room(path) == "_core":
-        outside = {n.split(".")[0] for n in imported(path)} - sys.stdlib_module_names
-        assert outside <= {"adadelta"} and set(rooms_imported(path)) <= {"_core"}
-    elif room(path) == "_kernels":
-        assert set(rooms_imported(path)) <= {"_core", "_kernels"}
-    elif room(path) in SHARED:
-        assert set(rooms_imported(path)) <= SHARED
-    elif room(path) not in ("r", "state", "__init__"):
-        assert not (FRONT_ENDS - {room(path)}) & set(rooms_imported(path))
+def test_the_picture_is_right():
+    """CONTRIBUTING.md draws the layers from the highest to the lowest."""
+    picture = re.search(r"```text\n(.*?)```", CONTRIBUTING.read_text(), flags=re.S)[1]
+    drawn = [tuple(re.split(" {2,}", line)[0].split()) for line in picture.splitlines()]
+    assert drawn == list(reversed(LAYERS))
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_nothing_imports_tests_or_bench(path):
-    assert not {n.split(".")[0] for n in imported(path)} & {"tests", "bench", "driver", "vectors"}
+@pytest.mark.parametrize("module", FILES)
+def test_imports_point_down(module):
+    part = part_of(module)
+    for imported in own_imports(module):
+        other = part_of(imported)
+        is_below = LAYER_OF[other] < LAYER_OF[part]
+        assert other == part or is_below, f"{module} imports {imported}"
+
+
+def refuse_circles(imports):
+    graph = {module: set() for module in FILES}
+    for module, imported in imports:
+        graph[module].add(imported)
+    graphlib.TopologicalSorter(graph).prepare()
+
+
+def test_imports_run_in_no_circle():
+    imports = {(module, imported) for module in FILES for imported in own_imports(module)}
+    refuse_circles(imports)
+
+
+@pytest.mark.parametrize("module", [module for module in FILES if part_of(module) == "_core"])
+def test_the_core_needs_the_standard_library_only(module):
+    assert packages_imported(module) <= sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_what_lies_below_the_front_ends_knows_no_host(module):
+    hosts = {"keras", "tf_keras", "brainpy", "optax", "scipy"}
+    if LAYER_OF[part_of(module)] < LAYER_OF["keras"]:
+        assert not packages_imported(module) & hosts
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_nothing_imports_tests_or_bench(module):
+    assert not packages_imported(module) & {"tests", "bench", "driver", "vectors"}
+
+
+def test_folders_are_imported_without_their_modules():
+    for module, path in FILES.items():
+        if path.name == "__init__.py" and module != "__init__":
+            assert not list(names_imported(path)), module
 
 
 def test_importing_the_package_imports_no_framework():

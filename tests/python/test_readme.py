@@ -1,4 +1,7 @@
-"""Every command and example of README.md exists and runs; R's run in tests/testthat."""
+"""Every command and example of README.md exists and runs, and what CONTRIBUTING.md names exists.
+
+Examples in R run in tests/testthat.
+"""
 
 import os
 import re
@@ -11,6 +14,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+TARGETS = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.M)
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.S)
 
 
@@ -33,9 +38,10 @@ def test_python_examples_run(code):
 
 
 def test_make_targets_exist():
-    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.M)
     used = re.findall(r"^make ([a-z-]+)", "\n".join(blocks("sh")), flags=re.M)
-    assert used and set(used) <= set(targets)
+    assert used and set(used) <= set(TARGETS)
+    named = re.findall(r"(?:^|`)make ([a-z-]+)", CONTRIBUTING, flags=re.M)
+    assert named and set(named) <= set(TARGETS)
 
 
 def test_the_count_of_cases_is_right():
@@ -71,8 +77,15 @@ def test_pip_install_gives_a_working_package(tmp_path):
 
 
 def test_folders_of_the_map_exist():
-    map_ = README.split("## What is where")[1]
-    paths = re.findall(r"`([\w./]+/[\w./]*)`", map_)
+    _, _, rest = CONTRIBUTING.partition("## What is where")
+    paths = re.findall(r"`([\w./]+/[\w./]*)`", rest.partition("\n## ")[0])
     assert len(paths) > 10
     for path in paths:
         assert (ROOT / path).exists(), path
+
+
+def test_every_folder_of_the_package_is_in_the_map():
+    folders = [path.parent for path in (ROOT / "python" / "adadelta").glob("*/__init__.py")]
+    assert len(folders) > 10
+    for folder in folders:
+        assert f"`{folder.relative_to(ROOT)}/`" in CONTRIBUTING

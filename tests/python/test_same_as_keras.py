@@ -38,7 +38,7 @@ def displacement(cls, mode, options):
     ]
     start = [driver.numpy(variable) for variable in variables]
     run = driver.Driver(cls(**{"learning_rate": 0.5, "epsilon": 1e-3, **options}), variables, mode)
-    for _ in range(120):
+    for _ in range(36 if driver.is_slow(mode) else 120):
         run.call([generator.normal(size=value.shape) * 3 for value in start])
     moved = [driver.numpy(v) - s for v, s in zip(variables, start, strict=True)]
     return np.concatenate([value.ravel() for value in moved])

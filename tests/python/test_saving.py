@@ -160,16 +160,34 @@ def test_many_parameters_keep_their_order_where_names_change():
 
 
 @pytest.mark.parametrize(
-    ("saved", "own", "message"),
+    ("saved", "own", "brief", "message"),
     [
-        ({"use_ema": True}, {"gradient_accumulation_steps": 4}, "it has no window_sum"),
-        ({"gradient_accumulation_steps": 6}, {"gradient_accumulation_steps": 3}, "never be full"),
-        ({}, {"names": ("a", "c")}, "missing: c; not in this optimizer: b"),
+        ({"use_ema": True}, {"gradient_accumulation_steps": 4}, "has average", "no window_sum"),
+        (
+            {"gradient_accumulation_steps": 6},
+            {"gradient_accumulation_steps": 3},
+            "never be full",
+            "never be full",
+        ),
+        (
+            {},
+            {"names": ("a", "c")},
+            "(missing: c; 1 more problem)",
+            "missing: c; not in this optimizer: b",
+        ),
+        (
+            {"names": [f"of_a_layer_with_a_long_name_{n}" for n in range(100)]},
+            {"names": [f"another_layer_with_a_long_name_{n}" for n in range(99)]},
+            "(missing: another_layer_with_a_long_name_0 and 98 more; 1 more problem)",
+            "another_layer_with_a_long_name_98; not in this optimizer: of_a_layer",
+        ),
     ],
 )
-def test_what_does_not_fit(saved, own, message, tmp_path):
+def test_what_does_not_fit(saved, own, brief, message, tmp_path):
+    """A warning has the first problem, with the first parameter, and an error has all of them."""
     store = Store(trained(**saved))
-    assert message in refused(trained(**own), store)
+    warning = refused(trained(**own), store)
+    assert brief in warning and len(warning) <= 300
     assert message in refused_strictly(trained(**own), store, tmp_path)
 
 
@@ -177,7 +195,8 @@ def test_a_damaged_store(tmp_path):
     store = Store(trained())
     del store["iteration"], store["b|acc_delta"]
     store["momentum"] = np.ones(2)
-    message = refused(trained(), store)
+    assert "(missing: iteration; 1 more problem)" in refused(trained(), store)
+    message = refused_strictly(trained(), store, tmp_path)
     assert "missing: iteration" in message and "not in this optimizer: momentum" in message
     for name, value in {"iteration": -3, "update": [1, 2], "format": 2}.items():
         store = Store(trained())
@@ -187,7 +206,8 @@ def test_a_damaged_store(tmp_path):
     store = Store(trained())
     del store["b|acc_delta"]
     store["a|square_avg"] = np.ones((1, 3), "float32")
-    message = refused(fresh(), store)
+    assert "(missing: b (acc_delta); 1 more problem)" in refused(fresh(), store)
+    message = refused_strictly(fresh(), store, tmp_path)
     assert "b (acc_delta)" in message and "a (square_avg) (1, 3) instead of (2, 3)" in message
 
 

@@ -5,7 +5,7 @@ import pytest
 
 import vectors
 from adadelta._core import clipping, step
-from adadelta._core.step import COLLECT, UPDATE, Call, Options, Row
+from adadelta._core.step import COLLECT, FOLLOW, SKIP, UPDATE, Call, Options, Row
 from adadelta._kernels import numpy_arrays
 
 # As in test_vectors_bite.py.
@@ -70,10 +70,11 @@ class Reference:
             for is_due, gradient in zip(self.are_due, gradients, strict=True)
         ]
         is_update = (self.calls - self.skipped) % (self.steps or 1) == 0
-        action = UPDATE if is_update else COLLECT
+        # The moving average follows a variable also where no gradient moved that.
+        actions = {True: UPDATE, False: FOLLOW} if is_update else {True: COLLECT, False: SKIP}
         rows = [
-            row._replace(gradient=gradient, action=action)
-            for row, gradient in zip(self.rows, gradients, strict=True)
+            row._replace(gradient=gradient, action=actions[is_due])
+            for row, gradient, is_due in zip(self.rows, gradients, self.are_due, strict=True)
         ]
         every = self.get("ema_overwrite_frequency")
         call = Call(
@@ -83,33 +84,26 @@ class Reference:
             average_starts=self.updates == 0,
             average_overwrites=bool(every) and (self.updates + 1) % every == 0,
         )
-        self.rows = self._stepped(rows, call)
+        self.rows = [
+            step.step(row, call, self.options, numpy_arrays, factors)
+            for row, factors in zip(rows, self._factors(rows, call), strict=True)
+        ]
         if is_update:
             self.updates += 1
             self.are_due = [False] * len(rows)
 
-    def _stepped(self, rows, call):
-        factors = iter(self._factors(rows, call))
-        return [
-            step.step(row, call, self.options, numpy_arrays, next(factors))
-            # The moving average follows a variable also where no gradient moved that.
-            if is_due
-            else step.follow(row, call, self.options, numpy_arrays)
-            if row.action == UPDATE
-            else row
-            for row, is_due in zip(rows, self.are_due, strict=True)
-        ]
-
     def _factors(self, rows, call):
-        due = [row for row, is_due in zip(rows, self.are_due, strict=True) if is_due]
         limit = self.options.norm_limit
         if limit is None:
-            return [None] * len(due)
-        norms = [
-            clipping.scaled_norm([step.mean(row, call, numpy_arrays)], np, if_known) for row in due
+            return [None] * len(rows)
+        # A row that is not updated counts as a gradient of 0.
+        gradients = [
+            step.mean(row, call, numpy_arrays) if row.action == UPDATE else np.zeros(1)
+            for row in rows
         ]
+        norms = [clipping.scaled_norm([gradient], np, if_known) for gradient in gradients]
         together = self.options.global_clipnorm is not None
-        return clipping.factors_of_groups(norms, ["float64"] * len(due), limit, np, together)
+        return clipping.factors_of_groups(norms, ["float64"] * len(rows), limit, np, together)
 
     def _rate(self):
         rate = self.get("learning_rate")

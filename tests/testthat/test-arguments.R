@@ -69,6 +69,10 @@ test_that("the defaults are those of the Python class", {
   for (argument in arguments) {
     expect_identical(config[[argument]], eval(formals(optimizer_adadelta)[[argument]]))
   }
+  expect_setequal(names(core()$DEFAULTS), c(arguments, further))
+  for (argument in c(arguments, further)) {
+    expect_identical(core()$DEFAULTS[[argument]], config[[argument]])
+  }
   inspect <- reticulate::import("inspect")
   class <- reticulate::import_from_path("adadelta", python_folder())$Adadelta
   parameters <- inspect$signature(class)$parameters

@@ -29,22 +29,6 @@ test_that("an error can be caught by its class, and prints as R's own do", {
   ))
 })
 
-test_that("messages are in the words of R", {
-  expect_identical(
-    in_r_words("True, False, None, nan, inf, -inf, infinity, nano, None_"),
-    "TRUE, FALSE, NULL, NaN, Inf, -Inf, infinity, nano, None_"
-  )
-  expect_identical(
-    in_r_words("None \"None\" True \"a \\\" None\" nan \"inf"),
-    "NULL \"None\" TRUE \"a \\\" None\" NaN \"inf"
-  )
-  expect_identical(in_r_words(""), "")
-  expect_identical(
-    in_r_words("received -1.0; received 0.05, 1.0; a=2.0, b=3.05; keras 3.10.0"),
-    "received -1; received 0.05, 1.0; a=2, b=3.05; keras 3.10.0"
-  )
-})
-
 test_that("messages name what R has, as R writes it", {
   skip_without_keras()
   expect_error(optimizer_adadelta(rho = 1), "received 1$")

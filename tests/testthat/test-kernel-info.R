@@ -61,3 +61,26 @@ test_that("the step of a model is made by the kernel, with the numbers of the ru
   # Three steps in float32, in which the two may round differently.
   expect_equal(weights(TRUE), weights(FALSE), tolerance = 1e-6)
 })
+
+test_that("an optimizer says what makes the step of each variable, and why no kernel does", {
+  skip_without_keras()
+  columns <- c("variable", "shape", "dtype", "device", "engine", "reason")
+  optimizer <- optimizer_adadelta()
+  expect_named(kernel_info(optimizer), columns)
+  expect_identical(nrow(kernel_info(optimizer)), 0L)
+  variables <- list(
+    keras$Variable(matrix(0, 2, 3), name = "weights", dtype = "float32"),
+    keras$Variable(0, name = "bias", dtype = "float16")
+  )
+  optimizer$build(variables)
+  table <- kernel_info(optimizer)
+  expect_identical(table$variable, c("weights", "bias"))
+  expect_identical(table$shape, c("2x3", "scalar"))
+  expect_identical(table$dtype, c("float32", "float16"))
+  skip_if_not(any(kernel_info()$serves), "no kernel on this machine")
+  expect_identical(table$reason, c(NA_character_, NA_character_))
+  plain <- optimizer_adadelta(fused = FALSE)
+  plain$build(variables)
+  expect_identical(kernel_info(plain)$reason, rep("`fused` is False", 2))
+  expect_error(kernel_info("adam"), "received \"adam\"", class = "adadelta_error")
+})

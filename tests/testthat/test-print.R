@@ -21,6 +21,26 @@ test_that("an optimizer shows what differs from the defaults", {
                "InverseTimeDecay(initial_learning_rate = 0.5, decay_steps = 100L, ", fixed = TRUE)
 })
 
+test_that("the defaults are known without making an optimizer to compare with", {
+  skip_without_keras()
+  optimizer <- optimizer_adadelta(1)
+  class <- reticulate::import("adadelta")$Adadelta
+  constructor <- class[["__init__"]]
+  withr::defer(class[["__init__"]] <- constructor)
+  class[["__init__"]] <- function(...) stop("one was made")
+  expect_error(optimizer_adadelta(), "one was made")
+  expect_identical(format(optimizer)[2:3], c("  learning_rate  1", "  the rest at its defaults"))
+})
+
+test_that("print() and summary() say the same of how far an optimizer is", {
+  skip_without_keras()
+  for (optimizer in list(optimizer_adadelta(), stepped(1))) {
+    printed <- format(optimizer)
+    said <- utils::capture.output(print(summary(optimizer)))
+    expect_identical(said[1:2], c(printed[[1]], utils::tail(printed, 1)))
+  }
+})
+
 test_that("a function of Python, and a schedule inside of another, are shown too", {
   skip_without_keras()
   python <- reticulate::py_run_string("

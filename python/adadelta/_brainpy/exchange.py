@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from adadelta._brainpy import rates
+from adadelta._brainpy import learning_rate as rates
 from adadelta._brainpy.host import brainpy
 from adadelta._core import hyperparameters
 from adadelta._jax import precision
@@ -33,7 +33,9 @@ def export_state(optimizer: Any) -> OptimizerState:
             "weight_decay": optimizer.weight_decay,
         },
         parameters={
-            name: {slot: precision.to_record(bm.as_jax(it)) for slot, it in slots.items()}
+            name: {
+                slot: precision.to_record(bm.as_jax(variable)) for slot, variable in slots.items()
+            }
             for name, slots in optimizer.averages().items()
         },
     )
@@ -43,7 +45,7 @@ def import_state(optimizer: Any, state: OptimizerState) -> None:
     """Put a state into the optimizer, or raise with everything that does not fit."""
     averages = optimizer.averages()
     likes = {
-        name: {slot: precision.like_record(bm.as_jax(it)) for slot, it in slots.items()}
+        name: {slot: precision.like_record(bm.as_jax(variable)) for slot, variable in slots.items()}
         for name, slots in averages.items()
     }
     names, problems = matching.fit(state, likes, numbered=True, numbering=_NUMBERING)
@@ -72,7 +74,7 @@ def of_state_dict(optimizer: Any, saved: Mapping[str, Any]) -> OptimizerState:
     ours = [name for name, values in nodes.items() if _are_averages(values)]
     schedulers = [name for name in nodes if name not in ours and "last_epoch" in nodes[name]]
     others = [name for name in nodes if name not in (*ours, *schedulers)]
-    problems = [f"not in this optimizer: {', '.join(others)}"] if others else []
+    problems = matching.listed("not in this optimizer:", others)
     if len(ours) != 1 or len(schedulers) > 1:
         problems.append(
             "it must have the variables of one adadelta.brainpy.Adadelta and of its scheduler, "
@@ -147,9 +149,9 @@ def _describe(scheduler: Any) -> Any:
         rate = scheduler.lr
         return rate.number() if isinstance(rate, rates.Rate) else float(scheduler())
     variables = {
-        name: np.asarray(bm.as_jax(it)).tolist()
-        for name, it in vars(scheduler).items()
-        if isinstance(it, bm.Variable)
+        name: np.asarray(bm.as_jax(variable)).tolist()
+        for name, variable in vars(scheduler).items()
+        if isinstance(variable, bm.Variable)
     }
     return {"scheduler": type(scheduler).__name__, **variables}
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from adadelta._core import hyperparameters
+from adadelta._core.messages import Message
 
 
 def checked(owner: type, name: str, value: Any) -> Any:
@@ -50,9 +51,8 @@ class Checked:
         value = self.check(value)
         reason = self.reason_against_change(instance)
         if reason is not None and value != arguments[self.name]:
-            raise ValueError(
-                f"`{self.name}` can't be changed {reason}; received "
-                f"{hyperparameters.received(value)}"
-            )
+            shown = hyperparameters.received(value)
+            text = f"`{self.name}` can't be changed {reason}; received {shown}"
+            raise ValueError(Message(text, "fixed", argument=self.name, received=value))
         hyperparameters.check_clips({**arguments, self.name: value})
         arguments[self.name] = value

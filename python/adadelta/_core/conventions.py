@@ -6,6 +6,7 @@ from typing import Any
 
 from adadelta._core import hyperparameters
 from adadelta._core.hyperparameters import CONVENTIONS, Convention
+from adadelta._core.messages import Message
 from adadelta._core.table import aligned
 
 # What keras.config.epsilon() is unless a program has set it. Which program that would be, nobody
@@ -124,7 +125,7 @@ def translate(from_: str, to: str, **arguments: Any) -> dict[str, Any]:
         ValueError: `weight_decay` of torch has no equal in tf1: it has no weight decay
 
     """
-    source, target = _convention("from_", from_), _convention("to", to)
+    source, target = convention_of("from_", from_), convention_of("to", to)
     given = _given(from_, source, arguments)
     if from_ == to:
         return dict(arguments)
@@ -156,7 +157,8 @@ def translate(from_: str, to: str, **arguments: Any) -> dict[str, Any]:
     }
 
 
-def _convention(argument: str, framework: Any) -> Convention:
+def convention_of(argument: str, framework: Any) -> Convention:
+    """Return the convention of a framework, or raise where `argument` names none."""
     convention = CONVENTIONS.get(hyperparameters.as_text(framework) or "")
     if convention is None:
         names = ", ".join(f'"{name}"' for name in CONVENTIONS)
@@ -246,4 +248,6 @@ def _decay(
 
 
 def _without_equal(name: str, from_: str, to: str, reason: str) -> ValueError:
-    return ValueError(f"`{name}` of {from_} has no equal in {to}: {reason}")
+    text = f"`{name}` of {from_} has no equal in {to}: {reason}"
+    fields = {"argument": name, "source": from_, "target": to, "reason": reason}
+    return ValueError(Message(text, "no_equal", **fields))

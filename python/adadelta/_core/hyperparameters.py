@@ -1,16 +1,18 @@
-"""Every argument of the optimizer: what it may be, its check, and its message.
+"""Every argument of the optimizer: what it may be, its default, its check, and its message.
 
-Both languages read these messages, so they are worded to fit both: R shows `None` as `NULL` and
-`True` as `TRUE`. A value of the wrong kind is a TypeError, one out of range a ValueError.
+A value of the wrong kind is a TypeError, one out of range a ValueError. The messages are of class
+`Message`: R makes its own of the same data.
 """
 
 import difflib
 import math
 import numbers
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from adadelta._core.messages import Message
 
 Check = Callable[[str, Any], Any]
 
@@ -57,6 +59,12 @@ def shortened(text: str, most: int = _LONGEST_VALUE) -> str:
     return line if is_whole else line[: most - 3] + "..."
 
 
+def first_of(names: Sequence[str], most: int = 1) -> str:
+    """Write the first few of many names, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
 def received(value: Any, most: int = _LONGEST_VALUE) -> str:
     """Write a value the way an error message shows it: short, on one line, strings in quotes.
 
@@ -87,10 +95,31 @@ def _shown(value: Any, most: int) -> str:
     return repr(value)
 
 
-def refusal(argument: str, requirement: str, value: Any) -> str:
+# What an argument must be: in words, or several alternatives, each in words or True, False or None,
+# which every language writes in its way.
+Requirement = str | tuple[str | bool | None, ...]
+
+
+def refusal(argument: str, requirement: Requirement, value: Any) -> Message:
     """The one form of every message about a bad argument."""
-    start = f"`{argument}` must be {requirement}; received "
-    return start + received(value, max(20, min(_LONGEST_VALUE, _LONGEST_MESSAGE - len(start))))
+    start = f"`{argument}` must be {in_words(requirement)}; received "
+    most = max(20, min(_LONGEST_VALUE, _LONGEST_MESSAGE - len(start)))
+    return Message(
+        start + received(value, most),
+        "argument",
+        argument=argument,
+        requirement=requirement,
+        received=value,
+    )
+
+
+def in_words(requirement: Requirement) -> str:
+    """Return what an argument must be as Python says it."""
+    alternatives = (requirement,) if isinstance(requirement, str) else requirement
+    *others, last = (it if isinstance(it, str) else repr(it) for it in alternatives)
+    # Single words take no comma before the last.
+    comma = "," if isinstance(alternatives[0], str) else ""
+    return f"{', '.join(others)}{comma} or {last}" if others else last
 
 
 def as_number(value: Any) -> int | float | None:
@@ -132,17 +161,25 @@ def _is_time(value: Any) -> bool:
 class Number:
     """A number in a range; `whole` numbers come back as int, all others as float.
 
-    `smallest` and `largest` are where the range ends for the sake of how the number is stored, and
-    what that is called. Infinity is no stored number: `accepts` says whether it will do.
+    `range` says in words what `accepts` takes. Some `words` can be accepted besides, and None where
+    the number is `optional`. `smallest` and `largest` are where the range ends for the sake of how
+    the number is stored, and what that is called. Infinity is no stored number: `accepts` says
+    whether it will do.
     """
 
-    requirement: str
+    range: str
     accepts: Callable[[float], bool]
     whole: bool = False
     optional: bool = False
     words: tuple[str, ...] = ()
     smallest: tuple[float, str] | None = None
     largest: tuple[float, str] | None = None
+
+    @property
+    def requirement(self) -> Requirement:
+        """What is accepted."""
+        words = [f'"{word}"' for word in self.words]
+        return (self.range, *words, *([None] if self.optional else []))
 
     def __call__(self, argument: str, value: Any) -> Any:
         """Return the value as the optimizer keeps it, or raise."""
@@ -169,10 +206,14 @@ class Number:
 
 @dataclass(frozen=True)
 class Flag:
-    """True or False."""
+    """True or False, and None where that is one of the alternatives."""
 
-    requirement: str = "True or False"
-    optional: bool = False
+    requirement: Requirement = (True, False)
+
+    @property
+    def optional(self) -> bool:
+        """Whether None is accepted."""
+        return not isinstance(self.requirement, str) and None in self.requirement
 
     def __call__(self, argument: str, value: Any) -> bool | None:
         """Return the value as bool, or raise."""
@@ -191,7 +232,7 @@ class Flag:
 class Name:
     """A string that frameworks can make a variable's path of."""
 
-    requirement: str = "a string that is not empty and has no `/`, or None"
+    requirement: Requirement = ("a string that is not empty and has no `/`", None)
 
     def __call__(self, argument: str, value: Any) -> str | None:
         """Return the string, or raise."""
@@ -219,7 +260,7 @@ def _finite_positive(value: float) -> bool:
 
 
 _LIMIT = Number(
-    "a number greater than 0 (infinity means no clipping), or None",
+    "a number greater than 0 (infinity means no clipping)",
     lambda value: value > 0,
     optional=True,
 )
@@ -235,7 +276,7 @@ ARGUMENTS: Mapping[str, Check] = {
     "rho": Number("a number of at least 0 and less than 1", lambda value: 0 <= value < 1),
     "epsilon": Number("a finite number greater than 0", _finite_positive),
     "weight_decay": Number(
-        "a finite number of at least 0, or None",
+        "a finite number of at least 0",
         _finite_not_negative,
         optional=True,
         largest=_FLOAT32,
@@ -246,20 +287,20 @@ ARGUMENTS: Mapping[str, Check] = {
     "use_ema": Flag(),
     "ema_momentum": Number("a number of at least 0 and at most 1", lambda value: 0 <= value <= 1),
     "ema_overwrite_frequency": Number(
-        "a whole number of at least 1, or None",
+        "a whole number of at least 1",
         lambda value: 1 <= value < math.inf,
         whole=True,
         optional=True,
         largest=_INT32,
     ),
     "loss_scale_factor": Number(
-        'a finite number greater than 0, "dynamic", or None',
+        "a finite number greater than 0",
         _finite_positive,
         optional=True,
         words=("dynamic",),
     ),
     "gradient_accumulation_steps": Number(
-        "a whole number of at least 1, or None",
+        "a whole number of at least 1",
         lambda value: 1 <= value < math.inf,
         whole=True,
         optional=True,
@@ -269,7 +310,7 @@ ARGUMENTS: Mapping[str, Check] = {
     "maximize": Flag(),
     "decoupled_weight_decay": Flag(),
     "skip_nonfinite": Flag(),
-    "fused": Flag("True, False or None", optional=True),
+    "fused": Flag((True, False, None)),
 }
 
 _TOLERANCE = Number("a finite number of at least 0", _finite_not_negative)
@@ -285,14 +326,14 @@ MINIMIZATION: Mapping[str, Check] = {
         "a whole number of at least 0", lambda value: 0 <= value < math.inf, whole=True
     ),
     "maxfev": Number(
-        "a whole number of at least 1, or None",
+        "a whole number of at least 1",
         lambda value: 1 <= value < math.inf,
         whole=True,
         optional=True,
     ),
     # The function is computed in float64. A smaller difference than its precision is none.
     "finite_diff_rel_step": Number(
-        "a finite number greater than 0, or None",
+        "a finite number greater than 0",
         _finite_positive,
         optional=True,
         smallest=(sys.float_info.epsilon, "2.22e-16, the precision of float64"),
@@ -312,7 +353,7 @@ MONITOR: Mapping[str, Check] = {"every": _COUNT, "sample": _COUNT}
 
 # A decay that the learning rate does not scale: more than all of a weight would turn its sign.
 UNSCALED_WEIGHT_DECAY = Number(
-    "a number of at least 0 and at most 1, or None", lambda value: 0 <= value <= 1, optional=True
+    "a number of at least 0 and at most 1", lambda value: 0 <= value <= 1, optional=True
 )
 
 # What only some front ends have.
@@ -329,13 +370,12 @@ def check(argument: str, value: Any) -> Any:
 def check_clips(arguments: Mapping[str, Any]) -> None:
     """Refuse two ways of clipping at once, of those that there are."""
     ways = [name for name in _CLIPS if name in arguments]
-    given = [f"{name}={received(arguments[name])}" for name in ways if arguments[name] is not None]
+    given = {name: arguments[name] for name in ways if arguments[name] is not None}
     if len(given) > 1:
         names = [f"`{name}`" for name in ways]
-        raise ValueError(
-            f"Only one of {', '.join(names[:-1])} and {names[-1]} can be given; "
-            f"received {', '.join(given)}"
-        )
+        shown = ", ".join(f"{name}={received(value)}" for name, value in given.items())
+        text = f"Only one of {', '.join(names[:-1])} and {names[-1]} can be given; received {shown}"
+        raise ValueError(Message(text, "together", arguments=ways, given=given))
 
 
 def refuse_unknown(
@@ -352,11 +392,12 @@ def refuse_unknown(
     for argument, value in unknown.items():
         if argument == "decay":
             rate = received(value, 24)
-            raise TypeError(
+            text = (
                 f"`decay` is not an argument of {owner}; pass the schedule "
                 "keras.optimizers.schedules.InverseTimeDecay(learning_rate, decay_steps=1, "
                 f"decay_rate={rate}) as `learning_rate`"
             )
+            raise TypeError(Message(text, "decay", owner=owner, received=value))
         near = {"lr": "learning_rate", "learning_rate": "lr"}.get(argument)
         raise unknown_argument(argument, owner, known, near if near in known else None)
 
@@ -375,15 +416,18 @@ def unknown_argument(
         near: The one that is meant, where that is known; else the most similar one is.
 
     """
-    text = f"`{shortened(argument, 60)}` is not an argument of {owner}"
+    shown = shortened(argument, 60)
     for guess in difflib.get_close_matches(argument, known, n=1):
         near = near or guess
+    text = f"`{shown}` is not an argument of {owner}"
     if near:
-        return TypeError(f"{text} (did you mean `{near}`?)")
-    first = [f"`{name}`" for name in known][:4]
-    others = len(known) - len(first)
+        text += f" (did you mean `{near}`?)"
+    else:
+        first = [f"`{name}`" for name in known][:4]
+        others = len(known) - len(first)
+        text += f"; it takes {', '.join(first)}" + (f" and {others} others" if others > 0 else "")
     return TypeError(
-        f"{text}; it takes {', '.join(first)}" + (f" and {others} others" if others > 0 else "")
+        Message(text, "unknown", argument=shown, owner=owner, near=near, known=list(known))
     )
 
 
@@ -474,4 +518,15 @@ CONVENTIONS: Mapping[str, Convention] = {
         {"weight_decay_mask": "every framework excludes parameters from weight decay in its way"},
     ),
     "paper": Convention(1.0, 0.95, 1e-6, None, None, _own_names(*_RULE)),
+}
+
+# What the constructor for Keras takes where an argument is not given.
+DEFAULTS: Mapping[str, Any] = {
+    **dict.fromkeys(ARGUMENTS),
+    **{name: getattr(CONVENTIONS["keras"], name) for name in _RULE},
+    "use_ema": False,
+    "ema_momentum": 0.99,
+    "maximize": False,
+    "decoupled_weight_decay": True,
+    "skip_nonfinite": False,
 }

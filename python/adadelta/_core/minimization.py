@@ -3,14 +3,13 @@
 Whoever uses this evaluates the function: SciPy's front end in Python, R in R. So an error in the
 function is the caller's own, and no function of one language is called from the other.
 
-`array` is any namespace with NumPy's names, as in `clipping`.
+`array` is any namespace with NumPy's names, as in `_core/clipping.py`.
 """
 
 import math
-import sys
 from typing import Any
 
-from adadelta._core import clipping, rule
+from adadelta._core import precision, rule
 
 Array = Any
 
@@ -82,7 +81,7 @@ class Minimization:
         # Successive steps in which x or the value hardly changed.
         self._x_rests = self._f_rests = 0
         self._square_avg = self._acc_delta = array.zeros_like(x)
-        self._largest = rule.largest_gradient(epsilon, sys.float_info.min, sys.float_info.max)
+        self._largest = precision.largest_gradient(epsilon, "float64")
 
     def tell(self, value: float, gradient: Array) -> str | None:
         """Take the value and the gradient at `x`; return why to stop, or None to go on.
@@ -117,7 +116,7 @@ class Minimization:
     def step(self, learning_rate: float) -> None:
         """Make one step from `x`."""
         array, start = self._array, self.x
-        gradient = clipping.by_value(self._gradient, self._largest, array.clip)
+        gradient = rule.saturated(self._gradient, self._largest, array.clip)
         step, self._square_avg, self._acc_delta = rule.update(
             gradient, self._square_avg, self._acc_delta, self._rho, self._epsilon, array.sqrt
         )

@@ -7,6 +7,7 @@ from typing import Any
 from adadelta._core import precision
 from adadelta._core.hyperparameters import (
     as_text,
+    first_of,
     has,
     is_a,
     received,
@@ -106,9 +107,8 @@ def other_variables(front_end: str) -> str:
 
 def not_averaged(names: Sequence[str], front_end: str) -> str:
     """The warning that training ends with variables that the optimizer was not built on."""
-    others = f" and {len(names) - 1} more" if len(names) > 1 else ""
     return (
-        f"There is no moving average of {names[0]}{others}, so the weights stay as they are. After "
+        f"There is no moving average of {first_of(names)}, so the weights stay as they are. After "
         f"changing `trainable`, compile the model with a new {front_end}"
     )
 
@@ -158,11 +158,11 @@ def excluded(var_list: Any, var_names: Any) -> tuple[list[Any], list[str]]:
     """
     variables = _listed(var_list)
     if variables is None or not all(map(_is_variable, variables)):
-        raise TypeError(refusal("var_list", "a list of variables, or None", var_list))
+        raise TypeError(refusal("var_list", ("a list of variables", None), var_list))
     listed = _listed([var_names] if as_text(var_names) is not None else var_names)
     words = None if listed is None else [as_text(word) for word in listed]
     if words is None or not all(words):
-        requirement = "a string or a list of strings, none of them empty, or None"
+        requirement = ("a string or a list of strings, none of them empty", None)
         raise TypeError(refusal("var_names", requirement, var_names))
     return variables, [word for word in words if word]
 

@@ -10,7 +10,7 @@ from typing import Any
 from adadelta._core import rule
 
 _WIDER = {"float16": "float32", "bfloat16": "float32"}
-_REAL = {"complex64": "float32", "complex128": "float64"}
+_REAL = {"complex32": "float32", "complex64": "float32", "complex128": "float64"}
 # Of each dtype of the state, the distance between 1 and the number before it.
 _SPACING = {"float32": 2.0**-24, "float64": 2.0**-53}
 

@@ -114,8 +114,9 @@ class _Group:
         action = self.rows[0].action
         if not isinstance(action, jax.core.Tracer):
             return careful()
-        ones = jnp.ones(1 if together else len(self.rows), dtype)
-        divisor, norm = jax.lax.cond(action == step.UPDATE, careful, lambda: (ones, ones))
+        shape = 1 if together else len(self.rows)
+        nothing = jnp.ones(shape, dtype), jnp.zeros(shape, dtype)
+        divisor, norm = jax.lax.cond(action == step.UPDATE, careful, lambda: nothing)
         return divisor, norm
 
     def step(

@@ -1,21 +1,28 @@
 """The engine that makes the steps, by the backend that Keras has in this process."""
 
 import contextlib
+import importlib
+from collections.abc import Callable
 from typing import Any
 
 import keras
 
-if keras.config.backend() == "jax":
-    from adadelta._jax.engine import Engine
-elif keras.config.backend() == "tensorflow":
-    from adadelta._tensorflow.engine import Engine
-elif keras.config.backend() == "torch":
-    from adadelta._torch.engine import Engine
-else:
+from adadelta._core import engine
+
+_MODULES = {
+    "jax": "adadelta._jax.engine",
+    "tensorflow": "adadelta._tensorflow.engine",
+    "torch": "adadelta._torch.engine",
+}
+if keras.config.backend() not in _MODULES:
     raise ImportError(
-        "adadelta has no engine for Keras' backend "
-        f"{keras.config.backend()}; set KERAS_BACKEND to jax, tensorflow or torch"
+        f"adadelta has no engine for Keras' backend {keras.config.backend()}; set KERAS_BACKEND to "
+        f"one of {', '.join(_MODULES)}"
     )
+
+Engine: Callable[[bool | None], engine.Engine] = importlib.import_module(
+    _MODULES[keras.config.backend()]
+).Engine
 
 __all__ = ["Engine", "array_of", "device_of", "eagerly"]
 

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from adadelta._core.messages import Message
 from adadelta._keras import learning_rate as rates
 from adadelta._keras import loss_scale, precision
 from adadelta._keras.state import parameter_names
@@ -40,10 +41,10 @@ def learned(optimizer: Any, copy: bool = True) -> OptimizerState:
     )
     if optimizer._window is not None:
         state.window = number_of(optimizer._window)
-        came = array_of(optimizer._window_has_gradient)
+        has_gradient = array_of(optimizer._window_has_gradient)
         names = parameter_names(optimizer._trainable_variables)
         state.window_gradients = tuple(
-            sorted(name for name, has in zip(names, came, strict=True) if has)
+            sorted(name for name, has in zip(names, has_gradient, strict=True) if has)
         )
     scale, calls = _scale_of(optimizer, wrapper)
     if scale is not None:
@@ -77,13 +78,13 @@ def import_state(optimizer: Any, state: OptimizerState) -> dict[str, str]:
     matching.refuse(problems)
 
     # From here on nothing can be refused, and copies keep the state apart from the optimizer.
-    values: list[tuple[Any, Any]] = [it for it in counters.values() if it[0] is not None]
+    values: list[tuple[Any, Any]] = [pair for pair in counters.values() if pair[0] is not None]
     if scale is not None:
         values.append((scale, state.loss_scale))
     if optimizer._window is not None:
         saved = [names.get(name) for name in parameter_names(optimizer._trainable_variables)]
-        came = np.asarray([name in state.window_gradients for name in saved], "int32")
-        values.append((optimizer._window_has_gradient, came))
+        has_gradient = np.asarray([name in state.window_gradients for name in saved], "int32")
+        values.append((optimizer._window_has_gradient, has_gradient))
     for name, own in slots.items():
         values += [(own[slot], state.parameters[names[name]][slot]) for slot in own]
     for variable, value in values:
@@ -132,7 +133,8 @@ def start_of(optimizer: Any, hyperparameters: dict[str, Any]) -> OptimizerState:
     for name, slots in slots_of(optimizer).items():
         # Not by their values: while TensorFlow traces a step, new variables have none yet.
         parameters[name] = {
-            slot: np.zeros(tuple(it.shape), precision.dtype_of(it)) for slot, it in slots.items()
+            slot: np.zeros(tuple(variable.shape), precision.dtype_of(variable))
+            for slot, variable in slots.items()
         }
         if "average" in slots:
             parameters[name]["average"] = array_of(precision.value_in_state(averages[name]))
@@ -216,9 +218,10 @@ def _scale_of(optimizer: Any, wrapper: Any) -> tuple[Any, Any]:
     return optimizer._loss_scale, optimizer._finite_calls
 
 
-_UNBUILT = (
+_UNBUILT = Message(
     "This optimizer is not built, so it has no state yet: call "
-    "optimizer.build(model.trainable_variables) first"
+    "optimizer.build(model.trainable_variables) first",
+    "unbuilt",
 )
 
 

@@ -14,29 +14,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from adadelta._keras.monitor import Monitor
-
-
-class MonitorForR(Monitor):
-    """A monitor whose warnings are those of R.
-
-    Args:
-        every: As of `Monitor`.
-        sample: As of `Monitor`.
-        warn: An R function that is called with each message, and whose value says whether R
-            will warn.
-
-    """
-
-    def __init__(self, every: Any, sample: Any, warn: Callable[[str], Any]) -> None:
-        super().__init__(every, sample)
-        self._warn_in_r = warn
-
-    def warn(self, message: str) -> None:
-        """Warn in R once `fit()` has returned, or in Python where R can't."""
-        if not (is_on_main_thread() and self._warn_in_r(message).get("value")):
-            super().warn(message)
-
 
 class Progress(keras.callbacks.Callback):
     """Tells R how far `fit()` has come.

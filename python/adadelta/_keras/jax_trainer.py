@@ -38,6 +38,6 @@ def refuse_what_compiled_training_cannot_do(optimizer: Any, model: Any, shares: 
     """Raise when the optimizer belongs to other variables, or its rate can't be asked."""
     if optimizer.built:
         optimizer._refuse_other_variables(list(model.trainable_variables), shares)
-    asked = rates.asked_of(optimizer._learning_rate)
+    asked = rates.callable_rate_of(optimizer._learning_rate)
     if asked is not None and model.jit_compile and not model.run_eagerly:
         asked.refuse_main_thread()

@@ -1,7 +1,7 @@
-"""The learning rate: a number, a variable, a schedule, or a function asked at every step.
+"""The learning rate: a number, a variable, a schedule, or a function called at every step.
 
-A compiled step would keep what a function returned while it was traced. Here compiled steps ask
-it too: on JAX through `jax.experimental.io_callback`, on TensorFlow through `tf.py_function`.
+A compiled step would keep what a function returned while it was traced. Here compiled steps
+call it too: on JAX through `jax.experimental.io_callback`, on TensorFlow through `tf.py_function`.
 """
 
 import math
@@ -23,8 +23,8 @@ def is_schedule(value: Any) -> bool:
 def checked(value: Any) -> Any:
     """Return a learning rate as the optimizer keeps it, or raise.
 
-    A number comes back as float, a tensor too, a function as `Asked`, variables and schedules as
-    they are.
+    A number comes back as float, a tensor too, a function as `CallableRate`, variables and
+    schedules as they are.
     """
     if hyperparameters.is_a(value, keras.Variable):
         dtype = keras.backend.standardize_dtype(value.dtype)
@@ -32,14 +32,14 @@ def checked(value: Any) -> Any:
             requirement = "a scalar variable of a floating dtype"
             raise ValueError(hyperparameters.refusal("learning_rate", requirement, value))
         return value
-    if is_schedule(value) or hyperparameters.is_a(value, Asked):
+    if is_schedule(value) or hyperparameters.is_a(value, CallableRate):
         return value
     if not hyperparameters.has(value, "assign") and _compiler_of(value) is None:
         # What `optimizer.learning_rate * 0.5` is; NumPy's are read the same on every backend.
         value = _read(value)
     if hyperparameters.is_a(value, type):
         raise TypeError(hyperparameters.refusal("learning_rate", "an instance, not a class", value))
-    return Asked(value) if callable(value) else hyperparameters.check("learning_rate", value)
+    return CallableRate(value) if callable(value) else hyperparameters.check("learning_rate", value)
 
 
 def _read(value: Any) -> Any:
@@ -56,16 +56,16 @@ class NoAnswerError(Exception):
     """Raised by a function that has ended the training itself: its step changes nothing."""
 
 
-class Asked:
-    """A function asked for the rate at every step, and its answer checked.
+class CallableRate:
+    """A function that is called for the rate at every step, and its answer checked.
 
     Args:
         function: A function of no argument, or of the step when `takes_step`.
         takes_step: Whether it is called with the number of calls so far.
 
     Attributes:
-        failure: What went wrong when training on JAX asked, where it can't be raised.
-        latest: The last answer, for who may not ask again; NaN before the first.
+        failure: What went wrong in a call while training on JAX, where it can't be raised.
+        latest: The last answer, for readers that must not call it again; NaN before the first.
 
     """
 
@@ -85,7 +85,7 @@ class Asked:
             number = int(ops.convert_to_numpy(step))
             return self._answer_or_nan(number) if weights_are_away else self.answer(number)
         self.refuse_main_thread()
-        return self._asked_by_jax(step) if compiler == "jax" else self._asked_by_tensorflow(step)
+        return self._called_by_jax(step) if compiler == "jax" else self._called_by_tensorflow(step)
 
     def refuse_main_thread(self) -> None:
         """Raise when the function may only be called where compiled training does not call it."""
@@ -121,17 +121,17 @@ class Asked:
             self.failure = self.failure or error
             return math.nan
 
-    def _asked_by_jax(self, step: Any) -> Any:
+    def _called_by_jax(self, step: Any) -> Any:
         import jax
 
         dtype = jax.dtypes.canonicalize_dtype("float64")
 
-        def ask(step: Any) -> np.ndarray:
+        def answer(step: Any) -> np.ndarray:
             return np.asarray(self._answer_or_nan(int(step)), dtype)
 
-        return jax.experimental.io_callback(ask, jax.ShapeDtypeStruct((), dtype), step)
+        return jax.experimental.io_callback(answer, jax.ShapeDtypeStruct((), dtype), step)
 
-    def _asked_by_tensorflow(self, step: Any) -> Any:
+    def _called_by_tensorflow(self, step: Any) -> Any:
         import tensorflow as tf
 
         # XLA can't call Python and says so with this name.
@@ -157,7 +157,7 @@ def _compiler_of(step: Any) -> str | None:
 
 @keras.saving.register_keras_serializable(package="adadelta")
 class FunctionSchedule(keras.optimizers.schedules.LearningRateSchedule):
-    """A learning-rate schedule from a function of the step, asked at every step.
+    """A learning-rate schedule from a function of the step, called at every step.
 
     Args:
         function: Called with the number of calls so far, an int from 0, at every step; returns a
@@ -171,15 +171,15 @@ class FunctionSchedule(keras.optimizers.schedules.LearningRateSchedule):
     """
 
     def __init__(self, function: Callable[[int], float]) -> None:
-        self.asked = Asked(function, takes_step=True)
+        self.callable_rate = CallableRate(function, takes_step=True)
 
     def __call__(self, step: Any) -> Any:
         """Return the rate at `step`."""
-        return self.asked(step)
+        return self.callable_rate(step)
 
     def get_config(self) -> dict[str, Any]:
         """Return the function, serialized as Keras serializes functions."""
-        return {"function": keras.saving.serialize_keras_object(self.asked.function)}
+        return {"function": keras.saving.serialize_keras_object(self.callable_rate.function)}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "FunctionSchedule":
@@ -187,8 +187,8 @@ class FunctionSchedule(keras.optimizers.schedules.LearningRateSchedule):
         return cls(keras.saving.deserialize_keras_object(config["function"]))
 
 
-def asked_of(rate: Any) -> Asked | None:
-    """Return what asks a function for the rate, where the rate comes from one."""
+def callable_rate_of(rate: Any) -> CallableRate | None:
+    """Return the callable rate of a rate that comes from a function, alone or in a schedule."""
     if isinstance(rate, FunctionSchedule):
-        return rate.asked
-    return rate if isinstance(rate, Asked) else None
+        return rate.callable_rate
+    return rate if isinstance(rate, CallableRate) else None

@@ -153,4 +153,4 @@ def _places(size: int, sample: int) -> np.ndarray:
 
 
 def _quantiles(values: np.ndarray) -> list[float]:
-    return [float(it) for it in np.quantile(values, QUANTILES)]
+    return [float(value) for value in np.quantile(values, QUANTILES)]

@@ -77,8 +77,8 @@ def _refuse_mistaken(
     parameters: Mapping[str, Mapping[str, np.ndarray]], calls: int, window: int
 ) -> None:
     """Refuse arrays that can't be what their positions say."""
-    averages = [it["average"] for it in parameters.values() if "average" in it]
-    sums = [it["window_sum"] for it in parameters.values() if "window_sum" in it]
+    averages = [own["average"] for own in parameters.values() if "average" in own]
+    sums = [own["window_sum"] for own in parameters.values() if "window_sum" in own]
     problems = []
     if averages and calls and not any(np.any(array) for array in averages):
         problems.append(
@@ -260,7 +260,9 @@ class _Source:
 def _is_name_of_another(name: str | None) -> bool:
     """Whether this is the default name of another optimizer of Keras'."""
     word = re.sub(r"_\d+$", "", name or "").replace("_", "")
-    others = {it.lower() for it in dir(keras.optimizers) if it not in ("Adadelta", "Optimizer")}
+    others = {
+        name.lower() for name in dir(keras.optimizers) if name not in ("Adadelta", "Optimizer")
+    }
     return word in others
 
 

@@ -207,7 +207,7 @@ class Step(WeightDecay):
         }
         # A function that failed in training on JAX has answered NaN: nothing happens.
         answered: Any = True
-        if rates.asked_of(self._learning_rate) is not None:
+        if rates.callable_rate_of(self._learning_rate) is not None:
             is_number = isinstance(rate, float)
             answered = not math.isnan(rate) if is_number else known(ops.isfinite(rate))
         finite = self._all_finite(rows, overwriting, call) if self._skips else True
@@ -250,8 +250,10 @@ class Step(WeightDecay):
 
     def _row(self, index: int, gradient: Any) -> Row:
         variables = self._variables_of(index)
-        parameter, _, *state = (None if it is None else array_of(it) for it in variables)
+        arrays = (None if it is None else array_of(it) for it in variables)
+        parameter, _, square_avg, acc_delta, average, window = arrays
         decay, constraint = self._decay_of(variables[0]), variables[0].constraint
+        state = square_avg, acc_delta, average, window
         return Row(parameter, gradient, *state, decay, UPDATE, constraint)
 
     def _rows_without_gradient(self, gradients: Iterable[int], action: Any) -> dict[int, Row]:
@@ -350,7 +352,7 @@ class Step(WeightDecay):
         variables = list(var_list)
         if not self.built:
             return
-        asked = rates.asked_of(self._learning_rate)
+        asked = rates.callable_rate_of(self._learning_rate)
         if asked is not None:
             asked.raise_failure()
         with _without_recording(), keras.name_scope(self.name, caller=self), interrupts.Deferred():

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -38,12 +38,12 @@ def progress_of(optimizer: Any) -> str:
     )
 
 
-def representation(optimizer: Any, defaults: Mapping[str, Any]) -> str:
+def representation(optimizer: Any) -> str:
     """Return `repr()` of an optimizer: settings that are not the defaults, then how far it is."""
     settings = [
         f"{name}={value}"
         for name, value in _settings(optimizer)
-        if value != hyperparameters.received(defaults.get(name))
+        if value != hyperparameters.received(hyperparameters.DEFAULTS.get(name))
     ]
     name = type(optimizer).__name__
     if settings:
@@ -69,10 +69,10 @@ def _averages(optimizer: Any) -> Iterator[summary.Averages]:
 
 def _rate_of_now(optimizer: Any) -> float:
     rate = optimizer._learning_rate
-    asked = rates.asked_of(rate)
-    if asked is not None:
+    callable_rate = rates.callable_rate_of(rate)
+    if callable_rate is not None:
         # Not through the optimizer, which would note what goes wrong for the end of training.
-        return asked.answer(exchange.number_of(optimizer._iterations))
+        return callable_rate.answer(exchange.number_of(optimizer._iterations))
     if rates.is_schedule(rate):
         return float(keras.ops.convert_to_numpy(rate(optimizer._iterations)))
     return float(optimizer._rate_config())
@@ -94,9 +94,9 @@ def _settings(optimizer: Any) -> Iterator[tuple[str, str]]:
 
 def _rate_as_text(optimizer: Any) -> str:
     rate = optimizer._learning_rate
-    asked = rates.asked_of(rate)
-    if asked is not None:
-        return hyperparameters.received(asked.function)
+    callable_rate = rates.callable_rate_of(rate)
+    if callable_rate is not None:
+        return hyperparameters.received(callable_rate.function)
     if not rates.is_schedule(rate):
         return hyperparameters.received(optimizer._rate_config())
     settings = {
@@ -104,5 +104,5 @@ def _rate_as_text(optimizer: Any) -> str:
         for name, value in rate.get_config().items()
         if value is not None and value != type(rate).__name__
     }
-    arguments = ", ".join(f"{it}={hyperparameters.received(settings[it])}" for it in settings)
+    arguments = ", ".join(f"{name}={hyperparameters.received(settings[name])}" for name in settings)
     return f"{type(rate).__name__}({arguments})"

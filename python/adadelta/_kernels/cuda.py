@@ -5,8 +5,8 @@ reads and writes what it must, once, and one launch serves all tensors of a dtyp
 finds them through a table of their addresses and sizes. Each program takes a chunk of `BLOCK`
 elements of one tensor, so a thousand small tensors cost about as much as one large one.
 
-The kernel is a transcription of `_core/rule.py`: tests hold it to the rule, and before it serves
-it is tried against the rule on the machine's own GPU.
+The kernel is a transcription of `advance` in `_core/step.py`, for what torch's optimizers have:
+tests hold it to that, and before it serves it is tried against the rule on the machine's own GPU.
 
 A CUDA graph can't capture it: a replay would go to the addresses of the capture. A step under
 capture is refused, so that the rule takes it.
@@ -17,45 +17,50 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-from adadelta._core import rule
-from adadelta._kernels.settings import Settings
+from adadelta._core import precision, rule
+from adadelta._core.step import Call, Options, Row
 
 Tensor = Any
-Row = tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, float]
 
 # 8 elements to a thread: two 16-byte loads of each float32 tensor, and registers for three
 # programs on a multiprocessor of compute capability 9.0 (80 of them, by ptxas). Not yet timed.
 BLOCK = 2048
 WARPS = 8
 
-# A row of the table: five addresses, the size, and the number of chunks in the rows before.
-_COLUMNS = 7
+# A row of the table: four addresses, the size, and the number of chunks in the rows before.
+_COLUMNS = 6
+# The numbers before the weight decay of each row: see `_numbers`.
+_FIRST_DECAY = 5
 
 
-def can_serve(*tensors: Tensor | None) -> bool:
-    """Whether the kernel can step these tensors; see `reason_against`."""
-    return reason_against(*tensors) is None
-
-
-def reason_against(*tensors: Tensor | None) -> str | None:
-    """Why the kernel can't serve these tensors, or any on this machine; None if it can.
+def reason_against(row: Row | None = None) -> str | None:
+    """Why the kernel can't take a row, or any on this machine; None if it can.
 
     Args:
-        tensors: A parameter, its gradient, square_avg, acc_delta and, optionally, average; or
-            nothing, to ask about the machine alone.
+        row: A row, or None to ask about the machine alone.
 
     """
-    return (_reason_against_row(*tensors) if tensors else None) or _reason_against_machine()
+    return (None if row is None else _reason_against_row(row)) or _reason_against_machine()
 
 
-def _reason_against_row(
-    parameter: Tensor, gradient: Tensor, *state: Tensor | None, device_type: str = "cuda"
-) -> str | None:
+def reason_against_options(call: Call, options: Options) -> str | None:
+    """Why the kernel can't do what a step is told, or None if it can."""
+    if options.norm_limit is not None or options.clipvalue is not None:
+        return "the kernel for GPUs does not clip"
+    if call.loss_scale is not None:
+        return "the kernel for GPUs knows no loss scale"
+    return None
+
+
+def _reason_against_row(row: Row, device_type: str = "cuda") -> str | None:
     import torch
 
     from adadelta._kernels import torch_memory
 
     # Asked for each parameter in each step: 7 us, beside 3 us in `step`.
+    parameter, gradient, *averages = row[:4]
+    if gradient is None or row.average is not None or row.window is not None:
+        return "the kernel for GPUs takes a gradient, and keeps no moving average and no window"
     dtype, device, shape = parameter.dtype, parameter.device, parameter.shape
     state_dtype = torch.float64 if dtype == torch.float64 else torch.float32
     if dtype not in (torch.float16, torch.bfloat16, state_dtype):
@@ -64,7 +69,6 @@ def _reason_against_row(
         return f"the parameter is {dtype}, its gradient {gradient.dtype}"
     if device.type != device_type:
         return f"the parameter is on {device}"
-    averages = [tensor for tensor in state if tensor is not None]
     for tensor in averages:
         if tensor.dtype != state_dtype:
             return f"an average is {tensor.dtype}, not {state_dtype}"
@@ -107,13 +111,13 @@ def _failure_on(device: Any) -> str | None:
 
     value, gradient = between(-1, 1), between(-2, 2)
     square_avg, acc_delta = between(0, 1), between(1, 0)
-    settings = Settings(rate=0.5, rho=0.9, epsilon=0.1)
+    call, options = Call(0.5), Options(0.9, 0.1)
     try:
         change, *averages = rule.update(
-            gradient, square_avg, acc_delta, settings.rho, settings.epsilon, torch.sqrt
+            gradient, square_avg, acc_delta, options.rho, options.epsilon, torch.sqrt
         )
-        expected = value - settings.rate * change, *averages
-        step([(value, gradient, square_avg, acc_delta, None, 0.0)], settings)
+        expected = value - call.rate * change, *averages
+        step([Row(value, gradient, square_avg, acc_delta)], call, options)
         # The operations are the same; the room is for other roundings of a root or quotient.
         close = functools.partial(torch.allclose, rtol=1e-5, atol=1e-6)
         if not all(map(close, (value, square_avg, acc_delta), expected)):
@@ -123,35 +127,33 @@ def _failure_on(device: Any) -> str | None:
     return None
 
 
-def step(rows: Sequence[Row], settings: Settings) -> None:
-    """Step all parameters in place, without waiting for the GPU.
+def step(rows: Sequence[Row], call: Call, options: Options) -> None:
+    """Update all parameters in place, without waiting for the GPU.
 
     Args:
-        rows: For each parameter `(parameter, gradient, square_avg, acc_delta, average,
-            weight_decay)`: tensors that `can_serve`, the average None where none is kept. No
-            parameter comes twice. The averages of all are of one dtype, for which
-            `settings.largest` is meant.
-        settings: The numbers and options of this step.
+        rows: Rows against which there is no reason. No parameter comes twice.
+        call: The rate: a number or a tensor of one element; for the value of one on the
+            parameters' own device the host never waits.
+        options: What the optimizer is told. All numbers are rounded to the dtype of the averages
+            before they are used, as operators on tensors do.
 
     """
     import torch
 
     groups: dict[Any, list[Row]] = {}
     for row in rows:
-        parameter, gradient, _, _, average, _ = row
-        if parameter.numel():
-            has_average = settings.ema_mode is not None and average is not None
-            key = parameter.device, parameter.dtype, gradient.dtype, has_average
+        if row.parameter.numel():
+            key = row.parameter.device, row.parameter.dtype, row.gradient.dtype
             groups.setdefault(key, []).append(row)
-    for (_, _, _, has_average), group in groups.items():
-        with torch.cuda.device_of(group[0][0]):
-            _launch(group, settings, has_average)
+    for group in groups.values():
+        with torch.cuda.device_of(group[0].parameter):
+            _launch(group, call.rate, options)
         # Autograd must hear of it, to refuse a backward pass that needs the old values.
         for row in group:
-            torch.autograd.graph.increment_version(row[0])
+            torch.autograd.graph.increment_version(row.parameter)
 
 
-def _launch(rows: list[Row], settings: Settings, has_average: bool) -> None:
+def _launch(rows: list[Row], rate: Any, options: Options) -> None:
     import torch
 
     from adadelta._kernels import triton_step
@@ -163,48 +165,46 @@ def _launch(rows: list[Row], settings: Settings, has_average: bool) -> None:
     table = array.array("q")
     bits = chunks = 0
     for row in rows:
-        size = row[0].numel()
-        tensors: Sequence[Tensor] = row[:5] if has_average else row[:4]
-        addresses = [tensor.data_ptr() for tensor in tensors]
+        size = row.parameter.numel()
+        addresses = [tensor.data_ptr() for tensor in row[:4]]
         bits |= functools.reduce(int.__or__, addresses)
-        table.extend((*addresses, *[0] * (5 - len(addresses)), size, chunks))
+        table.extend((*addresses, size, chunks))
         chunks += -(-size // BLOCK)
 
-    # These three need not be known to the host: the kernel reads them where they are.
-    given = [settings.rate, settings.unscale, settings.factor]
-    on_device = [torch.is_tensor(number) and number.device == device for number in given]
-    numbers = array.array("d" if square_avg.dtype == torch.float64 else "f")
-    for number, is_there in zip(given, on_device, strict=True):
-        numbers.append(1.0 if number is None or is_there else float(number))
-    numbers.extend((settings.rho, 1 - settings.rho, settings.epsilon, settings.largest))
-    numbers.extend((settings.ema_momentum, 1 - settings.ema_momentum))
-    first_decay = len(numbers)
-    numbers.extend(row[5] or 0.0 for row in rows)
-    its_numbers = _on_device(numbers.tobytes(), square_avg.dtype, device, stream)
-    pointers = [
-        number if number is None or is_there else its_numbers[position:]
-        for position, (number, is_there) in enumerate(zip(given, on_device, strict=True))
-    ]
+    # The rate need not be known to the host: the kernel reads it where it is.
+    is_there = torch.is_tensor(rate) and rate.device == device
+    host_rate = 1.0 if is_there else float(rate)
+    numbers = _on_device(_numbers(rows, host_rate, options), square_avg.dtype, device, stream)
 
     triton_step.step[(chunks,)](
-        _row_of_chunk(table[5::_COLUMNS].tobytes(), device, stream),
+        _row_of_chunk(table[4::_COLUMNS].tobytes(), device, stream),
         _on_device(table.tobytes(), torch.int64, device, stream),
-        its_numbers,
-        *pointers,
+        numbers,
+        rate if is_there else numbers,
         COLUMNS=_COLUMNS,
-        FIRST_DECAY=first_decay,
+        FIRST_DECAY=_FIRST_DECAY,
         BLOCK=BLOCK,
         PARAMETER=triton_step.dtype_of(parameter),
         GRADIENT=triton_step.dtype_of(gradient),
         STATE=triton_step.dtype_of(square_avg),
         ALIGNED=bits % 16 == 0,
-        MAXIMIZE=settings.maximize,
-        DECAY=settings.decay_mode if any(row[5] for row in rows) else None,
-        AVERAGE=settings.ema_mode if has_average else None,
+        MAXIMIZE=options.maximize,
+        DECAY=options.decay_mode if any(row.weight_decay for row in rows) else None,
         num_warps=WARPS,
         # A fused multiply-add rounds once where the rule rounds twice.
         enable_fp_fusion=False,
     )
+
+
+def _numbers(rows: list[Row], rate: float, options: Options) -> bytes:
+    import torch
+
+    is_double = rows[0].square_avg.dtype == torch.float64
+    limit = precision.largest_gradient(options.epsilon, "float64" if is_double else "float32")
+    numbers = array.array("d" if is_double else "f")
+    numbers.extend((rate, options.rho, 1 - options.rho, options.epsilon, limit))
+    numbers.extend(row.weight_decay for row in rows)
+    return numbers.tobytes()
 
 
 # Both keep what they made for the same contents: parameters and averages stay where they are, and

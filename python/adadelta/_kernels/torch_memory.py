@@ -77,18 +77,19 @@ def is_watched() -> bool:
 class Rows:
     """Where the tensors of a step lie, in memory that they may share or that may be too short."""
 
-    def __init__(self, columns: Sequence[Sequence[Tensor]], gradient: int = 1) -> None:
+    def __init__(self, columns: Sequence[Sequence[Tensor | None]], gradient: int = 1) -> None:
         """Look at the tensors, which may be of any kind.
 
         Args:
-            columns: Parameters, gradients and so on; a row has the tensors of one parameter.
+            columns: Parameters, gradients and so on, None where there is none; a row has the
+                tensors of one parameter.
             gradient: Which of the columns is not written.
 
         """
-        extents = [_extents(column) for column in columns]
-        self.gradients = extents.pop(gradient)
-        self.written = np.concatenate(extents)
-        self.rows = np.tile(np.arange(len(self.gradients)), len(extents))
+        places = [np.flatnonzero([it is not None for it in column]) for column in columns]
+        extents = [_extents([it for it in column if it is not None]) for column in columns]
+        self.gradients, self.rows_of_gradients = extents.pop(gradient), places.pop(gradient)
+        self.written, self.rows = np.concatenate(extents), np.concatenate(places)
 
     def too_short(self) -> bool:
         """Whether a tensor reaches beyond the end of its storage, where torch would read on."""
@@ -107,8 +108,9 @@ class Rows:
         for start, end in rest:
             found |= written.rows_that_meet(start, end)
         starts, ends, _ = self.gradients.T
-        for row in np.flatnonzero(written.meet(starts, ends)).tolist():
-            found |= written.rows_that_meet(starts[row], ends[row]) | {row}
+        for place in np.flatnonzero(written.meet(starts, ends)).tolist():
+            row = int(self.rows_of_gradients[place])
+            found |= written.rows_that_meet(starts[place], ends[place]) | {row}
         return found
 
 
@@ -229,8 +231,8 @@ def _extents(tensors: Sequence[Tensor]) -> Any:
 
 
 def _extents_of_any(tensors: Sequence[Tensor]) -> Any:
-    if len(tensors) == 1:
-        return np.zeros((1, 3), np.int64)
+    if len(tensors) <= 1:
+        return np.zeros((len(tensors), 3), np.int64)
     return np.concatenate(
         [_extents([it]) if type(it) in PLAIN else np.zeros((1, 3), np.int64) for it in tensors]
     )

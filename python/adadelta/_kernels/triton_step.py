@@ -1,8 +1,8 @@
 """The step as one Triton kernel over all tensors of a table.
 
-A transcription of `_core/rule.py` and of what stands around it in a step: the same operations in
-the same order, each rounded to nearest. `cuda.py` prepares its arguments and launches it; only
-that imports this file, and with it Triton.
+A transcription of `advance` in `_core/step.py`, for what torch's optimizers have: the same
+operations in the same order, each rounded to nearest. `cuda.py` prepares its arguments and
+launches it; only that imports this file, and with it Triton.
 """
 
 # ruff: noqa: N803
@@ -45,8 +45,6 @@ def _step_of_chunk(
     table,
     numbers,
     rate,
-    unscale,
-    factor,
     decay,
     offsets,
     mask,
@@ -56,14 +54,13 @@ def _step_of_chunk(
     ALIGNED: tl.constexpr,
     MAXIMIZE: tl.constexpr,
     DECAY: tl.constexpr,
-    AVERAGE: tl.constexpr,
 ):
     parameters = _pointers(tl.load(table), offsets, PARAMETER, ALIGNED)
     gradients = _pointers(tl.load(table + 1), offsets, GRADIENT, ALIGNED)
     square_avgs = _pointers(tl.load(table + 2), offsets, STATE, ALIGNED)
     acc_deltas = _pointers(tl.load(table + 3), offsets, STATE, ALIGNED)
-    rho, one_minus_rho = tl.load(numbers + 3), tl.load(numbers + 4)
-    epsilon, largest = tl.load(numbers + 5), tl.load(numbers + 6)
+    rho, one_minus_rho = tl.load(numbers + 1), tl.load(numbers + 2)
+    epsilon, largest = tl.load(numbers + 3), tl.load(numbers + 4)
     rate = tl.load(rate).to(STATE)
 
     gradient = tl.load(gradients, mask).to(STATE)
@@ -71,12 +68,8 @@ def _step_of_chunk(
     square_avg = tl.load(square_avgs, mask)
     acc_delta = tl.load(acc_deltas, mask)
 
-    if unscale is not None:
-        gradient = _quotient(gradient, tl.load(unscale).to(STATE))
     if MAXIMIZE:
         gradient = -gradient
-    if factor is not None:
-        gradient = gradient * tl.load(factor).to(STATE)
     if DECAY == "coupled":
         gradient = tl.where(decay != 0, gradient + decay * value, gradient)
     # The difference is 0 for every finite gradient, and keeps NaN and infinity visible.
@@ -92,28 +85,18 @@ def _step_of_chunk(
         value = tl.where(decay != 0, value - value * (decay * rate), value)
     if DECAY == "unscaled":
         value = tl.where(decay != 0, value - value * decay, value)
-    stored = (value - rate * step).to(PARAMETER)
 
-    tl.store(parameters, stored, mask)
+    tl.store(parameters, (value - rate * step).to(PARAMETER), mask)
     tl.store(square_avgs, square_avg, mask)
     tl.store(acc_deltas, acc_delta, mask)
-    if AVERAGE is not None:
-        averages = _pointers(tl.load(table + 4), offsets, STATE, ALIGNED)
-        average = stored.to(STATE)
-        if AVERAGE == "move":
-            momentum, one_minus_momentum = tl.load(numbers + 7), tl.load(numbers + 8)
-            average = momentum * tl.load(averages, mask) + one_minus_momentum * average
-        tl.store(averages, average, mask)
 
 
-@triton.jit(do_not_specialize=["numbers", "rate", "unscale", "factor"])
+@triton.jit(do_not_specialize=["numbers", "rate"])
 def step(
     row_of_chunk,
     table,
     numbers,
     rate,
-    unscale,
-    factor,
     COLUMNS: tl.constexpr,
     FIRST_DECAY: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -123,26 +106,25 @@ def step(
     ALIGNED: tl.constexpr,
     MAXIMIZE: tl.constexpr,
     DECAY: tl.constexpr,
-    AVERAGE: tl.constexpr,
 ):
     """Run one step on one chunk of one tensor; see `cuda.py` for what the arguments hold."""
     chunk = tl.program_id(0)
     row = tl.load(row_of_chunk + chunk)
     table += row * COLUMNS
-    size, first_chunk = tl.load(table + 5), tl.load(table + 6)
+    size, first_chunk = tl.load(table + 4), tl.load(table + 5)
     decay = tl.load(numbers + FIRST_DECAY + row)
     start = (chunk - first_chunk) * BLOCK
     offsets = start + tl.arange(0, BLOCK)
     # Only a tensor's last chunk needs a mask, which costs the wide loads and stores.
     if start + BLOCK <= size:
         _step_of_chunk(
-            table, numbers, rate, unscale, factor, decay, offsets, None,
-            PARAMETER, GRADIENT, STATE, ALIGNED, MAXIMIZE, DECAY, AVERAGE,
+            table, numbers, rate, decay, offsets, None,
+            PARAMETER, GRADIENT, STATE, ALIGNED, MAXIMIZE, DECAY,
         )  # fmt: skip
     else:
         _step_of_chunk(
-            table, numbers, rate, unscale, factor, decay, offsets, offsets < size,
-            PARAMETER, GRADIENT, STATE, ALIGNED, MAXIMIZE, DECAY, AVERAGE,
+            table, numbers, rate, decay, offsets, offsets < size,
+            PARAMETER, GRADIENT, STATE, ALIGNED, MAXIMIZE, DECAY,
         )  # fmt: skip
 
 

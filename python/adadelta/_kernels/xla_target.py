@@ -88,8 +88,8 @@ def scratch_of_norms(shapes: Sequence[Sequence[int]], columns: int) -> int:
 
 def trial() -> tuple[Row, Call, Options]:
     """Return a small step for a host to try."""
-    arrays = [np.linspace(-1, 1, 5, dtype=np.float32) ** power for power in (1, 3, 2, 4)]
-    return Row(*arrays, weight_decay=0.1), Call(rate=0.5), Options(rho=0.9, epsilon=1e-6)
+    x, g, v, u = (np.linspace(-1, 1, 5, dtype=np.float32) ** power for power in (1, 3, 2, 4))
+    return Row(x, g, v, u, weight_decay=0.1), Call(rate=0.5), Options(rho=0.9, epsilon=1e-6)
 
 
 def is_right(made: Row, row: Row, call: Call, options: Options) -> bool:

@@ -16,7 +16,7 @@ from adadelta._state.record import OptimizerState, StateMismatchError
 def export_state(state: Any) -> OptimizerState:
     """See `adadelta.optax.export_state`."""
     found = _found(state)
-    counts = {int(it.count) for it in found}
+    counts = {int(own.count) for own in found}
     if len(counts) > 1:
         raise StateMismatchError(
             "the states of Adadelta in `state` have made different numbers of steps: "
@@ -43,7 +43,7 @@ def import_state(state: Any, exported: OptimizerState) -> Any:
         for name, slots in _slots(found).items()
     }
     names, problems = matching.fit(exported, likes, numbered=False)
-    largest = min(int(jnp.iinfo(it.count.dtype).max) for it in found)
+    largest = min(int(jnp.iinfo(own.count.dtype).max) for own in found)
     matching.refuse(problems + matching.problems_with_counters(exported, largest))
 
     def taken(own: AdadeltaState) -> AdadeltaState:
@@ -59,7 +59,7 @@ def import_state(state: Any, exported: OptimizerState) -> Any:
         )
 
     return jax.tree_util.tree_map(
-        lambda it: taken(it) if _is_state(it) else it, state, is_leaf=_is_state
+        lambda leaf: taken(leaf) if _is_state(leaf) else leaf, state, is_leaf=_is_state
     )
 
 
@@ -68,7 +68,9 @@ def _is_state(value: Any) -> bool:
 
 
 def _found(state: Any) -> list[AdadeltaState]:
-    found = [it for it in jax.tree_util.tree_leaves(state, is_leaf=_is_state) if _is_state(it)]
+    found = [
+        leaf for leaf in jax.tree_util.tree_leaves(state, is_leaf=_is_state) if _is_state(leaf)
+    ]
     if not found:
         raise TypeError(
             "`state` must be what init() of this package's Adadelta returned, or have it inside; "

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from adadelta._core.hyperparameters import as_text, received, shortened
+from adadelta._core.messages import Message
 from adadelta._state.record import OptimizerState, StateMismatchError
 
 _Function = Callable[[np.ndarray], Any]
@@ -18,10 +19,13 @@ def convert(state: OptimizerState, mapping: Mapping[str, Any], keep_others: bool
     """Return the state by its new names, or raise with everything that is wrong."""
     steps = {name: _step(name, value) for name, value in mapping.items()}
     unknown = [name for name in steps if name not in state.parameters]
-    problems = [f"unknown: {', '.join(_guessed(it, state) for it in unknown)}"] if unknown else []
+    problems = []
+    if unknown:
+        problems.append(f"unknown: {', '.join(_guessed(name, state) for name in unknown)}")
     others = [name for name in state.parameters if name not in steps]
     if others and not keep_others:
-        problems.append(f"not in the mapping: {', '.join(others)}")
+        text = f"not in the mapping: {', '.join(others)}"
+        problems.append(Message(text, "left_out", names=others))
     steps.update({name: (name, None) for name in others})
     news = Counter(steps[name][0] for name in state.parameters)
     twice = [name for name, times in news.items() if times > 1]
@@ -36,8 +40,9 @@ def convert(state: OptimizerState, mapping: Mapping[str, Any], keep_others: bool
             for slot, array in slots.items()
         }
     if problems:
-        raise StateMismatchError(f"The state can't be converted: {'; '.join(problems)}")
-    rest = {it.name: getattr(state, it.name) for it in fields(state)}
+        text = f"The state can't be converted: {'; '.join(problems)}"
+        raise StateMismatchError(Message(text, "not_converted", problems=problems))
+    rest = {field.name: getattr(state, field.name) for field in fields(state)}
     rest["parameters"] = parameters
     rest["window_gradients"] = tuple(steps[name][0] for name in state.window_gradients)
     return OptimizerState(**rest)

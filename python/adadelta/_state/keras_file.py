@@ -82,8 +82,7 @@ def from_file(saved: Arrays) -> OptimizerState:
             unknown.append(key)
     problems = ["it was written by a newer version of this package"] if is_newer else []
     problems += [] if "iteration" in saved else ["missing: iteration"]
-    problems += [f"not in this optimizer: {', '.join(unknown)}"] if unknown else []
-    matching.refuse(problems)
+    matching.refuse(problems + matching.listed("not in this optimizer:", unknown))
     return OptimizerState(
         **{
             **state.counters(),
@@ -210,7 +209,7 @@ def class_in(archive: zipfile.ZipFile) -> str | None:
         if isinstance(config, dict) and config["class_name"] == "LossScaleOptimizer":
             config = config["config"]["inner_optimizer"]
         module, name, registered = (
-            config[it] for it in ("module", "class_name", "registered_name")
+            config[key] for key in ("module", "class_name", "registered_name")
         )
         host = module.partition(".")[0]
         # On torch Keras' optimizers are classes of a module of their own, under their old names.

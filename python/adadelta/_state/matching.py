@@ -3,12 +3,13 @@
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from adadelta._core import hyperparameters
 from adadelta._state.record import SLOTS, OptimizerState, StateMismatchError, StateWarning
 
 _Slots = Mapping[str, Mapping[str, Any]]
@@ -49,7 +50,7 @@ def fit(
 
     """
     problems = []
-    wanted = {slot for it in slots.values() for slot in it}
+    wanted = {slot for own in slots.values() for slot in own}
     for slot, argument in SLOTS.items():
         if state.parameters and slot in wanted and slot not in state.slots:
             reason = f", which an optimizer with `{argument}` needs" if argument else ""
@@ -85,18 +86,27 @@ def fit(
                     dtypes.append(f"{name} ({slot}) {array.dtype} instead of {like.dtype}")
                 if slot in ("square_avg", "acc_delta") and np.any(array < 0):
                     negative.append(f"{name} ({slot})")
-    problems += [
-        f"{label} {', '.join(items)}"
-        for label, items in (
-            ("missing:", missing),
-            ("not in this optimizer:", extra),
-            ("of another shape:", shapes),
-            ("of another dtype:", dtypes),
-            ("negative, as no average of squares is:", negative),
-        )
-        if items
-    ]
+    problems += listed("missing:", missing)
+    problems += listed("not in this optimizer:", extra)
+    problems += listed("of another shape:", shapes)
+    problems += listed("of another dtype:", dtypes)
+    problems += listed("negative, as no average of squares is:", negative)
     return names, problems
+
+
+class _Listing(str):
+    """A problem with all that have it, and in `brief` with the first of them."""
+
+    brief: str
+
+
+def listed(label: str, items: Sequence[str]) -> list[str]:
+    """Return the problem that these parameters have, or none when there are no parameters."""
+    if not items:
+        return []
+    problem = _Listing(f"{label} {', '.join(items)}")
+    problem.brief = f"{label} {hyperparameters.first_of(items)}"
+    return [problem]
 
 
 def problems_with_counters(state: OptimizerState, largest: int) -> list[str]:
@@ -133,15 +143,12 @@ def warn_left_out(reason: Exception | str, outcome: str, advice: str) -> None:
     """Warn that a model's optimizer state was not loaded with it.
 
     Args:
-        reason: Why, or the error that a strict loading would have raised.
+        reason: Why, or the error that a strict loading would have raised. Of all that the error
+            lists, the warning has the first.
         outcome: What the optimizer does now, such as "starts anew".
         advice: How to load the state strictly; empty where it can't be.
 
     """
-    if isinstance(reason, Exception):
-        reason = "; ".join(getattr(reason, "problems", ())) or str(reason)
-    if len(reason) > _LONGEST_REASON:
-        reason = f"{reason[: _LONGEST_REASON - 1]}…"
     caller = sys._getframe(1)
     while caller.f_back is not None and str(caller.f_globals.get("__name__")).startswith(
         _LIBRARIES
@@ -149,15 +156,14 @@ def warn_left_out(reason: Exception | str, outcome: str, advice: str) -> None:
         caller = caller.f_back
     # Shown each time: of two models that are loaded by the same line, both are to be heard of.
     warnings.warn_explicit(
-        f"The saved optimizer state was left out ({reason}). The model's weights are not affected, "
-        f"and the optimizer {outcome}. {advice}".rstrip(),
+        f"The saved optimizer state was left out ({_in_brief(reason)}). The model's weights are "
+        f"not affected, and the optimizer {outcome}. {advice}".rstrip(),
         StateWarning,
         caller.f_code.co_filename,
         caller.f_lineno,
     )
 
 
-_LONGEST_REASON = 300
 # The caller is none of these. TensorFlow runs what it has traced from modules of its own making.
 _LIBRARIES = (
     "adadelta.",
@@ -168,6 +174,16 @@ _LIBRARIES = (
     "tf_keras.",
     "__autograph_",
 )
+
+
+_LONGEST_REASON = 200
+
+
+def _in_brief(reason: Exception | str) -> str:
+    """Write the first of the problems, and how many more there are."""
+    first, *others = getattr(reason, "problems", ()) or (str(reason),)
+    more = f"; {len(others)} more problem{'s' * (len(others) > 1)}" if others else ""
+    return hyperparameters.shortened(getattr(first, "brief", first), _LONGEST_REASON) + more
 
 
 def distinct(paths: Iterable[str]) -> list[str]:
@@ -334,7 +350,7 @@ def _are_ambiguous(saved: list[_Key], own: list[_Key], rules: _Rules) -> bool:
     somebody has given the names and exchanged them.
     """
     numbers = [[rules.number_of(key) for key in keys] for keys in (saved, own)]
-    ranks = [sorted(range(len(it)), key=it.__getitem__) for it in numbers]
+    ranks = [sorted(range(len(ordered)), key=ordered.__getitem__) for ordered in numbers]
     has_moved = any(key in saved and saved[place] != key for place, key in enumerate(own))
     return ranks[0] != ranks[1] and has_moved
 

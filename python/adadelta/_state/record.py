@@ -31,8 +31,9 @@ class StateMismatchError(ValueError):
 class StateWarning(UserWarning):
     """A model was loaded without its optimizer's state, because that does not fit.
 
-    `load_model()`, `load_weights()` and callbacks such as `BackupAndRestore` give this warning.
-    Functions that load a state by name, such as `load_state()`, raise a `StateMismatchError`.
+    `load_model()`, `load_weights()` and callbacks such as `BackupAndRestore` give this warning,
+    which names the first problem. Functions that load a state by name, such as `load_state()`,
+    raise a `StateMismatchError`, which lists every problem.
     """
 
 
@@ -100,11 +101,13 @@ class OptimizerState:
     @property
     def slots(self) -> tuple[str, ...]:
         """Which slots there are, of any parameter."""
-        return tuple(slot for slot in SLOTS if any(slot in it for it in self.parameters.values()))
+        return tuple(
+            slot for slot in SLOTS if any(slot in arrays for arrays in self.parameters.values())
+        )
 
     def counters(self) -> dict[str, Any]:
         """Return everything but the arrays and the hyperparameters, by name."""
-        names = [it.name for it in fields(self)]
+        names = [field.name for field in fields(self)]
         return {
             name: getattr(self, name)
             for name in names
@@ -142,11 +145,15 @@ class OptimizerState:
             for name, value in {"learning_rate": learning_rate, "epsilon": epsilon}.items()
         }
         averages = [
-            Averages(name, it["square_avg"].shape, it["square_avg"], it["acc_delta"])
-            for name, it in self.parameters.items()
-            if "square_avg" in it and "acc_delta" in it
+            Averages(name, arrays["square_avg"].shape, arrays["square_avg"], arrays["acc_delta"])
+            for name, arrays in self.parameters.items()
+            if "square_avg" in arrays and "acc_delta" in arrays
         ]
-        count = sum(it["square_avg"].size for it in self.parameters.values() if "square_avg" in it)
+        count = sum(
+            arrays["square_avg"].size
+            for arrays in self.parameters.values()
+            if "square_avg" in arrays
+        )
         text = progress(len(self.parameters), count, self.step, self.update)
         return summarize(averages, progress=text, **numbers)
 
@@ -155,7 +162,7 @@ class OptimizerState:
             return value
         saved = [group.get(name) for group in self.hyperparameters.get("groups", ())]
         saved = saved or [self.hyperparameters.get(name)]
-        if any(hyperparameters.as_number(it) is None or it != saved[0] for it in saved):
+        if any(hyperparameters.as_number(number) is None or number != saved[0] for number in saved):
             raise ValueError(
                 f"`{name}` must be given, since the state's hyperparameters have no number for it "
                 "that holds for all parameters"
@@ -169,7 +176,9 @@ class OptimizerState:
             self.counters() == other.counters()
             and self.hyperparameters == other.hyperparameters
             and self.parameters.keys() == other.parameters.keys()
-            and all(_same(it, other.parameters[name]) for name, it in self.parameters.items())
+            and all(
+                _same(arrays, other.parameters[name]) for name, arrays in self.parameters.items()
+            )
         )
 
     __hash__ = None  # type: ignore[assignment]

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from adadelta._core import hyperparameters
+from adadelta._core.messages import Message
 from adadelta._state import atomic
 from adadelta._state.record import SLOTS, OptimizerState
 
@@ -77,12 +78,33 @@ def read(path: str | os.PathLike[str]) -> OptimizerState:
             if not _is_text(header) or metadata.get("sha256") != _checksum(header, tensors):
                 raise _DamageError("is damaged: its content does not agree with its checksum")
             return _state_of(_json(header), tensors)
+        except _OtherKindError as error:
+            raise StateFileError(error.about(path)) from None
         except _DamageError as damage:
             raise StateFileError(f"{_shown(path)} {damage}") from None
 
 
 class _DamageError(Exception):
     """What is wrong with a file, in words that follow its name."""
+
+
+class _OtherKindError(_DamageError):
+    """The file was not written with `save_state()`.
+
+    Args:
+        text: Words that follow its name.
+        alternative: What else it may be: "cut off", "damaged", or None.
+
+    """
+
+    def __init__(self, text: str, alternative: str | None = None) -> None:
+        super().__init__(text)
+        self.alternative = alternative
+
+    def about(self, path: str | os.PathLike[str]) -> Message:
+        """Return the message about a file."""
+        text = f"{_shown(path)} {self}"
+        return Message(text, "other_file", file=_shown(path), alternative=self.alternative)
 
 
 @contextlib.contextmanager
@@ -115,14 +137,18 @@ def _content(file: BufferedReader) -> tuple[dict[str, str], dict[str, np.ndarray
         raise _DamageError("is empty")
     if start[8:] != b"{":
         # Too short to tell, or not what every safetensors file begins with.
-        what = "is cut off, or" if size < 9 else "is damaged, or"
-        raise _DamageError(f"{what} is no file written with save_state()")
+        alternative = "cut off" if size < 9 else "damaged"
+        raise _OtherKindError(
+            f"is {alternative}, or is no file written with save_state()", alternative
+        )
     length = int.from_bytes(start[:8], "little")
     if length > min(size - 8, _LARGEST_HEADER):
         raise _DamageError("is cut off or damaged")
     content = start + file.read(length - 1)
     metadata = _json(content[8:]).get("__metadata__")
-    if not isinstance(metadata, dict) or not all(isinstance(it, str) for it in metadata.values()):
+    if not isinstance(metadata, dict) or not all(
+        isinstance(value, str) for value in metadata.values()
+    ):
         metadata = {}
     _refuse_other_formats(metadata)
     try:
@@ -170,11 +196,11 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _state_of(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> OptimizerState:
     """Return the state that a header and tensors describe."""
-    if about.keys() != {it.name for it in fields(OptimizerState)}:
+    if about.keys() != {field.name for field in fields(OptimizerState)}:
         raise _DamageError("is damaged: its header has not the fields of a state")
     names, with_gradients = about["parameters"], about["window_gradients"]
     for values in (names, with_gradients):
-        if not isinstance(values, list) or not all(isinstance(it, str) for it in values):
+        if not isinstance(values, list) or not all(isinstance(name, str) for name in values):
             raise _DamageError("is damaged: its header has no list of names")
         if len(set(values)) != len(values):
             raise _DamageError("is damaged: a name occurs twice in its header")
@@ -222,12 +248,12 @@ def _problem_with(state: OptimizerState) -> str | None:
 
 def _is_text(text: str) -> bool:
     # JSON can spell one half of a surrogate pair, which can't be written to a file.
-    return not any("\ud800" <= it <= "\udfff" for it in text)
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _refuse_other_formats(metadata: dict[str, str]) -> None:
     if metadata.get("format") != FORMAT:
-        raise _DamageError(
+        raise _OtherKindError(
             "is a safetensors file with something else: it was not written with save_state()"
         )
     version = metadata.get("version", "")

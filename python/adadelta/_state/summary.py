@@ -108,7 +108,7 @@ def summarize(
     variables: Iterable[Averages], learning_rate: float, epsilon: float, progress: str
 ) -> Summary:
     """Return the summary of these variables."""
-    rows = (_row(it, learning_rate, epsilon) for it in variables)
+    rows = (_row(averages, learning_rate, epsilon) for averages in variables)
     return Summary(rows, learning_rate, progress)
 
 

@@ -13,8 +13,8 @@ from adadelta._core import hyperparameters
 def checked(value: Any) -> Any:
     """Return a learning rate as the optimizer keeps it, or raise.
 
-    A number comes back as float, a function as `Asked`, a schedule as it is. As in tf_keras, a
-    variable or tensor is a number: the one that it holds now.
+    A number comes back as float, a function as `CallableRate`, a schedule as it is. As in tf_keras,
+    a variable or tensor is a number: the one that it holds now.
     """
     if hyperparameters.is_a(value, LearningRateSchedule):
         return value
@@ -22,7 +22,7 @@ def checked(value: Any) -> Any:
     if hyperparameters.is_a(value, type):
         raise TypeError(hyperparameters.refusal("learning_rate", "an instance, not a class", value))
     if callable(value):
-        return Asked(value)
+        return CallableRate(value)
     return hyperparameters.check("learning_rate", value)
 
 
@@ -35,7 +35,7 @@ def _read(value: Any) -> Any:
         return value
 
 
-class Asked(LearningRateSchedule):
+class CallableRate(LearningRateSchedule):
     """A function of no argument that is asked for the rate at every step.
 
     A compiled step would keep what the function returned while it was traced.

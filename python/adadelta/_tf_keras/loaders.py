@@ -110,6 +110,6 @@ def from_hdf5(weights: Sequence[Any]) -> OptimizerState:
             counters[counter] = int(np.array(weight))
         else:
             unknown.append(name)
-    matching.refuse([f"not in this optimizer: {', '.join(unknown)}"] if unknown else [])
+    matching.refuse(matching.listed("not in this optimizer:", unknown))
     step, skipped = counters.get("iteration", 0), counters.get("skipped", 0)
     return OptimizerState(step, step - skipped, skipped, parameters=parameters)

@@ -227,13 +227,8 @@ class State(tf_keras.optimizers.Optimizer):
     def load_strictly(self, contents: keras_file.Contents, target: Any) -> None:
         """Take the state from a Keras file of ours or of `tf_keras.optimizers.Adadelta`, or raise.
 
-        Args:
-            contents: What is in the file.
-            target: This optimizer, or the `LossScaleOptimizer` around it.
-
-        Raises:
-            StateMismatchError: The state does not fit. Nothing has changed then.
-
+        The arguments and the error are those of `load_strictly()` of `adadelta.Adadelta`, but for
+        a `LossScaleOptimizer` as target, which is an error: the file does not name its loss scale.
         """
         exchange.refuse_unbuilt(target)
         saved = keras_file.arrays_of(contents, _HOST)

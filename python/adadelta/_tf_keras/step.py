@@ -85,7 +85,7 @@ class Step(State):
 
     def _answer(self) -> list[Any]:
         # Nothing may change before a function has answered, which may fail.
-        if not isinstance(self._learning_rate, rates.Asked) or tf.executing_eagerly():
+        if not isinstance(self._learning_rate, rates.CallableRate) or tf.executing_eagerly():
             return []
         return [self._current_learning_rate.read_value()]
 

@@ -9,7 +9,7 @@ import torch
 from adadelta._core import hyperparameters, parameters
 from adadelta._core.hyperparameters import ARGUMENTS
 from adadelta._core.precision import shortest
-from adadelta._torch.step import state_dtype
+from adadelta._torch.arrays import state_dtype
 
 _RATE: Any = ARGUMENTS["learning_rate"]
 _DECAY: Any = ARGUMENTS["weight_decay"]

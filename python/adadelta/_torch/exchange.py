@@ -14,7 +14,7 @@ import torch
 from adadelta._state import matching
 from adadelta._state.record import OptimizerState, StateMismatchError
 from adadelta._torch import arguments, loading
-from adadelta._torch.step import state_dtype
+from adadelta._torch.arrays import state_dtype
 
 # The values of a group under the names that every front end shares.
 _SHARED = {
@@ -55,7 +55,7 @@ def import_state(optimizer: Any, state: OptimizerState) -> None:
     Every parameter's `step` becomes the state's `update`.
     """
     named = _named(optimizer)
-    slots = {name: dict.fromkeys(loading.AVERAGES, _like(it)) for name, it in named.items()}
+    slots = {name: dict.fromkeys(loading.AVERAGES, _like(param)) for name, param in named.items()}
     names, problems = matching.fit(state, slots, numbered=False)
     problems += _problems_with_counters(optimizer, state)
     rates = _new_rates(optimizer.param_groups, state.hyperparameters, problems)

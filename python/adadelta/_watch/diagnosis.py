@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from adadelta._core import hyperparameters
+from adadelta._core.messages import Message
 from adadelta._core.precision import largest_gradient, largest_number
 from adadelta._keras import loss_scale, precision, reading
 
@@ -164,12 +165,14 @@ def averages_are_lost(watched: Watched) -> str | None:
     ]
     if not found:
         return None
-    return (
-        f"the averages of {_list(found)} became NaN, because a gradient was NaN or infinite, and "
+    variables = _list(found)
+    text = (
+        f"the averages of {variables} became NaN, because a gradient was NaN or infinite, and "
         "the weights with them; train again from new weights with `skip_nonfinite = True`, and "
         "look for missing values in the data, and for logarithms or divisions of 0 in the model "
         "and the loss"
     )
+    return Message(text, "averages_lost", variables=variables)
 
 
 def no_gradient(watched: Watched) -> str | None:
@@ -206,6 +209,4 @@ def _short(number: float) -> str:
 
 def _list(names: Iterable[str]) -> str:
     """Names in quotes, the first few of many."""
-    names = list(names)
-    shown = ", ".join(hyperparameters.received(name) for name in names[:5])
-    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown
+    return hyperparameters.first_of([hyperparameters.received(name) for name in names], 5)

@@ -119,7 +119,7 @@ class Function(brainpy.optim.CallBasedScheduler):
     """A function as the rate.
 
     Args:
-        function: A function of no argument, asked at every step, by compiled functions too; or of
+        function: A function of no argument, called at every step, by compiled functions too; or of
             the number of steps so far, in `jax.numpy`, as optax' schedules are.
 
     """
@@ -170,6 +170,7 @@ def _takes_argument(function: Callable[..., Any]) -> bool:
     except (TypeError, ValueError):
         return False
     return any(
-        it.default is it.empty and it.kind in (it.POSITIONAL_ONLY, it.POSITIONAL_OR_KEYWORD)
-        for it in parameters
+        parameter.default is parameter.empty
+        and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        for parameter in parameters
     )

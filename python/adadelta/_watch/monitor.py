@@ -8,9 +8,10 @@ import keras
 import numpy as np
 
 from adadelta._core import hyperparameters
-from adadelta._keras import diagnosis, reading
 from adadelta._keras import learning_rate as rates
+from adadelta._keras import reading
 from adadelta._keras.exchange import number_of, unwrapped
+from adadelta._watch import diagnosis
 from adadelta.keras import Adadelta
 
 __all__ = ["Monitor"]
@@ -214,7 +215,7 @@ class Monitor(keras.callbacks.Callback):
             ValueError: Nothing is recorded yet, or a variable is unknown.
 
         """
-        from adadelta._keras.monitor_plot import plot
+        from adadelta._watch.plot import plot
 
         return plot(self.records, variables, figure)
 
@@ -235,10 +236,10 @@ def _adadelta_of(model: Any) -> Adadelta:
 
 def _rate_of(optimizer: Any, step: int) -> float:
     """The learning rate of the last call."""
-    asked = rates.asked_of(optimizer._learning_rate)
-    if asked is not None:
-        # It may count how often it is asked.
-        return asked.latest
+    callable_rate = rates.callable_rate_of(optimizer._learning_rate)
+    if callable_rate is not None:
+        # It may count how often it is called.
+        return callable_rate.latest
     rate = optimizer._learning_rate
     if not isinstance(rate, keras.Variable):
         rate = rate(np.int64(max(step - 1, 0)))

@@ -1,0 +1,113 @@
+# What errors and warnings say. Python sends either a text, which is shown as it is, or the kind of
+# the message and what it is about, of which R makes its own sentence. See `Message` in
+# python/adadelta/_core/messages.py.
+
+sentence <- function(message) {
+  if (is.character(message)) message else sentences[[message$kind]](message)
+}
+
+sentences <- list(
+  argument = function(it) refusal(it$argument, alternatives(it$requirement), came = it$received),
+  fixed = function(it) {
+    paste0(
+      in_quotes(it$argument), " can't be changed once the optimizer is built, since compiled ",
+      "training would not see it; make a new optimizer, for example with update(optimizer); ",
+      "received ", shortened(shown(it$received))
+    )
+  },
+  rate_compiled = function(it) {
+    paste0(
+      "`learning_rate` can't be replaced by another kind of rate once TensorFlow has compiled the ",
+      "training step, which would not see it; give it before training, start with a number and ",
+      "set numbers, or compile the model with run_eagerly = TRUE; received ",
+      shortened(shown(it$received))
+    )
+  },
+  together = function(it) {
+    given <- vapply(it$given, shown, "")
+    paste0(
+      "Only one of ", listed(in_quotes(it$arguments)), " can be given; received ",
+      paste0(names(given), "=", given, collapse = ", ")
+    )
+  },
+  unknown = function(it) {
+    text <- paste0(in_quotes(it$argument), " is not an argument of ", it$owner)
+    if (!is.null(it$near)) return(paste0(text, " (did you mean ", in_quotes(it$near), "?)"))
+    first <- in_quotes(utils::head(it$known, 4))
+    others <- length(it$known) - length(first)
+    all <- if (others) c(first, paste(others, "others")) else first
+    paste0(text, "; it takes ", if (others) listed(all) else paste(all, collapse = ", "))
+  },
+  decay = function(it) {
+    paste0(
+      "`decay` is not an argument of ", it$owner, "; pass the schedule ",
+      "keras$optimizers$schedules$InverseTimeDecay(learning_rate, decay_steps=1, decay_rate=",
+      shortened(shown(it$received), 24), ") as `learning_rate`"
+    )
+  },
+  no_equal = function(it) {
+    paste0(
+      in_quotes(it$argument), " of ", it$source, " has no equal in ", it$target, ": ", it$reason
+    )
+  },
+  unbuilt = function(it) not_built("state"),
+  averages_lost = function(it) {
+    paste0(
+      "the averages of ", it$variables, " became NaN, because a gradient was NaN or infinite, and ",
+      "the weights with them; train again from new weights with `skip_nonfinite = TRUE`, and look ",
+      "for missing values in the data, and for logarithms or divisions of 0 in the model and the ",
+      "loss"
+    )
+  },
+  not_converted = function(it) {
+    problems <- vapply(as.list(it$problems), sentence, "")
+    paste("The state can't be converted:", paste(problems, collapse = "; "))
+  },
+  left_out = function(it) {
+    paste("neither in `rename` nor in `perm`:", paste(it$names, collapse = ", "))
+  },
+  other_file = function(it) {
+    if (is.null(it$alternative)) {
+      what <- "is a safetensors file with something else: it was not written with"
+    } else {
+      what <- paste0("is ", it$alternative, ", or is no file written with")
+    }
+    paste(it$file, what, "save_optimizer_state()")
+  }
+)
+
+not_built <- function(what) {
+  paste0(
+    "this optimizer is not built, so it has no ", what, " yet: fit() builds it, or ",
+    "optimizer$build(model$trainable_variables)"
+  )
+}
+
+# The one form of every message about a bad argument. `came` is a value that Python sends.
+refusal <- function(argument, requirement, value, came = list(value = value)) {
+  start <- paste0(in_quotes(argument), " must be ", requirement, "; received ")
+  paste0(start, shortened(shown(came), max(20, min(80, 200 - nchar(start)))))
+}
+
+# What an argument must be: words, or values that R writes in its own way.
+alternatives <- function(requirement) {
+  is_text <- vapply(as.list(requirement), is.character, NA)
+  words <- vapply(as.list(requirement), function(it) if (is.character(it)) it else r_code(it), "")
+  listed(words, "or", comma = is_text[[1]] && length(words) > 1)
+}
+
+# A value as R code, a whole number without its L, or what Python says of what only it can show.
+shown <- function(came) {
+  if (!is.null(came$code)) return(came$code)
+  is_whole <- is.integer(came$value) && is_plain_scalar(came$value)
+  if (is_whole) as.character(came$value) else r_code(came$value)
+}
+
+in_quotes <- function(names) paste0("`", names, "`")
+
+listed <- function(words, last = "and", comma = FALSE) {
+  words <- as.character(words)
+  if (length(words) < 2) return(words)
+  others <- paste(words[-length(words)], collapse = ", ")
+  paste0(others, if (comma) ",", " ", last, " ", words[[length(words)]])
+}

@@ -1,0 +1,397 @@
+"""The step on torch tensors: by the kernels where they can serve, else by torch's operations.
+
+`Engine.plan` sorts and checks rows and changes nothing; `Engine.run` does the work. Between the
+two, those who have several engines plan the others, so that a step is done as a whole or not at
+all.
+"""
+
+import itertools
+import operator
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adadelta._core import clipping
+from adadelta._core.clipping import Factors
+from adadelta._core.step import COLLECT, FOLLOW, SKIP, UPDATE, Call, Options, Row
+from adadelta._kernels import cuda, layout, torch_memory
+from adadelta._torch import finite, plain
+from adadelta._torch import kernel as processor
+from adadelta._torch.arrays import arrays_of
+from adadelta._torch.kernel import TableCall
+
+# How many sets of rows are noted, so that the next step with one of them looks at less.
+_SETS = 8
+
+
+class Part(NamedTuple):
+    """Rows of one action, by how they are done."""
+
+    action: int
+    by_kernel: processor.Step | None = None
+    on_gpu: Sequence[Row] = ()
+    # Those that are done together are alike.
+    together: Sequence[Sequence[Row]] = ()
+    alone: Sequence[Row] = ()
+    # What their constraints leave to do, when all is updated.
+    constrained: Sequence[Row] = ()
+
+
+class Plan(NamedTuple):
+    """A step that can be done."""
+
+    parts: Sequence[Part]
+    call: Call
+    options: Options
+    proceed: Tensor | None = None
+
+
+class Engine:
+    """Makes steps on rows of torch tensors, in place; see `adadelta._core.engine.Engine`."""
+
+    kernel = "cpu"
+    operators = "operators of torch"
+
+    def __init__(
+        self,
+        fused: bool | None = None,
+        *,
+        foreach: bool | None = None,
+        differentiable: bool = False,
+        waits: bool = True,
+    ) -> None:
+        """Make an engine.
+
+        Args:
+            fused: None takes a kernel where one can serve and is proved; True takes one for every
+                row or raises; False takes none.
+            foreach: False does one tensor at a time, unless `fused` is True.
+            differentiable: Whether gradients flow through a step.
+            waits: Whether the values of tensors may be read, for which their device is waited.
+
+        """
+        self.fused, self.foreach = fused, foreach
+        self.differentiable, self.waits = differentiable, waits
+        self.reasons: list[str | None] = []
+        self._noted: dict[Any, processor.Rows] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Of other tensors, those of a copy, nothing is noted.
+        return {**self.__dict__, "reasons": [], "_noted": {}}
+
+    def reason_against_dtype(self, dtype: str) -> str | None:
+        """See `adadelta._core.engine.Engine`, as for all that follow."""
+        return processor.reason_against_dtype(getattr(torch, dtype))
+
+    def reason_against(self, row: Row) -> str | None:
+        """See there."""
+        return self._reason_against_all() or processor.reason_against(row)
+
+    def all_finite(self, rows: Sequence[Row], call: Call) -> bool | Tensor:
+        """See there. It is a tensor where the engine must not wait for it."""
+        scale = _number(call.loss_scale) if self.waits else call.loss_scale
+        # Divided by a small scale, a finite gradient may leave the range of its dtype, where its
+        # norm is still finite.
+        if self.waits and (scale is None or scale >= 1) and self._reason_against_all() is None:
+            noted = self._again(rows)
+            if noted is not None and noted.has_gradients:
+                return processor.are_finite(noted, scale)
+        pairs = [(row.parameter, row.gradient) for row in rows if row.gradient is not None]
+        found = finite.all_finite(pairs, scale)
+        if found is None:
+            return True
+        return bool(found) if self.waits else found
+
+    def step(self, rows: Sequence[Row], call: Call, options: Options) -> list[Row]:
+        """See there. Tensors are changed in place.
+
+        Raises:
+            ValueError: A tensor does not fit. Nothing has changed then.
+            RuntimeError: `fused` is True and no kernel can take a row. Nothing has changed then.
+
+        """
+        self.run(self.plan(rows, call, options))
+        return list(rows)
+
+    def plan(
+        self, rows: Sequence[Row], call: Call, options: Options, proceed: Tensor | None = None
+    ) -> Plan:
+        """Sort rows by how they are updated, or raise when one does not fit.
+
+        Args:
+            rows: The rows.
+            call: What the call is told.
+            options: What the optimizer is told.
+            proceed: Whether the step takes place, where it can't be asked.
+
+        """
+        against = self._reason_against_all(call, proceed)
+        if torch.compiler.is_compiling():
+            part, _ = self._sorted(rows, UPDATE, call, options, against)
+            return Plan([part], call, options, proceed)
+        if self.waits:
+            # The rate stays as it is, to be rounded to the dtype of the state.
+            call = call._replace(
+                steps=_number(call.steps),
+                average_starts=_number(call.average_starts),
+                average_overwrites=_number(call.average_overwrites),
+            )
+        parts: list[Part] = []
+        found: list[str | None] = [None] * len(rows)
+        for action, places in _places_by_action(rows).items():
+            its_rows = rows if len(places) == len(rows) else [rows[place] for place in places]
+            if action == SKIP:
+                continue
+            noted = self._again(its_rows) if against is None else None
+            if noted is not None:
+                constrained = list(itertools.compress(its_rows, noted.constrained))
+                by_kernel = _by_kernel(noted, its_rows, action)
+                parts.append(Part(action, by_kernel, constrained=constrained))
+                continue
+            part, reasons = self._sorted(its_rows, action, call, options, against)
+            parts.append(part)
+            for place, reason in zip(places, reasons, strict=True):
+                found[place] = reason
+        # The same list says that nothing is new.
+        self.reasons = self.reasons if self.reasons == found else found
+        return Plan(parts, call, options, proceed)
+
+    def run(self, plan: Plan) -> None:
+        """Do a planned step."""
+        for part in plan.parts:
+            self._run(part, plan)
+
+    def _run(self, part: Part, plan: Plan) -> None:
+        _, call, options, proceed = plan
+        calls: list[TableCall] = []
+        if part.by_kernel is not None:
+            calls = processor.calls(part.by_kernel, Call(*map(_number, call)), options)
+        factors = None
+        if part.action == UPDATE and options.norm_limit is not None:
+            factors = _clip(part, calls, call, options, options.norm_limit)
+        if part.by_kernel is not None:
+            processor.run(part.by_kernel, calls)
+        if part.action != UPDATE:
+            for row in part.alone:
+                plain.collect(row, call) if part.action == COLLECT else plain.follow(
+                    row, call, options
+                )
+            return
+        cuda.step(part.on_gpu, call, options)
+        place = 0
+        for rows in part.together:
+            its_factors = None if factors is None else factors[place : place + len(rows)]
+            plain.update(rows, call, options, its_factors, proceed)
+            place += len(rows)
+        for row in part.alone:
+            factor = None if factors is None else factors[place]
+            plain.update_alone(row, call, options, factor, proceed, self.differentiable)
+            place += 1
+        for row in part.constrained:
+            plain.finish(row, call, options)
+
+    def _reason_against_all(self, call: Call | None = None, proceed: Any = None) -> str | None:
+        if self.fused is False:
+            return "`fused` is False"
+        # As in torch, `foreach = False` alone asks for one tensor at a time.
+        if self.fused is None and self.foreach is False:
+            return "`foreach` is False"
+        if self.differentiable:
+            return "gradients flow through the step"
+        if torch.compiler.is_compiling():
+            return "torch compiles the step"
+        is_unknown = call is not None and isinstance(call.rate, Tensor) and not self.waits
+        return "the rate is a tensor on its device" if is_unknown or proceed is not None else None
+
+    def _again(self, rows: Sequence[Row]) -> processor.Rows | None:
+        """Return what was noted about these rows, if they are still as they were."""
+        noted = self._noted.get(_key(rows)) if rows else None
+        return noted if noted is not None and noted.hold(list(zip(*rows, strict=True))) else None
+
+    def _sorted(
+        self,
+        rows: Sequence[Row],
+        action: int,
+        call: Call,
+        options: Options,
+        against: str | None,
+    ) -> tuple[Part, list[str | None]]:
+        """Sort rows by how they are done, with the reasons against kernels, or raise."""
+        compiling = torch.compiler.is_compiling()
+        rows = [row._replace(gradient=plain.dense(row)) for row in rows]
+        for row in rows:
+            _check(row, compiling)
+        shared: set[int] = set()
+        if rows and not compiling:
+            rows, shared = _looked_at(rows, against is None)
+            if against is None and torch_memory.is_watched():
+                against = "a mode of torch's sees each operation"
+        served: list[Row] = []
+        on_gpu: list[Row] = []
+        together: dict[Any, list[Row]] = {}
+        alone: list[Row] = []
+        reasons: list[str | None] = []
+        if action == FOLLOW:
+            return Part(action, alone=rows), [None] * len(rows)
+        for place, row in enumerate(rows):
+            reason, by_gpu = (against, False) if against else self._kernel_for(row, call, options)
+            if reason is None and place in shared:
+                reason = "a tensor shares memory with another"
+            if reason is not None and self.fused:
+                raise RuntimeError(
+                    "`fused=True` needs a kernel, and there is none for these tensors: "
+                    f"{reason}; `fused=None` takes what there is"
+                )
+            reasons.append(reason)
+            if reason is None:
+                (on_gpu if by_gpu else served).append(row)
+                continue
+            is_apart = place in shared or type(row.parameter) not in torch_memory.PLAIN
+            its_row = plain.real(row)
+            if self.differentiable or compiling or is_apart or action != UPDATE:
+                alone.append(its_row)
+            else:
+                key = len(together) if self.foreach is False else plain.kind_of(its_row)
+                together.setdefault(key, []).append(its_row)
+        by_kernel = self._noting(served, action, len(served) == len(rows)) if served else None
+        constrained = [row for row in rows if row.constraint is not None]
+        part = Part(action, by_kernel, on_gpu, list(together.values()), alone, constrained)
+        return part, reasons
+
+    def _kernel_for(self, row: Row, call: Call, options: Options) -> tuple[str | None, bool]:
+        """Return why no kernel can take a row, or None, and whether the GPU's takes it."""
+        reason = processor.reason_against(row)
+        if reason is None or not self.fused:
+            return reason, False
+        # Only where it is asked for: the Triton kernel is proved in Triton's interpreter, and has
+        # not been timed on a GPU yet.
+        of_gpu = cuda.reason_against_options(call, options) or cuda.reason_against(row)
+        return (
+            (None, True) if of_gpu is None else (of_gpu if row.parameter.is_cuda else reason, False)
+        )
+
+    def _noting(self, rows: list[Row], action: int, are_all: bool) -> processor.Step:
+        key, taken = _key(rows), processor.Rows(rows)
+        if are_all and taken.can_repeat:
+            if len(self._noted) >= _SETS:
+                self._noted.clear()
+            self._noted[key] = taken
+        return _by_kernel(taken, rows, action)
+
+
+def _key(rows: Sequence[Row]) -> tuple[int, int]:
+    return len(rows), id(rows[0].parameter)
+
+
+def _by_kernel(taken: processor.Rows, rows: Sequence[Row], action: int) -> processor.Step:
+    decays, gradients = (
+        [getattr(row, name) for row in rows] for name in ("weight_decay", "gradient")
+    )
+    return processor.Step(taken, action, decays, gradients)
+
+
+def _number(value: Any) -> Any:
+    return value.item() if isinstance(value, Tensor) else value
+
+
+def _numbers(factors: Factors) -> Factors:
+    divisor, factor = factors
+    return divisor.item(), factor.item()
+
+
+def _places_by_action(rows: Sequence[Row]) -> dict[int, Sequence[int]]:
+    """Return the places of the rows of each action, which is known here."""
+    if not rows:
+        return {}
+    first = rows[0].action
+    if all(map(operator.is_, map(operator.attrgetter("action"), rows), itertools.repeat(first))):
+        return {int(first): range(len(rows))}
+    places: dict[int, list[int]] = {}
+    for place, row in enumerate(rows):
+        places.setdefault(int(row.action), []).append(place)
+    return dict(places)
+
+
+def _looked_at(rows: list[Row], may_fuse: bool) -> tuple[list[Row], set[int]]:
+    """Return rows as a kernel takes them, and the places of those that share memory, or raise."""
+    memory = torch_memory.Rows(list(zip(*rows, strict=True))[: layout.COLUMNS])
+    if memory.too_short():
+        raise ValueError(
+            "the storage of a parameter, a gradient or an average ends before the tensor does; "
+            "it must hold all of its elements in a step"
+        )
+    if not may_fuse:
+        return rows, memory.sharing()
+    taken = [
+        row
+        if row.gradient is None
+        else row._replace(gradient=processor.as_needed(row.gradient, row.parameter))
+        for row in rows
+    ]
+    if any(new.gradient is not row.gradient for new, row in zip(taken, rows, strict=True)):
+        memory = torch_memory.Rows(list(zip(*taken, strict=True))[: layout.COLUMNS])
+    return taken, memory.sharing()
+
+
+def _check(row: Row, compiling: bool) -> None:
+    """Refuse a row whose tensors do not belong together."""
+    param, grad = row.parameter, row.gradient
+    dtype = param.dtype
+    if not compiling:
+        shape, device = param.shape, param.device
+        pair = (*shape, 2) if dtype.is_complex else shape
+        for tensor in arrays_of(row)[layout.SQUARE_AVG :]:
+            if tensor is not None and (
+                tensor.device != device or tensor.shape != (shape if tensor.is_complex() else pair)
+            ):
+                raise ValueError(_what_does_not_fit(row))
+        if grad is not None and grad.shape != shape:
+            raise ValueError(_what_does_not_fit(row))
+    if not (dtype.is_floating_point or dtype.is_complex):
+        raise TypeError(f"parameters must be floating point or complex; received {dtype}")
+
+
+def _what_does_not_fit(row: Row) -> str:
+    param, grad, *state = arrays_of(row)
+    averages = [it for it in state if it is not None]
+    for average in averages:
+        if average.device != param.device:
+            return (
+                f"a parameter is on {param.device} and its state on {average.device}; move "
+                "parameters before the optimizer's first step, or load its state again"
+            )
+    shapes = " and ".join(str(tuple(it.shape)) for it in averages)
+    of_gradient = "no gradient" if grad is None else f"a gradient of shape {tuple(grad.shape)}"
+    return (
+        f"a parameter of shape {tuple(param.shape)} has {of_gradient} and averages of shapes "
+        f"{shapes}"
+    )
+
+
+def _clip(
+    part: Part, calls: Sequence[TableCall], call: Call, options: Options, limit: float
+) -> list[Factors] | None:
+    """Clip by norm: tell the kernel's calls, and return the factors of the other rows."""
+    rows = [row for rows in (*part.together, part.alone) for row in rows]
+    states = [plain.state_name(row) for row in rows]
+    dtypes = [it.settings.dtype.name for it in calls]
+    together = options.global_clipnorm is not None
+    wide = together and clipping.is_wide([*dtypes, *states])
+    norms = processor.norms(calls, together, wide)
+    with np.errstate(all="ignore"):
+        if not together:
+            norms += plain.norms(rows, call, together=False, wide=False)
+            found = clipping.factors_of_groups(norms, [*dtypes, *states], limit, np, together)
+            processor.clip(calls, found[: len(calls)])
+            return [_numbers(pair) for pair in found[len(calls) :]]
+        others = sorted(set(states))
+        for dtype in others:
+            alike = [row for row, state in zip(rows, states, strict=True) if state == dtype]
+            norms += plain.norms(alike, call, together=True, wide=wide)
+        found = clipping.factors_of_groups(norms, [*dtypes, *others], limit, np, together)
+    processor.clip(calls, found[: len(calls)])
+    of_others = dict(zip(others, map(_numbers, found[len(calls) :]), strict=True))
+    return [of_others[state] for state in states]

@@ -1,0 +1,215 @@
+"""The step by torch's own operations, which are those of `_core/step.py`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adadelta._core import clipping
+from adadelta._core import step as steps
+from adadelta._core.clipping import Factors
+from adadelta._core.step import Call, Options, Row
+from adadelta._torch import arrays, pieces
+from adadelta._torch.arrays import real_state_dtype
+
+# The arrays of a row that a step changes.
+_WRITTEN = ("parameter", "square_avg", "acc_delta", "average", "window")
+
+
+def dense(row: Row) -> Tensor | None:
+    """Return the gradient of a row as a dense tensor; rows that occur twice are summed."""
+    gradient = row.gradient
+    if gradient is None:
+        return None
+    if not isinstance(gradient, Tensor):
+        gradient = torch.as_tensor(gradient, device=row.parameter.device)
+    return gradient if gradient.layout == torch.strided else gradient.to_dense()
+
+
+def real(row: Row) -> Row:
+    """Return a row whose arrays are views of a complex parameter's, with a last axis of two.
+
+    Its constraint is left to `finish`, and the moving average that follows the constraint.
+    """
+    gradient = row.gradient
+    if row.parameter.is_complex():
+        if gradient is not None:
+            gradient = arrays.as_real(gradient.to(row.parameter.dtype).resolve_conj())
+        its_arrays = [None if it is None else arrays.as_real(it) for it in _arrays(row)]
+        row = _with_arrays(row._replace(gradient=gradient), its_arrays)
+    return row if row.constraint is None else row._replace(constraint=None, average=None)
+
+
+def state_name(row: Row) -> str:
+    """Return the name of the dtype in which a row's averages are computed."""
+    return str(real_state_dtype(row.parameter.dtype)).removeprefix("torch.")
+
+
+def kind_of(row: Row) -> Any:
+    """Return what rows must have in common for `update`."""
+    present = tuple(array is not None for array in arrays.arrays_of(row))
+    return row.parameter.device, row.parameter.dtype, row.weight_decay, present
+
+
+def update(
+    rows: Sequence[Row],
+    call: Call,
+    options: Options,
+    factors: Sequence[Factors] | None = None,
+    proceed: Tensor | None = None,
+) -> None:
+    """Update rows that are alike, in place and in pieces.
+
+    Args:
+        rows: Rows that `real` returned, of one device, dtype and weight decay, with the same
+            arrays, which share no memory.
+        call: What the call is told.
+        options: What the optimizer is told.
+        factors: By what the gradient of each row is divided and then multiplied.
+        proceed: Whether it takes place, where that can't be asked.
+
+    """
+    template = rows[0]
+    written = [name for name in _WRITTEN if getattr(template, name) is not None]
+    has_gradient = template.gradient is not None
+
+    def function(read: Sequence[Tensor], old: Sequence[Tensor]) -> list[Tensor]:
+        arrays_of_row: dict[str, Any] = dict(zip(written, old, strict=True))
+        gradient = read[0] if has_gradient else None
+        row = template._replace(gradient=gradient, **arrays_of_row)
+        its_factors = (read[-2], read[-1]) if factors is not None else None
+        new = updated(row, call, options, its_factors, proceed)
+        return [getattr(new, name) for name in written]
+
+    pieces.update(
+        function,
+        [
+            [*([row.gradient] if has_gradient else []), *_spread(pair, row)]
+            for row, pair in zip(rows, factors or [None] * len(rows), strict=True)
+        ],
+        [[getattr(row, name) for name in written] for row in rows],
+    )
+
+
+def _spread(factors: Factors | None, row: Row) -> list[Tensor]:
+    """Return a factor for each element, so that tensors that are joined keep their own."""
+    if factors is None:
+        return []
+    like = row.square_avg
+    dtype = real_state_dtype(row.parameter.dtype)
+    return [
+        torch.full((), it, dtype=dtype, device=like.device).expand(like.shape) for it in factors
+    ]
+
+
+def update_alone(
+    row: Row,
+    call: Call,
+    options: Options,
+    factors: Factors | None = None,
+    proceed: Tensor | None = None,
+    differentiable: bool = False,
+) -> None:
+    """Update a row that `real` returned, in place; for what is not named here, see `update`."""
+    old = row
+    if differentiable:
+        # Gradients are taken with the old values, which are overwritten.
+        row = row._replace(
+            parameter=row.parameter.clone(),
+            square_avg=row.square_avg.clone(),
+            acc_delta=row.acc_delta.clone(),
+        )
+    new = updated(row, call, options, factors, proceed)
+    for array, value in zip(_arrays(old), _arrays(new), strict=True):
+        if array is not None:
+            array.copy_(value)
+
+
+def updated(
+    row: Row,
+    call: Call,
+    options: Options,
+    factors: Factors | None,
+    proceed: Tensor | None,
+) -> Row:
+    """Return what an update makes of a row."""
+    new = steps.step(in_dtype(row), call, options, arrays, factors)
+    if proceed is None:
+        return new
+    chosen = proceed.to(row.parameter.device)
+    return _with_arrays(
+        new,
+        [
+            None if old is None else torch.where(chosen, value, old)
+            for old, value in zip(_arrays(row), _arrays(new), strict=True)
+        ],
+    )
+
+
+def collect(row: Row, call: Call) -> None:
+    """Add a gradient to the sum of its window, in place."""
+    if row.window is not None:
+        row.window.copy_(steps.collect(in_dtype(row), call, arrays).window)
+
+
+def finish(row: Row, call: Call, options: Options) -> None:
+    """Do, after an update, what the constraint of a row leaves to do, in place."""
+    row.parameter.copy_(steps.constrain(row).parameter)
+    follow(row, call, options)
+
+
+def follow(row: Row, call: Call, options: Options) -> None:
+    """Let the moving average follow the parameter, in place."""
+    new = steps.follow(in_dtype(row), call, options, arrays)
+    for array, value in ((row.average, new.average), (row.parameter, new.parameter)):
+        if value is not array:
+            array.copy_(value)
+
+
+def in_dtype(row: Row) -> Row:
+    """Return a row whose state has the dtype that it should have: somebody may have changed it."""
+    dtype = arrays.real_state_dtype(row.parameter.dtype)
+    parameter, *state = _arrays(row)
+    return _with_arrays(row, [parameter, *(None if it is None else it.to(dtype) for it in state)])
+
+
+def _arrays(row: Row) -> list[Any]:
+    return [row.parameter, row.square_avg, row.acc_delta, row.average, row.window]
+
+
+def _with_arrays(row: Row, values: list[Any]) -> Row:
+    return row._replace(**dict(zip(_WRITTEN, values, strict=True)))
+
+
+def norms(
+    rows: Sequence[Row], call: Call, together: bool, wide: bool
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the norm of the gradient of each row, or the one of all, as two factors.
+
+    Args:
+        rows: Rows that `real` returned, with state of one dtype.
+        call: What the call is told.
+        together: Whether the norm of all is wanted.
+        wide: Whether the factors are to be float64 in any case.
+
+    """
+    gradients = [steps.mean(in_dtype(row), call, arrays) for row in rows]
+    gradients = [it.double() if wide else it for it in gradients]
+    if together:
+        return [_norm(gradients)]
+    return [_norm([gradient]) for gradient in gradients]
+
+
+def _norm(gradients: Sequence[Tensor]) -> tuple[np.ndarray, np.ndarray]:
+    filled = [it for it in gradients if it.numel()]
+    if not filled:
+        dtype = str(gradients[0].dtype).removeprefix("torch.")
+        return np.ones(1, dtype), np.zeros(1, dtype)
+    scale, norm = clipping.scaled_norm(filled, torch, _choose)
+    return scale.cpu().numpy().reshape(1), norm.cpu().numpy().reshape(1)
+
+
+def _choose(predicate: Tensor, if_true: Any, if_false: Any) -> Any:
+    return (if_true if bool(predicate) else if_false)()

@@ -1,0 +1,1 @@
+"""What looks at training from outside: the monitor, its warnings and its picture."""

@@ -1,0 +1,94 @@
+"""The scripts in bench/: what `fit()` is measured on, and how two checkouts are compared."""
+
+import importlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+BENCH = Path(__file__).resolve().parents[2] / "bench"
+if not BENCH.exists():
+    pytest.skip("bench/ is not here", allow_module_level=True)
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """A function that imports a script by its name."""
+    monkeypatch.syspath_prepend(BENCH)
+    monkeypatch.delenv("ADADELTA_MNIST", raising=False)
+    return lambda name: importlib.reload(importlib.import_module(name))
+
+
+def test_there_are_images_without_mnist(script):
+    digits = script("digits")
+    images, labels = digits.load()
+    assert images.shape == (60_000, 784) and images.dtype == "float32"
+    assert images.min() == 0 and images.max() == 1
+    assert set(labels.tolist()) == set(range(10))
+    assert digits.NAME == "random images of MNIST's shape"
+
+
+def test_images_are_those_of_the_file_that_is_named(script, monkeypatch, tmp_path):
+    path = tmp_path / "mnist.npz"
+    np.savez(path, x_train=np.full((3, 28, 28), 51, "uint8"), y_train=np.array([1, 2, 3]))
+    monkeypatch.setenv("ADADELTA_MNIST", str(path))
+    digits = script("digits")
+    images, labels = digits.load()
+    np.testing.assert_array_equal(images, np.full((3, 784), 0.2, "float32"))
+    assert labels.tolist() == [1, 2, 3]
+    assert digits.NAME == "MNIST"
+
+
+def test_lines_of_all_tables_are_read(script):
+    measure, compare = script("measure"), script("compare")
+    text = "\n".join([
+        *("### One", "", *measure.HEADER),
+        measure.row("ours", [0.0012345] * 3, None, [0.003] * 3, "1 x peer"),
+        measure.row("Keras' own", [1.25] * 3, 0.5),
+        *("", "### Memory", "", "A sentence of 2 | 3.", "", "### Two", "", *measure.HEADER),
+        measure.row("ours", [0.05] * 3, None),
+    ])  # fmt: skip
+    assert compare.lines(text) == {
+        ("One", "ours"): 1.234,
+        ("One", "Keras' own"): 1250,
+        ("Two", "ours"): 50,
+    }
+
+
+class Checkout:
+    """Takes these milliseconds, and notes its name in `calls`."""
+
+    def __init__(self, name, milliseconds, calls):
+        self.name, self.milliseconds, self.calls = name, iter(milliseconds), calls
+
+    def times(self, _measurement):
+        self.calls.append(self.name)
+        return {("One", "ours"): next(self.milliseconds)}
+
+
+@pytest.mark.parametrize(
+    ("after", "remark"),
+    [
+        ([1.04, 2.08, 4.16], ""),
+        ([1.06, 2.12, 4.24], "slower"),
+        ([1.02, 2.12, 4.44], ""),  # within its spread
+        ([0.5, 1, 2], ""),
+    ],
+)
+def test_checkouts_take_turns_and_are_compared_in_each(script, capsys, after, remark):
+    compare = script("compare")
+    calls = []
+    times = {"before": [1, 2, 4], "after": after}
+    checkouts = {name: Checkout(name, of_each, calls) for name, of_each in times.items()}
+    complaints = compare.report(compare.turns_of(None, checkouts, 3))
+    assert calls == ["before", "after", "after", "before", "before", "after"]
+    assert complaints == ([f"One: ours: {remark}"] if remark else [])
+    cells = capsys.readouterr().out.splitlines()[-1].split("|")
+    assert float(cells[4]) == pytest.approx(after[1] / 2, abs=0.006)
+    assert cells[6].strip() == remark
+
+
+def test_a_line_that_is_in_one_checkout_only_is_a_complaint(script):
+    report = script("compare").report
+    assert report({("One", "new"): {"after": [1.0, 1.0]}}) == ["One: new: not there before"]
+    assert report({("One", "old"): {"before": [1.0, 1.0]}}) == ["One: old: not there after"]
