@@ -155,10 +155,10 @@ def _is_time(value: Any) -> bool:
 class Number:
     """A number in a range; `whole` numbers come back as int, all others as float.
 
-    `requirement` says in words what `accepts` takes. Some `words` can be accepted besides, and None where
-    the number is `optional`. `smallest` and `largest` are where the range ends for the sake of how
-    the number is stored, and what that is called. Infinity is no stored number: `accepts` says
-    whether it will do.
+    `requirement` says in words what `accepts` takes. Some `words` can be accepted besides, and None
+    where the number is `optional`. `smallest` and `largest` are where the range ends for the sake
+    of how the number is stored, and what that is called. Infinity is no stored number: `accepts`
+    says whether it will do.
     """
 
     requirement: str
