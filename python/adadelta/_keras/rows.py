@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from adadelta._core.step import UPDATE, Row
+from adadelta._core.step import UPDATE, Columns, Row
 from adadelta._keras.engines import array_of
 
 _value = operator.attrgetter("value")
@@ -58,32 +58,31 @@ class Rows:
 
     def row(self, index: int, gradient: Any, action: Any = UPDATE) -> Row:
         """Return one row."""
-        return self.rows([index], [gradient], action)[0]
+        row: Row = self.rows([index], [gradient], action)[0]
+        return row
 
     def rows(
         self, indices: Sequence[int], gradients: Sequence[Any], action: Any = UPDATE
-    ) -> list[Row]:
+    ) -> Columns:
         """Return the rows of these indices."""
-        are_all = len(indices) == len(self._decays) and all(
-            map(operator.eq, indices, itertools.count())
-        )
+        size = len(indices)
+        are_all = size == len(self._decays) and all(map(operator.eq, indices, itertools.count()))
 
         def of(column: Sequence[Any]) -> Sequence[Any]:
             return column if are_all else [column[index] for index in indices]
 
         parameters, _, *state = self._columns
         read = self._reader()
-        nothing = itertools.repeat(None)
-        return list(
-            map(
-                Row,
-                map(read, of(parameters or [])),
+        nothing = [None] * size
+        return Columns(
+            [
+                list(map(read, of(parameters or []))),
                 gradients,
-                *(nothing if column is None else map(read, of(column)) for column in state),
+                *(nothing if column is None else list(map(read, of(column))) for column in state),
                 of(self._decays),
-                itertools.repeat(action),
+                [action] * size,
                 of(self._constraints),
-            )
+            ]
         )
 
     def _reader(self) -> Callable[[Any], Any]:

@@ -139,7 +139,7 @@ class Step(WeightDecay):
         row = self._rows.row(index, gradient)
         row = row._replace(average=None, window=None, constraint=None, action=UPDATE)
         options = Options(self.rho, self.epsilon, decay_mode=self._options.decay_mode)
-        self._make({index: row}, Call(learning_rate), options)
+        self._make([index], [row], Call(learning_rate), options)
 
     def _kernel_report(self) -> list[report.Served]:
         """Return what `kernel_info()` says of the variables."""
@@ -213,12 +213,12 @@ class Step(WeightDecay):
         happens = where(closes, UPDATE, COLLECT)
         action = where(both(answered, finite), happens, SKIP)
         indices = list(given)
-        rows = dict(
-            zip(indices, self._rows.rows(indices, list(given.values()), action), strict=True)
-        )
-        rows |= self._rows_without_gradient(gradients, action)
+        rows: Sequence[Row] = self._rows.rows(indices, list(given.values()), action)
+        without = self._rows_without_gradient(gradients, action)
+        if without:
+            indices, rows = [*indices, *without], [*rows, *without.values()]
         with interrupts.Deferred():
-            self._make(rows, call, self._options)
+            self._make(indices, rows, call, self._options)
             self._overwrite(overwriting, action)
             self._count(action, answered, finite, list(gradients))
 
@@ -252,13 +252,15 @@ class Step(WeightDecay):
                 rows[index] = self._rows.row(index, None, its_action)
         return rows
 
-    def _make(self, rows: dict[int, Row], call: Call, options: Options) -> None:
+    def _make(
+        self, indices: Sequence[int], rows: Sequence[Row], call: Call, options: Options
+    ) -> None:
         """Let the engine make a step, and take the arrays that are new."""
-        made = self._engine.step(list(rows.values()), call, options)
-        self._rows.note_reasons(rows, self._engine.reasons)
-        for (index, row), new in zip(rows.items(), made, strict=True):
-            if new is row:
-                continue
+        made = self._engine.step(rows, call, options)
+        self._rows.note_reasons(indices, self._engine.reasons)
+        if made is rows:
+            return
+        for index, row, new in zip(indices, rows, made, strict=True):
             variables = self._rows.variables_of(index)
             for variable, before, after in zip(variables, row, new, strict=False):
                 if variable is not None and after is not before:
@@ -347,7 +349,7 @@ class Step(WeightDecay):
             return
         rows = self._rows_without_gradient((), UPDATE)
         call = self._told(self._get_current_learning_rate(), collected)
-        self._make(rows, call, self._options)
+        self._make(list(rows), list(rows.values()), call, self._options)
         if self._update_counter is not None:
             count(self._update_counter)
         sums = (it for it in self._accumulated_gradients if it is not None)

@@ -130,9 +130,9 @@ class Engine:
         return finite
 
     @tf.autograph.experimental.do_not_convert
-    def step(self, given: Sequence[Row], call: Call, options: Options) -> list[Row]:
+    def step(self, rows: Sequence[Row], call: Call, options: Options) -> Sequence[Row]:
         """See there. An action may only be known when a program runs."""
-        given = [_with_tensor(row) for row in given]
+        given = [_with_tensor(row) for row in rows]
         self.reasons = self._find_reasons(given, options)
         self._found |= zip((id(row.parameter) for row in given), self.reasons, strict=True)
         if self.fused:
@@ -158,7 +158,7 @@ class Engine:
         self._constrain([row for row in served if row.constraint is not None], call, options)
         for group, its_factors in zip(groups, factors[len(parts) :], strict=True):
             self._step_plainly(group, call, options, its_factors)
-        return list(given)
+        return rows
 
     def _summed(self, given: Sequence[Row]) -> list[Row]:
         """Return rows with the sums of the gradients of all replicas."""

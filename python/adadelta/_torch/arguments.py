@@ -17,12 +17,12 @@ _DECAY: Any = ARGUMENTS["weight_decay"]
 # What each value of a group must be, under torch's names.
 _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "lr": dataclasses.replace(
-        _RATE, range="a finite number of at least 0, or a tensor of one element with such"
+        _RATE, requirement="a finite number of at least 0, or a tensor of one element with such"
     ),
     "rho": ARGUMENTS["rho"],
     "eps": ARGUMENTS["epsilon"],
     "weight_decay": dataclasses.replace(
-        _DECAY, range="a finite number of at least 0", optional=False
+        _DECAY, requirement="a finite number of at least 0", optional=False
     ),
     "maximize": ARGUMENTS["maximize"],
     "capturable": hyperparameters.Flag(),
