@@ -12,6 +12,7 @@ from adadelta._core import hyperparameters, parameters
 from adadelta._core.step import Options
 from adadelta._keras import jax_trainer, loss_scale, precision
 from adadelta._keras.engines import Engine, eagerly
+from adadelta._kernels.report import Reasons
 from adadelta._state import matching
 
 # The variables that count, beside Keras' own `iteration`, by their names in saved state.
@@ -85,9 +86,8 @@ class State(keras.optimizers.Optimizer):
     _rate_was_set = False
     _engine: Any
     _options: Options
-    # Of the last steps, why the kernel did not take variables, by their index.
-    _last_reasons: list[str | None] | None
-    _found_reasons: dict[int, str | None]
+    # No list or dict, each of which Keras would track, item by item.
+    _reasons: Reasons
     _waiting_state: dict[str, np.ndarray] | None
     _given_rate: float | None
     _excluded_keys: frozenset[Any]
@@ -129,7 +129,7 @@ class State(keras.optimizers.Optimizer):
         paths = [path_of(variable) for variable in variables]
         self._excluded_loaded_paths = _excluded_among(paths, self._excluded_loaded_paths)
         self._engine = Engine(self.fused)
-        self._last_reasons, self._found_reasons = None, {}
+        self._reasons = Reasons()
         self._refuse_without_kernel(variables)
         self._options = Options(
             self.rho,

@@ -173,7 +173,7 @@ class Step(WeightDecay):
             self._engine,
             {name: self._row(index, None) for name, index in taken.items()},
             {name: device_of(self._trainable_variables[index]) for name, index in taken.items()},
-            {name: self._found_reasons.get(index) for name, index in taken.items()},
+            {name: self._reasons.found.get(index) for name, index in taken.items()},
         )
 
     def _variables_for(self, gradients: list[Any], trainable_variables: Any) -> list[Any]:
@@ -271,6 +271,8 @@ class Step(WeightDecay):
             starts = known(ops.equal(updates, 0))
             every = self.ema_overwrite_frequency
             overwrites = every is not None and known(ops.equal((updates + 1) % every, 0))
+        # Operators of Keras' variables would round a float64 decay to float32.
+        rate = precision.tensor_of(rate) if isinstance(rate, keras.Variable) else rate
         return Call(rate, scale, steps, starts, overwrites)
 
     def _variables_of(self, index: int) -> list[Any]:
@@ -312,9 +314,7 @@ class Step(WeightDecay):
     def _make(self, rows: dict[int, Row], call: Call, options: Options) -> None:
         """Let the engine make a step, and take the arrays that are new."""
         made = self._engine.step(list(rows.values()), call, options)
-        if self._engine.reasons is not self._last_reasons:
-            self._last_reasons = self._engine.reasons
-            self._found_reasons |= zip(rows, self._last_reasons, strict=True)
+        self._reasons.note(rows, self._engine.reasons)
         for (index, row), new in zip(rows.items(), made, strict=True):
             if new is row:
                 continue

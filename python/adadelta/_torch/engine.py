@@ -77,10 +77,12 @@ class Engine:
         self.differentiable, self.waits = differentiable, waits
         self.reasons: list[str | None] = []
         self._noted: dict[Any, processor.Rows] = {}
+        # Rows of the call that goes on, which need not be looked at again.
+        self._seen: tuple[Sequence[Row], processor.Rows] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # Of other tensors, those of a copy, nothing is noted.
-        return {**self.__dict__, "reasons": [], "_noted": {}}
+        return {**self.__dict__, "reasons": [], "_noted": {}, "_seen": None}
 
     def reason_against_dtype(self, dtype: str) -> str | None:
         """See `adadelta._core.engine.Engine`, as for all that follow."""
@@ -91,8 +93,13 @@ class Engine:
         return self._reason_against_all() or processor.reason_against(row)
 
     def has_noted(self, rows: Sequence[Row]) -> bool:
-        """Whether the kernel took these rows before, and they are still as they were."""
-        return self._reason_against_all() is None and self._again(rows) is not None
+        """Whether the kernel took these rows before, and they are still as they were.
+
+        A step with these very rows, which has to follow, looks at them no more.
+        """
+        noted = self._again(rows) if self._reason_against_all() is None else None
+        self._seen = None if noted is None else (rows, noted)
+        return noted is not None
 
     def all_finite(self, rows: Sequence[Row], call: Call) -> bool | Tensor:
         """See there. It is a tensor where the engine must not wait for it."""
@@ -159,6 +166,7 @@ class Engine:
             parts.append(part)
             for place, reason in zip(places, reasons, strict=True):
                 found[place] = reason
+        self._seen = None
         # The same list says that nothing is new.
         self.reasons = self.reasons if self.reasons == found else found
         return Plan(parts, call, options, proceed)
@@ -212,6 +220,10 @@ class Engine:
 
     def _again(self, rows: Sequence[Row]) -> processor.Rows | None:
         """Return what was noted about these rows, if they are still as they were."""
+        if self._seen is not None:
+            seen, noted_then = self._seen
+            if len(rows) == len(seen) and all(map(operator.is_, rows, seen)):
+                return noted_then
         noted = self._noted.get(_key(rows)) if rows else None
         return noted if noted is not None and noted.hold(list(zip(*rows, strict=True))) else None
 
