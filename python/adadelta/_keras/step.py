@@ -271,8 +271,6 @@ class Step(WeightDecay):
             starts = known(ops.equal(updates, 0))
             every = self.ema_overwrite_frequency
             overwrites = every is not None and known(ops.equal((updates + 1) % every, 0))
-        # Operators of Keras' variables would round a float64 decay to float32.
-        rate = precision.tensor_of(rate) if isinstance(rate, keras.Variable) else rate
         return Call(rate, scale, steps, starts, overwrites)
 
     def _variables_of(self, index: int) -> list[Any]:
@@ -313,6 +311,9 @@ class Step(WeightDecay):
 
     def _make(self, rows: dict[int, Row], call: Call, options: Options) -> None:
         """Let the engine make a step, and take the arrays that are new."""
+        if isinstance(call.rate, keras.Variable):
+            # Operators of Keras' variables would round a float64 decay to float32.
+            call = call._replace(rate=precision.tensor_of(call.rate))
         made = self._engine.step(list(rows.values()), call, options)
         self._reasons.note(rows, self._engine.reasons)
         for (index, row), new in zip(rows.items(), made, strict=True):
