@@ -43,8 +43,8 @@ class Adadelta(Step):
     parameters are pairs of real ones.
 
     On the processor, variables that are large (16,384 elements on average) take their step by a
-    kernel, in one pass over memory. A `tf.function` that contains such a step can't be saved and
-    run by another program.
+    kernel, in one pass over memory; in a `tf.function` that XLA compiles all do. A function that
+    contains such a step can't be saved and run by another program.
 
     Args:
         learning_rate: A finite number of at least 0, a

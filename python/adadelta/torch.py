@@ -190,7 +190,7 @@ class Adadelta(Optimizer):
             for name, param in zip(names, group["params"], strict=False):
                 state = self.state.get(param) or loading.new_state(param, group["capturable"])
                 rows[name] = Row(param, None, state["square_avg"], state["acc_delta"])
-                reasons[name] = noted["reasons"].found.get(param) if "reasons" in noted else None
+                reasons[name] = noted.get("reasons", {}).get(param)
             devices = {name: str(row.parameter.device) for name, row in rows.items()}
             found += report.served(_engine_of(group, {}), rows, devices, reasons)
         return found
@@ -467,9 +467,9 @@ def _planned(
     known = {} if known is None else known
     engine = _engine_of(group, known)
     plan = engine.plan(rows, call, options, proceed)
-    if not torch.compiler.is_compiling():
-        reasons = known.setdefault("reasons", report.Reasons())
-        reasons.note((row.parameter for row in rows), engine.reasons)
+    if engine.reasons is not known.get("last"):
+        params = (row.parameter for row in rows)
+        known.update(last=engine.reasons, reasons=dict(zip(params, engine.reasons, strict=True)))
     return _Planned(engine, plan, counts)
 
 

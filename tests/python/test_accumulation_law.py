@@ -222,7 +222,7 @@ def test_a_tensorflow_graph_has_the_update_inside_a_condition():
     import tensorflow as tf
 
     variable = keras.Variable([1.0, 2.0], dtype="float32")
-    optimizer = adadelta.Adadelta(gradient_accumulation_steps=4)
+    optimizer = adadelta.Adadelta(gradient_accumulation_steps=4, fused=False)
     optimizer.build([variable])
     step = tf.function(lambda g: optimizer.apply([g], [variable]), jit_compile=True)
     graph = step.get_concrete_function(tf.ones(2)).graph

@@ -414,6 +414,19 @@ def test_tensorflow_takes_the_kernel_where_variables_are_large(size, serves):
     assert reason is None if serves else "the kernel gains from 16,384" in reason
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="elsewhere the kernel costs nothing")
+def test_tensorflow_takes_the_kernel_where_xla_compiles_the_step():
+    import tensorflow as tf
+
+    variable = keras.Variable([1.0, 2.0], dtype="float32")
+    optimizer = adadelta.Adadelta(1.0)
+    optimizer.build([variable])
+    for compiled in (False, True):
+        step = tf.function(lambda: optimizer.apply([tf.ones(2)], [variable]), jit_compile=compiled)
+        step()
+        assert (optimizer._engine.reasons == [None]) == compiled
+
+
 def with_callbacks(tf):
     tf.debugging.enable_check_numerics()
     return tf.debugging.disable_check_numerics

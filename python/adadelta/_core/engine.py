@@ -29,8 +29,10 @@ class Engine(Protocol):
     def all_finite(self, rows: Sequence[Row], call: Call) -> Any:
         """Whether all gradients are finite, also when they are unscaled."""
 
-    def step(self, rows: Sequence[Row], call: Call, options: Options) -> list[Row]:
-        """Return what a call makes of rows, in their order; arrays may be changed in place.
+    def step(self, rows: Sequence[Row], call: Call, options: Options) -> Sequence[Row]:
+        """Return what a call makes of rows, in their order.
+
+        Where arrays are changed in place it is what was given.
 
         Raises:
             RuntimeError: The kernel is asked for, and can't take a row. Nothing has changed then.

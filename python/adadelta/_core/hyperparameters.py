@@ -161,13 +161,13 @@ def _is_time(value: Any) -> bool:
 class Number:
     """A number in a range; `whole` numbers come back as int, all others as float.
 
-    `range` says in words what `accepts` takes. Some `words` can be accepted besides, and None where
-    the number is `optional`. `smallest` and `largest` are where the range ends for the sake of how
-    the number is stored, and what that is called. Infinity is no stored number: `accepts` says
-    whether it will do.
+    `requirement` says in words what `accepts` takes. Some `words` can be accepted besides, and None
+    where the number is `optional`. `smallest` and `largest` are where the range ends for the sake
+    of how the number is stored, and what that is called. Infinity is no stored number: `accepts`
+    says whether it will do.
     """
 
-    range: str
+    requirement: str
     accepts: Callable[[float], bool]
     whole: bool = False
     optional: bool = False
@@ -176,10 +176,10 @@ class Number:
     largest: tuple[float, str] | None = None
 
     @property
-    def requirement(self) -> Requirement:
-        """What is accepted."""
+    def alternatives(self) -> Requirement:
+        """All that is accepted."""
         words = [f'"{word}"' for word in self.words]
-        return (self.range, *words, *([None] if self.optional else []))
+        return (self.requirement, *words, *([None] if self.optional else []))
 
     def __call__(self, argument: str, value: Any) -> Any:
         """Return the value as the optimizer keeps it, or raise."""
@@ -189,9 +189,9 @@ class Number:
             return as_text(value)
         number = as_number(value)
         if number is None:
-            raise TypeError(refusal(argument, self.requirement, value))
+            raise TypeError(refusal(argument, self.alternatives, value))
         if not self.accepts(number) or (self.whole and number != math.floor(number)):
-            raise ValueError(refusal(argument, self.requirement, value))
+            raise ValueError(refusal(argument, self.alternatives, value))
         if self.smallest is not None and number < self.smallest[0]:
             raise ValueError(refusal(argument, f"at least {self.smallest[1]}", value))
         if self.largest is not None and self.largest[0] < number < math.inf:
@@ -201,7 +201,7 @@ class Number:
         try:
             return float(number)
         except OverflowError:
-            raise ValueError(refusal(argument, self.requirement, value)) from None
+            raise ValueError(refusal(argument, self.alternatives, value)) from None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from adadelta._core import hyperparameters, parameters
 from adadelta._core.step import Options
 from adadelta._keras import jax_trainer, loss_scale, precision
 from adadelta._keras.engines import Engine, eagerly
-from adadelta._kernels.report import Reasons
+from adadelta._keras.rows import Rows
 from adadelta._state import matching
 
 # The variables that count, beside Keras' own `iteration`, by their names in saved state.
@@ -86,8 +86,8 @@ class State(keras.optimizers.Optimizer):
     _rate_was_set = False
     _engine: Any
     _options: Options
-    # No list or dict, each of which Keras would track, item by item.
-    _reasons: Reasons
+    _rows: Rows
+    _overwriting: frozenset[int]
     _waiting_state: dict[str, np.ndarray] | None
     _given_rate: float | None
     _excluded_keys: frozenset[Any]
@@ -129,7 +129,6 @@ class State(keras.optimizers.Optimizer):
         paths = [path_of(variable) for variable in variables]
         self._excluded_loaded_paths = _excluded_among(paths, self._excluded_loaded_paths)
         self._engine = Engine(self.fused)
-        self._reasons = Reasons()
         self._refuse_without_kernel(variables)
         self._options = Options(
             self.rho,
@@ -168,7 +167,22 @@ class State(keras.optimizers.Optimizer):
                 (), keras.initializers.Constant(loss_scale.FIRST), "float32", name="loss_scale"
             )
             self._finite_calls = self._counter("finite_calls")
+        self._overwriting = frozenset(
+            index
+            for index, variable in enumerate(variables)
+            if self._overwrite_variable_with_gradient(variable)
+        )
         self.built = True
+        self._rows = Rows(
+            self._trainable_variables,
+            [
+                self._accumulated_grads,
+                self._accumulated_delta_vars,
+                self._model_variables_moving_average if self.use_ema else None,
+                self._accumulated_gradients if self._window is not None else None,
+            ],
+            [self._decay_of(variable) for variable in self._trainable_variables],
+        )
         if self._waiting_state is not None:
             waiting, self._waiting_state = self._waiting_state, None
             self._take(waiting)

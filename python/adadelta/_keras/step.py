@@ -18,9 +18,8 @@ from adadelta._core import interrupts, parameters
 from adadelta._core.step import COLLECT, FOLLOW, SKIP, UPDATE, Call, Options, Row
 from adadelta._keras import learning_rate as rates
 from adadelta._keras import loss_scale, precision
-from adadelta._keras.engines import array_of, device_of
+from adadelta._keras.engines import device_of
 from adadelta._keras.known import both, is_equal, known, known_all, opposite, where
-from adadelta._keras.noted import NotedRows
 from adadelta._keras.state import count, parameter_names, path_of
 from adadelta._keras.weight_decay import WeightDecay
 from adadelta._kernels import report
@@ -69,8 +68,6 @@ def _fitting(gradient: Any, variable: Any) -> Any:
 class Step(WeightDecay):
     """What a call of the optimizer does."""
 
-    _noted_rows: NotedRows | None = None
-
     def apply(self, grads: Iterable[Any], trainable_variables: Any = None) -> None:
         """Update the variables by one step.
 
@@ -93,29 +90,14 @@ class Step(WeightDecay):
         if not gradients:
             return
         with _without_recording(), keras.name_scope(self.name, caller=self):
-            variables = None if trainable_variables is None else list(trainable_variables)
-            rows = self._rows_again(gradients, variables)
-            if rows is not None:
-                self._call(dict(enumerate(rows)), {})
-                return
-            variables = self._variables_for(gradients, variables)
-            given = {
-                self._get_variable_index(variable): gradient
-                for gradient, variable in zip(gradients, variables, strict=True)
-                if gradient is not None
-            }
-            overwriting = {
-                index: gradient
-                for index, gradient in given.items()
-                if self._overwrite_variable_with_gradient(self._trainable_variables[index])
-            }
-            rows_of = {
-                index: self._row(index, gradient)
-                for index, gradient in given.items()
-                if index not in overwriting
-            }
-            self._call(rows_of, overwriting)
-            self._note(rows_of)
+            again = self._rows.indices_again if self.built else lambda *_: None
+            indices = again(trainable_variables, gradients)
+            if indices is None:
+                variables = self._variables_for(gradients, trainable_variables)
+                indices = [self._get_variable_index(variable) for variable in variables]
+                self._rows.note(variables, gradients, indices)
+            pairs = zip(indices, gradients, strict=True)
+            self._call({index: gradient for index, gradient in pairs if gradient is not None})
 
     def stateless_apply(
         self, optimizer_variables: Any, grads: Iterable[Any], trainable_variables: Any
@@ -154,10 +136,10 @@ class Step(WeightDecay):
 
         """
         index = self._get_variable_index(variable)
-        row = self._row(index, gradient)
+        row = self._rows.row(index, gradient)
         row = row._replace(average=None, window=None, constraint=None, action=UPDATE)
         options = Options(self.rho, self.epsilon, decay_mode=self._options.decay_mode)
-        self._make({index: row}, Call(learning_rate), options)
+        self._make([index], [row], Call(learning_rate), options)
 
     def _kernel_report(self) -> list[report.Served]:
         """Return what `kernel_info()` says of the variables."""
@@ -171,9 +153,9 @@ class Step(WeightDecay):
         }
         return report.served(
             self._engine,
-            {name: self._row(index, None) for name, index in taken.items()},
+            {name: self._rows.row(index, None) for name, index in taken.items()},
             {name: device_of(self._trainable_variables[index]) for name, index in taken.items()},
-            {name: self._reasons.found.get(index) for name, index in taken.items()},
+            {name: self._rows.reasons.get(index) for name, index in taken.items()},
         )
 
     def _variables_for(self, gradients: list[Any], trainable_variables: Any) -> list[Any]:
@@ -210,34 +192,12 @@ class Step(WeightDecay):
             )
         return variables
 
-    def _rows_again(self, gradients: list[Any], variables: list[Any] | None) -> list[Row] | None:
-        """Return the rows of a call like one before, without a look at each variable, or None.
-
-        Only the engine of torch, which changes tensors in place, meets the same ones again.
-        """
-        if keras.config.backend() != "torch" or self._noted_rows is None:
-            return None
-        rows = self._noted_rows.with_gradients(gradients, variables)
-        return rows if rows is not None and self._engine.has_noted(rows) else None
-
-    def _note(self, rows: dict[int, Row]) -> None:
-        """Note the rows of a call with a gradient for each variable."""
-        is_whole = list(rows) == list(range(len(self._trainable_variables)))
-        if keras.config.backend() == "torch" and is_whole:
-            its_rows = list(rows.values())
-            if self._engine.has_noted(its_rows):
-                variables = [self._variables_of(index) for index in rows]
-                self._noted_rows = NotedRows(its_rows, variables)
-
-    def _call(self, rows: dict[int, Row], overwriting: dict[int, Any]) -> None:
-        """Do what a call does.
-
-        Args:
-            rows: The rows for which gradients came, by the index of their variables.
-            overwriting: Gradients that are to overwrite their variables, likewise.
-
-        """
-        given = [*rows, *overwriting]
+    def _call(self, gradients: dict[int, Any]) -> None:
+        """Do what a call does, with gradients by the index of their variables."""
+        overwriting = {index: gradients[index] for index in gradients if index in self._overwriting}
+        given = gradients
+        if overwriting:
+            given = {index: gradients[index] for index in gradients if index not in overwriting}
         rate = self._get_current_learning_rate()
         call = self._told(rate, self.gradient_accumulation_steps)
         # A function that failed in training on JAX has answered NaN: nothing happens.
@@ -245,20 +205,22 @@ class Step(WeightDecay):
         if rates.callable_rate_of(self._learning_rate) is not None:
             is_number = isinstance(rate, float)
             answered = not math.isnan(rate) if is_number else known(ops.isfinite(rate))
-        finite = self._all_finite(rows, overwriting, call) if self._skips else True
+        finite = self._all_finite(given, overwriting, call) if self._skips else True
         closes = True
         if self._window is not None:
             last = self.gradient_accumulation_steps - 1
             closes = known(ops.equal(precision.tensor_of(self._window), last))
         happens = where(closes, UPDATE, COLLECT)
         action = where(both(answered, finite), happens, SKIP)
-        if action is not UPDATE:
-            rows = {index: row._replace(action=action) for index, row in rows.items()}
-        rows |= self._rows_without_gradient(given, action)
+        indices = list(given)
+        rows: Sequence[Row] = self._rows.rows(indices, list(given.values()), action)
+        without = self._rows_without_gradient(gradients, action)
+        if without:
+            indices, rows = [*indices, *without], [*rows, *without.values()]
         with interrupts.Deferred():
-            self._make(rows, call, self._options)
+            self._make(indices, rows, call, self._options)
             self._overwrite(overwriting, action)
-            self._count(action, answered, finite, given)
+            self._count(action, answered, finite, list(gradients))
 
     def _told(self, rate: Any, steps: Any) -> Call:
         scale: Any = self.loss_scale_factor
@@ -272,25 +234,6 @@ class Step(WeightDecay):
             every = self.ema_overwrite_frequency
             overwrites = every is not None and known(ops.equal((updates + 1) % every, 0))
         return Call(rate, scale, steps, starts, overwrites)
-
-    def _variables_of(self, index: int) -> list[Any]:
-        """Return the variables of a row, in the order of its fields."""
-        return [
-            self._trainable_variables[index],
-            None,
-            self._accumulated_grads[index],
-            self._accumulated_delta_vars[index],
-            self._model_variables_moving_average[index] if self.use_ema else None,
-            None if self._window is None else self._accumulated_gradients[index],
-        ]
-
-    def _row(self, index: int, gradient: Any) -> Row:
-        variables = self._variables_of(index)
-        arrays = (None if it is None else array_of(it) for it in variables)
-        parameter, _, square_avg, acc_delta, average, window = arrays
-        decay, constraint = self._decay_of(variables[0]), variables[0].constraint
-        state = square_avg, acc_delta, average, window
-        return Row(parameter, gradient, *state, decay, UPDATE, constraint)
 
     def _rows_without_gradient(self, gradients: Iterable[int], action: Any) -> dict[int, Row]:
         """Return the rows that a call changes although no gradient came for them."""
@@ -306,20 +249,23 @@ class Step(WeightDecay):
                 if came is not None:
                     its_action = where(known(came[index] > 0), UPDATE, otherwise)
                 its_action = where(is_update, its_action, SKIP)
-                rows[index] = self._row(index, None)._replace(action=its_action)
+                rows[index] = self._rows.row(index, None, its_action)
         return rows
 
-    def _make(self, rows: dict[int, Row], call: Call, options: Options) -> None:
+    def _make(
+        self, indices: Sequence[int], rows: Sequence[Row], call: Call, options: Options
+    ) -> None:
         """Let the engine make a step, and take the arrays that are new."""
         if isinstance(call.rate, keras.Variable):
             # Operators of Keras' variables would round a float64 decay to float32.
             call = call._replace(rate=precision.tensor_of(call.rate))
-        made = self._engine.step(list(rows.values()), call, options)
-        self._reasons.note(rows, self._engine.reasons)
-        for (index, row), new in zip(rows.items(), made, strict=True):
-            if new is row:
-                continue
-            for variable, before, after in zip(self._variables_of(index), row, new, strict=False):
+        made = self._engine.step(rows, call, options)
+        self._rows.note_reasons(indices, self._engine.reasons)
+        if made is rows:
+            return
+        for index, row, new in zip(indices, rows, made, strict=True):
+            variables = self._rows.variables_of(index)
+            for variable, before, after in zip(variables, row, new, strict=False):
                 if variable is not None and after is not before:
                     variable.assign(after)
 
@@ -362,10 +308,11 @@ class Step(WeightDecay):
                 before, larger, smaller = values
                 variable.assign(where(answered, where(finite, larger, smaller), before))
 
-    def _all_finite(self, rows: dict[int, Row], overwriting: dict[int, Any], call: Call) -> Any:
+    def _all_finite(self, given: dict[int, Any], overwriting: dict[int, Any], call: Call) -> Any:
         finite: Any = True
-        if rows:
-            finite = known(self._engine.all_finite(list(rows.values()), call))
+        if given:
+            rows = self._rows.rows(list(given), list(given.values()))
+            finite = known(self._engine.all_finite(rows, call))
         for gradient in overwriting.values():
             finite = both(finite, known(ops.all(ops.isfinite(gradient))))
         return finite
@@ -405,7 +352,7 @@ class Step(WeightDecay):
             return
         rows = self._rows_without_gradient((), UPDATE)
         call = self._told(self._get_current_learning_rate(), collected)
-        self._make(rows, call, self._options)
+        self._make(list(rows), list(rows.values()), call, self._options)
         if self._update_counter is not None:
             count(self._update_counter)
         sums = (it for it in self._accumulated_gradients if it is not None)

@@ -1,6 +1,6 @@
 """Which engine makes the step of each variable of an optimizer, and why not the kernel."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from adadelta._core import hyperparameters
@@ -19,20 +19,6 @@ class Served(NamedTuple):
     device: str
     engine: str
     reason: str | None
-
-
-class Reasons:
-    """Why the kernel did not take variables in the last steps, by their index or themselves."""
-
-    def __init__(self) -> None:
-        self._last: Sequence[str | None] | None = None
-        self.found: dict[Any, str | None] = {}
-
-    def note(self, variables: Iterable[Any], reasons: Sequence[str | None]) -> None:
-        """Note the reasons of a step; the same sequence as before says that nothing is new."""
-        if reasons is not self._last:
-            self._last = reasons
-            self.found |= zip(variables, reasons, strict=True)
 
 
 class KernelInfo(list[dict[str, Any]]):

@@ -7,6 +7,7 @@ of that kind it becomes a part of it.
 
 import ctypes
 import functools
+import inspect
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -57,6 +58,18 @@ def reason_against_here() -> str | None:
     if not tf.executing_eagerly() and not tf.compat.v1.get_default_graph().building_function:
         return "in a graph of TensorFlow 1 operations are run one by one"
     return None
+
+
+def is_compiled_here() -> bool:
+    """Whether XLA will compile the function that is traced where this is called."""
+    # A graph does not know that; the tf.function that traces it does. A wrong answer costs speed
+    # only.
+    frame = inspect.currentframe()
+    while frame is not None:
+        if getattr(frame.f_locals.get("self"), "_jit_compile", None) is True:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def reason_against_variable(variable: Any) -> str | None:

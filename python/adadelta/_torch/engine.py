@@ -16,7 +16,16 @@ from torch import Tensor
 
 from adadelta._core import clipping
 from adadelta._core.clipping import Factors
-from adadelta._core.step import COLLECT, FOLLOW, SKIP, UPDATE, Call, Options, Row
+from adadelta._core.step import (
+    COLLECT,
+    FOLLOW,
+    SKIP,
+    UPDATE,
+    Call,
+    Options,
+    Row,
+    columns_of,
+)
 from adadelta._kernels import cuda, layout, torch_memory
 from adadelta._torch import finite, plain
 from adadelta._torch import kernel as processor
@@ -77,12 +86,10 @@ class Engine:
         self.differentiable, self.waits = differentiable, waits
         self.reasons: list[str | None] = []
         self._noted: dict[Any, processor.Rows] = {}
-        # Rows of the call that goes on, which need not be looked at again.
-        self._seen: tuple[Sequence[Row], processor.Rows] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # Of other tensors, those of a copy, nothing is noted.
-        return {**self.__dict__, "reasons": [], "_noted": {}, "_seen": None}
+        return {**self.__dict__, "reasons": [], "_noted": {}}
 
     def reason_against_dtype(self, dtype: str) -> str | None:
         """See `adadelta._core.engine.Engine`, as for all that follow."""
@@ -91,15 +98,6 @@ class Engine:
     def reason_against(self, row: Row) -> str | None:
         """See there."""
         return self._reason_against_all() or processor.reason_against(row)
-
-    def has_noted(self, rows: Sequence[Row]) -> bool:
-        """Whether the kernel took these rows before, and they are still as they were.
-
-        A step with these very rows, which has to follow, looks at them no more.
-        """
-        noted = self._again(rows) if self._reason_against_all() is None else None
-        self._seen = None if noted is None else (rows, noted)
-        return noted is not None
 
     def all_finite(self, rows: Sequence[Row], call: Call) -> bool | Tensor:
         """See there. It is a tensor where the engine must not wait for it."""
@@ -116,7 +114,7 @@ class Engine:
             return True
         return bool(found) if self.waits else found
 
-    def step(self, rows: Sequence[Row], call: Call, options: Options) -> list[Row]:
+    def step(self, rows: Sequence[Row], call: Call, options: Options) -> Sequence[Row]:
         """See there. Tensors are changed in place.
 
         Raises:
@@ -125,7 +123,7 @@ class Engine:
 
         """
         self.run(self.plan(rows, call, options))
-        return list(rows)
+        return rows
 
     def plan(
         self, rows: Sequence[Row], call: Call, options: Options, proceed: Tensor | None = None
@@ -158,7 +156,9 @@ class Engine:
                 continue
             noted = self._again(its_rows) if against is None else None
             if noted is not None:
-                constrained = list(itertools.compress(its_rows, noted.constrained))
+                constrained = [
+                    its_rows[place] for place, it_is in enumerate(noted.constrained) if it_is
+                ]
                 by_kernel = _by_kernel(noted, its_rows, action)
                 parts.append(Part(action, by_kernel, constrained=constrained))
                 continue
@@ -166,7 +166,6 @@ class Engine:
             parts.append(part)
             for place, reason in zip(places, reasons, strict=True):
                 found[place] = reason
-        self._seen = None
         # The same list says that nothing is new.
         self.reasons = self.reasons if self.reasons == found else found
         return Plan(parts, call, options, proceed)
@@ -220,12 +219,8 @@ class Engine:
 
     def _again(self, rows: Sequence[Row]) -> processor.Rows | None:
         """Return what was noted about these rows, if they are still as they were."""
-        if self._seen is not None:
-            seen, noted_then = self._seen
-            if len(rows) == len(seen) and all(map(operator.is_, rows, seen)):
-                return noted_then
         noted = self._noted.get(_key(rows)) if rows else None
-        return noted if noted is not None and noted.hold(list(zip(*rows, strict=True))) else None
+        return noted if noted is not None and noted.hold(columns_of(rows)) else None
 
     def _sorted(
         self,
@@ -303,9 +298,8 @@ def _key(rows: Sequence[Row]) -> tuple[int, int]:
 
 
 def _by_kernel(taken: processor.Rows, rows: Sequence[Row], action: int) -> processor.Step:
-    decays, gradients = (
-        [getattr(row, name) for row in rows] for name in ("weight_decay", "gradient")
-    )
+    columns = columns_of(rows)
+    _, gradients, *_, decays, _, _ = columns
     return processor.Step(taken, action, decays, gradients)
 
 
@@ -322,18 +316,18 @@ def _places_by_action(rows: Sequence[Row]) -> dict[int, Sequence[int]]:
     """Return the places of the rows of each action, which is known here."""
     if not rows:
         return {}
-    first = rows[0].action
-    if all(map(operator.is_, map(operator.attrgetter("action"), rows), itertools.repeat(first))):
-        return {int(first): range(len(rows))}
+    actions = columns_of(rows)[Row._fields.index("action")]
+    if all(map(operator.is_, actions, itertools.repeat(actions[0]))):
+        return {int(actions[0]): range(len(rows))}
     places: dict[int, list[int]] = {}
-    for place, row in enumerate(rows):
-        places.setdefault(int(row.action), []).append(place)
+    for place, action in enumerate(actions):
+        places.setdefault(int(action), []).append(place)
     return dict(places)
 
 
 def _looked_at(rows: list[Row], may_fuse: bool) -> tuple[list[Row], set[int]]:
     """Return rows as a kernel takes them, and the places of those that share memory, or raise."""
-    memory = torch_memory.Rows(list(zip(*rows, strict=True))[: layout.COLUMNS])
+    memory = torch_memory.Rows(columns_of(rows)[: layout.COLUMNS])
     if memory.too_short():
         raise ValueError(
             "the storage of a parameter, a gradient or an average ends before the tensor does; "
@@ -348,7 +342,7 @@ def _looked_at(rows: list[Row], may_fuse: bool) -> tuple[list[Row], set[int]]:
         for row in rows
     ]
     if any(new.gradient is not row.gradient for new, row in zip(taken, rows, strict=True)):
-        memory = torch_memory.Rows(list(zip(*taken, strict=True))[: layout.COLUMNS])
+        memory = torch_memory.Rows(columns_of(taken)[: layout.COLUMNS])
     return taken, memory.sharing()
 
 

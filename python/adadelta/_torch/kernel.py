@@ -14,7 +14,7 @@ from torch import Tensor
 
 from adadelta._core import precision
 from adadelta._core.clipping import Factors
-from adadelta._core.step import UPDATE, Call, Options, Row
+from adadelta._core.step import UPDATE, Call, Options, Row, columns_of
 from adadelta._kernels import choose, layout, torch_memory
 from adadelta._torch.arrays import arrays_of, as_real, real_state_dtype
 
@@ -77,7 +77,7 @@ class Rows:
 
     def __init__(self, rows: Sequence[Row]) -> None:
         """Look at rows against which there is no reason, and that share no memory."""
-        columns = list(zip(*rows, strict=True))
+        columns = columns_of(rows)
         self.missing = [[it is None for it in column] for column in columns[: layout.COLUMNS]]
         self.constrained = [row.constraint is not None for row in rows]
         gradients = columns[layout.GRADIENT]
