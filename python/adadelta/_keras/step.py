@@ -262,6 +262,9 @@ class Step(WeightDecay):
         self, indices: Sequence[int], rows: Sequence[Row], call: Call, options: Options
     ) -> None:
         """Let the engine make a step, and take the arrays that are new."""
+        if isinstance(call.rate, keras.Variable):
+            # Operators of Keras' variables would round a float64 decay to float32.
+            call = call._replace(rate=precision.tensor_of(call.rate))
         made = self._engine.step(rows, call, options)
         self._rows.note_reasons(indices, self._engine.reasons)
         if made is rows:
