@@ -83,11 +83,12 @@ def update(
         new = updated(row, call, options, its_factors, proceed)
         return [getattr(new, name) for name in written]
 
+    pairs: Sequence[Factors | None] = factors or [None] * len(rows)
     pieces.update(
         function,
         [
             [*([row.gradient] if has_gradient else []), *_spread(pair, row)]
-            for row, pair in zip(rows, factors or [None] * len(rows), strict=True)
+            for row, pair in zip(rows, pairs, strict=True)
         ],
         [[getattr(row, name) for name in written] for row in rows],
     )
@@ -163,7 +164,8 @@ def finish(row: Row, call: Call, options: Options) -> None:
 def follow(row: Row, call: Call, options: Options) -> None:
     """Let the moving average follow the parameter, in place."""
     new = steps.follow(in_dtype(row), call, options, arrays)
-    for array, value in ((row.average, new.average), (row.parameter, new.parameter)):
+    for name in ("average", "parameter"):
+        array, value = getattr(row, name), getattr(new, name)
         if value is not array:
             array.copy_(value)
 
