@@ -14,8 +14,9 @@ from adadelta._core.step import Call, Options, Row
 from adadelta._kernels import report
 from adadelta._state import matching
 from adadelta._tensorflow import arrays, rows
-from adadelta._tensorflow.engine import Engine, clipped, kernel_report
+from adadelta._tensorflow.engine import Engine, kernel_report
 from adadelta._tensorflow.gradients import fitting, name_of
+from adadelta._tensorflow.plain import clipped
 from adadelta._tf1 import session
 
 __all__ = ["Adadelta"]
@@ -337,7 +338,7 @@ class Adadelta(session.KerasOptimizer):
             given = self._rows(gradients)
             with interrupts.Deferred():
                 self._engine.step(given, Call(self._rate_at(calls)), self._options())
-                updates = list(self._engine.operations)
+                updates = list(self._engine.plain.operations)
                 with tf.control_dependencies([calls]):
                     updates.append(self.iterations.assign_add(1))
         eager = tf.executing_eagerly()

@@ -90,14 +90,16 @@ class Step(WeightDecay):
         if not gradients:
             return
         with _without_recording(), keras.name_scope(self.name, caller=self):
-            again = self._rows.indices_again if self.built else lambda *_: None
-            indices = again(trainable_variables, gradients)
+            variables = None if trainable_variables is None else list(trainable_variables)
+            indices = self._rows.indices_again(variables, gradients) if self.built else None
             if indices is None:
-                variables = self._variables_for(gradients, trainable_variables)
+                variables = self._variables_for(gradients, variables)
                 indices = [self._get_variable_index(variable) for variable in variables]
                 self._rows.note(variables, gradients, indices)
-            pairs = zip(indices, gradients, strict=True)
-            self._call({index: gradient for index, gradient in pairs if gradient is not None})
+                pairs = zip(indices, gradients, strict=True)
+                present = [(index, it) for index, it in pairs if it is not None]
+                indices, gradients = map(list, zip(*present, strict=True))
+            self._call(indices, gradients)
 
     def stateless_apply(
         self, optimizer_variables: Any, grads: Iterable[Any], trainable_variables: Any
@@ -192,12 +194,13 @@ class Step(WeightDecay):
             )
         return variables
 
-    def _call(self, gradients: dict[int, Any]) -> None:
-        """Do what a call does, with gradients by the index of their variables."""
-        overwriting = {index: gradients[index] for index in gradients if index in self._overwriting}
-        given = gradients
-        if overwriting:
-            given = {index: gradients[index] for index in gradients if index not in overwriting}
+    def _call(self, indices: list[int], gradients: list[Any]) -> None:
+        """Do what a call does, with gradients of the variables of these indices."""
+        has_gradient, overwriting = indices, {}
+        if self._overwriting:
+            given = dict(zip(indices, gradients, strict=True))
+            overwriting = {it: given.pop(it) for it in indices if it in self._overwriting}
+            indices, gradients = list(given), list(given.values())
         rate = self._get_current_learning_rate()
         call = self._told(rate, self.gradient_accumulation_steps)
         # A function that failed in training on JAX has answered NaN: nothing happens.
@@ -205,22 +208,25 @@ class Step(WeightDecay):
         if rates.callable_rate_of(self._learning_rate) is not None:
             is_number = isinstance(rate, float)
             answered = not math.isnan(rate) if is_number else known(ops.isfinite(rate))
-        finite = self._all_finite(given, overwriting, call) if self._skips else True
+        finite = True
+        if self._skips:
+            finite = self._all_finite(
+                self._rows.rows(indices, gradients), overwriting.values(), call
+            )
         closes = True
         if self._window is not None:
             last = self.gradient_accumulation_steps - 1
             closes = known(ops.equal(precision.tensor_of(self._window), last))
         happens = where(closes, UPDATE, COLLECT)
         action = where(both(answered, finite), happens, SKIP)
-        indices = list(given)
-        rows: Sequence[Row] = self._rows.rows(indices, list(given.values()), action)
-        without = self._rows_without_gradient(gradients, action)
+        rows: Sequence[Row] = self._rows.rows(indices, gradients, action)
+        without = self._rows_without_gradient(has_gradient, action)
         if without:
             indices, rows = [*indices, *without], [*rows, *without.values()]
         with interrupts.Deferred():
             self._make(indices, rows, call, self._options)
             self._overwrite(overwriting, action)
-            self._count(action, answered, finite, list(gradients))
+            self._count(action, answered, finite, has_gradient)
 
     def _told(self, rate: Any, steps: Any) -> Call:
         scale: Any = self.loss_scale_factor
@@ -235,7 +241,7 @@ class Step(WeightDecay):
             overwrites = every is not None and known(ops.equal((updates + 1) % every, 0))
         return Call(rate, scale, steps, starts, overwrites)
 
-    def _rows_without_gradient(self, gradients: Iterable[int], action: Any) -> dict[int, Row]:
+    def _rows_without_gradient(self, has_gradient: Iterable[int], action: Any) -> dict[int, Row]:
         """Return the rows that a call changes although no gradient came for them."""
         is_update = is_equal(action, UPDATE)
         if is_update is False or not (self.use_ema or self._window is not None):
@@ -243,7 +249,7 @@ class Step(WeightDecay):
         otherwise = FOLLOW if self.use_ema else SKIP
         came = None if self._window is None else known_all(self._window_has_gradient)
         rows = {}
-        for index in sorted(set(range(len(self._trainable_variables))) - set(gradients)):
+        for index in sorted(set(range(len(self._trainable_variables))) - set(has_gradient)):
             if self._accumulated_grads[index] is not None:
                 its_action: Any = otherwise
                 if came is not None:
@@ -283,14 +289,15 @@ class Step(WeightDecay):
                 window.assign(where(collects, new, rest))
             variable.assign(where(is_update, new, value))
 
-    def _count(self, action: Any, answered: Any, finite: Any, came: list[int]) -> None:
+    def _count(self, action: Any, answered: Any, finite: Any, has_gradient: Sequence[int]) -> None:
         """Let the counters follow what has happened."""
         is_update, collects = is_equal(action, UPDATE), is_equal(action, COLLECT)
         count(self._iterations, answered)
         if self._update_counter is not None:
             count(self._update_counter, is_update)
         if self._window is not None:
-            now = np.isin(np.arange(len(self._trainable_variables)), came).astype("int32")
+            every = np.arange(len(self._trainable_variables))
+            now = np.isin(every, has_gradient).astype("int32")
             for counter, more in (
                 (self._window, lambda value: value + 1),
                 (self._window_has_gradient, lambda value: ops.maximum(value, now)),
@@ -308,12 +315,9 @@ class Step(WeightDecay):
                 before, larger, smaller = values
                 variable.assign(where(answered, where(finite, larger, smaller), before))
 
-    def _all_finite(self, given: dict[int, Any], overwriting: dict[int, Any], call: Call) -> Any:
-        finite: Any = True
-        if given:
-            rows = self._rows.rows(list(given), list(given.values()))
-            finite = known(self._engine.all_finite(rows, call))
-        for gradient in overwriting.values():
+    def _all_finite(self, rows: Sequence[Row], others: Iterable[Any], call: Call) -> Any:
+        finite: Any = known(self._engine.all_finite(rows, call)) if rows else True
+        for gradient in others:
             finite = both(finite, known(ops.all(ops.isfinite(gradient))))
         return finite
 

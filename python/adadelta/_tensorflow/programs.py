@@ -102,10 +102,6 @@ class Programs:
         # By the parameters of a call, and what the rows of a part have in common.
         self._known: dict[Any, dict[Any, Program]] = {}
 
-    def __getstate__(self) -> dict[str, Any]:
-        # The programs are of these variables, and a copy is for others.
-        return {"_known": {}}
-
     def have_room(self, chosen: Sequence[Row]) -> bool:
         """Whether there are programs for these rows, or there may be more."""
         return _names(chosen) in self._known or len(self._known) < SETS

@@ -106,7 +106,7 @@ class Step(State):
         return self.iterations.assign_add(1)
 
     def _make(self, rows: Sequence[Row], call: Call, options: Options) -> None:
-        self._engine.compiles_rows = self.jit_compile
+        self._engine.plain.compiles_rows = self.jit_compile
         self._engine.step(rows, call, options)
 
     def _options(self) -> Options:

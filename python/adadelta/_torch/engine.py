@@ -158,9 +158,9 @@ class Engine:
                 continue
             noted = self._again(its_rows) if against is None else None
             if noted is not None:
-                constrained = [
-                    its_rows[place] for place, it_is in enumerate(noted.constrained) if it_is
-                ]
+                constrained = (
+                    [row for row in its_rows if row.constraint] if noted.are_constrained else []
+                )
                 by_kernel = _by_kernel(noted, its_rows, action)
                 parts.append(Part(action, by_kernel, constrained=constrained))
                 continue

@@ -96,6 +96,7 @@ class Rows:
         columns = columns_of(rows)
         self.missing = [[it is None for it in column] for column in columns[: layout.COLUMNS]]
         self.constrained = [row.constraint is not None for row in rows]
+        self.are_constrained = any(self.constrained)
         gradients = columns[layout.GRADIENT]
         self.has_gradients = not any(self.missing[layout.GRADIENT])
         # Where all rows have the same arrays, the next step is told by a look at all at once.
