@@ -16,16 +16,7 @@ from torch import Tensor
 
 from adadelta._core import clipping
 from adadelta._core.clipping import Factors
-from adadelta._core.step import (
-    COLLECT,
-    FOLLOW,
-    SKIP,
-    UPDATE,
-    Call,
-    Options,
-    Row,
-    columns_of,
-)
+from adadelta._core.step import COLLECT, FOLLOW, SKIP, UPDATE, Call, Options, Row, columns_of
 from adadelta._kernels import cuda, layout, torch_memory
 from adadelta._torch import finite, plain
 from adadelta._torch import kernel as processor
@@ -92,6 +83,10 @@ class Engine:
     def __getstate__(self) -> dict[str, Any]:
         # Of other tensors, those of a copy, nothing is noted.
         return {**self.__dict__, "reasons": [], "_noted": {}}
+
+    def forget(self) -> None:
+        """Forget the rows of earlier steps, and keep their tensors in memory no longer."""
+        self._noted = {}
 
     def reason_against_dtype(self, dtype: str) -> str | None:
         """See `adadelta._core.engine.Engine`, as for all that follow."""
@@ -191,9 +186,10 @@ class Engine:
                 tensor.copy_(stand_in)
         if part.action != UPDATE:
             for row in part.alone:
-                plain.collect(row, call) if part.action == COLLECT else plain.follow(
-                    row, call, options
-                )
+                if part.action == COLLECT:
+                    plain.collect(row, call)
+                else:
+                    plain.follow(row, call, options)
             return
         cuda.step(part.on_gpu, call, options)
         place = 0
