@@ -2,6 +2,7 @@
 
 import copy
 import os
+import pickle
 import subprocess
 import sys
 import weakref
@@ -11,7 +12,9 @@ import torch
 from torch.testing._internal.two_tensor import TwoTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from adadelta._core.step import Call, Options, Row
 from adadelta._kernels import choose
+from adadelta._torch.engine import Engine
 from adadelta.torch import Adadelta
 
 pytestmark = pytest.mark.skipif(
@@ -229,6 +232,18 @@ def test_changes_between_steps_are_noticed(change):
     for _ in range(2):
         step(params, others, one, other)
         assert_equal(params, others, one, other)
+
+
+@pytest.mark.parametrize(
+    "change", [average_turned, average_turned_where_it_lies, average_turned_by_its_data]
+)
+def test_the_kernel_takes_averages_that_lie_otherwise(change):
+    params, others, one, other = pair(weight_decay=0.1)
+    for _ in range(3):
+        step(params, others, one, other)
+        assert_equal(params, others, one, other)
+        change(one, params)
+        change(other, others)
 
 
 def resized_average(optimizer, param):
@@ -490,6 +505,20 @@ def test_copies_do_not_share_what_was_noted():
         param.grad = torch.ones_like(param)
     copied.step()
     assert all(map(torch.equal, params, before))
+
+
+def test_what_is_saved_of_an_engine_has_no_tensors():
+    param, gradient = torch.ones(5000), torch.ones(5000)
+    row = Row(param, gradient, torch.zeros(5000), torch.zeros(5000))
+    engine = Engine(fused=True)
+    for _ in range(2):
+        engine.step([row], Call(1.0), Options(0.9, 1e-6))
+    assert engine.reasons == [None]
+    assert len(pickle.dumps(engine)) < 1000
+    copied, before = copy.deepcopy(engine), param.clone()
+    others = Row(*(tensor.clone() for tensor in row[:4]))
+    copied.step([others], Call(1.0), Options(0.9, 1e-6))
+    assert torch.equal(param, before) and not torch.equal(others.parameter, before)
 
 
 def test_gradients_are_not_kept_in_memory():

@@ -4,6 +4,7 @@ import copy
 import os
 import subprocess
 import sys
+import weakref
 from unittest import mock
 
 import keras
@@ -107,6 +108,18 @@ def test_a_stateless_step_changes_nothing(fused):
     optimizer.apply([gradient], [variable])
     # The rule made one and a kernel the other, whose root may differ in the last digit.
     np.testing.assert_allclose(numpy(variable), numpy(value), rtol=1e-6)
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="only torch's engine notes tensors")
+def test_a_stateless_step_keeps_no_tensors_in_memory():
+    variable = keras.Variable([1.0, 2.0], dtype="float32")
+    optimizer = adadelta.Adadelta(1.0)
+    optimizer.build([variable])
+    state = [it.value for it in optimizer.variables]
+    values, state = optimizer.stateless_apply(state, [keras.ops.ones(2)], [variable.value])
+    kept = [weakref.ref(it) for it in (*values, *state)]
+    del values, state
+    assert all(it() is None for it in kept)
 
 
 def test_a_copy_for_the_same_variables_has_a_state_of_its_own():

@@ -126,6 +126,9 @@ class Step(WeightDecay):
                 for values in (optimizer_variables, trainable_variables)
             )
         values, state = super().stateless_apply(optimizer_variables, grads, trainable_variables)
+        if keras.config.backend() == "torch":
+            # These tensors are the caller's.
+            self._engine.forget()
         return values, state
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:

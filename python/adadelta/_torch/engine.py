@@ -16,16 +16,7 @@ from torch import Tensor
 
 from adadelta._core import clipping
 from adadelta._core.clipping import Factors
-from adadelta._core.step import (
-    COLLECT,
-    FOLLOW,
-    SKIP,
-    UPDATE,
-    Call,
-    Options,
-    Row,
-    columns_of,
-)
+from adadelta._core.step import COLLECT, FOLLOW, SKIP, UPDATE, Call, Options, Row, columns_of
 from adadelta._kernels import cuda, layout, torch_memory
 from adadelta._torch import finite, plain
 from adadelta._torch import kernel as processor
@@ -41,6 +32,8 @@ class Part(NamedTuple):
 
     action: int
     by_kernel: processor.Step | None = None
+    # State that does not lie as the kernel needs it, and what stands for it in the kernel's rows.
+    stand_ins: Sequence[tuple[Tensor, Tensor]] = ()
     on_gpu: Sequence[Row] = ()
     # Those that are done together are alike.
     together: Sequence[Sequence[Row]] = ()
@@ -90,6 +83,10 @@ class Engine:
     def __getstate__(self) -> dict[str, Any]:
         # Of other tensors, those of a copy, nothing is noted.
         return {**self.__dict__, "reasons": [], "_noted": {}}
+
+    def forget(self) -> None:
+        """Forget the rows of earlier steps, and keep their tensors in memory no longer."""
+        self._noted = {}
 
     def reason_against_dtype(self, dtype: str) -> str | None:
         """See `adadelta._core.engine.Engine`, as for all that follow."""
@@ -185,11 +182,14 @@ class Engine:
             factors = _clip(part, calls, call, options, options.norm_limit)
         if part.by_kernel is not None:
             processor.run(part.by_kernel, calls)
+            for tensor, stand_in in part.stand_ins:
+                tensor.copy_(stand_in)
         if part.action != UPDATE:
             for row in part.alone:
-                plain.collect(row, call) if part.action == COLLECT else plain.follow(
-                    row, call, options
-                )
+                if part.action == COLLECT:
+                    plain.collect(row, call)
+                else:
+                    plain.follow(row, call, options)
             return
         cuda.step(part.on_gpu, call, options)
         place = 0
@@ -244,11 +244,15 @@ class Engine:
         on_gpu: list[Row] = []
         together: dict[Any, list[Row]] = {}
         alone: list[Row] = []
+        stand_ins: list[tuple[Tensor, Tensor]] = []
         reasons: list[str | None] = []
         if action == FOLLOW:
             return Part(action, alone=rows), [None] * len(rows)
         for place, row in enumerate(rows):
-            reason, by_gpu = (against, False) if against else self._kernel_for(row, call, options)
+            its_row = row if against else processor.with_contiguous_state(row)
+            reason, by_gpu = (
+                (against, False) if against else self._kernel_for(its_row, call, options)
+            )
             if reason is None and place in shared:
                 reason = "a tensor shares memory with another"
             if reason is not None and self.fused:
@@ -258,7 +262,9 @@ class Engine:
                 )
             reasons.append(reason)
             if reason is None:
-                (on_gpu if by_gpu else served).append(row)
+                (on_gpu if by_gpu else served).append(its_row)
+                pairs = zip(arrays_of(row), arrays_of(its_row), strict=True)
+                stand_ins += [pair for pair in pairs if pair[0] is not pair[1]]
                 continue
             is_apart = place in shared or type(row.parameter) not in torch_memory.PLAIN
             its_row = plain.real(row)
@@ -267,10 +273,11 @@ class Engine:
             else:
                 key = len(together) if self.foreach is False else plain.kind_of(its_row)
                 together.setdefault(key, []).append(its_row)
-        by_kernel = self._noting(served, action, len(served) == len(rows)) if served else None
+        may_note = len(served) == len(rows) and not stand_ins
+        by_kernel = self._noting(served, action, may_note) if served else None
         constrained = [row for row in rows if row.constraint is not None]
-        part = Part(action, by_kernel, on_gpu, list(together.values()), alone, constrained)
-        return part, reasons
+        groups = list(together.values())
+        return Part(action, by_kernel, stand_ins, on_gpu, groups, alone, constrained), reasons
 
     def _kernel_for(self, row: Row, call: Call, options: Options) -> tuple[str | None, bool]:
         """Return why no kernel can take a row, or None, and whether the GPU's takes it."""
@@ -284,9 +291,9 @@ class Engine:
             (None, True) if of_gpu is None else (of_gpu if row.parameter.is_cuda else reason, False)
         )
 
-    def _noting(self, rows: list[Row], action: int, are_all: bool) -> processor.Step:
+    def _noting(self, rows: list[Row], action: int, may_note: bool) -> processor.Step:
         key, taken = _key(rows), processor.Rows(rows)
-        if are_all and taken.can_repeat:
+        if may_note and taken.can_repeat:
             if len(self._noted) >= _SETS:
                 self._noted.clear()
             self._noted[key] = taken

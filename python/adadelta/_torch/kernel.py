@@ -19,6 +19,7 @@ from adadelta._kernels import choose, layout, torch_memory
 from adadelta._torch.arrays import arrays_of, as_real, real_state_dtype
 
 _LASTING = (layout.PARAMETER, layout.SQUARE_AVG, layout.ACC_DELTA, layout.AVERAGE, layout.WINDOW)
+_STATE = ("square_avg", "acc_delta", "average", "window")
 # As what the kernel takes parameters: a complex number is a pair of real ones.
 _TAKEN_AS = {getattr(torch, name): name for name in layout.DTYPES}
 _TAKEN_AS |= {torch.complex32: "float16", torch.complex64: "float32", torch.complex128: "float64"}
@@ -59,6 +60,21 @@ def as_needed(gradient: Tensor, parameter: Tensor) -> Tensor:
         # A wider gradient of a half-precision parameter keeps its digits only without the kernel.
         return gradient
     return gradient.to(parameter.dtype).resolve_conj().resolve_neg().contiguous()
+
+
+def with_contiguous_state(row: Row) -> Row:
+    """Return a row with copies of its state where that does not lie as the kernel needs it."""
+    if not row.parameter.is_contiguous():
+        return row
+    state = {
+        name: array.contiguous()
+        for name, array in row._asdict().items()
+        if name in _STATE
+        and type(array) in torch_memory.PLAIN
+        and array.layout is torch.strided
+        and not array.is_contiguous()
+    }
+    return row._replace(**state) if state else row
 
 
 class Group(NamedTuple):
