@@ -5,13 +5,15 @@ from typing import Any
 import keras
 import numpy as np
 
-from adadelta._core import hyperparameters
+from adadelta._core import hyperparameters, parameters
 from adadelta._core.arguments import Checked, checked
 from adadelta._core.messages import Message
 from adadelta._keras import exchange, precision
 from adadelta._keras import learning_rate as rates
 from adadelta._keras import summary as summaries
 from adadelta._keras.saving import Saving
+from adadelta._keras.state import path_of
+from adadelta._keras.weight_decay import Exclusions
 from adadelta._state.summary import Summary
 
 __all__ = ["Adadelta"]
@@ -184,10 +186,7 @@ class Adadelta(Saving):
         if is_variable:
             self.learning_rate = learning_rate
         self._rate_was_set = False
-        self._excluded_keys: frozenset[Any] = frozenset()
-        self._excluded_paths: tuple[str, ...] = ()
-        self._excluded_loaded_paths: tuple[str, ...] = ()
-        self._excluded_words: tuple[str, ...] = ()
+        self._exclusions = Exclusions()
         self._waiting_state = None
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -284,11 +283,8 @@ class Adadelta(Saving):
     def _config_but_rate(self) -> dict[str, Any]:
         names = [name for name in hyperparameters.ARGUMENTS if name != "learning_rate"]
         config = {name: getattr(self, name) for name in names}
-        if self._excluded_paths or self._excluded_words:
-            config["exclude_from_weight_decay"] = {
-                "paths": list(self._excluded_paths),
-                "words": list(self._excluded_words),
-            }
+        if self._exclusions.as_text():
+            config["exclude_from_weight_decay"] = self._exclusions.config()
         return config
 
     def _rate_config(self) -> Any:
@@ -310,10 +306,33 @@ class Adadelta(Saving):
         config = dict(config)
         excluded = config.pop("exclude_from_weight_decay", None) or {}
         optimizer = super().from_config(config, custom_objects=custom_objects)
-        optimizer._excluded_paths = tuple(excluded.get("paths", ()))
-        optimizer._excluded_loaded_paths = optimizer._excluded_paths
-        optimizer._excluded_words = tuple(excluded.get("words", ()))
+        optimizer._exclusions = Exclusions(**excluded)
         return optimizer
+
+    def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
+        """Name variables that are not decayed; to be called before the optimizer is built.
+
+        A later call with the same arguments changes nothing: the replicas of a `tf.distribute`
+        strategy run one after the other, so all but the first find the optimizer built.
+
+        Args:
+            var_list: Variables.
+            var_names: A string or several: a variable is excluded when one of them occurs in its
+                path, such as "bias" in "sequential/dense/bias".
+
+        Raises:
+            ValueError: The optimizer is built already, and the arguments are not those of before.
+            TypeError: `var_list` is no list of variables, or `var_names` neither a string nor a
+                list of them.
+
+        """
+        variables, words = parameters.excluded(var_list, var_names)
+        keys, paths = map(self._var_key, variables), map(path_of, variables)
+        named = list(keys), list(paths), words
+        if not self.built:
+            self._exclusions.set(*named)
+        elif not self._exclusions.are(*named):
+            raise parameters.too_late_to_exclude()
 
     def summary(self) -> Summary:
         """Return a table of how far each variable's gradients move it. Nothing changes.

@@ -581,6 +581,11 @@ def test_layers_without_decay_stay_those(tmp_path):
         model = keras.saving.load_model(path)
         variables = model.trainable_variables
         assert [model.optimizer._use_weight_decay(it) for it in variables] == decayed
+    for variable in variables:
+        variable.assign(keras.ops.ones_like(variable))
+    model.optimizer.apply([keras.ops.zeros_like(it) for it in variables], variables)
+    shrunk = [bool(keras.ops.all(variable < 0.6)) for variable in variables]
+    assert shrunk == decayed
 
 
 def test_a_state_of_equal_names_is_taken_by_name():

@@ -25,6 +25,7 @@ class Rows:
         decays: The weight decay of each.
 
     Attributes:
+        decays: See there.
         reasons: Of the last steps, why the kernel did not take a row, or None, by its index.
 
     """
@@ -37,7 +38,7 @@ class Rows:
     ) -> None:
         self._parameters = parameters
         self._columns = [parameters, None, *state]
-        self._decays = decays
+        self.decays = decays
         self._constraints = [variable.constraint for variable in parameters]
         self._are_keras = all(isinstance(variable, keras.Variable) for variable in parameters)
         self.reasons: dict[int, str | None] = {}
@@ -81,14 +82,14 @@ class Rows:
                 list(map(read, of(self._parameters))),
                 gradients,
                 *(nothing if column is None else list(map(read, of(column))) for column in state),
-                of(self._decays),
+                of(self.decays),
                 [action] * size,
                 of(self._constraints),
             ]
         )
 
     def _has_all(self, indices: Sequence[int]) -> bool:
-        return len(indices) == len(self._decays) and all(
+        return len(indices) == len(self.decays) and all(
             map(operator.eq, indices, itertools.count())
         )
 

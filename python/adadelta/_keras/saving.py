@@ -191,16 +191,14 @@ class Saving(Step):
 
     def _import(self, target: Any, state: OptimizerState) -> None:
         names = exchange.import_state(target, state)
-        excluded = set(self._excluded_paths if self._excluded_loaded_paths else ())
-        paths = {own: name.partition("#")[0] for own, name in names.items()}
-        if excluded and excluded <= set(paths.values()):
-            # Paths of the model that was saved, whose layers can have had other numbers.
-            own = parameter_names(self._trainable_variables)
-            self._excluded_loaded_paths = self._excluded_paths = tuple(
-                path_of(variable)
-                for name, variable in zip(own, self._trainable_variables, strict=True)
-                if paths.get(name) in excluded
-            )
+        own = zip(
+            parameter_names(self._trainable_variables), self._trainable_variables, strict=True
+        )
+        saved = {name: theirs.partition("#")[0] for name, theirs in names.items()}
+        if self._exclusions.rename(
+            [(path_of(variable), saved[name]) for name, variable in own if name in saved]
+        ):
+            self._rows.decays = self._decays()
 
     def _leave_out(self, saved: keras_file.Arrays, source: "_Source") -> None:
         """Warn that arrays of unknown origin were not loaded."""

@@ -13,6 +13,7 @@ from adadelta._core.step import Options
 from adadelta._keras import jax_trainer, loss_scale, precision
 from adadelta._keras.engines import Engine, eagerly
 from adadelta._keras.rows import Rows
+from adadelta._keras.weight_decay import Exclusions
 from adadelta._state import matching
 
 # The variables that count, beside Keras' own `iteration`, by their names in saved state.
@@ -66,18 +67,6 @@ def parameter_names(variables: Sequence[Any]) -> list[str]:
     return matching.distinct(path_of(variable) for variable in variables)
 
 
-def _excluded_among(paths: Sequence[str], excluded: tuple[str, ...]) -> tuple[str, ...]:
-    """Return what a loaded optimizer excludes from weight decay, by the paths that it has now.
-
-    A loaded `Sequential` has lost its name from the paths of what is inside:
-    `sequential/dense/bias` has become `dense/bias`.
-    """
-    models = {path.partition("/")[0] for path in paths}
-    parts = [path.partition("/") for path in excluded]
-    inside = (rest for model, _, rest in parts if model not in models and rest in paths)
-    return (*excluded, *inside)
-
-
 class State(keras.optimizers.Optimizer):
     """The variables of the optimizer."""
 
@@ -90,10 +79,7 @@ class State(keras.optimizers.Optimizer):
     _overwriting: frozenset[int]
     _waiting_state: dict[str, np.ndarray] | None
     _given_rate: float | None
-    _excluded_keys: frozenset[Any]
-    _excluded_paths: tuple[str, ...]
-    _excluded_loaded_paths: tuple[str, ...]
-    _excluded_words: tuple[str, ...]
+    _exclusions: Exclusions
     _update_counter: Any
     _window: Any
     _window_has_gradient: Any
@@ -126,8 +112,7 @@ class State(keras.optimizers.Optimizer):
             self._refuse_other_variables(variables)
             return
         self._refuse_unusable(variables)
-        paths = [path_of(variable) for variable in variables]
-        self._excluded_loaded_paths = _excluded_among(paths, self._excluded_loaded_paths)
+        self._exclusions.meet([path_of(variable) for variable in variables])
         self._engine = Engine(self.fused)
         self._refuse_without_kernel(variables)
         self._options = Options.of(self)
@@ -172,11 +157,22 @@ class State(keras.optimizers.Optimizer):
                 self._model_variables_moving_average if self.use_ema else None,
                 self._accumulated_gradients if self._window is not None else None,
             ],
-            [self._decay_of(variable) for variable in self._trainable_variables],
+            self._decays(),
         )
         if self._waiting_state is not None:
             waiting, self._waiting_state = self._waiting_state, None
             self._take(waiting)
+
+    def _decays(self) -> list[float]:
+        """The weight decay of each variable."""
+        decay = self.weight_decay or 0.0
+        return [decay if self._use_weight_decay(it) else 0.0 for it in self._trainable_variables]
+
+    def _use_weight_decay(self, variable: Any) -> bool:
+        # On TensorFlow the variable may be the one inside the Keras variable.
+        variable = self._trainable_variables[self._get_variable_index(variable)]
+        is_excluded = self._exclusions.have(self._var_key(variable), path_of(variable))
+        return self.weight_decay is not None and not is_excluded
 
     def _counter(self, name: str, shape: tuple[int, ...] = ()) -> Any:
         return self.add_variable(

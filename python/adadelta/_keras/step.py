@@ -20,8 +20,7 @@ from adadelta._keras import learning_rate as rates
 from adadelta._keras import loss_scale, precision
 from adadelta._keras.engines import device_of
 from adadelta._keras.known import both, is_equal, known, known_all, opposite, where
-from adadelta._keras.state import count, parameter_names, path_of
-from adadelta._keras.weight_decay import WeightDecay
+from adadelta._keras.state import State, count, parameter_names, path_of
 from adadelta._kernels import report
 
 if keras.config.backend() == "torch":
@@ -65,7 +64,7 @@ def _fitting(gradient: Any, variable: Any) -> Any:
     return gradient
 
 
-class Step(WeightDecay):
+class Step(State):
     """What a call of the optimizer does."""
 
     def apply(self, grads: Iterable[Any], trainable_variables: Any = None) -> None:
@@ -162,6 +161,9 @@ class Step(WeightDecay):
             {name: device_of(self._trainable_variables[index]) for name, index in taken.items()},
             {name: self._rows.reasons.get(index) for name, index in taken.items()},
         )
+
+    def _apply_weight_decay(self, variables: Any) -> None:
+        """Do nothing: each variable's decay is part of its step."""
 
     def _variables_for(self, gradients: list[Any], trainable_variables: Any) -> list[Any]:
         if trainable_variables is None:

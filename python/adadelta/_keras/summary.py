@@ -87,7 +87,7 @@ def _settings(optimizer: Any) -> Iterator[tuple[str, str]]:
         # A name that Keras has made up is no setting.
         elif name != "name" or not re.fullmatch(r"adadelta(_\d+)?", optimizer.name):
             yield name, received(getattr(optimizer, name))
-    excluded = [*optimizer._excluded_paths, *optimizer._excluded_words]
+    excluded = optimizer._exclusions.as_text()
     if excluded:
         yield "exclude_from_weight_decay", received(excluded)
 

@@ -1,67 +1,72 @@
-"""Which variables are decayed, and by how much."""
+"""Which variables are not decayed."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from adadelta._core import parameters
-from adadelta._keras.state import State, path_of
 
+class Exclusions:
+    """Variables that are not decayed: by themselves, by their paths, or by words in these.
 
-class WeightDecay(State):
-    """What an optimizer knows of weight decay; the decay itself is part of an update."""
+    Args:
+        paths: The paths that a configuration names.
+        words: A variable is excluded when one of them occurs in its path.
 
-    _excluded_keys: frozenset[Any]
-    _excluded_paths: tuple[str, ...]
-    _excluded_words: tuple[str, ...]
+    """
 
-    def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
-        """Name variables that are not decayed; to be called before the optimizer is built.
+    def __init__(self, paths: Iterable[str] = (), words: Iterable[str] = ()) -> None:
+        self.paths, self.words = tuple(paths), tuple(words)
+        # Of a loaded optimizer the paths alone are known.
+        self._loaded_paths = self.paths
+        self._keys: frozenset[Any] = frozenset()
 
-        A later call with the same arguments changes nothing: the replicas of a `tf.distribute`
-        strategy run one after the other, so all but the first find the optimizer built.
+    def set(self, keys: Iterable[Any], paths: Iterable[str], words: Iterable[str]) -> None:
+        """Exclude these, instead of what a configuration had named before."""
+        self._keys, self.paths, self.words = frozenset(keys), tuple(paths), tuple(words)
+        self._loaded_paths = ()
+
+    def are(self, keys: Iterable[Any], paths: Iterable[str], words: Iterable[str]) -> bool:
+        """Whether these are what is excluded."""
+        return bool(
+            set(words) == set(self.words)
+            and set(paths) == set(self.paths)
+            and (frozenset(keys) == self._keys or self._loaded_paths)
+        )
+
+    def have(self, key: Any, path: str) -> bool:
+        """Whether a variable is excluded."""
+        is_named = key in self._keys or path in self._loaded_paths
+        return is_named or any(word in path for word in self.words)
+
+    def meet(self, paths: Sequence[str]) -> None:
+        """Take note of the paths of all variables.
+
+        A loaded `Sequential` has lost its name from the paths of what is inside:
+        `sequential/dense/bias` has become `dense/bias`.
+        """
+        models = {path.partition("/")[0] for path in paths}
+        parts = [path.partition("/") for path in self._loaded_paths]
+        inside = (rest for model, _, rest in parts if model not in models and rest in paths)
+        self._loaded_paths = (*self._loaded_paths, *inside)
+
+    def rename(self, paths: Sequence[tuple[str, str]]) -> bool:
+        """Take over the paths that variables have now; return whether that changed anything.
 
         Args:
-            var_list: Variables.
-            var_names: A string or several: a variable is excluded when one of them occurs in its
-                path, such as "bias" in "sequential/dense/bias".
-
-        Raises:
-            ValueError: The optimizer is built already, and the arguments are not those of before.
-            TypeError: `var_list` is no list of variables, or `var_names` neither a string nor a
-                list of them.
+            paths: Of each variable, the path that it has now, and the one that it had in the model
+                that was saved, whose layers can have had other numbers.
 
         """
-        variables, words = parameters.excluded(var_list, var_names)
-        keys = frozenset(self._var_key(variable) for variable in variables)
-        paths = tuple(path_of(variable) for variable in variables)
-        if self.built:
-            # A loaded optimizer knows the paths alone.
-            same = (
-                set(words) == set(self._excluded_words)
-                and set(paths) == set(self._excluded_paths)
-                and (keys == self._excluded_keys or self._excluded_loaded_paths)
-            )
-            if not same:
-                raise parameters.too_late_to_exclude()
-            return
-        self._excluded_keys, self._excluded_paths = keys, paths
-        self._excluded_words = tuple(words)
-        # What a configuration had named before.
-        self._excluded_loaded_paths = ()
-
-    def _apply_weight_decay(self, variables: Any) -> None:
-        """Do nothing: each variable's decay is part of its `update_step`."""
-
-    def _decay_of(self, variable: Any) -> float:
-        return self.weight_decay if self.weight_decay and self._use_weight_decay(variable) else 0.0
-
-    def _use_weight_decay(self, variable: Any) -> bool:
-        if self.weight_decay is None:
+        excluded = set(self.paths if self._loaded_paths else ())
+        if not excluded or not excluded <= {saved for _, saved in paths}:
             return False
-        # On TensorFlow the variable may be the one inside the Keras variable.
-        variable = self._trainable_variables[self._get_variable_index(variable)]
-        path: str = path_of(variable)
-        return not (
-            self._var_key(variable) in self._excluded_keys
-            or path in self._excluded_loaded_paths
-            or any(word in path for word in self._excluded_words)
-        )
+        now = tuple(path for path, saved in paths if saved in excluded)
+        self._loaded_paths = self.paths = now
+        return True
+
+    def as_text(self) -> list[str]:
+        """Return what was named, for people."""
+        return [*self.paths, *self.words]
+
+    def config(self) -> dict[str, list[str]]:
+        """Return what makes these again, by the names of the arguments."""
+        return {"paths": list(self.paths), "words": list(self.words)}
