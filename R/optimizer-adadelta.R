@@ -91,8 +91,9 @@
 #'   Keras does, instead of adding it to the gradients as torch does (default:
 #'   `TRUE`); `skip_nonfinite`, to skip steps in which a gradient is not finite
 #'   (default: `FALSE`); `fused`, to make the step by a kernel in one pass over
-#'   memory, or not (default: `NULL`, which is wherever one serves and gains
-#'   something: see [kernel_info()]). Other names are errors.
+#'   memory for every variable, or an error, or for none (default: `NULL`, which is
+#'   wherever one serves and gains something: see [kernel_info()]). Other names are
+#'   errors.
 #' @param loss_scale_factor `NULL`, or a finite number greater than 0 by which
 #'   the loss is multiplied and the gradients are divided, or `"dynamic"` for a
 #'   factor that adjusts itself to half precision. Default: `NULL`.

@@ -71,10 +71,12 @@ class Adadelta(Saving):
         skip_nonfinite: Skip calls in which any gradient is NaN or infinite, and count them in
             `skipped`. `False` lets them into the weights, as Keras does.
         fused: `None` makes the step by a kernel, in one pass over memory, for all variables that
-            one can serve here and gains something with; `True` for small ones, too, and raises
-            when there is none; `False` uses none, which a TensorFlow function with a step needs
-            that is to be saved and run elsewhere. All give the same numbers, to rounding.
-            `adadelta.kernel_info()` says what serves.
+            one can serve here and gains something with; `True` for all of them, small ones too,
+            and raises with the first reason where there is one that it can't serve; `False` uses
+            none, which a TensorFlow function with a step needs that is to be saved and run
+            elsewhere. All give the same numbers, to rounding. `adadelta.kernel_info()` says what
+            serves on this machine, and `adadelta.kernel_info(optimizer)` for each variable what
+            makes its step, and why.
 
     Attributes:
         learning_rate: The current rate; can be set to any of the above at any time.
@@ -85,6 +87,8 @@ class Adadelta(Saving):
         TypeError: An argument is of the wrong kind or unknown.
         ValueError: An argument is out of range, or two ways of clipping are given. The message
             names the argument, what it takes and what came. Nothing has changed then.
+        RuntimeError: By a step, where `fused` is True and the kernel can't take a gradient or a
+            variable. Nothing has changed then.
 
     References:
         M. D. Zeiler, "ADADELTA: An Adaptive Learning Rate Method", arXiv:1212.5701.

@@ -22,7 +22,7 @@ from framework_candidates import of_jax
 ARGUMENTS = {"learning_rate": RATE, "rho": RHO, "eps": EPSILON, "weight_decay": DECAY}
 PARAMS = {"w": jnp.ones(2)}
 # An empty list is a tree, which does not fit the parameters when these decay.
-MASK = Argument((True, False, None), flag=True, optional=True, also=("empty list",))
+MASK = Argument((True, False, None), flag=True, optional=True, also=("empty list", "array of True"))
 
 
 def updated(values):

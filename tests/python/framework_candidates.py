@@ -14,7 +14,7 @@ def of_jax():
         Candidate("bfloat16", lambda: jnp.array(0.5, jnp.bfloat16), number=0.5),
         Candidate("negative array", lambda: jnp.array(-0.5), number=-0.5),
         Candidate("array of two", lambda: jnp.array([0.5, 0.5])),
-        Candidate("array of True", lambda: jnp.array(True), flag=True),
+        Candidate("array of True", lambda: jnp.array(True)),
         Candidate("complex array", lambda: jnp.array(1j)),
         Candidate("key", lambda: jax.random.key(0)),
         Candidate("keys", lambda: jax.random.split(jax.random.key(0))),
