@@ -413,9 +413,7 @@ def _rows(tensors: Sequence[list[Tensor]], decay: float) -> Sequence[Row]:
     """Return rows of parameters, gradients and both averages."""
     size = len(tensors[0])
     none = [None] * size
-    columns = [*tensors, none, none, [decay] * size, [UPDATE] * size, none]
-    # torch.compile knows no sequences of ours.
-    return list(map(Row, *columns)) if torch.compiler.is_compiling() else Columns(columns)
+    return Columns([*tensors, none, none, [decay] * size, [UPDATE] * size, none])
 
 
 class _Planned(NamedTuple):
