@@ -19,21 +19,13 @@ as_python_rate <- function(value, call) {
   if (!is_rate_function(value)) return(as_python(value))
   rate <- rate_function(value, call)
   code <- function_code(value)
-  # The function is called in there, where R evaluates `answer`, so that its conditions wait.
-  asked <- function(answer, name) called_by_python(checked_rate(answer, name, call))
+  # What is returned can be wrong at any step: the error names the call that gave the function.
+  refuse <- function(message) called_by_python(fail(sentence(message), "argument", call))
   if (length(formals(args(rate))) == 0) {
-    the$core$rate(function() asked(rate(), "learning_rate()"), code)
+    the$core$rate(function() called_by_python(as_python(rate())), refuse, code)
   } else {
-    the$core$schedule(function(step) asked(rate(step), "learning_rate(step)"), code)
+    the$core$schedule(function(step) called_by_python(as_python(rate(step))), refuse, code)
   }
-}
-
-# What a function returned, or an error of ours, which names the call that gave the function.
-checked_rate <- function(answer, name, call) {
-  answer <- as_python(answer)
-  # Where no R code has called Python, the error is that of Python's own check.
-  if (is.null(frame_that_entered_python())) return(answer)
-  value_of(the$core$attempt("check_rate", name, answer), "argument", call)
 }
 
 as_python_argument <- function(value, name, call) {

@@ -35,6 +35,13 @@ class Function:
 
     It can't be written into a file: its configuration is a note by which the same R session finds
     it again.
+
+    Args:
+        function: The R function, which returns a dict of how it ended.
+        refuse: An R function that makes an error of R's own of the message about an answer that is
+            no learning rate, and returns the same.
+        code: The function's R code.
+
     """
 
     # Read by the optimizer, which then asks from no other thread.
@@ -44,13 +51,16 @@ class Function:
         "run_eagerly = TRUE"
     )
 
-    def __init__(self, function: Callable[..., Any], code: str) -> None:
+    def __init__(
+        self, function: Callable[..., Any], refuse: Callable[[Any], Any], code: str
+    ) -> None:
         self.function = function
+        self.refuse = refuse
         self.code = code
         self.note = ""
 
     def __call__(self, *arguments: Any) -> Any:
-        """Return what the R function returns, for the optimizer to check."""
+        """Return the rate that the R function returns, or raise."""
         # From another thread it would end the process (reticulate before 1.41) or wait for ever.
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError(f"`learning_rate` is {self.needs_main_thread}")
@@ -59,7 +69,14 @@ class Function:
 
         answer = self.function(*arguments)
         if answer["kind"] == "value":
-            return answer["value"]
+            name = "learning_rate(step)" if arguments else "learning_rate()"
+            try:
+                return hyperparameters.FIXED_RATE(name, answer["value"])
+            except (TypeError, ValueError) as error:
+                answer = self.refuse(told(message_of(error)))
+                # Where no R code has called Python, there is nobody else to raise it.
+                if not answer["waits"]:
+                    raise
         if answer["waits"] and end_running_call():
             raise NoAnswerError
         raise exception_of(answer)
@@ -88,29 +105,16 @@ class Function:
 _NOTES: dict[str, Function] = {}
 
 
-def check_rate(argument: str, answer: Any) -> Any:
-    """Check what an R function as learning rate has returned, before the optimizer does.
-
-    Here a refusal becomes R's own error.
-
-    Args:
-        argument: What the message calls it.
-        answer: What the function has returned.
-
-    """
-    return hyperparameters.FIXED_RATE(argument, answer)
+def rate(function: Callable[[], Any], refuse: Callable[[Any], Any], code: str) -> Function:
+    """Make a learning rate of an R function without arguments, see `Function`."""
+    return Function(function, refuse, code)
 
 
-def rate(function: Callable[[], Any], code: str) -> Function:
-    """Make a learning rate of an R function without arguments."""
-    return Function(function, code)
-
-
-def schedule(function: Callable[[int], Any], code: str) -> Any:
-    """Make a learning rate schedule of an R function of the step."""
+def schedule(function: Callable[[int], Any], refuse: Callable[[Any], Any], code: str) -> Any:
+    """Make a learning rate schedule of an R function of the step, see `Function`."""
     from adadelta._keras.learning_rate import FunctionSchedule
 
-    return FunctionSchedule(Function(function, code))
+    return FunctionSchedule(Function(function, refuse, code))
 
 
 @functools.cache
@@ -460,7 +464,6 @@ def attempt(name: str, *arguments: Any) -> dict[str, Any]:
 
     own: dict[str, Callable[..., Any]] = {
         "assign": assign,
-        "check_rate": check_rate,
         "changed": changed,
         "comparable": comparable,
         "convert_file": convert_file,

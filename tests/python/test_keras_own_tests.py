@@ -12,7 +12,9 @@ import pytest
 
 HERE = Path(__file__).resolve().parent
 THEIRS = Path(keras.__file__).parent / "src" / "optimizers"
-FILES = ("adadelta_test.py", "optimizer_test.py", "optimizer_sparse_test.py")
+# Not optimizer_sparse_test.py: it holds that a step calls `assign_sub()` of Keras' optimizer, where
+# ours gives the variables to an engine. What becomes of rows is held in test_sparse.py.
+FILES = ("adadelta_test.py", "optimizer_test.py")
 
 
 def test_theirs_pass_with_ours():
@@ -32,6 +34,4 @@ def test_theirs_pass_with_ours():
     assert result.returncode == 0, result.stdout[-3000:]
     counted = collections.Counter(re.findall(r"(\w+\.py)::\S+ ([A-Z]+)", result.stdout))
     for path in present:
-        sparse_on_torch = "sparse" in path.name and keras.config.backend() == "torch"
-        outcome = "SKIPPED" if sparse_on_torch else "PASSED"
-        assert counted[path.name, outcome] >= 2, result.stdout[-3000:]
+        assert counted[path.name, "PASSED"] >= 2, result.stdout[-3000:]

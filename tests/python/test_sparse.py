@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 
+import adadelta
 import options
 from adadelta._keras import loss_scale
 from driver import BACKEND, MODES, Driver, NonNegative, numpy, sparse, tensor
@@ -204,3 +205,28 @@ def test_every_option_does_something(option):
         names = ("decoupled decay",)
     without = trained(names, "eager", as_dense, optimizer_names)
     assert not np.array_equal(values(on, compared)[0], values(without, "variables")[0])
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="elsewhere a gradient of rows becomes dense")
+def test_a_gradient_of_rows_writes_no_other_rows_of_a_variable():
+    """Which would take the time of the whole table."""
+    import tensorflow as tf
+
+    variable = keras.Variable(np.ones((5, 2)), dtype="float32")
+    optimizer = adadelta.Adadelta()
+    optimizer.build([variable])
+
+    @tf.function
+    def step(values, rows):
+        gradient = tf.IndexedSlices(values, rows, tf.constant([5, 2]))
+        optimizer.apply([gradient], [variable])
+
+    graph = step.get_concrete_function(tf.ones((3, 2)), tf.constant([0, 2, 4])).graph
+    captured = {id(outside): inside for outside, inside in graph.captures}
+    handle = captured[id(variable.value.handle)]
+    users = {
+        operation.type
+        for operation in graph.get_operations()
+        if any(value is handle for value in operation.inputs)
+    }
+    assert users == {"ResourceGather", "ResourceScatterAdd"}

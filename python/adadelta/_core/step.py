@@ -19,7 +19,7 @@ are transcriptions of them, to which tests hold these.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, Protocol
 
 from adadelta._core import clipping, rule
@@ -117,6 +117,21 @@ class Options:
     ema_momentum: Number = 0.0
     one_minus_rho: Number | None = None
     one_minus_ema_momentum: Number | None = None
+
+    @classmethod
+    def of(cls, optimizer: Any) -> "Options":
+        """Return the options of an optimizer that has them as attributes under Keras' names."""
+        mode = "decoupled" if optimizer.decoupled_weight_decay else "coupled"
+        names = (field.name for field in fields(cls) if hasattr(optimizer, field.name))
+        return cls(decay_mode=mode, **{name: getattr(optimizer, name) for name in names})
+
+    def are_only(self, *names: str) -> bool:
+        """Whether all other options than these are at their defaults.
+
+        What makes the step without knowing all options asks this, so that it leaves new ones alone.
+        """
+        others = (field for field in fields(self) if field.name not in ("rho", "epsilon", *names))
+        return all(getattr(self, field.name) == field.default for field in others)
 
     @property
     def norm_limit(self) -> float | None:

@@ -130,16 +130,7 @@ class State(keras.optimizers.Optimizer):
         self._excluded_loaded_paths = _excluded_among(paths, self._excluded_loaded_paths)
         self._engine = Engine(self.fused)
         self._refuse_without_kernel(variables)
-        self._options = Options(
-            self.rho,
-            self.epsilon,
-            maximize=self.maximize,
-            clipnorm=self.clipnorm,
-            clipvalue=self.clipvalue,
-            global_clipnorm=self.global_clipnorm,
-            decay_mode="decoupled" if self.decoupled_weight_decay else "coupled",
-            ema_momentum=self.ema_momentum,
-        )
+        self._options = Options.of(self)
         if isinstance(self._learning_rate, keras.Variable) and self._given_rate is not None:
             widest = {precision.state_dtype(precision.dtype_of(v)) for v in variables}
             if "float64" in widest and precision.dtype_of(self._learning_rate) != "float64":

@@ -276,7 +276,7 @@ class Step(WeightDecay):
             variables = self._rows.variables_of(index)
             for variable, before, after in zip(variables, row, new, strict=False):
                 if variable is not None and after is not before:
-                    variable.assign(after)
+                    self.assign(variable, after)
 
     def _overwrite(self, gradients: dict[int, Any], action: Any) -> None:
         """Set variables that are overwritten by their gradient, as those of float8 training."""

@@ -49,6 +49,8 @@ def reason_against_options(call: Call, options: Options) -> str | None:
         return "the kernel for GPUs does not clip"
     if call.loss_scale is not None:
         return "the kernel for GPUs knows no loss scale"
+    if not options.are_only("maximize", "decay_mode", "ema_momentum"):
+        return "the kernel for GPUs does not know an option"
     return None
 
 

@@ -128,6 +128,33 @@ def settings(options: Options, call: Call, action: Any, largest_gradient: Any) -
     ]
 
 
+def told(settings: Any, decay_mode: str = "decoupled") -> tuple[Call, Options]:
+    """Return what the settings of a call say, but for the sign: undoes `settings`.
+
+    Args:
+        settings: An array of them, whose numbers are known when a program runs.
+        decay_mode: As in `Options`; by it programs differ.
+
+    """
+    call = Call(
+        settings[RATE],
+        settings[LOSS_SCALE],
+        settings[STEPS],
+        settings[AVERAGE_STARTS] != 0,
+        settings[OVERWRITE] != 0,
+    )
+    options = Options(
+        settings[RHO],
+        settings[EPSILON],
+        clipvalue=settings[CLIP_VALUE],
+        decay_mode=decay_mode,
+        ema_momentum=settings[MOMENTUM],
+        one_minus_rho=settings[ONE_MINUS_RHO],
+        one_minus_ema_momentum=settings[ONE_MINUS_MOMENTUM],
+    )
+    return call, options
+
+
 def row_settings(weight_decays: Sequence[float], dtype: Any) -> Any:
     """Return what rows have of their own as an array, without clipping by norm."""
     own = np.ones((len(weight_decays), ROW_SETTINGS), dtype)

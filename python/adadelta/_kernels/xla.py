@@ -174,16 +174,7 @@ def _norms(settings: Array, *arrays: Array, columns: int) -> Array:
 def _step_by_rule(
     settings: Array, row_settings: Array, *arrays: Array, known: Known
 ) -> list[Array]:
-    call = _call_in(settings)
-    options = Options(
-        settings[layout.RHO],
-        settings[layout.EPSILON],
-        clipvalue=settings[layout.CLIP_VALUE],
-        decay_mode=known.decay_mode,
-        ema_momentum=settings[layout.MOMENTUM],
-        one_minus_rho=settings[layout.ONE_MINUS_RHO],
-        one_minus_ema_momentum=settings[layout.ONE_MINUS_MOMENTUM],
-    )
+    call, options = layout.told(settings, known.decay_mode)
     action = settings[layout.ACTION] if known.is_conditional else layout.UPDATE
     rows = [
         Row(*arrays)._replace(
@@ -193,29 +184,17 @@ def _step_by_rule(
             row_settings, xla_target.split(arrays, known.columns), known.are_decayed, strict=True
         )
     ]
-    # The sign of the gradient is a setting, as factors are.
-    factors = [
-        (own[layout.CLIP_DIVISOR], own[layout.CLIP_FACTOR] * settings[layout.SIGN])
-        for own in row_settings
-    ]
+    # The sign of the gradient is a setting, too.
+    sign = settings[layout.SIGN]
+    factors = [(own[layout.CLIP_DIVISOR], own[layout.CLIP_FACTOR] * sign) for own in row_settings]
     made = jax_arrays.step(rows, call, options, factors)
     return [
         row[column] for row in made for column in xla_target.RETURNED if row[column] is not None
     ]
 
 
-def _call_in(settings: Array) -> Call:
-    return Call(
-        settings[layout.RATE],
-        settings[layout.LOSS_SCALE],
-        settings[layout.STEPS],
-        settings[layout.AVERAGE_STARTS] != 0,
-        settings[layout.OVERWRITE] != 0,
-    )
-
-
 def _norms_by_rule(settings: Array, *arrays: Array, known: int) -> list[Array]:
-    call, result = _call_in(settings), _dtype_of_norms(settings, known)
+    (call, _), result = layout.told(settings), _dtype_of_norms(settings, known)
     updates = settings[layout.ACTION] == layout.UPDATE
     squares, divisors = [], []
     for row in xla_target.split(arrays, known):

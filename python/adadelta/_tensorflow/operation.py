@@ -20,6 +20,10 @@ from adadelta._tensorflow import arrays
 _OF_THIS_RUN_ALONE = "cd2c89b7-88b7-44c8-ad83-06c2a9158347"
 
 
+# The options for which the gradient alone is prepared, and those that it is told.
+_KNOWN = ("maximize", "clipnorm", "clipvalue", "global_clipnorm", "decay_mode", "ema_momentum")
+
+
 def can_serve(row: Row, options: Options) -> bool:
     """Whether the operation can make an update of a row of variables, and rightly with its rho."""
     variable = row.parameter
@@ -31,6 +35,7 @@ def can_serve(row: Row, options: Options) -> bool:
         is_resource
         and variable.dtype in (tf.float16, tf.bfloat16, tf.float32, tf.float64)
         and row.constraint is None
+        and options.are_only(*_KNOWN)
         and (options.decay_mode == "decoupled" or not row.weight_decay)
         and not tf.distribute.has_strategy()
         and _keeps(options.rho, np.float64 if variable.dtype == tf.float64 else np.float32)

@@ -110,16 +110,7 @@ class Step(State):
         self._engine.step(rows, call, options)
 
     def _options(self) -> Options:
-        return Options(
-            self.rho,
-            self.epsilon,
-            maximize=self.maximize,
-            clipnorm=self.clipnorm,
-            clipvalue=self.clipvalue,
-            global_clipnorm=self.global_clipnorm,
-            decay_mode="decoupled" if self.decoupled_weight_decay else "coupled",
-            ema_momentum=self.ema_momentum,
-        )
+        return Options.of(self)
 
     def _row(self, gradient: Any, variable: Any, with_average: bool) -> Row:
         index = self._index_dict[self._var_key(variable)]
