@@ -1,7 +1,7 @@
 """Adadelta for torch: `torch.optim.Adadelta` and its functional form, in their own conventions."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -10,7 +10,7 @@ from torch.optim.optimizer import Optimizer, _use_grad_for_differentiable
 
 from adadelta._core import hyperparameters, interrupts
 from adadelta._core.hyperparameters import CONVENTIONS
-from adadelta._core.step import Call, Options, Row
+from adadelta._core.step import UPDATE, Call, Columns, Options, Row
 from adadelta._kernels import report
 from adadelta._torch import arguments, loading
 from adadelta._torch.engine import Engine, Plan
@@ -195,42 +195,28 @@ class Adadelta(Optimizer):
             found += report.served(_engine_of(group, {}), rows, devices, reasons)
         return found
 
-    def _rows_of(
-        self, group: dict[str, Any], new: dict[Tensor, Any]
-    ) -> tuple[list[Row], list[Tensor]]:
+    def _tensors_of(self, group: dict[str, Any], new: dict[Tensor, Any]) -> list[list[Tensor]]:
         """What a step of this group needs; state that there is not yet goes into `new`."""
-        rows: list[Row] = []
-        counts: list[Tensor] = []
-        state_of, decay = self.state.get, group["weight_decay"]
+        columns: list[list[Tensor]] = [[] for _ in range(5)]
+        params, grads, square_avgs, acc_deltas, counts = columns
+        state_of = self.state.get
         for param in group["params"]:
             grad = param.grad
             if grad is not None:
                 state = state_of(param)
                 if not state:
                     state = new[param] = loading.new_state(param, group["capturable"])
-                rows.append(
-                    Row(param, grad, state["square_avg"], state["acc_delta"], None, None, decay)
-                )
+                params.append(param)
+                grads.append(grad)
+                square_avgs.append(state["square_avg"])
+                acc_deltas.append(state["acc_delta"])
                 counts.append(state["step"])
-        return rows, counts
+        return columns
 
-    def _init_group(
-        self,
-        group: dict[str, Any],
-        params: list[Tensor],
-        grads: list[Tensor],
-        square_avgs: list[Tensor],
-        acc_deltas: list[Tensor],
-        state_steps: list[Tensor],
-    ) -> None:
+    def _init_group(self, group: dict[str, Any], *columns: list[Tensor]) -> None:
         # torch.compile calls it by this name, outside of what it traces.
-        rows, counts = self._rows_of(group, self.state)
-        for row in rows:
-            params.append(row.parameter)
-            grads.append(row.gradient)
-            square_avgs.append(row.square_avg)
-            acc_deltas.append(row.acc_delta)
-        state_steps.extend(counts)
+        for column, tensors in zip(columns, self._tensors_of(group, self.state), strict=True):
+            column.extend(tensors)
 
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -267,13 +253,13 @@ class Adadelta(Optimizer):
         new: dict[Tensor, Any] = {}
         planned: list[_Planned] = []
         for group, noted in zip(self.param_groups, known, strict=True):
+            columns: list[list[Tensor]] = [[], [], [], [], []]
             if compiling:
-                lists: tuple[list[Tensor], ...] = ([], [], [], [], [])
-                params, grads, square_avgs, acc_deltas, counts = lists
-                self._init_group(group, params, grads, square_avgs, acc_deltas, counts)
-                rows = _rows(params, grads, square_avgs, acc_deltas, group["weight_decay"])
+                self._init_group(group, *columns)
             else:
-                rows, counts = self._rows_of(group, new)
+                columns = self._tensors_of(group, new)
+            *tensors, counts = columns
+            rows = _rows(tensors, group["weight_decay"])
             planned.append(_planned(rows, counts, group, proceed, noted))
         with contextlib.nullcontext() if compiling else interrupts.Deferred():
             if new:
@@ -416,24 +402,18 @@ def adadelta(
                 "`state_steps` argument must contain a list of singleton tensors; received "
                 f"{hyperparameters.received(state_steps)}"
             )
-    rows = _rows(params, grads, square_avgs, acc_deltas, group["weight_decay"])
+    rows = _rows([params, grads, square_avgs, acc_deltas], group["weight_decay"])
     with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
         step = _planned(rows, state_steps, group, proceed=None)
         with contextlib.nullcontext() if compiling else interrupts.Deferred():
             step.run()
 
 
-def _rows(
-    params: list[Tensor],
-    grads: list[Tensor],
-    square_avgs: list[Tensor],
-    acc_deltas: list[Tensor],
-    decay: float,
-) -> list[Row]:
-    return [
-        Row(*tensors, weight_decay=decay)
-        for tensors in zip(params, grads, square_avgs, acc_deltas, strict=True)
-    ]
+def _rows(tensors: Sequence[list[Tensor]], decay: float) -> Sequence[Row]:
+    """Return rows of parameters, gradients and both averages."""
+    size = len(tensors[0])
+    none = [None] * size
+    return Columns([*tensors, none, none, [decay] * size, [UPDATE] * size, none])
 
 
 class _Planned(NamedTuple):
@@ -450,7 +430,7 @@ class _Planned(NamedTuple):
 
 
 def _planned(
-    rows: list[Row],
+    rows: Sequence[Row],
     counts: list[Tensor],
     group: dict[str, Any],
     proceed: Any,
@@ -467,7 +447,7 @@ def _planned(
     known = {} if known is None else known
     engine = _engine_of(group, known)
     plan = engine.plan(rows, call, options, proceed)
-    if engine.reasons is not known.get("last"):
+    if not torch.compiler.is_compiling() and engine.reasons is not known.get("last"):
         params = (row.parameter for row in rows)
         known.update(last=engine.reasons, reasons=dict(zip(params, engine.reasons, strict=True)))
     return _Planned(engine, plan, counts)

@@ -145,8 +145,8 @@ def step(rows: Sequence[Row], call: Call, options: Options) -> None:
     groups: dict[Any, list[Row]] = {}
     for row in rows:
         if row.parameter.numel():
-            tensors: Sequence[Tensor] = row[:2]
-            key = row.parameter.device, *(tensor.dtype for tensor in tensors)
+            gradient: Any = row.gradient
+            key = row.parameter.device, row.parameter.dtype, gradient.dtype
             groups.setdefault(key, []).append(row)
     for group in groups.values():
         with torch.cuda.device_of(group[0].parameter):
@@ -169,7 +169,7 @@ def _launch(rows: list[Row], rate: Any, options: Options) -> None:
     bits = chunks = 0
     for row in rows:
         size = row.parameter.numel()
-        tensors: Sequence[Tensor] = row[:4]
+        tensors: Sequence[Any] = row[:4]
         addresses = [tensor.data_ptr() for tensor in tensors]
         bits |= functools.reduce(int.__or__, addresses)
         table.extend((*addresses, size, chunks))

@@ -83,7 +83,7 @@ def update(
         new = updated(row, call, options, its_factors, proceed)
         return [getattr(new, name) for name in written]
 
-    pairs: Sequence[Factors | None] = [None] * len(rows) if factors is None else factors
+    pairs: Sequence[Factors | None] = factors or [None] * len(rows)
     pieces.update(
         function,
         [
@@ -157,16 +157,15 @@ def collect(row: Row, call: Call) -> None:
 
 def finish(row: Row, call: Call, options: Options) -> None:
     """Do, after an update, what the constraint of a row leaves to do, in place."""
-    parameter: Any = row.parameter
-    parameter.copy_(steps.constrain(row).parameter)
+    row.parameter.copy_(steps.constrain(row).parameter)
     follow(row, call, options)
 
 
 def follow(row: Row, call: Call, options: Options) -> None:
     """Let the moving average follow the parameter, in place."""
     new = steps.follow(in_dtype(row), call, options, arrays)
-    pairs: list[tuple[Any, Any]] = [(row.average, new.average), (row.parameter, new.parameter)]
-    for array, value in pairs:
+    for name in ("average", "parameter"):
+        array, value = getattr(row, name), getattr(new, name)
         if value is not array:
             array.copy_(value)
 
