@@ -11,7 +11,6 @@ import pytest
 from conftest import floats
 
 import adadelta
-from adadelta._keras import sparse as sparse_gradients
 from driver import BACKEND, numpy, sparse, tensor
 
 RATES = ("rate_min", "rate_q25", "rate_median", "rate_q75", "rate_max")
@@ -115,7 +114,7 @@ def test_rows_of_an_embedding_without_gradients_have_the_learning_rate():
     table = keras.Variable(np.ones((6, 2)))
     optimizer = adadelta.Adadelta(0.25)
     gradient = sparse(tensor([1, 1], "int32"), tensor(np.ones((2, 2))), (6, 2))
-    assert BACKEND == "torch" or sparse_gradients.is_rows(gradient)
+    assert BACKEND == "torch" or hasattr(gradient, "indices")
     optimizer.apply([gradient], [table])
     (row,) = optimizer.summary()
     assert row["rate_max"] == row["rate_median"] == 0.25
