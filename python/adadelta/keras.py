@@ -19,6 +19,7 @@ from adadelta._state.summary import Summary
 __all__ = ["Adadelta"]
 
 
+_HOST = hyperparameters.CONVENTIONS["keras"]
 # The arguments that Keras' base class does not keep.
 _OWN = ("rho", "epsilon", "maximize", "decoupled_weight_decay", "skip_nonfinite", "fused")
 
@@ -131,10 +132,10 @@ class Adadelta(Saving):
 
     def __init__(
         self,
-        learning_rate: Any = 0.001,
-        rho: float = 0.95,
-        epsilon: float = 1e-7,
-        weight_decay: float | None = None,
+        learning_rate: Any = _HOST.learning_rate,
+        rho: float = _HOST.rho,
+        epsilon: float | None = _HOST.epsilon,
+        weight_decay: float | None = _HOST.weight_decay,
         clipnorm: float | None = None,
         clipvalue: float | None = None,
         global_clipnorm: float | None = None,
