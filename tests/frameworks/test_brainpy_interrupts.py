@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("brainpy")
-from interrupting import after, at_every_line
+from interrupting import after, at_every_line, interruptible  # noqa: F401
 
 from brainpy_tools import Ours, bm, brainpy, variable
 

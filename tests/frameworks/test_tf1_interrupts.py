@@ -2,7 +2,7 @@
 
 import numpy as np
 import tensorflow as tf
-from interrupting import after, at_every_line
+from interrupting import after, at_every_line, interruptible  # noqa: F401
 
 import adadelta.tf1
 

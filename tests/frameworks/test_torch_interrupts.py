@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from interrupting import at_every_line
+from interrupting import at_every_line, interruptible  # noqa: F401
 
 from adadelta.torch import Adadelta, adadelta
 

@@ -130,8 +130,17 @@ def _raise_into(thread):
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), error)
 
 
+@pytest.fixture
+def interruptible():
+    """SIGINT raises KeyboardInterrupt, which it does not in what a shell starts in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signals to threads here")
 @pytest.mark.parametrize("interrupt", [_interrupt_main, _raise_into])
+@pytest.mark.usefixtures("interruptible")
 def test_nobody_writes_after_an_interrupted_step(interrupt):
     """With threads of Python's, of which the caller waits for none in C."""
     settings, own = arguments("float32", {})

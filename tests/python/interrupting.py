@@ -4,9 +4,22 @@ import os
 import signal
 import sys
 
+import pytest
+
 import adadelta
 
 OURS = os.path.dirname(adadelta.__file__)
+
+
+@pytest.fixture(autouse=True)
+def interruptible():
+    """SIGINT raises KeyboardInterrupt, which it does not in what a shell starts in the background.
+
+    For the tests of a module that imports it.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def after(updates):

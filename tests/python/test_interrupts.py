@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 from conftest import floats
-from interrupting import after, at_every_line
+from interrupting import after, at_every_line, interruptible  # noqa: F401
 
 import adadelta
 from adadelta._core import interrupts
