@@ -132,7 +132,7 @@ def _raise_into(thread):
 
 @pytest.fixture
 def interruptible():
-    """SIGINT raises KeyboardInterrupt, which it does not in what a shell starts in the background."""
+    """SIGINT raises KeyboardInterrupt, also in what a shell has started in the background."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
