@@ -1,6 +1,9 @@
 """Runs test suites and adds up what they found.
 
-    tests/run.py [STACK/]SUITE[:BACKEND] ...
+    tests/run.py [STACK/]SUITE[:BACKEND][+[STACK/]SUITE...] ...
+
+Suites with a `+` between them run at the same time: most take one processor only. The output of
+the first is shown as it comes, that of the others at their end.
 
 Suites:
 
@@ -23,7 +26,9 @@ The last line counts the tests: `N passed, N failed`, and skipped ones if any.
 from __future__ import annotations
 
 import collections
+import concurrent.futures
 import dataclasses
+import io
 import json
 import os
 import pathlib
@@ -34,6 +39,7 @@ import sys
 import tempfile
 import threading
 import time
+from typing import Any
 from xml.etree import ElementTree
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -47,6 +53,15 @@ CHECK_SETTINGS = {
     # Python's caches would be found as left-over files.
     "PYTHONDONTWRITEBYTECODE": "1",
 }
+
+
+# Where each thread writes.
+_output = threading.local()
+
+
+def say(*values: object, **options: Any) -> None:
+    """Prints in the order of the thread's own suite."""
+    print(*values, file=getattr(_output, "stream", sys.stdout), **options)
 
 
 @dataclasses.dataclass
@@ -82,9 +97,9 @@ class Run:
     def show_tail(self, complaint: str) -> None:
         if self.timed_out:
             complaint += f", stopped after {TIME_LIMIT:.0f} seconds"
-        print(f"\n{complaint} (exit status {self.status}). The end of its output:")
+        say(f"\n{complaint} (exit status {self.status}). The end of its output:")
         for line in self.lines[-TAIL:]:
-            print("  | " + line)
+            say("  | " + line)
 
 
 class Suite:
@@ -101,7 +116,7 @@ class Suite:
             raise SystemExit(f"unknown stack in {name!r}; there are: stock, latest, here")
 
     def run(self) -> Result:
-        print(f"\n===== {self.name} =====", flush=True)
+        say(f"\n===== {self.name} =====", flush=True)
         start = time.monotonic()
         result = Result()
         with tempfile.TemporaryDirectory(prefix="adadelta-tests-") as scratch:
@@ -133,7 +148,7 @@ class Suite:
         try:
             for line in process.stdout:
                 lines.append(line.rstrip("\n"))
-                print(line, end="", flush=True)
+                say(line, end="", flush=True)
             status = process.wait()
         except KeyboardInterrupt:
             os.killpg(process.pid, signal.SIGKILL)
@@ -148,7 +163,7 @@ def has_tests(result: Result, folder: str, pattern: str) -> bool:
     """Whether there is something to run: a suite that lost its tests has failed."""
     if any((ROOT / folder).rglob(pattern)):
         return True
-    print(f"There are no tests ({pattern}) in {folder}.")
+    say(f"There are no tests ({pattern}) in {folder}.")
     result.failed += 1
     return False
 
@@ -231,7 +246,7 @@ def run_check(suite: Suite, result: Result, scratch: pathlib.Path) -> None:
     build = suite.command("R", "CMD", "build", str(ROOT), cwd=scratch, **CHECK_SETTINGS)
     tarballs = list(scratch.glob("*.tar.gz"))
     if build.status != 0 or len(tarballs) != 1:
-        print("R CMD build made no package.")
+        say("R CMD build made no package.")
         result.failed += 1
         return
     check = suite.command(
@@ -242,16 +257,16 @@ def run_check(suite: Suite, result: Result, scratch: pathlib.Path) -> None:
         result.passed += 1
         return
     result.failed += 1
-    print(f"\nR CMD check must end with 'Status: OK' (exit status {check.status}). What it found:")
+    say(f"\nR CMD check must end with 'Status: OK' (exit status {check.status}). What it found:")
     for section in re.split(r"^(?=\* )", "\n".join(check.lines), flags=re.MULTILINE):
         if re.search(r"\b(NOTE|WARNING|ERROR)$|^Status:", section, re.MULTILINE):
-            print(section.rstrip())
+            say(section.rstrip())
     logs = list(scratch.rglob("*.Rout.fail"))
     if any("00install.out" in line for line in check.lines):
         logs += scratch.glob("*.Rcheck/00install.out")
     for log in logs:
-        print(f"\n--- {log.relative_to(scratch)}")
-        print(log.read_text("utf-8", "replace").rstrip())
+        say(f"\n--- {log.relative_to(scratch)}")
+        say(log.read_text("utf-8", "replace").rstrip())
 
 
 def run_demo(suite: Suite, result: Result, scratch: pathlib.Path) -> None:
@@ -260,7 +275,7 @@ def run_demo(suite: Suite, result: Result, scratch: pathlib.Path) -> None:
     pictures = pathlib.Path(os.environ.get("ADADELTA_DEMO_OUTPUT") or ROOT / "demo-output")
     pictures.mkdir(parents=True, exist_ok=True)
     run = suite.command("Rscript", "-e", code, ADADELTA_DEMO_OUTPUT=str(pictures.resolve()))
-    print(f"\nPictures are in {pictures}.")
+    say(f"\nPictures are in {pictures}.")
     for line in run.lines:
         if line.startswith("check: ok "):
             result.count("passed")
@@ -280,29 +295,48 @@ KINDS = {
 }
 
 
+def run_together(suites: list[Suite]) -> list[Result]:
+    """Runs suites at the same time."""
+    first, *others = suites
+
+    def run_quietly(suite: Suite) -> tuple[Result, str]:
+        _output.stream = io.StringIO()
+        return suite.run(), _output.stream.getvalue()
+
+    with concurrent.futures.ThreadPoolExecutor(len(suites)) as threads:
+        waiting = [threads.submit(run_quietly, suite) for suite in others]
+        results = [first.run()]
+        for future in waiting:
+            result, text = future.result()
+            say(text, flush=True)
+            results.append(result)
+    return results
+
+
 def main(names: list[str]) -> int:
     if not names or {"-h", "--help"} & set(names):
-        print(__doc__)
+        say(__doc__)
         return 2
-    suites = [Suite(name) for name in names]
-    results = [suite.run() for suite in suites]
+    groups = [[Suite(name) for name in together.split("+")] for together in names]
+    suites = [suite for group in groups for suite in group]
+    results = [result for group in groups for result in run_together(group)]
 
     width = max(len(suite.name) for suite in suites)
-    print(f"\n{'suite':{width}}  passed  failed  skipped  seconds")
+    say(f"\n{'suite':{width}}  passed  failed  skipped  seconds")
     for suite, one in zip(suites, results, strict=True):
         numbers = f"{one.passed:6d}  {one.failed:6d}  {one.skipped:7d}  {one.seconds:7.0f}"
-        print(f"{suite.name:{width}}  {numbers}")
+        say(f"{suite.name:{width}}  {numbers}")
     if any(one.skips for one in results):
-        print("\nskipped:")
+        say("\nskipped:")
     for suite, one in zip(suites, results, strict=True):
         for reason, count in one.skips.most_common():
-            print(f"{count:6d}  {suite.name}: {' '.join(reason.split())}")
+            say(f"{count:6d}  {suite.name}: {' '.join(reason.split())}")
 
     passed, failed, skipped = (
         sum(getattr(one, what) for one in results) for what in ("passed", "failed", "skipped")
     )
-    print()
-    print(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
+    say()
+    say(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
     return 1 if failed or not passed else 0
 
 
