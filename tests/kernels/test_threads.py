@@ -174,6 +174,7 @@ def test_nobody_writes_after_an_interrupted_step(interrupt):
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signals to threads here")
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_step_waits_for_slow_helpers(monkeypatch):
     lock, written = threading.Lock(), []
 
