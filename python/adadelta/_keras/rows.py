@@ -12,7 +12,10 @@ from adadelta._keras.engines import array_of
 
 _value = operator.attrgetter("value")
 _own_value = operator.attrgetter("_value")
-_shape, _dtype = operator.attrgetter("shape"), operator.attrgetter("dtype")
+# What a gradient is looked at for: TensorFlow has tensors of strings, too.
+_LOOKS: list[Callable[[Any], Any]] = [type, operator.attrgetter("shape")]
+if keras.config.backend() == "tensorflow":
+    _LOOKS.append(operator.attrgetter("dtype"))
 
 
 class Rows:
@@ -129,8 +132,8 @@ class Rows:
 
 
 def _kinds_of(gradients: Sequence[Any]) -> list[Any] | None:
-    """Return types, shapes and dtypes, or None where one is missing."""
+    """Return types and shapes, or None where a gradient is missing."""
     try:
-        return [*map(type, gradients), *map(_shape, gradients), *map(_dtype, gradients)]
+        return [list(map(look, gradients)) for look in _LOOKS]
     except AttributeError:
         return None
