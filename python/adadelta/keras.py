@@ -311,7 +311,7 @@ class Adadelta(Saving):
         return optimizer
 
     def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
-        """Name variables that are not decayed; to be called before the optimizer is built.
+        """Exclude variables from weight decay; call this before the optimizer is built.
 
         A later call with the same arguments changes nothing: the replicas of a `tf.distribute`
         strategy run one after the other, so all but the first find the optimizer built.

@@ -42,7 +42,7 @@ def test_all_groups_are_of_the_same_step(fused):
             counts.append(is_of_one_step(params, optimizer.state.values()))
             assert len(optimizer.state) == 3
 
-    # A step that is like the one before looks at less, and has fewer lines.
+    # A repeated step checks less than the first, so it runs fewer lines.
     assert at_every_line(optimizer.step, check) > 20
     assert at_every_line(optimizer.step, check) > 20
     assert len(set(counts)) > 10

@@ -41,7 +41,7 @@ def on_jax(rows):
 
 
 def stepped(dtype, rows, options):
-    """What the kernel makes of the arrays of rows, with all numbers known when it runs."""
+    """Run the kernel on rows of arrays, with every number given as an array, not a constant."""
     (optimizer, call), its_factors = told(dtype, options), factors(dtype, options)
     action = jnp.asarray(options.get("action", UPDATE))
     given = [as_row(row, dtype, options)._replace(action=action) for row in rows]
@@ -259,6 +259,22 @@ assert "adadelta_step_float32" in one, one
 @pytest.mark.parametrize("flags", ["--xla_force_host_platform_device_count=4"])
 def test_a_program_that_is_spread_over_devices_gathers_nothing(flags):
     _run_alone(SHARDED, flags)
+
+
+def test_a_kernel_that_is_required_is_missed_on_several_devices():
+    code = (
+        SHARDED.split("given = ")[0].replace("*told)", "*told, is_required=True)")
+        + """
+jax.jit(step)(*[jnp.asarray(array) for array in arrays])
+try:
+    jax.jit(step)(*[jax.device_put(array, spread) for array in arrays])
+except RuntimeError as error:
+    assert "none for a program: it runs on 4 devices" in str(error), error
+else:
+    raise AssertionError("no error")
+"""
+    )
+    _run_alone(code, "--xla_force_host_platform_device_count=4")
 
 
 def test_it_works_with_a_single_thread_of_xla():

@@ -54,7 +54,28 @@ class Rate(Traced):
         return Traced(self.order, "rule")
 
 
-class TracedArrays:
+class PythonNumbers:
+    """The `Arrays` of Python's floats."""
+
+    sqrt = staticmethod(math.sqrt)
+
+    def clip(self, value, low, high):
+        return min(max(value, low), high)
+
+    def number(self, number, like):
+        return number
+
+    def to_state(self, value, like):
+        return value
+
+    def from_state(self, value, like):
+        return value
+
+    def largest_gradient(self, epsilon, like):
+        return 1e9
+
+
+class TracedArrays(PythonNumbers):
     """The `Arrays` of traced values."""
 
     def sqrt(self, array):
@@ -65,15 +86,6 @@ class TracedArrays:
 
     def zeros_like(self, array):
         return Traced(array.order)
-
-    def number(self, number, like):
-        return number
-
-    def to_state(self, value, like):
-        return value
-
-    def from_state(self, value, like):
-        return value
 
     def largest_gradient(self, epsilon, like):
         return Traced(epsilon.order)
@@ -185,27 +197,6 @@ EQUATIONS = {
 }
 NUMBERS = {"rho": 0.75, "epsilon": 0.25, "rate": 0.5, "decay": 0.125}
 START = {"x": 3.0, "g": -1.5, "square_avg": 2.0, "acc_delta": 0.5}
-
-
-class PythonNumbers:
-    """The `Arrays` of Python's floats."""
-
-    sqrt = staticmethod(math.sqrt)
-
-    def clip(self, value, low, high):
-        return min(max(value, low), high)
-
-    def number(self, number, like):
-        return number
-
-    def to_state(self, value, like):
-        return value
-
-    def from_state(self, value, like):
-        return value
-
-    def largest_gradient(self, epsilon, like):
-        return 1e9
 
 
 def lines_of(text):

@@ -295,6 +295,31 @@ def test_a_function_that_torch_compiles_may_contain_a_step(options):
     assert count == its_count == 4
 
 
+def test_an_optimizer_says_what_makes_the_step_of_each_variable():
+    variables = [
+        keras.Variable(np.ones((2, 3)), dtype="float32", name="weights"),
+        keras.Variable(1.0, dtype="float16", name="bias"),
+    ]
+    optimizer = adadelta.Adadelta()
+    assert adadelta.kernel_info(optimizer) == []
+    assert "not yet built" in repr(adadelta.kernel_info(optimizer))
+    optimizer.build(variables)
+    assert adadelta.kernel_info(optimizer).to_dict()["shape"] == [(2, 3), ()]
+    # The float32 gradient of a float16 variable only shows in a step.
+    optimizer.apply([keras.ops.ones((2, 3)), keras.ops.ones(())], variables)
+    weights, bias = adadelta.kernel_info(optimizer)
+    assert (weights["variable"], weights["dtype"]) == ("weights", "float32")
+    assert bias["reason"] and bias["engine"].startswith("operators of")
+    if BACKEND != "tensorflow":
+        # There small variables do not gain by the kernel.
+        assert weights["reason"] is None
+    plain = adadelta.Adadelta(fused=False)
+    plain.build(variables)
+    assert {row["reason"] for row in adadelta.kernel_info(plain)} == {"`fused` is False"}
+    with pytest.raises(TypeError, match="`optimizer` must be None or an optimizer of adadelta"):
+        adadelta.kernel_info("adam")
+
+
 def test_kernels_that_are_asked_for_and_are_not_there_are_refused(monkeypatch):
     from adadelta._kernels import choose
 

@@ -129,7 +129,7 @@ def test_the_step_has_the_numbers_of_the_vectors(case):
     reference = Reference(case)
     due = {expected["call"]: expected for expected in case["expected"]}
     for number, gradients in enumerate(case["gradients"], 1):
-        # What does not fit a number is not finite, as in the vectors.
+        # Beyond the range of float64 a number becomes infinite, as in the vectors.
         with np.errstate(all="ignore"):
             reference.apply(gradients)
         if number in due:

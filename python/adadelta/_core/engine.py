@@ -5,6 +5,23 @@ from typing import Any, Protocol
 
 from adadelta._core.step import Call, Options, Row
 
+# Why there is no kernel where none is wanted.
+UNWANTED = "`fused` is False"
+
+
+def no_kernel(reason: str, whose: str = "a variable") -> RuntimeError:
+    """Return the error of `fused=True` where there is no kernel.
+
+    Args:
+        reason: Why there is none.
+        whose: For what there is none.
+
+    """
+    return RuntimeError(
+        f"`fused=True` needs a kernel, and there is none for {whose}: {reason}; `fused=None` takes "
+        "what there is"
+    )
+
 
 class Engine(Protocol):
     """Makes the steps of an optimizer: by the kernel what it can take, by `step.py` the rest.

@@ -9,6 +9,7 @@ from jax.experimental.sparse import JAXSparse
 
 from adadelta._core import clipping, precision, step
 from adadelta._core.clipping import Factors
+from adadelta._core.engine import UNWANTED, no_kernel
 from adadelta._core.step import Call, Options, Row
 from adadelta._kernels import choose, jax_arrays, layout
 
@@ -48,7 +49,7 @@ class Engine:
     def reason_against(self, row: Row) -> str | None:
         """See there."""
         if self.fused is False:
-            return "`fused` is False"
+            return UNWANTED
         parameter = row.parameter
         if not isinstance(parameter, jax.core.Tracer):
             devices = len(parameter.sharding.device_set)
@@ -74,10 +75,7 @@ class Engine:
         self.reasons = [self.reason_against(row) for row in rows]
         if self.fused:
             for reason in filter(None, self.reasons):
-                raise RuntimeError(
-                    "`fused=True` needs a kernel, and there is none for a variable: "
-                    f"{reason}; `fused=None` takes what there is"
-                )
+                raise no_kernel(reason)
         groups = _groups(rows, self.fused is not False)
         factors = _factors(groups, call, options)
         made = list(rows)
@@ -161,7 +159,7 @@ def _reason_against_arrays(row: Row) -> str | None:
     if machine is not None:
         return machine
     dtype = row.parameter.dtype.name
-    # A wider gradient of a half-precision parameter keeps its digits only without the kernel.
+    # For a half-precision parameter the kernel would round a float32 gradient to half precision.
     given = None if row.gradient is None else jnp.result_type(row.gradient).name
     if given is not None and precision.is_complex(given):
         return f"its gradient is {given}"

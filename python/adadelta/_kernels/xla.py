@@ -18,6 +18,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from adadelta._core.clipping import Factors
+from adadelta._core.engine import no_kernel
 from adadelta._core.step import Call, Options, Row, mean
 from adadelta._kernels import jax_arrays, layout, xla_target
 from adadelta._kernels.locks import Lock
@@ -227,10 +228,8 @@ def _new_primitive(name: str, by_rule: Any, shapes: Any, target: Any) -> Primiti
         devices = getattr(context.module_context.axis_context, "num_devices", None)
         if devices != 1:
             if getattr(known, "is_required", False):
-                raise RuntimeError(
-                    "`fused=True` needs a kernel, and there is none for programs of several "
-                    "devices, where XLA itself makes the step; `fused=None` takes what there is"
-                )
+                reason = f"it runs on {devices} devices, where XLA itself makes the step"
+                raise no_kernel(reason, "a program")
             return plain(context, *operands, known=known)
         try:
             name, scratch, aliases, columns = target(context, known)

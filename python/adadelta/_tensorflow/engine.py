@@ -11,6 +11,7 @@ import tensorflow as tf
 from adadelta._core import clipping, precision
 from adadelta._core import step as steps
 from adadelta._core.clipping import Factors
+from adadelta._core.engine import UNWANTED, no_kernel
 from adadelta._core.step import SKIP, Call, Options, Row
 from adadelta._kernels import report, xla_tensorflow
 from adadelta._state import matching
@@ -65,7 +66,7 @@ class Engine:
         )
 
     def _reason_against_call(self) -> str | None:
-        return "`fused` is False" if self.fused is False else xla_tensorflow.reason_against_here()
+        return UNWANTED if self.fused is False else xla_tensorflow.reason_against_here()
 
     def _find_reasons(self, given: Sequence[Row], options: Options) -> list[str | None]:
         """Return for each row why the kernel does not take it, or None."""
@@ -125,10 +126,7 @@ class Engine:
         self._found |= zip((id(row.parameter) for row in given), self.reasons, strict=True)
         if self.fused:
             for problem in filter(None, self.reasons):
-                raise RuntimeError(
-                    "`fused=True` needs a kernel, and there is none for a variable: "
-                    f"{problem}; `fused=None` takes what there is"
-                )
+                raise no_kernel(problem)
         self.plain.operations = []
         served: list[Row] = []
         plain: list[Row] = []

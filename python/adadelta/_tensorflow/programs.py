@@ -39,7 +39,7 @@ def _reason_against_gradient(gradient: Any, dtype: str) -> str | None:
     if rows.is_rows(gradient):
         return "its gradient is sparse"
     given = arrays.dtype_of(gradient)
-    # A wider gradient of a half-precision variable keeps its digits only without the kernel.
+    # For a half-precision variable the kernel would round a float32 gradient to half precision.
     is_taken = given == dtype or dtype == precision.state_dtype(dtype)
     if precision.is_complex(given) or not is_taken:
         return f"it is {dtype}, its gradient {given}"

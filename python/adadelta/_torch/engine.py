@@ -16,6 +16,7 @@ from torch import Tensor
 
 from adadelta._core import clipping
 from adadelta._core.clipping import Factors
+from adadelta._core.engine import UNWANTED, no_kernel
 from adadelta._core.step import COLLECT, FOLLOW, SKIP, UPDATE, Call, Options, Row, columns_of
 from adadelta._kernels import cuda, layout, torch_memory
 from adadelta._torch import finite, plain
@@ -206,7 +207,7 @@ class Engine:
 
     def _reason_against_all(self, call: Call | None = None, proceed: Any = None) -> str | None:
         if self.fused is False:
-            return "`fused` is False"
+            return UNWANTED
         # As in torch, `foreach = False` alone asks for one tensor at a time.
         if self.fused is None and self.foreach is False:
             return "`foreach` is False"
@@ -256,10 +257,7 @@ class Engine:
             if reason is None and place in shared:
                 reason = "a tensor shares memory with another"
             if reason is not None and self.fused:
-                raise RuntimeError(
-                    "`fused=True` needs a kernel, and there is none for these tensors: "
-                    f"{reason}; `fused=None` takes what there is"
-                )
+                raise no_kernel(reason, "these tensors")
             reasons.append(reason)
             if reason is None:
                 (on_gpu if by_gpu else served).append(its_row)

@@ -57,7 +57,7 @@ def as_needed(gradient: Tensor, parameter: Tensor) -> Tensor:
     if type(gradient) not in torch_memory.PLAIN or gradient.layout != torch.strided:
         return gradient
     if gradient.dtype != parameter.dtype and parameter.dtype.itemsize < 4:
-        # A wider gradient of a half-precision parameter keeps its digits only without the kernel.
+        # For half-precision parameters the kernel would round a float32 gradient to half precision.
         return gradient
     return gradient.to(parameter.dtype).resolve_conj().resolve_neg().contiguous()
 
