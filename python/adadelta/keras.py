@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from adadelta._core import hyperparameters, parameters
+from adadelta._core import hyperparameters, interrupts, parameters
 from adadelta._core.arguments import Checked, checked
 from adadelta._core.messages import Message
 from adadelta._keras import exchange, precision
@@ -236,7 +236,7 @@ class Adadelta(Saving):
         self.learning_rate = value
 
     def _rate_variable(self, value: float, dtype: str | None = None) -> Any:
-        with keras.name_scope(self.name, caller=self):
+        with interrupts.Deferred(), keras.name_scope(self.name, caller=self):
             return keras.Variable(
                 value,
                 name="learning_rate",

@@ -35,6 +35,8 @@ def test_all_variables_and_counters_are_of_the_same_step(options):
         optimizer.apply(gradients, variables)
 
         def check():
+            # A scope of names that was left open would rename all that is made later.
+            assert keras.Variable(0.0, name="later").path == "later"
             updates = int(optimizer.iterations)
             every = optimizer.gradient_accumulation_steps
             assert updates == int(optimizer._iterations) // (every or 1)
@@ -47,6 +49,23 @@ def test_all_variables_and_counters_are_of_the_same_step(options):
 
         stride = {"torch": 5, "jax": 41, "tensorflow": 41}[BACKEND]
         assert at_every_line(lambda: optimizer.apply(gradients, variables), check, stride) > 3
+
+
+def test_an_optimizer_is_built_as_a_whole_or_not_at_all():
+    variables = [keras.Variable([1.0], name=f"weight{it}") for it in range(2)]
+    optimizer = adadelta.Adadelta(0.5, use_ema=True)
+
+    def build():
+        optimizer.build(variables)
+        optimizer.learning_rate = 0.25
+
+    def check():
+        nonlocal optimizer
+        assert keras.Variable(0.0, name="later").path == "later"
+        assert len(optimizer.variables) == (8 if optimizer.built else 2)
+        optimizer = adadelta.Adadelta(0.5, use_ema=True)
+
+    assert at_every_line(build, check, 11) > 3
 
 
 def test_an_interrupt_waits_for_the_end_and_for_all_handlers():

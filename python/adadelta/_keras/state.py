@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from adadelta._core import hyperparameters, parameters
+from adadelta._core import hyperparameters, interrupts, parameters
 from adadelta._core.step import Options
 from adadelta._keras import jax_trainer, loss_scale, precision
 from adadelta._keras.engines import Engine, eagerly
@@ -112,6 +112,10 @@ class State(keras.optimizers.Optimizer):
             self._refuse_other_variables(variables)
             return
         self._refuse_unusable(variables)
+        with interrupts.Deferred():
+            self._build(variables)
+
+    def _build(self, variables: list[Any]) -> None:
         self._exclusions.meet([path_of(variable) for variable in variables])
         self._engine = Engine(self.fused)
         self._refuse_without_kernel(variables)

@@ -88,7 +88,7 @@ class Step(State):
             return
         if not gradients:
             return
-        with _without_recording(), keras.name_scope(self.name, caller=self):
+        with _without_recording():
             variables = None if trainable_variables is None else list(trainable_variables)
             indices = self._rows.indices_again(variables, gradients) if self.built else None
             if indices is None:
@@ -228,7 +228,9 @@ class Step(State):
         without = self._rows_without_gradient(has_gradient, action)
         if without:
             indices, rows = [*indices, *without], [*rows, *without.values()]
-        with interrupts.Deferred():
+        # Keras' scope is inside: an interrupt at its ends would leave it open, and all variables
+        # that are made later would be named in it.
+        with interrupts.Deferred(), keras.name_scope(self.name, caller=self):
             self._make(indices, rows, call, self._options)
             self._overwrite(overwriting, action)
             self._count(action, answered, finite, has_gradient)
@@ -350,7 +352,7 @@ class Step(State):
         asked = rates.callable_rate_of(self._learning_rate)
         if asked is not None:
             asked.raise_failure()
-        with _without_recording(), keras.name_scope(self.name, caller=self), interrupts.Deferred():
+        with interrupts.Deferred(), _without_recording(), keras.name_scope(self.name, caller=self):
             if self._window is not None:
                 self._close_window(int(ops.convert_to_numpy(self._window)))
             if self.use_ema and int(ops.convert_to_numpy(self.iterations)):
