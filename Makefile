@@ -25,15 +25,15 @@ demo: ## train on ggplot2's diamonds and draw what happened
 test: ## the tests on the stock environment, default backend
 	@$(SETUP) stock test
 	@$(INSTALL) stock
-	@$(RUN) r+check python:jax kernels rpy2
+	@$(RUN) r+check python:jax kernels devices-fast rpy2
 
 test-all: ## and on every backend and the latest environment
 	@$(SETUP) stock all
 	@$(SETUP) latest test
 	@$(INSTALL) stock
 	@$(INSTALL) latest
-	@$(RUN) r+check python:jax python:tensorflow python:torch kernels frameworks \
-	  rpy2+latest/r latest/python:jax latest/kernels latest/frameworks latest/rpy2
+	@$(RUN) r+check python:jax python:tensorflow python:torch kernels frameworks devices \
+	  rpy2+latest/r latest/python:jax latest/kernels latest/frameworks latest/devices latest/rpy2
 
 lint: ## ruff, mypy, lintr and spelling
 	@$(SETUP) stock test

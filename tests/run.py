@@ -12,6 +12,8 @@ Suites:
     kernels  tests/kernels, the kernels beside the rule
     frameworks
              tests/frameworks, the front ends of other frameworks beside their hosts
+    devices  tests/devices, several devices and processes beside one; devices-fast leaves out
+             what is marked slow
     rpy2     tests/rpy2, R and Python in one process
     check    R CMD build and R CMD check --as-cran, which must say "Status: OK"
     demo     demo(diamonds), whose checks are counted; its pictures go to
@@ -195,25 +197,31 @@ def run_r(suite: Suite, result: Result, scratch: pathlib.Path) -> None:
     settle(result, run, report.exists())
 
 
-# The groups of tests/frameworks/conftest.py: some can't be in one process with others.
-GROUPS = {"frameworks": ("torch", "tf_keras", "brainpy", "optax", "scipy", "all")}
+# The groups of the conftest.py of each folder: some can't be in one process with others.
+GROUPS = {
+    "frameworks": ("torch", "tf_keras", "brainpy", "optax", "scipy", "all"),
+    "devices": ("jax", "torch", "tensorflow"),
+}
 NOTHING_COLLECTED = 5
 
 
 def run_pytest(suite: Suite, result: Result, scratch: pathlib.Path) -> None:
     """The Python tests of one folder, on the core in python/."""
-    folder = f"tests/{suite.kind}"
+    name, _, part = suite.kind.partition("-")
+    folder = f"tests/{name}"
     if not has_tests(result, folder, "test_*.py"):
         return
     path = os.pathsep.join(filter(None, [str(ROOT / "python"), os.environ.get("PYTHONPATH")]))
     command = ["python", "-m", "pytest", folder, "--rootdir=."]
     command += ["--continue-on-collection-errors", "--durations=10", "--durations-min=10"]
-    if suite.kind != "rpy2":
+    if part == "fast":
+        command += ["-m", "not slow"]
+    if name != "rpy2":
         # Two at a time take 0.6 of the time on two cores. R runs once in a process, so not rpy2.
         command += ["--numprocesses=2"]
     if (ROOT / "python/pyproject.toml").exists():
         command.append("--config-file=python/pyproject.toml")
-    for group in GROUPS.get(suite.kind, ("",)):
+    for group in GROUPS.get(name, ("",)):
         report = scratch / f"report{group}.xml"
         run = suite.command(
             *command, f"--junitxml={report}", PYTHONPATH=path, ADADELTA_TEST_GROUP=group
@@ -289,6 +297,8 @@ KINDS = {
     "python": run_pytest,
     "kernels": run_pytest,
     "frameworks": run_pytest,
+    "devices": run_pytest,
+    "devices-fast": run_pytest,
     "rpy2": run_pytest,
     "check": run_check,
     "demo": run_demo,
