@@ -14,8 +14,9 @@ from adadelta._core import hyperparameters, parameters, step
 from adadelta._core.step import Call, Options, Row
 from adadelta._jax import counter, precision
 from adadelta._jax.engine import Engine
-from adadelta._kernels import jax_arrays
+from adadelta._kernels import jax_arrays, report
 from adadelta._optax import arguments, exchange
+from adadelta._optax.report import kernel_report
 from adadelta._optax.state import AdadeltaState
 from adadelta._state.record import OptimizerState
 
@@ -45,6 +46,10 @@ class GradientTransformation(NamedTuple):
     init: Callable[..., Any]
     update: Callable[..., Any]
 
+    def _kernel_report_of(self, params: Any) -> list[report.Served]:
+        reason = "it returns updates, which no kernel makes; `fused_adadelta` has one"
+        return kernel_report(params, reason)
+
 
 class FusedOptimizer(NamedTuple):
     """A pair of pure functions that make parameters instead of updates.
@@ -57,6 +62,9 @@ class FusedOptimizer(NamedTuple):
 
     init: Callable[..., Any]
     apply: Callable[..., Any]
+
+    def _kernel_report_of(self, params: Any) -> list[report.Served]:
+        return kernel_report(params)
 
 
 def adadelta(
@@ -137,7 +145,7 @@ def fused_adadelta(
 
     A gradient transformation must write its updates out, and `optax.apply_updates` reads them
     again. This does the whole step at once: on the processor, all parameters in one pass over
-    memory, where `adadelta.kernel_info()` says that the kernel "xla" serves. Compiled with
+    memory, where `adadelta.kernel_info(optimizer, params)` says so. Compiled with
     `donate_argnums=(0, 1)`, it writes the new parameters and state where the old ones were:
     JAX pairs buffers by their order, so the parameters come first, before and after.
     Half-precision parameters are rounded once instead of twice.
