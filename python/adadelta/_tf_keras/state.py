@@ -219,7 +219,7 @@ class State(tf_keras.optimizers.Optimizer):
             return f"`use_ema` was {not self.use_ema} for the optimizer that was saved"
         saved = matching.distinct(map(loaders.parameter_of, names))
         own = matching.distinct(map(name_of, self._parameters))
-        paired = matching.paired(saved, own, numbered=True)
+        paired = matching.paired(saved, own)
         if self.built and [paired.get(name) for name in own] != saved:
             return "it is for other parameters, or for these in another order"
         return None
