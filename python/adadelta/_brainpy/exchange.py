@@ -23,15 +23,14 @@ _NUMBERING = matching.Numbering(r"\.", r"(\d+)$", except_last=True)
 def export_state(optimizer: Any) -> OptimizerState:
     """Return what the optimizer knows."""
     arrays = exchange.mapped(bm.as_jax, optimizer.averages())
-    counters = {"step": optimizer.step.value}
-    state = exchange.state_of(exchange.mapped(precision.to_record, arrays), counters)
-    state.hyperparameters = {
+    given = {
         "learning_rate": _describe(optimizer.lr),
         "rho": optimizer.rho,
         "epsilon": optimizer.epsilon,
         "weight_decay": optimizer.weight_decay,
     }
-    return state
+    parameters = exchange.mapped(precision.to_record, arrays)
+    return exchange.state_of(parameters, {"step": optimizer.step.value}, given)
 
 
 def import_state(optimizer: Any, state: OptimizerState) -> None:

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -33,12 +34,12 @@ def learned(optimizer: Any, copy: bool = True) -> OptimizerState:
     refuse_unbuilt(optimizer)
     read = functools.partial(array_of, copy=copy)
     counters = {name: read(it) for name, it in _counters_of(optimizer, wrapper).items()}
-    state = exchange.state_of(exchange.mapped(read, slots_of(optimizer)), counters)
+    names: Iterable[str] = ()
     if optimizer._window is not None:
-        names = parameter_names(optimizer._trainable_variables)
         has_gradient = array_of(optimizer._window_has_gradient, False)
-        state.window_gradients = tuple(sorted(itertools.compress(names, has_gradient)))
-    return state
+        names = itertools.compress(parameter_names(optimizer._trainable_variables), has_gradient)
+    arrays = exchange.mapped(read, slots_of(optimizer))
+    return exchange.state_of(arrays, counters, window_gradients=names)
 
 
 def import_state(optimizer: Any, state: OptimizerState) -> dict[str, str]:
@@ -110,9 +111,7 @@ def start_of(optimizer: Any, hyperparameters: dict[str, Any]) -> OptimizerState:
     counters: dict[str, float] = dict.fromkeys(_counters_of(optimizer, None), 0)
     if "loss_scale" in counters:
         counters["loss_scale"] = loss_scale.FIRST
-    state = exchange.state_of(arrays, counters)
-    state.hyperparameters = hyperparameters
-    return state
+    return exchange.state_of(arrays, counters, hyperparameters)
 
 
 def _new_rate(optimizer: Any, saved: Any, problems: list[str]) -> float | None:

@@ -23,17 +23,29 @@ def mapped(function: Callable[[_In], _Out], slots: Slots[_In]) -> dict[str, dict
     return {name: {slot: function(it) for slot, it in own.items()} for name, own in slots.items()}
 
 
-def state_of(parameters: Slots[np.ndarray], counters: Mapping[str, Any]) -> OptimizerState:
+def state_of(
+    parameters: Slots[np.ndarray],
+    counters: Mapping[str, Any],
+    hyperparameters: Mapping[str, Any] | None = None,
+    window_gradients: Iterable[str] = (),
+) -> OptimizerState:
     """Return the state with these arrays and counters.
 
     Args:
         parameters: The arrays.
         counters: The counters and the loss scale, by their names in `OptimizerState`, at least
             `step`. Without `update` every call that was not skipped made an update.
+        hyperparameters: The arguments of the optimizer.
+        window_gradients: As in `OptimizerState`.
 
     """
-    update = counters["step"] - counters.get("skipped", 0)
-    return OptimizerState(**{"update": update, **counters, "parameters": parameters})
+    known = {"update": counters["step"] - counters.get("skipped", 0), **counters}
+    return OptimizerState(
+        **known,
+        parameters={name: dict(slots) for name, slots in parameters.items()},
+        hyperparameters=dict(hyperparameters or {}),
+        window_gradients=tuple(window_gradients),
+    )
 
 
 def values(

@@ -41,9 +41,9 @@ def export_state(optimizer: Any) -> OptimizerState:
         for name, param in _named(optimizer).items()
     }
     skipped = optimizer.skipped
-    state = exchange.state_of(arrays, {"step": update + skipped, "skipped": skipped})
-    state.hyperparameters = {**groups[0], **({"groups": groups} if len(groups) > 1 else {})}
-    return state
+    hyperparameters = {**groups[0], **({"groups": groups} if len(groups) > 1 else {})}
+    counters = {"step": update + skipped, "skipped": skipped}
+    return exchange.state_of(arrays, counters, hyperparameters)
 
 
 def import_state(optimizer: Any, state: OptimizerState) -> None:
