@@ -1,7 +1,7 @@
 """What parameters and their gradients must be, and the messages about those that are not."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from adadelta._core import precision
@@ -70,9 +70,22 @@ def check_numbers(dtype: str, numbers: Mapping[str, Any], whose: str) -> None:
             raise ValueError(refusal(argument, requirement, value))
 
 
-def repeated(name: str) -> ValueError:
-    """The error about a parameter that is listed twice."""
-    return ValueError(f"the variable {name} is given more than once")
+def refuse_repeated(
+    variables: Iterable[Any], key: Callable[[Any], Any], name: Callable[[Any], str]
+) -> None:
+    """Refuse parameters of which one is listed twice.
+
+    Args:
+        variables: The parameters.
+        key: Returns what is the same for the same parameter only.
+        name: Returns a parameter's name.
+
+    """
+    seen = set()
+    for variable in variables:
+        if key(variable) in seen:
+            raise ValueError(f"the variable {name(variable)} is given more than once")
+        seen.add(key(variable))
 
 
 def no_numbers(name: str, gradient: Any) -> TypeError:
@@ -122,30 +135,27 @@ def no_weights_yet() -> ValueError:
 
 
 def check_weights(
-    weights: Sequence[Any],
+    shapes: Iterable[tuple[int, ...]],
     expected: Sequence[tuple[str, tuple[int, ...]]],
-    shape_of: Callable[[Any], tuple[int, ...]],
     attribute: str,
 ) -> None:
     """Refuse arrays that do not fit the variables of an optimizer, in number or shape.
 
     Args:
-        weights: What is to be set.
+        shapes: The shapes of what is to be set.
         expected: Name and shape of each variable.
-        shape_of: Returns the shape of one of `weights`.
         attribute: What the optimizer calls its variables.
 
     """
-    if len(weights) != len(expected):
+    shapes = list(shapes)
+    if len(shapes) != len(expected):
         raise ValueError(
             f"`weights` must be a list of {len(expected)} arrays, one for each of `{attribute}`; "
-            f"received {len(weights)}"
+            f"received {len(shapes)}"
         )
-    for weight, (name, shape) in zip(weights, expected, strict=True):
-        if tuple(shape_of(weight)) != shape:
-            raise ValueError(
-                f"the weight for {name} must have shape {shape}; received {tuple(shape_of(weight))}"
-            )
+    for given, (name, shape) in zip(shapes, expected, strict=True):
+        if given != shape:
+            raise ValueError(f"the weight for {name} must have shape {shape}; received {given}")
 
 
 def excluded(var_list: Any, var_names: Any) -> tuple[list[Any], list[str]]:
