@@ -9,18 +9,17 @@ import keras
 import numpy as np
 from keras import ops
 
-from adadelta._core.messages import Message
 from adadelta._keras import learning_rate as rates
 from adadelta._keras import loss_scale, precision
 from adadelta._keras.state import parameter_names
 from adadelta._state import exchange, matching
-from adadelta._state.record import SLOTS, OptimizerState, StateMismatchError
+from adadelta._state.record import SLOTS, OptimizerState
 
 
 def export_state(optimizer: Any) -> OptimizerState:
     """Return what the optimizer knows, with its arguments."""
     state = learned(optimizer)
-    state.hyperparameters = unwrapped(optimizer)[0].get_config()
+    state.hyperparameters = exchange.unwrapped(optimizer)[0].get_config()
     state.hyperparameters.pop("name")
     return state
 
@@ -30,8 +29,8 @@ def learned(optimizer: Any, copy: bool = True) -> OptimizerState:
 
     Without `copy` the arrays may be the optimizer's own.
     """
-    optimizer, wrapper = unwrapped(optimizer)
-    refuse_unbuilt(optimizer)
+    optimizer, wrapper = exchange.unwrapped(optimizer)
+    exchange.refuse_unbuilt(optimizer)
     read = functools.partial(array_of, copy=copy)
     counters = {name: read(it) for name, it in _counters_of(optimizer, wrapper).items()}
     names: Iterable[str] = ()
@@ -47,8 +46,8 @@ def import_state(optimizer: Any, state: OptimizerState) -> dict[str, str]:
 
     Returns the state's name for each parameter of the optimizer.
     """
-    optimizer, wrapper = unwrapped(optimizer)
-    refuse_unbuilt(optimizer)
+    optimizer, wrapper = exchange.unwrapped(optimizer)
+    exchange.refuse_unbuilt(optimizer)
     slots, counters = slots_of(optimizer), _counters_of(optimizer, wrapper)
     problems: list[str] = []
     rate = _new_rate(optimizer, state.hyperparameters.get("learning_rate"), problems)
@@ -131,13 +130,6 @@ def has_rate(optimizer: Any, rate: Any) -> bool:
     return bool(np.asarray(rate, precision.dtype_of(current)) == array_of(current, False))
 
 
-def unwrapped(optimizer: Any) -> tuple[Any, Any]:
-    """The optimizer and Keras' wrapper around it, if there is one."""
-    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        return optimizer.inner_optimizer, optimizer
-    return optimizer, None
-
-
 def _counters_of(optimizer: Any, wrapper: Any) -> dict[str, Any]:
     """The variables that count and the loss scale: our own, or those of Keras' wrapper."""
     counters = {
@@ -149,21 +141,9 @@ def _counters_of(optimizer: Any, wrapper: Any) -> dict[str, Any]:
         "finite_calls": optimizer._finite_calls,
     }
     if wrapper is not None:
-        refuse_unbuilt(wrapper)
+        exchange.refuse_unbuilt(wrapper)
         counters.update(loss_scale=wrapper.dynamic_scale, finite_calls=wrapper.step_counter)
     return {name: variable for name, variable in counters.items() if variable is not None}
-
-
-_UNBUILT = Message(
-    "This optimizer is not built, so it has no state yet: call "
-    "optimizer.build(model.trainable_variables) first",
-    "unbuilt",
-)
-
-
-def refuse_unbuilt(optimizer: Any) -> None:
-    if not optimizer.built:
-        raise StateMismatchError(_UNBUILT)
 
 
 def array_of(variable: Any, copy: bool = True) -> np.ndarray:

@@ -25,6 +25,7 @@ from adadelta._keras.engines import eagerly
 from adadelta._keras.state import parameter_names, path_of
 from adadelta._keras.step import Step
 from adadelta._state import keras_file, matching
+from adadelta._state.exchange import refuse_unbuilt
 from adadelta._state.record import OptimizerState, StateMismatchError
 
 
@@ -139,7 +140,7 @@ class Saving(Step):
             StateMismatchError: The state does not fit. Nothing has changed then.
 
         """
-        exchange.refuse_unbuilt(target)
+        refuse_unbuilt(target)
         saved = keras_file.arrays_of(contents, KERAS_ADADELTA)
         if keras_file.OF_HOST in saved and _is_name_of_another(contents.name):
             matching.refuse([f'it is that of an optimizer called "{contents.name}"'])

@@ -9,13 +9,31 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from adadelta._core.messages import Message
 from adadelta._state import matching
 from adadelta._state.matching import KERAS, Numbering, listed
-from adadelta._state.record import AVERAGES, SLOTS, OptimizerState
+from adadelta._state.record import AVERAGES, SLOTS, OptimizerState, StateMismatchError
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 Slots = Mapping[str, Mapping[str, _In]]
+
+
+def unwrapped(optimizer: Any) -> tuple[Any, Any]:
+    """Return the optimizer and the host's LossScaleOptimizer around it, or None."""
+    inner = getattr(optimizer, "inner_optimizer", None)
+    return (optimizer, None) if inner is None else (inner, optimizer)
+
+
+def refuse_unbuilt(optimizer: Any) -> None:
+    """Refuse an optimizer without variables; `build_argument` is what builds it."""
+    if not optimizer.built:
+        argument = getattr(optimizer, "build_argument", "model.trainable_variables")
+        text = (
+            "This optimizer is not built, so it has no state yet: call "
+            f"optimizer.build({argument}) first"
+        )
+        raise StateMismatchError(Message(text, "unbuilt"))
 
 
 def mapped(function: Callable[[_In], _Out], slots: Slots[_In]) -> dict[str, dict[str, _Out]]:

@@ -216,7 +216,7 @@ class State(tf_keras.optimizers.Optimizer):
         The arguments and the error are those of `load_strictly()` of `adadelta.Adadelta`, but for
         a `LossScaleOptimizer` as target, which is an error: the file does not name its loss scale.
         """
-        exchange.refuse_unbuilt(target)
+        shared.refuse_unbuilt(target)
         saved = keras_file.arrays_of(contents, _HOST)
         if target is not self:
             matching.refuse(
