@@ -57,17 +57,17 @@ def check_numbers(dtype: str, numbers: Mapping[str, Any], whose: str) -> None:
     for argument, value in numbers.items():
         if not isinstance(value, float) or value == math.inf:
             continue
+        requirement = None
         if argument == "rho":
             # Half of the distance between 1 and the number before it: from there it is rounded up.
             if 1 - value <= precision.spacing_below_one(dtype) / 2:
-                requirement = f"less than 1 when rounded for {whose}"
-                raise ValueError(refusal(argument, requirement, value))
+                requirement = "less than 1 when rounded"
         elif value < smallest:
-            requirement = f"at least {smallest:.3g} for {whose}"
-            raise ValueError(refusal(argument, requirement, value))
+            requirement = f"at least {smallest:.3g}"
         elif value > largest:
-            requirement = f"at most {largest:.3g} for {whose}"
-            raise ValueError(refusal(argument, requirement, value))
+            requirement = f"at most {largest:.3g}"
+        if requirement:
+            raise ValueError(refusal(argument, f"{requirement} for {whose}", value))
 
 
 def refuse_repeated(

@@ -6,12 +6,10 @@ the same name.
 """
 
 import contextlib
-import errno
 import hashlib
 import json
 import math
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from io import BufferedReader
@@ -124,9 +122,7 @@ _BINARY: int = getattr(os, "O_BINARY", 0)
 
 
 def _refuse_other_kinds(path: str | os.PathLike[str], mode: int) -> None:
-    if stat.S_ISDIR(mode):
-        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
-    kind = atomic.kind_of(mode)
+    kind = atomic.kind_of(path, mode)
     if kind is not None:
         raise StateFileError(f"{_shown(path)} is {kind} and not a regular file")
 
