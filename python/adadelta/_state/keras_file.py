@@ -12,7 +12,8 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from adadelta._state import exchange, matching
+from adadelta._state import matching
+from adadelta._state.exchange import state_of
 from adadelta._state.record import AVERAGES, SLOTS, OptimizerState
 from adadelta._state.storage import StateFileError, opened
 
@@ -85,7 +86,7 @@ def from_file(saved: Arrays) -> OptimizerState:
     matching.refuse(problems + matching.listed("not in this optimizer:", unknown))
     names = sorted(parameters, key=lambda name: places.get(name, 0))
     ordered = {name: parameters[name] for name in names}
-    return exchange.state_of(ordered, counters, hyperparameters, came)
+    return state_of(ordered, counters, hyperparameters, came)
 
 
 def is_numbered(saved: Arrays) -> bool:
