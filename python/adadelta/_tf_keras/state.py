@@ -10,8 +10,8 @@ import tf_keras
 
 from adadelta._core import parameters
 from adadelta._core.precision import state_dtype
-from adadelta._state import exchange as shared
 from adadelta._state import keras_file, matching
+from adadelta._state.exchange import mapped, refuse_unbuilt, state_of
 from adadelta._state.record import OptimizerState
 from adadelta._tensorflow import arrays, exchange
 from adadelta._tensorflow.gradients import name_of
@@ -216,7 +216,7 @@ class State(tf_keras.optimizers.Optimizer):
         The arguments and the error are those of `load_strictly()` of `adadelta.Adadelta`, but for
         a `LossScaleOptimizer` as target, which is an error: the file does not name its loss scale.
         """
-        shared.refuse_unbuilt(target)
+        refuse_unbuilt(target)
         saved = keras_file.arrays_of(contents, _HOST)
         if target is not self:
             matching.refuse(
@@ -265,12 +265,12 @@ class State(tf_keras.optimizers.Optimizer):
         # One that was not built has its counter only.
         slots = self._slots() if len(arrays) > 1 else {}
         parameters = keras_file.by_position(arrays, slots, "tf_keras", range(1, 2))
-        return shared.state_of(parameters, {"step": int(arrays[0])})
+        return state_of(parameters, {"step": int(arrays[0])})
 
     def _start(self) -> OptimizerState:
         """What a built optimizer knows before its first call."""
         slots = self._slots()
-        start = shared.mapped(exchange.zeros_like, slots)
+        start = mapped(exchange.zeros_like, slots)
         for variable, (name, own) in zip(self._parameters, slots.items(), strict=True):
             if "average" in own:
                 value = tf.convert_to_tensor(_whole(variable))
