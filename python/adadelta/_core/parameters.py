@@ -95,9 +95,11 @@ def no_numbers(name: str, gradient: Any) -> TypeError:
     )
 
 
-def other_shape(name: str, expected: tuple[int, ...], shape: Any) -> ValueError:
-    """The error about a gradient that has not the shape of its parameter."""
-    return ValueError(f"the gradient for {name} must have shape {expected}; received {shape}")
+def other_shape(
+    name: str, expected: tuple[int, ...], shape: Any, what: str = "gradient"
+) -> ValueError:
+    """The error about what does not have the shape that it has for this parameter."""
+    return ValueError(f"the {what} for {name} must have shape {expected}; received {shape}")
 
 
 # The call that makes another optimizer of an `optimizer`, where the user's language is not Python.
@@ -155,7 +157,7 @@ def check_weights(
         )
     for given, (name, shape) in zip(shapes, expected, strict=True):
         if given != shape:
-            raise ValueError(f"the weight for {name} must have shape {shape}; received {given}")
+            raise other_shape(name, shape, given, "weight")
 
 
 def excluded(var_list: Any, var_names: Any) -> tuple[list[Any], list[str]]:
