@@ -16,8 +16,13 @@ from typing import Any
 import numpy as np
 
 from adadelta._core import hyperparameters
-from adadelta._state import atomic, conversion, keras_file, storage
-from adadelta._state.record import OptimizerState, StateMismatchError, StateWarning
+from adadelta._state import atomic, conversion, exchange, keras_file, storage
+from adadelta._state.record import (
+    OptimizerState,
+    StateMismatchError,
+    StateWarning,
+    refuse_no_state,
+)
 from adadelta._state.storage import StateFileError
 
 __all__ = [
@@ -99,9 +104,9 @@ def import_state(optimizer: Any, state: OptimizerState) -> None:
         1
 
     """
-    exchange = _exchange_of(optimizer)
-    _refuse_no_state(state)
-    exchange.import_state(optimizer, state)
+    own = _exchange_of(optimizer)
+    refuse_no_state("state", state)
+    own.import_state(optimizer, state)
 
 
 def convert_state(
@@ -144,7 +149,7 @@ def convert_state(
         (3, 2)
 
     """
-    _refuse_no_state(state)
+    refuse_no_state("state", state)
     if not isinstance(mapping, Mapping):
         raise TypeError(hyperparameters.refusal("mapping", "a mapping of names", mapping))
     hyperparameters.Flag()("keep_others", keep_others)
@@ -273,7 +278,7 @@ def load_keras_adadelta(optimizer: Any, path: str | os.PathLike[str]) -> None:
     """
     model = optimizer if hasattr(optimizer, "trainable_variables") else None
     optimizer = optimizer if model is None else getattr(model, "optimizer", None)
-    load = getattr(getattr(optimizer, "inner_optimizer", optimizer), "load_strictly", None)
+    load = getattr(exchange.unwrapped(optimizer)[0], "load_strictly", None)
     if load is None:
         raise TypeError(
             "`optimizer` must be an adadelta.Adadelta or a Keras model compiled with one; received "
@@ -307,7 +312,7 @@ def write_state(state: OptimizerState, path: str | os.PathLike[str]) -> None:
         OptimizerState(step=3, update=3, 0 parameters, slots: none)
 
     """
-    _refuse_no_state(state)
+    refuse_no_state("state", state)
     storage.write(state, _checked(path))
 
 
@@ -363,11 +368,6 @@ def save_model(model: Any, path: str | os.PathLike[str]) -> None:
         model.save(beside)
 
 
-def _refuse_no_state(state: Any) -> None:
-    if not isinstance(state, OptimizerState):
-        raise TypeError(f"`state` must be an OptimizerState; received {type(state).__name__}")
-
-
 def _checked(path: Any) -> str:
     # open() would take a whole number for a file that is open already, and close it.
     name = os.fspath(path) if isinstance(path, str | os.PathLike) else None
@@ -377,8 +377,7 @@ def _checked(path: Any) -> str:
 
 
 def _exchange_of(optimizer: Any) -> Any:
-    # Keras' LossScaleOptimizer has the optimizer inside.
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    inner, _ = exchange.unwrapped(optimizer)
     module = getattr(type(inner), "state_exchange", None)
     if module is None:
         raise TypeError(

@@ -102,9 +102,8 @@ class Adadelta(Step):
 
     """
 
-    # For adadelta.state: who moves this optimizer's state, and what builds it.
+    # For adadelta.state: who moves this optimizer's state.
     state_exchange = "adadelta._tensorflow.exchange"
-    build_argument = "model.trainable_variables"
 
     rho = Checked()
     epsilon = Checked()

@@ -218,12 +218,7 @@ class State(keras.optimizers.Optimizer):
         return super().add_variable(shape, initializer, dtype, aggregation, layout, name)
 
     def _refuse_repeated(self, variables: list[Any]) -> None:
-        seen = set()
-        for variable in variables:
-            key = self._var_key(variable)
-            if key in seen:
-                raise parameters.repeated(path_of(variable))
-            seen.add(key)
+        parameters.refuse_repeated(variables, self._var_key, path_of)
 
     def _refuse_unusable(self, variables: list[Any]) -> None:
         self._refuse_repeated(variables)
@@ -326,6 +321,6 @@ class State(keras.optimizers.Optimizer):
             raise parameters.no_weights_yet()
         weights = list(weights)
         expected = [(variable.path, tuple(variable.shape)) for variable in self.variables]
-        parameters.check_weights(weights, expected, np.shape, "variables")
+        parameters.check_weights(map(np.shape, weights), expected, "variables")
         for variable, weight in zip(self.variables, weights, strict=True):
             variable.assign(weight)

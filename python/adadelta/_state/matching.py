@@ -3,16 +3,13 @@
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from typing import NamedTuple
 
 from adadelta._core import hyperparameters
-from adadelta._state.record import SLOTS, OptimizerState, StateMismatchError, StateWarning
+from adadelta._state.record import StateMismatchError, StateWarning
 
-_Slots = Mapping[str, Mapping[str, Any]]
 _Fits = Callable[[str, str], bool]
 
 
@@ -33,67 +30,6 @@ class Numbering:
 KERAS = Numbering(r"[/|]", r"_([1-9]\d*)$")
 
 
-def fit(
-    state: OptimizerState, slots: _Slots, numbered: bool, numbering: Numbering = KERAS
-) -> tuple[dict[str, str], list[str]]:
-    """Match a state to an optimizer.
-
-    Args:
-        state: The state.
-        slots: For each parameter of the optimizer what has the `shape` and `dtype` of each slot.
-        numbered: Whether names may differ in the numbers that frameworks give, see `paired`.
-        numbering: How the optimizer's framework gives them.
-
-    Returns:
-        The state's name for each parameter of the optimizer, and what is wrong, in words. Only
-        when nothing is wrong are the names complete.
-
-    """
-    problems = []
-    wanted = {slot for own in slots.values() for slot in own}
-    for slot, argument in SLOTS.items():
-        if state.parameters and slot in wanted and slot not in state.slots:
-            reason = f", which an optimizer with `{argument}` needs" if argument else ""
-            problems.append(f"it has no {slot}{reason}")
-        elif slots and slot in state.slots and slot not in wanted:
-            reason = f" without `{argument}`" if argument else ""
-            problems.append(f"it has {slot}, for which an optimizer{reason} has no place")
-    both = [slot for slot in SLOTS if slot in wanted and slot in state.slots]
-
-    def fits(saved: str, own: str) -> bool:
-        arrays, likes = state.parameters[saved], slots[own]
-        return all(
-            arrays[slot].shape == tuple(likes[slot].shape)
-            and np.can_cast(arrays[slot].dtype, likes[slot].dtype)
-            for slot in both
-            if slot in arrays and slot in likes
-        )
-
-    names = paired(state.parameters, slots, numbered, numbering, fits)
-    missing = [name for name in slots if name not in names]
-    extra = [name for name in state.parameters if name not in names.values()]
-    shapes, dtypes, negative = [], [], []
-    for name, own in names.items():
-        saved = state.parameters[own]
-        for slot in both:
-            if (slot in saved) != (slot in slots[name]):
-                (extra if slot in saved else missing).append(f"{name} ({slot})")
-            elif slot in saved:
-                array, like = saved[slot], slots[name][slot]
-                if array.shape != tuple(like.shape):
-                    shapes.append(f"{name} ({slot}) {array.shape} instead of {tuple(like.shape)}")
-                elif not np.can_cast(array.dtype, like.dtype):
-                    dtypes.append(f"{name} ({slot}) {array.dtype} instead of {like.dtype}")
-                if slot in ("square_avg", "acc_delta") and np.any(array < 0):
-                    negative.append(f"{name} ({slot})")
-    problems += listed("missing:", missing)
-    problems += listed("not in this optimizer:", extra)
-    problems += listed("of another shape:", shapes)
-    problems += listed("of another dtype:", dtypes)
-    problems += listed("negative, as no average of squares is:", negative)
-    return names, problems
-
-
 class _Listing(str):
     """A problem with all that have it, and in `brief` with the first of them."""
 
@@ -109,22 +45,9 @@ def listed(label: str, items: Sequence[str]) -> list[str]:
     return [problem]
 
 
-def problems_with_counters(state: OptimizerState, largest: int) -> list[str]:
-    """What is wrong with the counters, for an optimizer that only counts steps, up to `largest`."""
-    problems = []
-    if state.update != state.step:
-        problems.append(
-            f"it has {state.update} updates in {state.step} calls, and here every call is an update"
-        )
-    if state.window:
-        problems.append(
-            f"it has a window of {state.window} calls open, for which this optimizer has no place"
-        )
-    if state.loss_scale is not None:
-        problems.append("it has a dynamic loss scale, for which this optimizer has no place")
-    if state.step > largest:
-        problems.append(f"`step` is {state.step}, and this optimizer counts up to {largest}")
-    return problems
+def unpaired(missing: Sequence[str], extra: Sequence[str]) -> list[str]:
+    """Return the problems that parameters have no counterpart, here or there."""
+    return [*listed("missing:", missing), *listed("not in this optimizer:", extra)]
 
 
 def refuse(problems: Iterable[str]) -> None:
@@ -201,8 +124,7 @@ def distinct(paths: Iterable[str]) -> list[str]:
 def paired(
     saved: Iterable[str],
     own: Iterable[str],
-    numbered: bool,
-    numbering: Numbering = KERAS,
+    numbering: Numbering | None = KERAS,
     fits: _Fits = lambda saved, own: True,
 ) -> dict[str, str]:
     """Return the saved name for each own one that has one.
@@ -210,21 +132,20 @@ def paired(
     Keras numbers layers as they are made, so the same model has other numbers when it is made
     again: `sequential/dense_1/kernel` becomes `sequential_1/dense_4/kernel`. A loaded model has
     also lost the names of the layers that were not being built when their parts were:
-    `dense_1/kernel`. When `numbered`, names may differ in this if the two models have the same
-    structure: as many parameters, in the same order, with the same words in their names, and parts
-    of one layer there are parts of one layer here.
+    `dense_1/kernel`. Names may differ in this if the two models have the same structure: as many
+    parameters, in the same order, with the same words in their names, and parts of one layer there
+    are parts of one layer here.
 
     Args:
         saved: The saved names, in their order.
         own: The optimizer's names, in their order.
-        numbered: Whether names may differ in the numbers that frameworks give.
-        numbering: How the framework gives them.
+        numbering: How the framework numbers names; `None` where they must be the same.
         fits: Whether the arrays of a saved name and of an own one can be the same parameter's.
 
     """
     saved, own = list(saved), list(own)
     names = {name: name for name in own if name in set(saved)}
-    if not numbered:
+    if numbering is None:
         return names
     if len(names) == len(own) == len(saved) and all(map(fits, names.values(), names)):
         return names
@@ -233,148 +154,133 @@ def paired(
     shortened = _without_lost_parents(theirs, mine)
     # What fits first; else what would but for shapes, so that the message can say that.
     for condition in (fits, lambda saved, own: True):
-        found = _matched(theirs, mine, _Rules(numbering, condition, by_name=True))
+        found = _matched(theirs, mine, condition, by_name=True)
         if found is None and shortened is not None:
             # The order decides, which is no guess: only loading loses parents, and Keras builds
             # the layers of a file in the order in which the saved ones were built. Numbers of
             # layers with different parents would be: they say nothing about each other.
-            found = _matched(*shortened, _Rules(numbering, condition, by_name=False))
+            found = _matched(*shortened, condition, by_name=False)
         if found is not None:
             return found
     return names
 
 
+class _Part(NamedTuple):
+    """A part of a path: "dense_1" is number 1 of the kind "dense", and "dense" number 0."""
+
+    text: str
+    # The word, and whether it is the last one of the path.
+    kind: tuple[str, bool]
+    number: int
+
+
 # What is left of a path, and the whole name.
-_Entry = tuple[tuple[str, ...], str]
-# One part of a path, and whether it is the last one.
-_Key = tuple[str, bool]
+_Entry = tuple[tuple[_Part, ...], str]
 
 
-@dataclass(frozen=True)
-class _Rules:
-    numbering: Numbering
-    fits: _Fits
-    by_name: bool
-
-    def word_of(self, key: _Key) -> _Key:
-        """Return a part without its number."""
-        found = self._number_in(key)
-        return (key[0][: found.start()], key[1]) if found else key
-
-    def number_of(self, key: _Key) -> int:
-        """Return the number of a part: "dense" is 0 of its kind."""
-        found = self._number_in(key)
-        return int(found[1]) if found else 0
-
-    def by_word(self, keys: list[_Key]) -> dict[_Key, list[_Key]]:
-        words: dict[_Key, list[_Key]] = {}
-        for key in keys:
-            words.setdefault(self.word_of(key), []).append(key)
-        return words
-
-    def words(self, parts: tuple[str, ...]) -> list[_Key]:
-        last = len(parts) - 1
-        return [self.word_of((part, i == last)) for i, part in enumerate(parts)]
-
-    def _number_in(self, key: _Key) -> re.Match[str] | None:
-        part, is_last = key
-        is_own_word = self.numbering.except_last and is_last
-        return None if is_own_word else re.search(self.numbering.number, part)
+def _parts(name: str, numbering: Numbering) -> tuple[_Part, ...]:
+    # Repeated paths end in #2 and so on.
+    texts = re.split(numbering.separator, re.sub(r"#\d+$", "", name))
+    parts = []
+    for place, text in enumerate(texts, 1):
+        is_last = place == len(texts)
+        found = re.search(numbering.number, text)
+        if found is None or (is_last and numbering.except_last):
+            parts.append(_Part(text, (text, is_last), 0))
+        else:
+            parts.append(_Part(text, (text[: found.start()], is_last), int(found[1])))
+    return tuple(parts)
 
 
-def _matched(saved: list[_Entry], own: list[_Entry], rules: _Rules) -> dict[str, str] | None:
+def _kinds(parts: Iterable[_Part]) -> list[tuple[str, bool]]:
+    return [part.kind for part in parts]
+
+
+def _matched(
+    saved: list[_Entry], own: list[_Entry], fits: _Fits, by_name: bool
+) -> dict[str, str] | None:
     """Match what is below one layer; `None` when the two differ in more than numbers."""
     if len(saved) != len(own):
         return None
-    if not any(parts for parts, _ in [*saved, *own]):
-        names = [(own_name, name) for (_, name), (_, own_name) in zip(saved, own, strict=True)]
-        return dict(names) if all(rules.fits(name, own) for own, name in names) else None
-    theirs, mine = _children(saved), _children(own)
-    for keys in _pairings(list(theirs), list(mine), rules):
-        found: dict[str, str] = {}
-        for key, their_key in keys.items():
-            below = _matched(theirs[their_key], mine[key], rules)
-            if below is None:
-                break
-            found |= below
-        else:
-            return found
-    if _has_repeated(saved) or _has_repeated(own):
-        # Two layers of one name look like one, as when a layer from the file has the name that
-        # another one gets by its number.
-        in_order = list(zip(saved, own, strict=True))
-        if all(
-            rules.words(parts) == rules.words(own_parts) and rules.fits(name, own_name)
-            for (parts, name), (own_parts, own_name) in in_order
-        ):
-            return {own_name: name for (_, name), (_, own_name) in in_order}
+    if any(parts for parts, _ in own):
+        theirs, mine = _children(saved), _children(own)
+        for keys in _pairings(list(theirs), list(mine), by_name):
+            found: dict[str, str] = {}
+            for key, their_key in keys.items():
+                below = _matched(theirs[their_key], mine[key], fits, by_name)
+                if below is None:
+                    break
+                found |= below
+            else:
+                return found
+        if not (_has_repeated(saved) or _has_repeated(own)):
+            return None
+    # Here paths end, or two layers of one name look like one, as when a layer from the file has
+    # the name that another one gets by its number.
+    in_order = list(zip(saved, own, strict=True))
+    if all(
+        _kinds(parts) == _kinds(own_parts) and fits(name, own_name)
+        for (parts, name), (own_parts, own_name) in in_order
+    ):
+        return {own_name: name for (_, name), (_, own_name) in in_order}
     return None
 
 
-def _children(entries: list[_Entry]) -> dict[_Key, list[_Entry]]:
-    children: dict[_Key, list[_Entry]] = {}
+def _children(entries: list[_Entry]) -> dict[_Part, list[_Entry]]:
+    children: dict[_Part, list[_Entry]] = {}
     for parts, name in entries:
-        children.setdefault((parts[0], len(parts) == 1), []).append((parts[1:], name))
+        children.setdefault(parts[0], []).append((parts[1:], name))
     return children
-
-
-def _pairings(saved: list[_Key], own: list[_Key], rules: _Rules) -> list[dict[_Key, _Key]]:
-    """Return the ways to match layers that have one parent, the most certain one first."""
-    ways: list[dict[_Key, _Key]] = []
-    if rules.by_name and set(saved) == set(own):
-        ways.append({key: key for key in own})
-    if [rules.word_of(key) for key in saved] != [rules.word_of(key) for key in own]:
-        return ways
-    in_order = dict(zip(own, saved, strict=True))
-    if rules.by_name:
-        by_name = dict(in_order)
-        theirs, mine = rules.by_word(saved), rules.by_word(own)
-        for word, keys in mine.items():
-            if set(keys) == set(theirs[word]):
-                by_name.update(zip(keys, keys, strict=True))
-            else:
-                by_name.update(zip(keys, theirs[word], strict=True))
-                if _are_ambiguous(theirs[word], keys, rules):
-                    return ways
-        ways.append(by_name)
-    ways.append(in_order)
-    # Each once: what does not fit far below would be tried again and again.
-    return [way for i, way in enumerate(ways) if way not in ways[:i]]
-
-
-def _are_ambiguous(saved: list[_Key], own: list[_Key], rules: _Rules) -> bool:
-    """Whether order and names contradict each other.
-
-    Numbers rise as layers are made, so those of the same code rise in the same order in each
-    program. Where they don't, and a name of one place is that of another place on the other side,
-    somebody has given the names and exchanged them.
-    """
-    numbers = [[rules.number_of(key) for key in keys] for keys in (saved, own)]
-    ranks = [sorted(range(len(ordered)), key=ordered.__getitem__) for ordered in numbers]
-    has_moved = any(key in saved and saved[place] != key for place, key in enumerate(own))
-    return ranks[0] != ranks[1] and has_moved
 
 
 def _has_repeated(entries: list[_Entry]) -> bool:
     return len({parts for parts, _ in entries}) < len(entries)
 
 
+def _pairings(saved: list[_Part], own: list[_Part], by_name: bool) -> list[dict[_Part, _Part]]:
+    """Return the ways to match layers that have one parent, the most certain one first."""
+    ways: list[dict[_Part, _Part]] = []
+    if by_name and set(saved) == set(own):
+        ways.append({key: key for key in own})
+    if _kinds(saved) != _kinds(own):
+        return ways
+    if by_name:
+        way: dict[_Part, _Part] = {}
+        for kind in dict.fromkeys(_kinds(own)):
+            theirs, mine = ([key for key in keys if key.kind == kind] for keys in (saved, own))
+            is_same = set(theirs) == set(mine)
+            if not is_same and _are_ambiguous(theirs, mine):
+                return ways
+            way.update(zip(mine, mine if is_same else theirs, strict=True))
+        ways.append({key: way[key] for key in own})
+    ways.append(dict(zip(own, saved, strict=True)))
+    # Each once: what does not fit far below would be tried again and again.
+    return [way for i, way in enumerate(ways) if way not in ways[:i]]
+
+
+def _are_ambiguous(saved: list[_Part], own: list[_Part]) -> bool:
+    """Whether order and names contradict each other.
+
+    Numbers rise as layers are made, so those of the same code rise in the same order in each
+    program. Where they don't, and a name of one place is that of another place on the other side,
+    somebody has given the names and exchanged them.
+    """
+    numbers = [[key.number for key in keys] for keys in (saved, own)]
+    ranks = [sorted(range(len(ordered)), key=ordered.__getitem__) for ordered in numbers]
+    has_moved = any(key in saved and saved[place] != key for place, key in enumerate(own))
+    return ranks[0] != ranks[1] and has_moved
+
+
 def _without_lost_parents(
     saved: list[_Entry], own: list[_Entry]
 ) -> tuple[list[_Entry], list[_Entry]] | None:
     """Shorten the longer one of each two paths to the end that the other has, if there is one."""
-    if len(saved) != len(own) or all(
-        len(theirs) == len(mine) for (theirs, _), (mine, _) in zip(saved, own, strict=True)
-    ):
+    pairs = list(zip(saved, own, strict=False))
+    if len(saved) != len(own) or all(len(it[0]) == len(other[0]) for it, other in pairs):
         return None
     theirs, mine = [], []
-    for (parts, name), (own_parts, own_name) in zip(saved, own, strict=True):
+    for (parts, name), (own_parts, own_name) in pairs:
         length = min(len(parts), len(own_parts))
         theirs.append((parts[-length:], name))
         mine.append((own_parts[-length:], own_name))
     return theirs, mine
-
-
-def _parts(name: str, numbering: Numbering) -> tuple[str, ...]:
-    # Repeated paths end in #2 and so on.
-    return tuple(re.split(numbering.separator, re.sub(r"#\d+$", "", name)))

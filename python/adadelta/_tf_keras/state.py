@@ -1,6 +1,7 @@
 """What the optimizer knows: its variables, made by `build()`, and their way into files."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,13 @@ import tf_keras
 from adadelta._core import parameters
 from adadelta._core.precision import state_dtype
 from adadelta._state import keras_file, matching
+from adadelta._state.exchange import mapped, refuse_unbuilt, state_of
 from adadelta._state.record import OptimizerState
 from adadelta._tensorflow import arrays, exchange
 from adadelta._tensorflow.gradients import name_of
 from adadelta._tf_keras import loaders
 
 _HOST = "tf_keras.optimizers.Adadelta"
-_STRICTLY = "adadelta.load_keras_adadelta(model, path)."
-_ADVICE = f"To load it strictly, call {_STRICTLY}"
 
 
 class State(tf_keras.optimizers.Optimizer):
@@ -50,7 +50,7 @@ class State(tf_keras.optimizers.Optimizer):
 
         """
         variables = list(var_list)
-        self._refuse_repeated(variables)
+        parameters.refuse_repeated(variables, self._var_key, name_of)
         if self.built:
             self._refuse_unknown(variables)
             return
@@ -90,34 +90,20 @@ class State(tf_keras.optimizers.Optimizer):
             )
         value = tf.zeros_like(model_variable) if initial_value is None else initial_value
         value = arrays.in_state(tf.convert_to_tensor(value), state_dtype(dtype))
-        name = f"{variable_name}/{model_variable._shared_name}"
-        if self._mesh:
-            variable = tf.experimental.dtensor.DVariable(value, name=name, trainable=False)
-        else:
-            strategy = tf.distribute.get_strategy()
-            with strategy.extended.colocate_vars_with(model_variable):
-                variable = tf.Variable(value, name=name, trainable=False)
-        self._variables.append(variable)
-        return variable
+        strategy = tf.distribute.get_strategy().extended
+        beside = nullcontext() if self._mesh else strategy.colocate_vars_with(model_variable)
+        with beside:
+            return self._variable(value, f"{variable_name}/{model_variable._shared_name}")
 
     def _counter(self, name: str) -> Any:
         zero = tf.constant(0, tf.int64)
-        if self._mesh:
-            dtensor = tf.experimental.dtensor
-            zero = dtensor.copy_to_mesh(zero, dtensor.Layout.replicated(self._mesh, rank=0))
-            counter = dtensor.DVariable(zero, name=name, trainable=False)
-        else:
-            counter = tf.Variable(zero, name=name, trainable=False)
-        self._variables.append(counter)
-        return counter
+        return self._variable(_replicated(zero, self._mesh) if self._mesh else zero, name)
 
-    def _refuse_repeated(self, variables: list[Any]) -> None:
-        seen = set()
-        for variable in variables:
-            key = self._var_key(variable)
-            if key in seen:
-                raise parameters.repeated(name_of(variable))
-            seen.add(key)
+    def _variable(self, value: Any, name: str) -> Any:
+        make = tf.experimental.dtensor.DVariable if self._mesh else tf.Variable
+        variable = make(value, name=name, trainable=False)
+        self._variables.append(variable)
+        return variable
 
     def _refuse_unknown(self, variables: list[Any]) -> None:
         for variable in variables:
@@ -155,7 +141,7 @@ class State(tf_keras.optimizers.Optimizer):
             return
         values = [np.asarray(weight) for weight in weights]
         expected = [(name_of(it), tuple(it.shape.as_list())) for it in self.variables]
-        parameters.check_weights(values, expected, np.shape, "variables")
+        parameters.check_weights(map(np.shape, values), expected, "variables")
         self._write(self.variables, values)
 
     def save_own_variables(self, store: Any) -> None:
@@ -219,7 +205,7 @@ class State(tf_keras.optimizers.Optimizer):
             return f"`use_ema` was {not self.use_ema} for the optimizer that was saved"
         saved = matching.distinct(map(loaders.parameter_of, names))
         own = matching.distinct(map(name_of, self._parameters))
-        paired = matching.paired(saved, own, numbered=True)
+        paired = matching.paired(saved, own)
         if self.built and [paired.get(name) for name in own] != saved:
             return "it is for other parameters, or for these in another order"
         return None
@@ -230,7 +216,7 @@ class State(tf_keras.optimizers.Optimizer):
         The arguments and the error are those of `load_strictly()` of `adadelta.Adadelta`, but for
         a `LossScaleOptimizer` as target, which is an error: the file does not name its loss scale.
         """
-        exchange.refuse_unbuilt(target)
+        refuse_unbuilt(target)
         saved = keras_file.arrays_of(contents, _HOST)
         if target is not self:
             matching.refuse(
@@ -252,7 +238,7 @@ class State(tf_keras.optimizers.Optimizer):
                 self._import(read())
             except (OverflowError, TypeError, ValueError) as error:
                 self._start_anew()
-                matching.warn_left_out(error, "starts anew", _ADVICE)
+                keras_file.warn_left_out(error)
 
     def _import(self, state: OptimizerState) -> None:
         if not state.parameters and not state.step:
@@ -274,48 +260,22 @@ class State(tf_keras.optimizers.Optimizer):
         """Return what a file has, or raise."""
         saved = dict(saved)
         if saved.pop(keras_file.OF_HOST, None) is None:
-            state = keras_file.from_file(saved)
-        else:
-            state = self._from_host(keras_file.in_order(saved))
-        return state
-
-    def _from_host(self, arrays: list[np.ndarray]) -> OptimizerState:
-        """Return the state in the arrays of `tf_keras.optimizers.Adadelta`, which have an order.
-
-        It is that of its variables: the counter, the averages of the weights, and then the two
-        accumulators of each weight in turn.
-        """
-        slots = self._slots()
-        order = [
-            (name, slot)
-            for group in (("average",), ("square_avg", "acc_delta"))
-            for name, own in slots.items()
-            for slot in group
-            if slot in own
-        ]
-        if len(arrays) not in (1, len(order) + 1):
-            matching.refuse(
-                [
-                    f"it has {len(arrays)} arrays and no names, as tf_keras writes it, where this "
-                    f"optimizer has {len(order) + 1}; load it into an optimizer with the same "
-                    "arguments and variables"
-                ]
-            )
-        parameters: dict[str, dict[str, np.ndarray]] = {}
-        for (name, slot), array in zip(order, arrays[1:], strict=False):
-            half = array.dtype.name in ("float16", "bfloat16")
-            parameters.setdefault(name, {})[slot] = array.astype("float32") if half else array
-        return OptimizerState(int(arrays[0]), int(arrays[0]), parameters=parameters)
+            return keras_file.from_file(saved)
+        arrays = keras_file.in_order(saved)
+        # One that was not built has its counter only.
+        slots = self._slots() if len(arrays) > 1 else {}
+        parameters = keras_file.by_position(arrays, slots, "tf_keras", range(1, 2))
+        return state_of(parameters, {"step": int(arrays[0])})
 
     def _start(self) -> OptimizerState:
         """What a built optimizer knows before its first call."""
-        parameters: dict[str, dict[str, np.ndarray]] = {}
-        for (name, slots), variable in zip(self._slots().items(), self._parameters, strict=True):
-            parameters[name] = {slot: exchange.zeros_like(it) for slot, it in slots.items()}
-            if "average" in slots:
+        slots = self._slots()
+        start = mapped(exchange.zeros_like, slots)
+        for variable, (name, own) in zip(self._parameters, slots.items(), strict=True):
+            if "average" in own:
                 value = tf.convert_to_tensor(_whole(variable))
-                parameters[name]["average"] = arrays.to_state(value, slots["average"]).numpy()
-        return OptimizerState(parameters=parameters)
+                start[name]["average"] = arrays.to_state(value, own["average"]).numpy()
+        return OptimizerState(parameters=start)
 
     def _start_anew(self) -> None:
         if self.built:
@@ -332,11 +292,7 @@ class State(tf_keras.optimizers.Optimizer):
             with tf.init_scope():
                 self._start_anew()
             outcome = "starts anew"
-        matching.warn_left_out(
-            "its arrays have no names, and the file does not say whose they are",
-            outcome,
-            f"If {_HOST} has written it, load it strictly with {_STRICTLY}",
-        )
+        keras_file.warn_of_unknown_origin(outcome, _HOST)
 
     def _counters(self) -> dict[str, Any]:
         counters = {"step": self._iterations}
@@ -360,14 +316,15 @@ class State(tf_keras.optimizers.Optimizer):
         for variable, value in zip(variables, values, strict=True):
             value = np.asarray(value, variable.dtype.base_dtype.as_numpy_dtype)
             if self._mesh:
-                value = tf.experimental.dtensor.relayout(
-                    tf.experimental.dtensor.copy_to_mesh(
-                        value,
-                        tf.experimental.dtensor.Layout.replicated(self._mesh, value.ndim),
-                    ),
-                    variable.layout,
-                )
+                value = _replicated(value, self._mesh)
+                value = tf.experimental.dtensor.relayout(value, variable.layout)
             variable.assign(value)
+
+
+def _replicated(value: Any, mesh: Any) -> Any:
+    """Return a value as every device of a mesh has it whole."""
+    dtensor = tf.experimental.dtensor
+    return dtensor.copy_to_mesh(value, dtensor.Layout.replicated(mesh, len(value.shape)))
 
 
 def _whole(variable: Any) -> Any:

@@ -10,7 +10,8 @@ import numpy as np
 from adadelta._core import hyperparameters
 from adadelta._keras import learning_rate as rates
 from adadelta._keras import reading
-from adadelta._keras.exchange import number_of, unwrapped
+from adadelta._keras.exchange import number_of
+from adadelta._state.exchange import unwrapped
 from adadelta._watch import diagnosis
 from adadelta.keras import Adadelta
 
