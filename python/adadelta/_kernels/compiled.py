@@ -48,17 +48,13 @@ def addresses(*functions: tuple[str, str]) -> list[int]:
 def _load(unknown: list[tuple[str, str]]) -> None:
     identities = {key: _identity(key) for key in unknown}
     names = {key: f"{'-'.join(key)}-{identities[key][:32]}.o" for key in unknown}
-    with cache.opened() as folder:
-        read = {key: folder.read(name) for key, name in names.items()} if folder else {}
-        codes = {
-            key: code
-            for key, data in read.items()
-            if data and (code := compiler.unpacked(data, identities[key])) is not None
-        }
-        made = compiler.object_codes([key for key in unknown if key not in codes])
-        for key, code in made.items():
-            if folder:
-                folder.write(names[key], compiler.packed(code, identities[key]))
+    folder = cache.folder()
+    read = {key: cache.read(folder, names[key], identities[key]) for key in unknown if folder}
+    codes = {key: code for key, code in read.items() if code is not None}
+    made = compiler.object_codes([key for key in unknown if key not in codes])
+    for key, code in made.items():
+        if folder:
+            cache.write(folder, names[key], identities[key], code)
     for key, code in (codes | made).items():
         _addresses[key] = _link(code)
 
