@@ -17,10 +17,12 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from adadelta._core import precision, rule
 from adadelta._core.step import Call, Options, Row
-
-Tensor = Any
+from adadelta._kernels import torch_memory
 
 # 8 elements to a thread: two 16-byte loads of each float32 tensor, and registers for three
 # programs on a multiprocessor of compute capability 9.0 (80 of them, by ptxas). Not yet timed.
@@ -33,14 +35,14 @@ _COLUMNS = 6
 _FIRST_DECAY = 5
 
 
-def reason_against(row: Row | None = None) -> str | None:
-    """Why the kernel can't take a row, or any on this machine; None if it can.
+def reason_against_dtype(dtype: str) -> str | None:
+    """Why the kernel can't run on this machine, for any dtype, or None if it can."""
+    return _reason_against_machine()
 
-    Args:
-        row: A row, or None to ask about the machine alone.
 
-    """
-    return (None if row is None else _reason_against_row(row)) or _reason_against_machine()
+def reason_against(row: Row) -> str | None:
+    """Why the kernel can't take a row, whose shapes and devices fit, or None if it can."""
+    return _reason_against_row(row) or _reason_against_machine()
 
 
 def reason_against_options(call: Call, options: Options) -> str | None:
@@ -55,39 +57,22 @@ def reason_against_options(call: Call, options: Options) -> str | None:
 
 
 def _reason_against_row(row: Row, device_type: str = "cuda") -> str | None:
-    import torch
-
-    from adadelta._kernels import torch_memory
-
-    # Asked for each parameter in each step: 7 us, beside 3 us in `step`.
     parameter, gradient, *averages = row[:4]
     if gradient is None or row.average is not None or row.window is not None:
         return "the kernel for GPUs takes a gradient, and keeps no moving average and no window"
-    dtype, device, shape = parameter.dtype, parameter.device, parameter.shape
-    state_dtype = torch.float64 if dtype == torch.float64 else torch.float32
-    if dtype not in (torch.float16, torch.bfloat16, state_dtype):
+    dtype = parameter.dtype
+    state = torch.float64 if dtype == torch.float64 else torch.float32
+    if dtype not in (torch.float16, torch.bfloat16, state):
         return f"the parameter is {dtype}"
-    if gradient.dtype not in (dtype, state_dtype):
-        return f"the parameter is {dtype}, its gradient {gradient.dtype}"
-    if device.type != device_type:
-        return f"the parameter is on {device}"
-    for tensor in averages:
-        if tensor.dtype != state_dtype:
-            return f"an average is {tensor.dtype}, not {state_dtype}"
-    for tensor in (parameter, gradient, *averages):
-        # Subclasses may be spread over devices, or have no memory at all.
-        if type(tensor) not in (torch.Tensor, torch.nn.Parameter):
-            return f"a tensor is a {type(tensor).__name__}"
-        if tensor.layout is not torch.strided:
-            return f"a tensor is sparse ({tensor.layout})"
-        if tensor.device != device:
-            return f"a tensor is on {tensor.device}, the parameter on {device}"
-        if tensor.shape != shape:
-            return f"a tensor has shape {tuple(tensor.shape)}, not {tuple(shape)}"
-        if not tensor.is_contiguous():
-            return "a tensor is not contiguous"
-        if tensor.is_neg() or not torch_memory.has_memory(tensor):
-            return "a tensor has no memory of its own"
+    tensors = [(parameter, "the parameter", dtype)]
+    tensors.append((gradient, "the gradient", state if gradient.dtype == state else dtype))
+    tensors += [(average, "an average", state) for average in averages]
+    for tensor, name, its_dtype in tensors:
+        reason = torch_memory.reason_against(tensor, name, its_dtype, device_type)
+        if reason is not None:
+            return reason
+        if tensor.device != parameter.device:
+            return f"{name} is on {tensor.device}, the parameter on {parameter.device}"
     if device_type == "cuda" and torch.cuda.is_current_stream_capturing():
         return "a CUDA graph is being captured"
     return None
@@ -95,10 +80,6 @@ def _reason_against_row(row: Row, device_type: str = "cuda") -> str | None:
 
 @functools.cache
 def _reason_against_machine() -> str | None:
-    try:
-        import torch
-    except ImportError:
-        return "torch is not installed"
     if torch.version.cuda is None or not torch.cuda.is_available():
         return "torch finds no NVIDIA GPU"
     return _failure_on(torch.device("cuda"))
@@ -106,8 +87,6 @@ def _reason_against_machine() -> str | None:
 
 def _failure_on(device: Any) -> str | None:
     """What goes wrong when the kernel is tried: no Triton, no C compiler, too old a GPU..."""
-    import torch
-
     def between(low: float, high: float) -> Tensor:
         return torch.linspace(low, high, 2 * BLOCK + 1, dtype=torch.float32, device=device)
 
@@ -140,8 +119,6 @@ def step(rows: Sequence[Row], call: Call, options: Options) -> None:
             before they are used, as operators on tensors do.
 
     """
-    import torch
-
     groups: dict[Any, list[Row]] = {}
     for row in rows:
         if row.parameter.numel():
@@ -157,8 +134,6 @@ def step(rows: Sequence[Row], call: Call, options: Options) -> None:
 
 
 def _launch(rows: list[Row], rate: Any, options: Options) -> None:
-    import torch
-
     from adadelta._kernels import triton_step
 
     parameter, gradient, square_avg = rows[0][:3]
@@ -201,8 +176,6 @@ def _launch(rows: list[Row], rate: Any, options: Options) -> None:
 
 
 def _numbers(rows: list[Row], rate: float, options: Options) -> bytes:
-    import torch
-
     is_double = rows[0].square_avg.dtype == torch.float64
     limit = precision.largest_gradient(options.epsilon, "float64" if is_double else "float32")
     numbers = array.array("d" if is_double else "f")
@@ -218,15 +191,11 @@ def _numbers(rows: list[Row], rate: float, options: Options) -> bytes:
 
 @functools.lru_cache(maxsize=32)
 def _on_device(content: bytes, dtype: Any, device: Any, stream: int) -> Tensor:
-    import torch
-
     return _sent(torch.frombuffer(bytearray(content), dtype=dtype), device)
 
 
 @functools.lru_cache(maxsize=8)
 def _row_of_chunk(sizes: bytes, device: Any, stream: int) -> Tensor:
-    import torch
-
     chunks = (torch.frombuffer(bytearray(sizes), dtype=torch.int64) + BLOCK - 1) // BLOCK
     rows = torch.arange(len(chunks), dtype=torch.int32)
     return _sent(rows.repeat_interleave(chunks), device)

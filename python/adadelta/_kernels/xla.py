@@ -314,32 +314,20 @@ def _version() -> tuple[int, int]:
     return int(major), int(minor)
 
 
-@functools.cache
 def reason_against_dtype(dtype: str) -> str | None:
-    """Why there is no handler of a step for a dtype, or None when there is one."""
-    try:
-        _registered_handler("step", dtype)
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    return None
+    """Why JAX can't use the kernel of a dtype on this machine, or None when it can; or raise."""
+    if _version()[0] != 0:
+        return f"the interface of this jaxlib is of version {_version()}"
+    _registered_handler("step", dtype)
+    return None if _is_right() else "a step compiled with this jaxlib gives wrong numbers"
 
 
 @functools.cache
-def reason_against() -> str | None:
-    """Why JAX can't use the kernel on this machine, or None when it can.
-
-    Runs one small step of each dtype's handler, compiled, and compares it with the rule.
-    """
-    try:
-        if _version()[0] != 0:
-            return f"the interface of this jaxlib is of version {_version()}"
-        # Without a handler the trial would be made by the rule.
-        _registered_handler("step", "float32")
-        row, call, options = xla_target.trial()
-        with jax.default_device(jax.devices("cpu")[0]), jax.ensure_compile_time_eval():
-            on_jax = Row(*map(jnp.asarray, row[:4]))._replace(weight_decay=row.weight_decay)
-            if not xla_target.is_right(step([on_jax], call, options)[0], row, call, options):
-                return "a step compiled with this jaxlib gives wrong numbers"
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    return None
+def _is_right() -> bool:
+    """Whether a small step, compiled, is what the rule makes of it."""
+    # Without a handler the trial would be made by the rule.
+    _registered_handler("step", "float32")
+    row, call, options = xla_target.trial()
+    with jax.default_device(jax.devices("cpu")[0]), jax.ensure_compile_time_eval():
+        on_jax = Row(*map(jnp.asarray, row[:4]))._replace(weight_decay=row.weight_decay)
+        return xla_target.is_right(step([on_jax], call, options)[0], row, call, options)

@@ -361,6 +361,9 @@ def _version_of_interface() -> tuple[int, int]:
 @functools.cache
 def reason_against_dtype(dtype: str, kind: str = "step") -> str | None:
     """Why there is no handler of a kind for a dtype, or None when there is one."""
+    reason = reason_against()
+    if reason is not None:
+        return reason
     try:
         _registered_handler(kind, dtype)
     except Exception as error:
