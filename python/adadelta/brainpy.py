@@ -4,12 +4,16 @@ import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
+from adadelta._core.packages import needed_by
+
+with needed_by("adadelta.brainpy", extra="brainpy"):
+    import jax.numpy as jnp
+
+    from adadelta._brainpy.host import brainpy
 
 from adadelta import state as portable
 from adadelta._brainpy import exchange
 from adadelta._brainpy import learning_rate as rates
-from adadelta._brainpy.host import brainpy
 from adadelta._core import hyperparameters, interrupts, parameters
 from adadelta._core.arguments import Checked
 from adadelta._core.step import Call, Options, Row

@@ -2,8 +2,12 @@
 
 from typing import Any
 
-import keras
 import numpy as np
+
+from adadelta._core.backend import keras_needed_by
+
+with keras_needed_by("adadelta.Adadelta"):
+    import keras
 
 from adadelta._core import hyperparameters, interrupts, parameters
 from adadelta._core.arguments import Checked, checked

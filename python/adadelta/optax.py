@@ -7,8 +7,11 @@ the new parameters itself, in the place of `update()` and `optax.apply_updates()
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
+from adadelta._core.packages import needed_by
+
+with needed_by("adadelta.optax", extra="optax"):
+    import jax
+    import jax.numpy as jnp
 
 from adadelta._core import hyperparameters, parameters, step
 from adadelta._core.step import Call, Options, Row

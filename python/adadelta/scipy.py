@@ -7,7 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy.optimize import Bounds, OptimizeResult, OptimizeWarning, approx_fprime
+
+from adadelta._core.packages import needed_by
+
+with needed_by("adadelta.scipy", extra="scipy"):
+    from scipy.optimize import Bounds, OptimizeResult, OptimizeWarning, approx_fprime
 
 from adadelta._core import hyperparameters
 from adadelta._core.minimization import MAXITER, Minimization

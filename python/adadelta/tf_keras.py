@@ -3,8 +3,11 @@
 import copy
 from typing import Any
 
-import tensorflow as tf
-import tf_keras
+from adadelta._core.packages import needed_by
+
+with needed_by("adadelta.tf_keras", extra="tf-keras"):
+    import tensorflow as tf
+    import tf_keras
 
 from adadelta._core import hyperparameters
 from adadelta._core.arguments import Checked, checked

@@ -4,9 +4,12 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor
-from torch.optim.optimizer import Optimizer, _use_grad_for_differentiable
+from adadelta._core.packages import needed_by
+
+with needed_by("adadelta.torch", extra="torch"):
+    import torch
+    from torch import Tensor
+    from torch.optim.optimizer import Optimizer, _use_grad_for_differentiable
 
 from adadelta._core import hyperparameters, interrupts
 from adadelta._core.hyperparameters import CONVENTIONS

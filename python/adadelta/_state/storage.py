@@ -21,6 +21,7 @@ import numpy as np
 
 from adadelta._core import hyperparameters
 from adadelta._core.messages import Message
+from adadelta._core.packages import needed_by
 from adadelta._state import atomic
 from adadelta._state.record import SLOTS, OptimizerState
 
@@ -39,7 +40,8 @@ class StateFileError(ValueError):
 
 def write(state: OptimizerState, path: str | os.PathLike[str]) -> None:
     """Write a state, in the place of the file that is there."""
-    import safetensors.numpy
+    with needed_by("A file of a state", extra="state"):
+        import safetensors.numpy
 
     # What can't be read again is not written over what can.
     state = replace(state)
@@ -158,7 +160,8 @@ def _content(file: BufferedReader) -> tuple[dict[str, str], dict[str, np.ndarray
 
 
 def _tensors(content: bytes) -> dict[str, np.ndarray]:
-    import safetensors
+    with needed_by("A file of a state", extra="state"):
+        import safetensors
 
     tensors = {}
     try:

@@ -4,8 +4,12 @@ import math
 import warnings
 from typing import Any
 
-import keras
 import numpy as np
+
+from adadelta._core.backend import keras_needed_by
+
+with keras_needed_by("adadelta.Monitor"):
+    import keras
 
 from adadelta._core import hyperparameters
 from adadelta._keras import learning_rate as rates
