@@ -92,8 +92,9 @@ def adadelta(
         learning_rate: A finite number of at least 0, or a schedule, which takes the number of
             steps so far. The default descends, while optax' own, `None`, climbs.
         rho: Decay rate of both averages, at least 0 and less than 1.
-        eps: Added inside both square roots, greater than 0. The first steps are about
-            `sqrt(eps)` long.
+        eps: Added inside both square roots, greater than 0. The first step is about
+            `learning_rate * sqrt(eps / (1 - rho))` long, unless the gradient is smaller than that
+            root.
         weight_decay: A number of at least 0, a schedule, or `None` for 0: how much of each
             parameter is added to its gradient. `update()` needs the parameters only where there
             is weight decay.

@@ -71,9 +71,9 @@ def adadelta(
     """Minimize a function with Adadelta (Zeiler 2012): a `method` of `scipy.optimize.minimize`.
 
     Adadelta looks at gradients only, never at whether the value falls. Its steps begin at about
-    `learning_rate * sqrt(epsilon)` and lengthen as they agree. With a constant rate it can swing
-    ever wider in a narrow valley; a rate that falls settles there. What is returned is the best
-    point that it saw; of a noisy function that may be the luckiest.
+    `learning_rate * sqrt(epsilon / (1 - rho))` and lengthen as they agree. With a constant rate it
+    can swing ever wider in a narrow valley; a rate that falls settles there. What is returned is
+    the best point that it saw; of a noisy function that may be the luckiest.
 
     Args:
         fun: The function, `fun(x, *args)`, which returns a number; with `jac=True` it returns the
