@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Who reads has seen enough, as `head` has. What is left would fail again at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except ModuleNotFoundError as error:
-        return _fail(f"{error}; install it with: {installation.pip_install(str(error.name))}")
+        return _fail(f"{error}. In this Python: {installation.pip_install(str(error.name))}")
     except (OSError, TypeError, ValueError) as error:
         return _fail(str(error))
     return 0

@@ -2,8 +2,12 @@
 
 from typing import Any
 
-import keras
 import numpy as np
+
+from adadelta._core.backend import keras_needed_by
+
+with keras_needed_by("adadelta.Adadelta"):
+    import keras
 
 from adadelta._core import hyperparameters, interrupts, parameters
 from adadelta._core.arguments import Checked, checked
@@ -46,11 +50,13 @@ class Adadelta(Saving):
     Args:
         learning_rate: A finite number of at least 0, a scalar float variable, a
             `keras.optimizers.schedules.LearningRateSchedule`, or a function of no argument that
-            returns the rate. The default, 0.001, is Keras'; 1.0 is the paper's and what most
-            models need.
+            returns the rate. 1.0 is the paper's rate and what most models need. The default, 0.001,
+            is that of `keras.optimizers.Adadelta`, so that either class can take the place of the
+            other in a program.
         rho: Decay rate of both averages, at least 0 and less than 1.
-        epsilon: Added inside both square roots, greater than 0. The first steps are about
-            `sqrt(epsilon)` long.
+        epsilon: Added inside both square roots, greater than 0. The first step is about
+            `learning_rate * sqrt(epsilon / (1 - rho))` long, unless the gradient is smaller than
+            that root.
         weight_decay: `None`, or a number of at least 0: the share of each weight that is taken
             away per step, times the learning rate.
         clipnorm: `None`, or the norm to which each gradient is clipped, greater than 0.
@@ -63,7 +69,8 @@ class Adadelta(Saving):
         ema_overwrite_frequency: `None`, or after how many updates, at least 1, the weights are
             overwritten by their average.
         loss_scale_factor: `None`, or a number greater than 0 by which the loss is multiplied and
-            the gradients are divided.
+            the gradients are divided, or `"dynamic"` for a factor that adjusts itself to half
+            precision.
         gradient_accumulation_steps: `None`, or over how many calls the mean gradient is taken for
             one update. Calls weigh the same, whatever the size of their batch. Schedules count
             calls, `ema_overwrite_frequency` counts updates.

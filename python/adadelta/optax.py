@@ -7,8 +7,11 @@ the new parameters itself, in the place of `update()` and `optax.apply_updates()
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
+from adadelta._core.packages import needed_by
+
+with needed_by("adadelta.optax", extra="optax"):
+    import jax
+    import jax.numpy as jnp
 
 from adadelta._core import hyperparameters, parameters, step
 from adadelta._core.step import Call, Options, Row
@@ -97,8 +100,9 @@ def adadelta(
         learning_rate: A finite number of at least 0, or a schedule, which takes the number of
             steps so far. The default descends, while optax' own, `None`, climbs.
         rho: Decay rate of both averages, at least 0 and less than 1.
-        eps: Added inside both square roots, greater than 0. The first steps are about
-            `sqrt(eps)` long.
+        eps: Added inside both square roots, greater than 0. The first step is about
+            `learning_rate * sqrt(eps / (1 - rho))` long, unless the gradient is smaller than that
+            root.
         weight_decay: A number of at least 0, a schedule, or `None` for 0: how much of each
             parameter is added to its gradient. `update()` needs the parameters only where there
             is weight decay.

@@ -5,7 +5,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
+
+from adadelta._core.packages import needed_by
+
+with needed_by("adadelta.tf1", extra="tensorflow"):
+    import tensorflow as tf
 
 from adadelta._core import hyperparameters, interrupts, parameters
 from adadelta._core.arguments import Checked

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from adadelta._core.packages import needed_by
 from adadelta._state import matching
 from adadelta._state.exchange import state_of
 from adadelta._state.record import AVERAGES, SLOTS, OptimizerState
@@ -216,7 +217,8 @@ def arrays_of(contents: Contents, host: str) -> dict[str, np.ndarray]:
 
 
 def _contents(file: BinaryIO) -> Contents:
-    import h5py
+    with needed_by("A file of Keras", extra="keras-files"):
+        import h5py
 
     class_name = None
     if zipfile.is_zipfile(file):

@@ -19,6 +19,7 @@ import numpy as np
 
 from adadelta._core import hyperparameters
 from adadelta._core.messages import Message
+from adadelta._core.packages import needed_by
 from adadelta._state import atomic
 from adadelta._state.record import AVERAGES, SLOTS, OptimizerState
 
@@ -37,7 +38,8 @@ class StateFileError(ValueError):
 
 def write(state: OptimizerState, path: str | os.PathLike[str]) -> None:
     """Write a state, in the place of the file that is there."""
-    import safetensors.numpy
+    with needed_by("A file of a state", extra="state"):
+        import safetensors.numpy
 
     # What can't be read again is not written over what can.
     state = replace(state)
@@ -155,7 +157,8 @@ def _content(file: BufferedReader) -> tuple[dict[str, str], dict[str, np.ndarray
 
 
 def _tensors(content: bytes) -> dict[str, np.ndarray]:
-    import safetensors
+    with needed_by("A file of a state", extra="state"):
+        import safetensors
 
     tensors = {}
     for name, about in safetensors.deserialize(content):
