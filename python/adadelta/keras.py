@@ -194,8 +194,8 @@ class Adadelta(Saving):
         if has_several_workers():
             # fit() fails before it reaches any optimizer, so this is the place to say it.
             warnings.warn(
-                "Keras' fit() fails with several workers of a MultiWorkerMirroredStrategy, whatever "
-                "the optimizer. Train by strategy.run(), with adadelta.tf_keras, or on JAX with "
+                "Keras' fit() fails with several workers of a MultiWorkerMirroredStrategy, "
+                "whatever the optimizer. Train by strategy.run(), with adadelta.tf_keras, or on JAX with "
                 "keras.distribution.",
                 stacklevel=2,
             )

@@ -1,5 +1,6 @@
 """Training of 30 steps with TensorFlow, by Keras or tf_keras, on one device or under a strategy."""
 
+import dataclasses
 from typing import NamedTuple
 
 import numpy as np
@@ -157,8 +158,6 @@ def train_in_a_loop(model, data, strategy, first=0, last=STEPS, compiled=True, f
 
 def record(model):
     """Return weights and state, which must be the same in each replica."""
-    import adadelta
-
     variables = [*model.trainable_variables, *optimizer_variables(model.optimizer)]
     for variable in variables:
         inner = getattr(variable, "value", variable)
@@ -166,10 +165,24 @@ def record(model):
         copies = [it.numpy() for it in getattr(inner, "values", [])]
         for other in copies[1:]:
             np.testing.assert_array_equal(copies[0], other)
-    weights = {
-        getattr(it, "path", it.name).split(":")[0]: it.numpy() for it in model.trainable_variables
-    }
-    return Trained(weights, adadelta.export_state(model.optimizer))
+    weights = {short(getattr(it, "path", it.name)): it.numpy() for it in model.trainable_variables}
+    return Trained(weights, state_of(model.optimizer))
+
+
+def state_of(optimizer):
+    """Return the state of an optimizer, by names that a model also has when it is loaded."""
+    import adadelta
+
+    state = adadelta.export_state(optimizer)
+    return dataclasses.replace(
+        state,
+        parameters={short(name): slots for name, slots in state.parameters.items()},
+        window_gradients=tuple(map(short, state.window_gradients)),
+    )
+
+
+def short(name):
+    return name.removeprefix("model/").split(":")[0]
 
 
 def optimizer_variables(optimizer):

@@ -4,6 +4,7 @@ import functools
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -16,6 +17,7 @@ from tensorflow_training import OPTIONS, STEPS
 
 import adadelta
 
+HERE = Path(__file__).resolve().parent
 CASES = [(front, option) for front, options in OPTIONS.items() for option in options]
 
 
@@ -44,6 +46,27 @@ def on_two(front, option, how):
     return training.record(model)
 
 
+def run_alone(code):
+    """Run a function of this file in a process of its own.
+
+    TensorFlow numbers the reductions of each program from the start, and mistakes one for another
+    where a process has some that are not compiled, or some of sparse gradients.
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", f"from test_tensorflow_replicas import *; {code}"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [HERE, *sys.path]))},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+
+
+def check_eager_steps(front, option):
+    training.assert_same(on_two(front, option, "eagerly"), on_one_device(front, option, "fit"))
+
+
 @pytest.mark.parametrize(("front", "option"), CASES)
 def test_fit_gives_what_one_device_gives(front, option):
     training.assert_same(on_two(front, option, "fit"), on_one_device(front, option, "fit"))
@@ -60,17 +83,7 @@ def test_a_loop_gives_what_one_device_gives(front, option):
     ("front", "option"), [("keras", "everything"), ("tf_keras", "skipping, norm, average")]
 )
 def test_steps_that_are_not_compiled_give_what_one_device_gives(front, option):
-    # A process of its own: TensorFlow numbers reductions anew in each function and in what is not
-    # compiled, and mistakes those of one for those of the other.
-    result = subprocess.run(
-        [sys.executable, __file__, front, option],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
+    run_alone(f"check_eager_steps({front!r}, {option!r})")
 
 
 def test_replicas_skip_together():
@@ -80,6 +93,10 @@ def test_replicas_skip_together():
 
 @pytest.mark.parametrize("options", [{}, {"skip_nonfinite": True, "global_clipnorm": 0.5}])
 def test_sparse_gradients_are_summed_over_replicas(options):
+    run_alone(f"check_sparse_gradients({options})")
+
+
+def check_sparse_gradients(options):
     words = np.array([[1, 2, 2, 5], [2, 3, 0, 1]], "int32")
 
     def train(strategy):
@@ -119,25 +136,6 @@ def test_sparse_gradients_are_summed_over_replicas(options):
             np.testing.assert_allclose(its_state[name][slot], value, rtol=1e-5, atol=1e-9)
 
 
-def test_each_replica_may_exclude_the_same_variables_from_decay():
-    strategy = mirrored()
-    with strategy.scope():
-        a, b = keras.Variable([1.0], name="a"), keras.Variable([1.0], name="b")
-        optimizer = adadelta.Adadelta(learning_rate=1.0, weight_decay=0.5)
-
-    def replica():
-        optimizer.exclude_from_weight_decay(var_list=[a])
-        optimizer.apply_gradients([(tf.zeros(1), a), (tf.zeros(1), b)])
-
-    @tf.function
-    def step():
-        strategy.run(replica)
-
-    for _ in range(2):
-        step()
-    assert (a.numpy(), b.numpy()) == (1.0, 0.25)
-
-
 # An open window, a scale that has changed, and averages in the middle of a run.
 MOVED = ["everything", "dynamic scale, norm, accumulation", "accumulation, skipping, average"]
 MIDDLE = 14
@@ -155,7 +153,7 @@ def test_training_goes_on_with_other_replicas(option, before, after, way, tmp_pa
     training.train_in_a_loop(model, data, first, last=MIDDLE, finish=False)
     path = tmp_path / "model.keras"
     model.save(path)
-    state, weights = adadelta.export_state(model.optimizer), model.get_weights()
+    state, weights = training.state_of(model.optimizer), model.get_weights()
     with then.scope():
         if way == "model":
             loaded = keras.models.load_model(path, custom_objects={"rate": training.rate})
@@ -163,12 +161,7 @@ def test_training_goes_on_with_other_replicas(option, before, after, way, tmp_pa
             loaded = training.make_model("keras", option)
             loaded.optimizer.build(loaded.trainable_variables)
             loaded.set_weights(weights)
-            adadelta.import_state(loaded.optimizer, state)
-    assert adadelta.export_state(loaded.optimizer) == state
+            adadelta.import_state(loaded.optimizer, adadelta.export_state(model.optimizer))
+    assert training.state_of(loaded.optimizer) == state
     training.train_in_a_loop(loaded, data, then, first=MIDDLE)
     training.assert_same(training.record(loaded), on_one_device("keras", option, "fit"))
-
-
-if __name__ == "__main__":
-    chosen = sys.argv[1:]
-    training.assert_same(on_two(*chosen, "eagerly"), on_one_device(*chosen, "fit"))

@@ -75,7 +75,7 @@ def test_two_workers_give_what_one_device_gives(front, option, how, tmp_path):
     for rank in range(2):
         weights = dict(np.load(tmp_path / f"weights-{rank}.npz"))
         adadelta.load_state(model.optimizer, tmp_path / f"state-{rank}.safetensors")
-        state = adadelta.export_state(model.optimizer)
+        state = training.state_of(model.optimizer)
         training.assert_same(training.Trained(weights, state), expected)
 
 
