@@ -195,8 +195,8 @@ class Adadelta(Saving):
             # fit() fails before it reaches any optimizer, so this is the place to say it.
             warnings.warn(
                 "Keras' fit() fails with several workers of a MultiWorkerMirroredStrategy, "
-                "whatever the optimizer. Train by strategy.run(), with adadelta.tf_keras, or on JAX with "
-                "keras.distribution.",
+                "whatever the optimizer. Train by strategy.run(), with adadelta.tf_keras, or on "
+                "JAX with keras.distribution.",
                 stacklevel=2,
             )
 
