@@ -1,5 +1,6 @@
 """Adadelta for Keras 3, on the JAX, TensorFlow and torch backends: the core of this package."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from adadelta._core.messages import Message
 from adadelta._keras import exchange, precision
 from adadelta._keras import learning_rate as rates
 from adadelta._keras import summary as summaries
+from adadelta._keras.engines import has_several_workers
 from adadelta._keras.saving import Saving
 from adadelta._keras.state import path_of
 from adadelta._keras.weight_decay import Exclusions
@@ -196,6 +198,14 @@ class Adadelta(Saving):
         self._rate_was_set = False
         self._exclusions = Exclusions()
         self._waiting_state = None
+        if has_several_workers():
+            # fit() fails before it reaches any optimizer, so this is the place to say it.
+            warnings.warn(
+                "Keras' fit() fails with several workers of a MultiWorkerMirroredStrategy, "
+                "whatever the optimizer. Train by strategy.run(), with adadelta.tf_keras, or on "
+                "JAX with keras.distribution.",
+                stacklevel=2,
+            )
 
     def __setattr__(self, name: str, value: Any) -> None:
         is_rate = name in ("learning_rate", "lr")

@@ -24,7 +24,7 @@ Engine: Callable[[bool | None], engine.Engine] = importlib.import_module(
     _MODULES[keras.config.backend()]
 ).Engine
 
-__all__ = ["Engine", "array_of", "device_of", "eagerly"]
+__all__ = ["Engine", "array_of", "device_of", "eagerly", "has_several_workers"]
 
 
 def array_of(variable: Any) -> Any:
@@ -46,3 +46,16 @@ def eagerly() -> contextlib.AbstractContextManager[Any]:
     import tensorflow
 
     return tensorflow.init_scope()
+
+
+def has_several_workers() -> bool:
+    """Whether the scope of a `MultiWorkerMirroredStrategy` with other processes is open."""
+    if keras.config.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    strategy = tf.distribute.get_strategy()
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return False
+    jobs = strategy.cluster_resolver.cluster_spec().as_dict()
+    return sum(len(jobs.get(job, ())) for job in ("chief", "worker")) > 1
