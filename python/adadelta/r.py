@@ -351,7 +351,7 @@ def comparable(target: Any, current: Any) -> list[dict[str, Any] | None]:
 
     mine, other = (export_state(it) if it.built else None for it in (target, current))
     if mine is not None and other is not None:
-        names = matching.paired(other.parameters, mine.parameters, numbered=True)
+        names = matching.paired(other.parameters, mine.parameters)
         mapping = {theirs: own for own, theirs in names.items()}
         other = conversion.convert(other, mapping, keep_others=True)
     return [

@@ -17,7 +17,12 @@ import numpy as np
 
 from adadelta._core import hyperparameters
 from adadelta._state import atomic, conversion, keras_file, storage
-from adadelta._state.record import OptimizerState, StateMismatchError, StateWarning
+from adadelta._state.record import (
+    OptimizerState,
+    StateMismatchError,
+    StateWarning,
+    refuse_no_state,
+)
 from adadelta._state.storage import StateFileError
 
 __all__ = [
@@ -100,7 +105,7 @@ def import_state(optimizer: Any, state: OptimizerState) -> None:
 
     """
     exchange = _exchange_of(optimizer)
-    _refuse_no_state(state)
+    refuse_no_state("state", state)
     exchange.import_state(optimizer, state)
 
 
@@ -144,7 +149,7 @@ def convert_state(
         (3, 2)
 
     """
-    _refuse_no_state(state)
+    refuse_no_state("state", state)
     if not isinstance(mapping, Mapping):
         raise TypeError(hyperparameters.refusal("mapping", "a mapping of names", mapping))
     hyperparameters.Flag()("keep_others", keep_others)
@@ -307,7 +312,7 @@ def write_state(state: OptimizerState, path: str | os.PathLike[str]) -> None:
         OptimizerState(step=3, update=3, 0 parameters, slots: none)
 
     """
-    _refuse_no_state(state)
+    refuse_no_state("state", state)
     storage.write(state, _checked(path))
 
 
@@ -361,11 +366,6 @@ def save_model(model: Any, path: str | os.PathLike[str]) -> None:
         raise ValueError(f'`path` must end in ".keras"; received "{os.fspath(path)}"')
     with atomic.replaced(path) as beside:
         model.save(beside)
-
-
-def _refuse_no_state(state: Any) -> None:
-    if not isinstance(state, OptimizerState):
-        raise TypeError(f"`state` must be an OptimizerState; received {type(state).__name__}")
 
 
 def _checked(path: Any) -> str:

@@ -269,7 +269,7 @@ def test_a_state_that_makes_no_sense(arguments, error):
     ],
 )
 def test_paired_names(saved, own, expected):
-    assert paired(saved, own, numbered=True) == expected
+    assert paired(saved, own) == expected
 
 
 def test_names_are_paired_by_what_fits():
@@ -279,12 +279,12 @@ def test_names_are_paired_by_what_fits():
     def fits(saved, own):
         return shapes[saved] == exchanged[own]
 
-    names = paired(shapes, exchanged, numbered=True, fits=fits)
+    names = paired(shapes, exchanged, fits=fits)
     assert names == {"b_2/k": "b_1/k", "b_1/k": "b_2/k"}
 
 
 def test_names_are_taken_as_they_are_where_nobody_numbers_them():
-    assert paired(["d/k"], ["d_1/k"], numbered=False) == {}
+    assert paired(["d/k"], ["d_1/k"], numbering=None) == {}
 
 
 def test_the_same_model_made_again_has_other_numbers():

@@ -11,7 +11,7 @@ from adadelta._brainpy import learning_rate as rates
 from adadelta._brainpy.host import brainpy
 from adadelta._core import hyperparameters
 from adadelta._jax import precision
-from adadelta._state import matching
+from adadelta._state import exchange, matching
 from adadelta._state.record import OptimizerState
 
 bm = brainpy.math
@@ -22,44 +22,33 @@ _NUMBERING = matching.Numbering(r"\.", r"(\d+)$", except_last=True)
 
 def export_state(optimizer: Any) -> OptimizerState:
     """Return what the optimizer knows."""
-    step = int(optimizer.step.value)
-    return OptimizerState(
-        step=step,
-        update=step,
-        hyperparameters={
-            "learning_rate": _describe(optimizer.lr),
-            "rho": optimizer.rho,
-            "epsilon": optimizer.epsilon,
-            "weight_decay": optimizer.weight_decay,
-        },
-        parameters={
-            name: {
-                slot: precision.to_record(bm.as_jax(variable)) for slot, variable in slots.items()
-            }
-            for name, slots in optimizer.averages().items()
-        },
-    )
+    arrays = exchange.mapped(bm.as_jax, optimizer.averages())
+    given = {
+        "learning_rate": _describe(optimizer.lr),
+        "rho": optimizer.rho,
+        "epsilon": optimizer.epsilon,
+        "weight_decay": optimizer.weight_decay,
+    }
+    parameters = exchange.mapped(precision.to_record, arrays)
+    return exchange.state_of(parameters, {"step": optimizer.step.value}, given)
 
 
 def import_state(optimizer: Any, state: OptimizerState) -> None:
     """Put a state into the optimizer, or raise with everything that does not fit."""
     averages = optimizer.averages()
-    likes = {
-        name: {slot: precision.like_record(bm.as_jax(variable)) for slot, variable in slots.items()}
-        for name, slots in averages.items()
-    }
-    names, problems = matching.fit(state, likes, numbered=True, numbering=_NUMBERING)
-    largest = int(jnp.iinfo(optimizer.step.dtype).max)
-    problems += matching.problems_with_counters(state, largest)
+    problems: list[str] = []
     rate = _values_for(optimizer.lr, state.hyperparameters.get("learning_rate"), problems)
-    matching.refuse(problems)
+    names = exchange.fit(
+        state,
+        exchange.mapped(precision.like_record, exchange.mapped(bm.as_jax, averages)),
+        {"step": optimizer.step.dtype},
+        numbering=_NUMBERING,
+        problems=problems,
+    )
 
     # From here on nothing can be refused.
-    for name, slots in averages.items():
-        for slot, variable in slots.items():
-            saved = state.parameters[names[name]][slot]
-            variable.value = precision.from_record(saved, bm.as_jax(variable))
-    optimizer.step.value = jnp.asarray(state.step, optimizer.step.dtype)
+    for variable, value in exchange.values(state, names, averages, {"step": optimizer.step}):
+        variable.value = precision.from_record(value, bm.as_jax(variable))
     for variable, value in rate:
         variable.value = value
 
@@ -90,9 +79,7 @@ def of_state_dict(optimizer: Any, saved: Mapping[str, Any]) -> OptimizerState:
     # BrainPy's dicts need not have the order in which the variables were registered.
     order = {name: place for place, name in enumerate(optimizer.averages())}
     names = sorted(parameters, key=lambda name: order.get(name, len(order)))
-    state = OptimizerState(
-        step=step, update=step, parameters={name: parameters[name] for name in names}
-    )
+    state = exchange.state_of({name: parameters[name] for name in names}, {"step": step})
     for name in schedulers:
         scheduler = re.sub(r"\d+$", "", name)
         values = {key: value.tolist() for key, value in nodes[name].items()}

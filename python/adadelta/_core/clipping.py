@@ -145,36 +145,6 @@ def narrowed(divisor: Array, factor: Array, array: Any) -> tuple[Array, Array]:
     return divisor, array.multiply(factor, divisor)
 
 
-def _limited(gradient: Array, divisor: Array, factor: Array, array: Any) -> Array:
-    return array.multiply(array.divide(gradient, divisor), factor)
-
-
-def by_norm(gradient: Array, limit: float, array: Any, choose: Choose) -> Array:
-    """Scale a gradient down to the norm `limit` when its norm is larger."""
-    if 0 in gradient.shape:
-        return gradient
-    scaled = scaled_norm([gradient], array, choose)
-    return _limited(gradient, *factors(*scaled, limit, array), array)
-
-
-def by_global_norm(
-    gradients: Sequence[Array], limit: float, array: Any, choose: Choose
-) -> list[Array]:
-    """Scale gradients down together to the norm `limit` when their common norm is larger.
-
-    They are all of one dtype. One that is not finite makes all of them NaN, as in Keras.
-    """
-    filled = [gradient for gradient in gradients if 0 not in gradient.shape]
-    if not filled:
-        return list(gradients)
-    scaled = scaled_norm(filled, array, choose)
-    divisor, factor = factors(*scaled, limit, array, together=True)
-    return [
-        gradient if 0 in gradient.shape else _limited(gradient, divisor, factor, array)
-        for gradient in gradients
-    ]
-
-
 def by_value(gradient: Array, limit: float, clip: Callable[[Array, Any, Any], Array]) -> Array:
     """Clip every element to the range from `-limit` to `limit`."""
     return clip(gradient, -limit, limit)

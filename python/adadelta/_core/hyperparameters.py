@@ -9,7 +9,7 @@ import math
 import numbers
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from adadelta._core.messages import Message
@@ -246,66 +246,45 @@ class Name:
         return text
 
 
-def _finite_not_negative(value: float) -> bool:
-    return 0 <= value < math.inf
-
-
 # What frameworks keep in float32 and in int32.
 _FLOAT32 = ((2 - 2.0**-23) * 2.0**127, "3.40282e+38, the largest number of float32")
 _INT32 = (2**31 - 1, "2147483647, the largest number of int32")
 
-
-def _finite_positive(value: float) -> bool:
-    return 0 < value < math.inf
-
-
+_NOT_NEGATIVE = Number("a finite number of at least 0", lambda value: 0 <= value < math.inf)
+_POSITIVE = Number("a finite number greater than 0", lambda value: 0 < value < math.inf)
+_SHARE = Number("a number of at least 0 and at most 1", lambda value: 0 <= value <= 1)
+_COUNT = Number("a whole number of at least 1", lambda value: 1 <= value < math.inf, whole=True)
+_COUNT_OR_NONE = replace(_COUNT, optional=True)
 _LIMIT = Number(
     "a number greater than 0 (infinity means no clipping)",
     lambda value: value > 0,
     optional=True,
 )
 
+# What only some front ends have.
+FIXED_RATE = replace(_NOT_NEGATIVE, largest=_FLOAT32)
+# A decay that the learning rate does not scale: more than all of a weight would turn its sign.
+UNSCALED_WEIGHT_DECAY = replace(_SHARE, optional=True)
+
 # For each argument, in the order of the constructor, what it must be. The front ends name them
 # as their framework does and pass them to `check` under these names.
 ARGUMENTS: Mapping[str, Check] = {
-    "learning_rate": Number(
-        "a finite number of at least 0, a schedule, or a function that returns such a number",
-        _finite_not_negative,
-        largest=_FLOAT32,
+    "learning_rate": replace(
+        FIXED_RATE,
+        requirement=f"{FIXED_RATE.requirement}, a schedule, or a function that returns such "
+        "a number",
     ),
     "rho": Number("a number of at least 0 and less than 1", lambda value: 0 <= value < 1),
-    "epsilon": Number("a finite number greater than 0", _finite_positive),
-    "weight_decay": Number(
-        "a finite number of at least 0",
-        _finite_not_negative,
-        optional=True,
-        largest=_FLOAT32,
-    ),
+    "epsilon": _POSITIVE,
+    "weight_decay": replace(FIXED_RATE, optional=True),
     "clipnorm": _LIMIT,
     "clipvalue": _LIMIT,
     "global_clipnorm": _LIMIT,
     "use_ema": Flag(),
-    "ema_momentum": Number("a number of at least 0 and at most 1", lambda value: 0 <= value <= 1),
-    "ema_overwrite_frequency": Number(
-        "a whole number of at least 1",
-        lambda value: 1 <= value < math.inf,
-        whole=True,
-        optional=True,
-        largest=_INT32,
-    ),
-    "loss_scale_factor": Number(
-        "a finite number greater than 0",
-        _finite_positive,
-        optional=True,
-        words=("dynamic",),
-    ),
-    "gradient_accumulation_steps": Number(
-        "a whole number of at least 1",
-        lambda value: 1 <= value < math.inf,
-        whole=True,
-        optional=True,
-        largest=_INT32,
-    ),
+    "ema_momentum": _SHARE,
+    "ema_overwrite_frequency": replace(_COUNT_OR_NONE, largest=_INT32),
+    "loss_scale_factor": replace(_POSITIVE, optional=True, words=("dynamic",)),
+    "gradient_accumulation_steps": replace(_COUNT_OR_NONE, largest=_INT32),
     "name": Name(),
     "maximize": Flag(),
     "decoupled_weight_decay": Flag(),
@@ -313,51 +292,31 @@ ARGUMENTS: Mapping[str, Check] = {
     "fused": Flag((True, False, None)),
 }
 
-_TOLERANCE = Number("a finite number of at least 0", _finite_not_negative)
-
 # What else minimizing a function takes: when to stop, under the names of `minimization`. Front
 # ends name them as their host does.
 MINIMIZATION: Mapping[str, Check] = {
-    "gtol": _TOLERANCE,
-    "xtol": _TOLERANCE,
-    "ftol": _TOLERANCE,
+    "gtol": _NOT_NEGATIVE,
+    "xtol": _NOT_NEGATIVE,
+    "ftol": _NOT_NEGATIVE,
     "f_target": Number("a number, not NaN", lambda value: value == value),
     "maxiter": Number(
         "a whole number of at least 0", lambda value: 0 <= value < math.inf, whole=True
     ),
-    "maxfev": Number(
-        "a whole number of at least 1",
-        lambda value: 1 <= value < math.inf,
-        whole=True,
-        optional=True,
-    ),
+    "maxfev": _COUNT_OR_NONE,
     # The function is computed in float64. A smaller difference than its precision is none.
-    "finite_diff_rel_step": Number(
-        "a finite number greater than 0",
-        _finite_positive,
+    "finite_diff_rel_step": replace(
+        _POSITIVE,
         optional=True,
         smallest=(sys.float_info.epsilon, "2.22e-16, the precision of float64"),
     ),
     "rho": ARGUMENTS["rho"],
-    "epsilon": Number(
-        "a finite number greater than 0",
-        _finite_positive,
-        smallest=(sys.float_info.min, "2.23e-308, the smallest number of float64"),
+    "epsilon": replace(
+        _POSITIVE, smallest=(sys.float_info.min, "2.23e-308, the smallest number of float64")
     ),
 }
 
-_COUNT = Number("a whole number of at least 1", lambda value: 1 <= value < math.inf, whole=True)
-
 # What watching an optimizer takes.
 MONITOR: Mapping[str, Check] = {"every": _COUNT, "sample": _COUNT}
-
-# A decay that the learning rate does not scale: more than all of a weight would turn its sign.
-UNSCALED_WEIGHT_DECAY = Number(
-    "a number of at least 0 and at most 1", lambda value: 0 <= value <= 1, optional=True
-)
-
-# What only some front ends have.
-FIXED_RATE = Number("a finite number of at least 0", _finite_not_negative, largest=_FLOAT32)
 
 _CLIPS = ("clipnorm", "clipvalue", "global_clipnorm")
 

@@ -31,32 +31,12 @@ from adadelta._state.record import OptimizerState, StateMismatchError
 def from_keras(saved: keras_file.Arrays, optimizer: Any) -> OptimizerState:
     """Return the state in a file written with `keras.optimizers.Adadelta`.
 
-    Its variables are numbered: the counter, the rate when it is a number, the averages, the sums
-    of the window, and then the two accumulators of each parameter in turn.
+    The rate is one of its variables, after the counter, only while it is a number.
     """
     arrays = keras_file.in_order(saved)
     slots = exchange.slots_of(optimizer)
-    order = [
-        (name, slot)
-        for group in (("average",), ("window_sum",), ("square_avg", "acc_delta"))
-        for name, own in slots.items()
-        for slot in group
-        if slot in own
-    ]
-    rates = len(arrays) - len(order) - 1
-    if rates not in (0, 1):
-        # With or without the rate, which is a variable only while it is a number.
-        matching.refuse(
-            [
-                f"it has {len(arrays)} arrays and no names, as Keras writes it, where this "
-                f"optimizer has {len(order) + 1} or {len(order) + 2}; load it into an optimizer "
-                "with the same arguments and variables"
-            ]
-        )
-    parameters: dict[str, dict[str, np.ndarray]] = {}
-    for (name, slot), array in zip(order, arrays[1 + rates :], strict=True):
-        half = array.dtype.name in ("float16", "bfloat16")
-        parameters.setdefault(name, {})[slot] = array.astype("float32") if half else array
+    parameters = keras_file.by_position(arrays, slots, "Keras", range(1, 3))
+    rates = len(arrays) - 1 - sum(map(len, slots.values()))
     calls, steps = int(arrays[0]), optimizer.gradient_accumulation_steps or 1
     window = calls % steps
     _refuse_mistaken(parameters, calls, window)
@@ -95,8 +75,6 @@ def _refuse_mistaken(
 
 
 KERAS_ADADELTA = "keras.optimizers.Adadelta"
-_STRICTLY = "adadelta.load_keras_adadelta(model, path)."
-_ADVICE = f"To load it strictly, call {_STRICTLY}"
 
 
 class Saving(Step):
@@ -148,7 +126,7 @@ class Saving(Step):
                 self._rates_of_waiting = before, self._rate_now()
         except (TypeError, ValueError) as error:
             self._waiting_state = None
-            matching.warn_left_out(error, "starts anew", _ADVICE)
+            keras_file.warn_left_out(error)
 
     def load_strictly(self, contents: keras_file.Contents, target: Any) -> None:
         """Take the state from a Keras file of ours or of `keras.optimizers.Adadelta`, or raise.
@@ -186,7 +164,7 @@ class Saving(Step):
                 self._import(self, _state_in(saved, self))
             except (OverflowError, TypeError, ValueError) as error:
                 self._start_anew(saved.get("learning_rate") if is_wrapped else None)
-                matching.warn_left_out(error, "starts anew", _ADVICE)
+                keras_file.warn_left_out(error)
         self._rates_of_waiting = None
 
     def _import(self, target: Any, state: OptimizerState) -> None:
@@ -219,9 +197,7 @@ class Saving(Step):
             reason = f'it is that of an optimizer called "{source.name}"'
             matching.warn_left_out(reason, outcome, "")
         else:
-            reason = "its arrays have no names, and the file does not say whose they are"
-            advice = f"If {KERAS_ADADELTA} has written it, load it strictly with " + _STRICTLY
-            matching.warn_left_out(reason, outcome, advice)
+            keras_file.warn_of_unknown_origin(outcome, KERAS_ADADELTA)
 
     def _start_anew(self, put: Any = None) -> None:
         """Go back to the state of a new optimizer, and to its own rate.

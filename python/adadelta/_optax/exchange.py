@@ -9,8 +9,8 @@ import numpy as np
 
 from adadelta._jax import precision
 from adadelta._optax.state import AdadeltaState
-from adadelta._state import matching
-from adadelta._state.record import OptimizerState, StateMismatchError
+from adadelta._state import exchange
+from adadelta._state.record import OptimizerState, StateMismatchError, refuse_no_state
 
 
 def export_state(state: Any) -> OptimizerState:
@@ -22,29 +22,17 @@ def export_state(state: Any) -> OptimizerState:
             "the states of Adadelta in `state` have made different numbers of steps: "
             + ", ".join(map(str, sorted(counts)))
         )
-    step = counts.pop()
-    return OptimizerState(
-        step=step,
-        update=step,
-        parameters={
-            name: {slot: precision.to_record(average) for slot, average in slots.items()}
-            for name, slots in _slots(found).items()
-        },
-    )
+    arrays = exchange.mapped(precision.to_record, _slots(found))
+    return exchange.state_of(arrays, {"step": counts.pop()})
 
 
 def import_state(state: Any, exported: OptimizerState) -> Any:
     """See `adadelta.optax.import_state`."""
-    if not isinstance(exported, OptimizerState):
-        raise TypeError(f"`exported` must be an OptimizerState; received {type(exported).__name__}")
+    refuse_no_state("exported", exported)
     found = _found(state)
-    likes = {
-        name: {slot: precision.like_record(average) for slot, average in slots.items()}
-        for name, slots in _slots(found).items()
-    }
-    names, problems = matching.fit(exported, likes, numbered=False)
-    largest = min(int(jnp.iinfo(own.count.dtype).max) for own in found)
-    matching.refuse(problems + matching.problems_with_counters(exported, largest))
+    likes = exchange.mapped(precision.like_record, _slots(found))
+    smallest = min((own.count.dtype for own in found), key=lambda dtype: jnp.iinfo(dtype).max)
+    names = exchange.fit(exported, likes, {"step": smallest}, numbering=None)
 
     def taken(own: AdadeltaState) -> AdadeltaState:
         def of(slot: str) -> Callable[[Any, Any], Any]:

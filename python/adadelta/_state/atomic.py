@@ -39,30 +39,23 @@ def replaced(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(os.path.realpath(path))
     # On the given path: the links in /proc that /dev/stdout is can be followed, but not read.
     mode = _mode_of(path)
-    beside, lock = None, None
     try:
         _remove_leftovers(target)
-        beside, lock, new_mode = _created(target, private=mode is not None)
-        yield beside
-        mode = new_mode if mode is None else mode
-        # Not all file systems let modes be changed, and those have one mode for all files.
-        if stat.S_IMODE(os.stat(beside).st_mode) != mode:
-            os.chmod(beside, mode)
-        _flush(beside)
-        # Somebody may have made a FIFO there in the meantime.
-        _mode_of(target)
-        os.replace(beside, target)
-    except BaseException as error:
-        if beside is not None:
-            with contextlib.suppress(OSError):
-                beside.unlink()
+        with _new_file(target, private=mode is not None) as (beside, new_mode):
+            yield beside
+            mode = new_mode if mode is None else mode
+            # Not all file systems let modes be changed, and those have one mode for all files.
+            if stat.S_IMODE(os.stat(beside).st_mode) != mode:
+                os.chmod(beside, mode)
+            _flush(beside)
+            # Somebody may have made a FIFO there in the meantime.
+            _mode_of(target)
+            os.replace(beside, target)
+    except OSError as error:
         # The user knows neither the file beside it nor where the links lead.
-        if isinstance(error, OSError) and Path(str(error.filename)).parent == target.parent:
+        if Path(str(error.filename)).parent == target.parent:
             raise OSError(error.errno, error.strerror, os.fspath(path)) from error
         raise
-    finally:
-        if lock is not None:
-            os.close(lock)
     _flush_directory(target.parent)
 
 
@@ -98,8 +91,9 @@ def _prefix(target: Path) -> str:
     return f".adadelta-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}-"
 
 
-def _created(target: Path, private: bool) -> tuple[Path, int | None, int]:
-    """Create the file to write: its path, the descriptor that holds its lock, and its mode."""
+@contextlib.contextmanager
+def _new_file(target: Path, private: bool) -> Iterator[tuple[Path, int]]:
+    """Create the file to write, give its path and mode, and remove it if it is still there."""
     ending = target.name.rpartition(".")[2] if "." in target.name else ""
     # Keras asks for an ending; all of the name has to fit into 255 bytes.
     ending = f".{ending}" if 0 < len(os.fsencode(ending)) < 32 else ""
@@ -109,23 +103,25 @@ def _created(target: Path, private: bool) -> tuple[Path, int | None, int]:
         # the umask and the directory's default permissions.
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
         descriptor = os.open(beside, flags, 0o600 if private else 0o666)
-        try:
+        with contextlib.ExitStack() as stack:
+            file = stack.enter_context(open(descriptor, "rb"))
+            stack.callback(_remove, beside)
             mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
             if fcntl is None:
                 # Windows does not rename a file that is open.
-                os.close(descriptor)
-                return beside, None, mode
+                file.close()
+                yield beside, mode
+                return
             with contextlib.suppress(OSError):
                 os.chmod(descriptor, 0o600)
             if _locked(descriptor) is not False and os.fstat(descriptor).st_nlink:
-                return beside, descriptor, mode
-        except BaseException:
-            with contextlib.suppress(OSError):
-                beside.unlink()
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
-            raise
-        os.close(descriptor)
+                yield beside, mode
+                return
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def _remove_leftovers(target: Path) -> None:

@@ -7,24 +7,21 @@ which class has written it.
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from adadelta._state import matching
-from adadelta._state.record import SLOTS, OptimizerState
+from adadelta._state import exchange, matching
+from adadelta._state.record import AVERAGES, SLOTS, OptimizerState
 from adadelta._state.storage import StateFileError, opened
 
 Arrays = Mapping[str, np.ndarray]
 
-# In the file a parameter's name has | in the place of /, which would make a folder.
+# The names of counters in the file, which for calls is Keras' own, and in `OptimizerState`.
 _COUNTERS = {
     "iteration": "step",
-    "update": "update",
-    "window": "window",
-    "skipped": "skipped",
-    "finite_calls": "finite_calls",
+    **{name: name for name in ("update", "window", "skipped", "finite_calls", "loss_scale")},
 }
 _CAME = "window_has_gradient"
 _PLACE = "place"
@@ -38,26 +35,31 @@ OF_HOST = "of_keras_adadelta"
 def to_file(state: OptimizerState) -> dict[str, np.ndarray]:
     """Return the arrays of a file, by name."""
     arrays = {
-        f"{name.replace('/', '|')}|{slot}": array
+        _key(name, slot): array
         for name, slots in state.parameters.items()
         for slot, array in slots.items()
     }
     for name, attribute in _COUNTERS.items():
-        if getattr(state, attribute) is not None:
-            arrays[name] = np.asarray(getattr(state, attribute))
-    if state.loss_scale is not None:
-        arrays["loss_scale"] = np.asarray(state.loss_scale, "float32")
+        value = getattr(state, attribute)
+        if value is not None:
+            arrays[name] = np.asarray(value, "float32" if isinstance(value, float) else None)
     for place, name in enumerate(state.parameters):
         # The order, which the file does not keep.
-        arrays[f"{name.replace('/', '|')}|{_PLACE}"] = np.asarray(place)
+        arrays[_key(name, _PLACE)] = np.asarray(place)
     for name in state.window_gradients:
-        arrays[f"{name.replace('/', '|')}|{_CAME}"] = np.asarray(1)
+        arrays[_key(name, _CAME)] = np.asarray(1)
     return arrays | MARK
+
+
+def _key(name: str, slot: str) -> str:
+    # A / would make a folder in the file.
+    return f"{name.replace('/', '|')}|{slot}"
 
 
 def from_file(saved: Arrays) -> OptimizerState:
     """Return the state in a file of ours."""
-    state = OptimizerState()
+    counters: dict[str, Any] = {}
+    hyperparameters: dict[str, Any] = {}
     parameters: dict[str, dict[str, np.ndarray]] = {}
     places: dict[str, int] = {}
     came, unknown, is_newer = [], [], False
@@ -71,30 +73,19 @@ def from_file(saved: Arrays) -> OptimizerState:
         elif name and slot == _CAME:
             came.append(name)
         elif key in _COUNTERS:
-            setattr(state, _COUNTERS[key], int(array))
-        elif key == "loss_scale":
-            state.loss_scale = float(array)
+            counters[_COUNTERS[key]] = array
         elif key == "learning_rate":
-            state.hyperparameters[key] = float(array)
+            hyperparameters[key] = float(array)
         elif key == _FORMAT_KEY:
             is_newer = int(array) > _FORMAT
         else:
             unknown.append(key)
     problems = ["it was written by a newer version of this package"] if is_newer else []
-    problems += [] if "iteration" in saved else ["missing: iteration"]
+    problems += [] if "step" in counters else ["missing: iteration"]
     matching.refuse(problems + matching.listed("not in this optimizer:", unknown))
-    return OptimizerState(
-        **{
-            **state.counters(),
-            "update": state.update if "update" in saved else state.step,
-            "window_gradients": came,
-            "hyperparameters": state.hyperparameters,
-            "parameters": {
-                name: parameters[name]
-                for name in sorted(parameters, key=lambda name: places.get(name, 0))
-            },
-        }
-    )
+    names = sorted(parameters, key=lambda name: places.get(name, 0))
+    ordered = {name: parameters[name] for name in names}
+    return exchange.state_of(ordered, counters, hyperparameters, came)
 
 
 def is_numbered(saved: Arrays) -> bool:
@@ -105,6 +96,72 @@ def is_numbered(saved: Arrays) -> bool:
 def in_order(saved: Arrays) -> list[np.ndarray]:
     """Return the arrays of a file of the host, in their order."""
     return [saved[key] for key in sorted(saved, key=int)]
+
+
+def by_position(
+    arrays: Sequence[np.ndarray], slots: Mapping[str, Collection[str]], host: str, before: range
+) -> dict[str, dict[str, np.ndarray]]:
+    """Return the arrays of the host's own Adadelta by parameter and slot, or raise.
+
+    They have no names. Their order is that of its variables: what it counts, the averages of the
+    weights, the sums of the window, and then the two accumulators of each parameter in turn.
+
+    Args:
+        arrays: The arrays in their order.
+        slots: The slots of each parameter of the optimizer that is to take them.
+        host: Who has written them, in words.
+        before: How many arrays there can be in front of those of parameters.
+
+    """
+    order = [
+        (name, slot)
+        for group in (("average",), ("window_sum",), AVERAGES)
+        for name, own in slots.items()
+        for slot in group
+        if slot in own
+    ]
+    first = len(arrays) - len(order)
+    if first not in before:
+        numbers = " or ".join(str(len(order) + count) for count in before)
+        matching.refuse(
+            [
+                f"it has {len(arrays)} arrays and no names, as {host} writes it, where this "
+                f"optimizer has {numbers}; load it into an optimizer with the same arguments and "
+                "variables"
+            ]
+        )
+    parameters: dict[str, dict[str, np.ndarray]] = {}
+    for (name, slot), array in zip(order, arrays[first:], strict=True):
+        parameters.setdefault(name, {})[slot] = widened(array)
+    return parameters
+
+
+def widened(array: np.ndarray) -> np.ndarray:
+    """Return an array of the host's state as it is in ours, which is never of half precision."""
+    return array.astype("float32") if array.dtype.name in ("float16", "bfloat16") else array
+
+
+_STRICTLY = "adadelta.load_keras_adadelta(model, path)."
+
+
+def warn_left_out(error: Exception) -> None:
+    """Warn that the state in a file does not fit, and that the optimizer starts anew."""
+    matching.warn_left_out(error, "starts anew", f"To load it strictly, call {_STRICTLY}")
+
+
+def warn_of_unknown_origin(outcome: str, host: str) -> None:
+    """Warn of numbered arrays of which nobody knows what they are.
+
+    Args:
+        outcome: What the optimizer does now.
+        host: The only class whose numbered arrays are taken.
+
+    """
+    matching.warn_left_out(
+        "its arrays have no names, and the file does not say whose they are",
+        outcome,
+        f"If {host} has written it, load it strictly with {_STRICTLY}",
+    )
 
 
 class Contents(NamedTuple):

@@ -3,16 +3,12 @@
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
 
 from adadelta._core import hyperparameters
-from adadelta._state.record import SLOTS, OptimizerState, StateMismatchError, StateWarning
+from adadelta._state.record import StateMismatchError, StateWarning
 
-_Slots = Mapping[str, Mapping[str, Any]]
 _Fits = Callable[[str, str], bool]
 
 
@@ -33,67 +29,6 @@ class Numbering:
 KERAS = Numbering(r"[/|]", r"_([1-9]\d*)$")
 
 
-def fit(
-    state: OptimizerState, slots: _Slots, numbered: bool, numbering: Numbering = KERAS
-) -> tuple[dict[str, str], list[str]]:
-    """Match a state to an optimizer.
-
-    Args:
-        state: The state.
-        slots: For each parameter of the optimizer what has the `shape` and `dtype` of each slot.
-        numbered: Whether names may differ in the numbers that frameworks give, see `paired`.
-        numbering: How the optimizer's framework gives them.
-
-    Returns:
-        The state's name for each parameter of the optimizer, and what is wrong, in words. Only
-        when nothing is wrong are the names complete.
-
-    """
-    problems = []
-    wanted = {slot for own in slots.values() for slot in own}
-    for slot, argument in SLOTS.items():
-        if state.parameters and slot in wanted and slot not in state.slots:
-            reason = f", which an optimizer with `{argument}` needs" if argument else ""
-            problems.append(f"it has no {slot}{reason}")
-        elif slots and slot in state.slots and slot not in wanted:
-            reason = f" without `{argument}`" if argument else ""
-            problems.append(f"it has {slot}, for which an optimizer{reason} has no place")
-    both = [slot for slot in SLOTS if slot in wanted and slot in state.slots]
-
-    def fits(saved: str, own: str) -> bool:
-        arrays, likes = state.parameters[saved], slots[own]
-        return all(
-            arrays[slot].shape == tuple(likes[slot].shape)
-            and np.can_cast(arrays[slot].dtype, likes[slot].dtype)
-            for slot in both
-            if slot in arrays and slot in likes
-        )
-
-    names = paired(state.parameters, slots, numbered, numbering, fits)
-    missing = [name for name in slots if name not in names]
-    extra = [name for name in state.parameters if name not in names.values()]
-    shapes, dtypes, negative = [], [], []
-    for name, own in names.items():
-        saved = state.parameters[own]
-        for slot in both:
-            if (slot in saved) != (slot in slots[name]):
-                (extra if slot in saved else missing).append(f"{name} ({slot})")
-            elif slot in saved:
-                array, like = saved[slot], slots[name][slot]
-                if array.shape != tuple(like.shape):
-                    shapes.append(f"{name} ({slot}) {array.shape} instead of {tuple(like.shape)}")
-                elif not np.can_cast(array.dtype, like.dtype):
-                    dtypes.append(f"{name} ({slot}) {array.dtype} instead of {like.dtype}")
-                if slot in ("square_avg", "acc_delta") and np.any(array < 0):
-                    negative.append(f"{name} ({slot})")
-    problems += listed("missing:", missing)
-    problems += listed("not in this optimizer:", extra)
-    problems += listed("of another shape:", shapes)
-    problems += listed("of another dtype:", dtypes)
-    problems += listed("negative, as no average of squares is:", negative)
-    return names, problems
-
-
 class _Listing(str):
     """A problem with all that have it, and in `brief` with the first of them."""
 
@@ -109,22 +44,9 @@ def listed(label: str, items: Sequence[str]) -> list[str]:
     return [problem]
 
 
-def problems_with_counters(state: OptimizerState, largest: int) -> list[str]:
-    """What is wrong with the counters, for an optimizer that only counts steps, up to `largest`."""
-    problems = []
-    if state.update != state.step:
-        problems.append(
-            f"it has {state.update} updates in {state.step} calls, and here every call is an update"
-        )
-    if state.window:
-        problems.append(
-            f"it has a window of {state.window} calls open, for which this optimizer has no place"
-        )
-    if state.loss_scale is not None:
-        problems.append("it has a dynamic loss scale, for which this optimizer has no place")
-    if state.step > largest:
-        problems.append(f"`step` is {state.step}, and this optimizer counts up to {largest}")
-    return problems
+def unpaired(missing: Sequence[str], extra: Sequence[str]) -> list[str]:
+    """Return the problems that parameters have no counterpart, here or there."""
+    return [*listed("missing:", missing), *listed("not in this optimizer:", extra)]
 
 
 def refuse(problems: Iterable[str]) -> None:
@@ -201,8 +123,7 @@ def distinct(paths: Iterable[str]) -> list[str]:
 def paired(
     saved: Iterable[str],
     own: Iterable[str],
-    numbered: bool,
-    numbering: Numbering = KERAS,
+    numbering: Numbering | None = KERAS,
     fits: _Fits = lambda saved, own: True,
 ) -> dict[str, str]:
     """Return the saved name for each own one that has one.
@@ -210,21 +131,20 @@ def paired(
     Keras numbers layers as they are made, so the same model has other numbers when it is made
     again: `sequential/dense_1/kernel` becomes `sequential_1/dense_4/kernel`. A loaded model has
     also lost the names of the layers that were not being built when their parts were:
-    `dense_1/kernel`. When `numbered`, names may differ in this if the two models have the same
-    structure: as many parameters, in the same order, with the same words in their names, and parts
-    of one layer there are parts of one layer here.
+    `dense_1/kernel`. Names may differ in this if the two models have the same structure: as many
+    parameters, in the same order, with the same words in their names, and parts of one layer there
+    are parts of one layer here.
 
     Args:
         saved: The saved names, in their order.
         own: The optimizer's names, in their order.
-        numbered: Whether names may differ in the numbers that frameworks give.
-        numbering: How the framework gives them.
+        numbering: How the framework numbers names; `None` where they must be the same.
         fits: Whether the arrays of a saved name and of an own one can be the same parameter's.
 
     """
     saved, own = list(saved), list(own)
     names = {name: name for name in own if name in set(saved)}
-    if not numbered:
+    if numbering is None:
         return names
     if len(names) == len(own) == len(saved) and all(map(fits, names.values(), names)):
         return names

@@ -10,10 +10,11 @@ import numpy as np
 from adadelta._core import hyperparameters
 from adadelta._state.summary import Averages, Summary, progress, summarize
 
+# The averages of squares, which every optimizer has.
+AVERAGES = ("square_avg", "acc_delta")
 # What may be known about a parameter, and the argument that asks for it where one does.
 SLOTS = {
-    "square_avg": None,
-    "acc_delta": None,
+    **dict.fromkeys(AVERAGES),
     "average": "use_ema",
     "window_sum": "gradient_accumulation_steps",
 }
@@ -191,6 +192,12 @@ class OptimizerState:
         parts += [f"loss_scale={self.loss_scale:g}"] if self.loss_scale is not None else []
         parts += [f"{number} parameter" if number == 1 else f"{number} parameters"]
         return f"OptimizerState({', '.join(parts)}, slots: {', '.join(self.slots) or 'none'})"
+
+
+def refuse_no_state(argument: str, value: Any) -> None:
+    """Refuse what is no state."""
+    if not isinstance(value, OptimizerState):
+        raise TypeError(f"`{argument}` must be an OptimizerState; received {type(value).__name__}")
 
 
 def _count(name: str, value: Any) -> int:

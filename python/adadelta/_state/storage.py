@@ -22,7 +22,7 @@ import numpy as np
 from adadelta._core import hyperparameters
 from adadelta._core.messages import Message
 from adadelta._state import atomic
-from adadelta._state.record import SLOTS, OptimizerState
+from adadelta._state.record import AVERAGES, SLOTS, OptimizerState
 
 FORMAT = "adadelta-optimizer-state"
 VERSION = 1
@@ -238,7 +238,7 @@ def _problem_with(state: OptimizerState) -> str | None:
             return f"the name {name!r} has half of a character"
         if len({array.shape for array in slots.values()}) > 1:
             return f"the arrays of {name} have different shapes"
-        for slot in ("square_avg", "acc_delta"):
+        for slot in AVERAGES:
             # Infinity is what squares overflow to in other implementations; it harms nothing.
             if slot in slots and not np.all(slots[slot] >= 0):
                 what = "NaN" if np.any(np.isnan(slots[slot])) else "negative numbers"

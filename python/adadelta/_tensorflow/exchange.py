@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from adadelta._state import matching
+from adadelta._state import exchange
 from adadelta._state.record import OptimizerState, StateMismatchError
 
 _UNBUILT = "This optimizer is not built, so it has no state yet: call optimizer.build({}) first"
@@ -27,21 +27,11 @@ def learned(optimizer: Any) -> OptimizerState:
     optimizer, wrapper = _unwrapped(optimizer)
     refuse_unbuilt(optimizer)
     counters, slots = _counters_of(optimizer, wrapper), optimizer._slots()
-    places = [(name, slot) for name, own in slots.items() for slot in own]
-    values = optimizer._read([*counters.values(), *(slots[name][slot] for name, slot in places)])
+    # All at once: in a graph each call is a run of the session.
+    variables = [*counters.values(), *(it for own in slots.values() for it in own.values())]
+    values = iter(optimizer._read(variables))
     counted = dict(zip(counters, values, strict=False))
-    parameters: dict[str, dict[str, np.ndarray]] = {name: {} for name in slots}
-    for (name, slot), value in zip(places, values[len(counted) :], strict=True):
-        parameters[name][slot] = np.array(value)
-    step, skipped = int(counted["step"]), int(counted.get("skipped", 0))
-    return OptimizerState(
-        step=step,
-        update=step - skipped,
-        skipped=skipped,
-        parameters=parameters,
-        loss_scale=float(counted["loss_scale"]) if "loss_scale" in counted else None,
-        finite_calls=int(counted["finite_calls"]) if "finite_calls" in counted else None,
-    )
+    return exchange.state_of(exchange.mapped(lambda _: np.array(next(values)), slots), counted)
 
 
 def import_state(optimizer: Any, state: OptimizerState) -> dict[str, str]:
@@ -52,18 +42,18 @@ def import_state(optimizer: Any, state: OptimizerState) -> dict[str, str]:
     optimizer, wrapper = _unwrapped(optimizer)
     refuse_unbuilt(optimizer)
     counters, slots = _counters_of(optimizer, wrapper), optimizer._slots()
-    names, problems = matching.fit(state, _as_numpy_describes(slots), numbered=True)
-    problems += _problems_with_counters(state, counters)
-    rate = _new_rate(optimizer, state.hyperparameters.get("learning_rate"), problems)
-    matching.refuse(problems)
+    problems: list[str] = []
+    rate = None
+    if optimizer._rate_number() is not None:
+        saved = state.hyperparameters.get("learning_rate")
+        rate = exchange.checked_rate(saved, optimizer._checked_rate, problems)
+    dtypes = {name: _Like(variable).dtype for name, variable in counters.items()}
+    likes = exchange.mapped(_Like, slots)
+    names = exchange.fit(state, likes, dtypes, problems=problems)
 
     # From here on nothing can be refused.
-    variables = list(counters.values())
-    values: list[Any] = [getattr(state, name) for name in counters]
-    for name, own in slots.items():
-        variables += own.values()
-        values += [state.parameters[names[name]][slot] for slot in own]
-    optimizer._write(variables, values)
+    values = exchange.values(state, names, slots, counters)
+    optimizer._write([variable for variable, _ in values], [value for _, value in values])
     if rate is not None:
         optimizer._set_rate_number(rate)
     return names
@@ -83,57 +73,12 @@ def zeros_like(variable: Any) -> np.ndarray:
     return np.zeros(like.shape, like.dtype)
 
 
-def _as_numpy_describes(slots: dict[str, dict[str, Any]]) -> dict[str, dict[str, _Like]]:
-    return {
-        name: {slot: _Like(variable) for slot, variable in own.items()}
-        for name, own in slots.items()
-    }
-
-
 def _counters_of(optimizer: Any, wrapper: Any) -> dict[str, Any]:
     counters = dict(optimizer._counters())
     if wrapper is not None and wrapper.dynamic:
         counters["loss_scale"] = wrapper._loss_scale.current_loss_scale
         counters["finite_calls"] = wrapper._loss_scale.counter
     return counters
-
-
-def _problems_with_counters(state: OptimizerState, counters: dict[str, Any]) -> list[str]:
-    problems = []
-    if "skipped" not in counters and state.skipped:
-        problems.append(
-            f"it has {state.skipped} skipped calls, and without `skip_nonfinite` none is skipped"
-        )
-    if state.update + state.skipped != state.step:
-        problems.append(
-            f"it has {state.update} updates in {state.step} calls, {state.skipped} of them "
-            "skipped, and this optimizer has no `gradient_accumulation_steps`"
-        )
-    if state.window:
-        problems.append(
-            f"it has a window of {state.window} calls open, for which there is no place"
-        )
-    complete = state.loss_scale is not None and state.finite_calls is not None
-    if "loss_scale" in counters and not complete:
-        problems.append("it has no dynamic loss scale, which this optimizer needs")
-    elif "loss_scale" not in counters and state.loss_scale is not None:
-        problems.append("it has a dynamic loss scale, for which this optimizer has no place")
-    return problems
-
-
-def _new_rate(optimizer: Any, saved: Any, problems: list[str]) -> float | None:
-    """The rate to set: the saved one, when both are numbers and they differ."""
-    current = optimizer._rate_number()
-    if isinstance(saved, bool) or not isinstance(saved, (int, float, np.number)):
-        return None
-    if current is None:
-        return None
-    try:
-        rate = optimizer._checked_rate(saved)
-    except (TypeError, ValueError) as error:
-        problems.append(str(error))
-        return None
-    return None if rate == current else rate
 
 
 def _unwrapped(optimizer: Any) -> tuple[Any, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from adadelta._state import matching
+from adadelta._state import exchange, keras_file, matching
 from adadelta._state.record import OptimizerState
 
 KERAS, HDF5, SAVED_MODEL = "saving_lib.load_model", "hdf5_format.load_model_from_hdf5", "load.load"
@@ -95,21 +95,18 @@ def from_hdf5(weights: Sequence[Any]) -> OptimizerState:
 
     tf_keras' own Adadelta has the same names.
     """
-    counters: dict[str, int] = {}
+    counters = {"step": 0}
     parameters: dict[str, dict[str, np.ndarray]] = {}
     unknown = []
     for weight in weights:
         name = weight.name.removeprefix("/optimizer_weights/").partition(":")[0]
         found, counter = _VARIABLE.fullmatch(name), name.rpartition("/")[2]
         if found:
-            array = np.array(weight)
-            half = array.dtype.name in ("float16", "bfloat16")
             slots = parameters.setdefault(found[2], {})
-            slots[_SLOTS[found[1]]] = array.astype("float32") if half else array
+            slots[_SLOTS[found[1]]] = keras_file.widened(np.array(weight))
         elif counter in ("iteration", "skipped"):
-            counters[counter] = int(np.array(weight))
+            counters["step" if counter == "iteration" else counter] = int(np.array(weight))
         else:
             unknown.append(name)
     matching.refuse(matching.listed("not in this optimizer:", unknown))
-    step, skipped = counters.get("iteration", 0), counters.get("skipped", 0)
-    return OptimizerState(step, step - skipped, skipped, parameters=parameters)
+    return exchange.state_of(parameters, counters)

@@ -9,6 +9,7 @@ import tf_keras
 
 from adadelta._core import parameters
 from adadelta._core.precision import state_dtype
+from adadelta._state import exchange as shared
 from adadelta._state import keras_file, matching
 from adadelta._state.record import OptimizerState
 from adadelta._tensorflow import arrays, exchange
@@ -16,8 +17,6 @@ from adadelta._tensorflow.gradients import name_of
 from adadelta._tf_keras import loaders
 
 _HOST = "tf_keras.optimizers.Adadelta"
-_STRICTLY = "adadelta.load_keras_adadelta(model, path)."
-_ADVICE = f"To load it strictly, call {_STRICTLY}"
 
 
 class State(tf_keras.optimizers.Optimizer):
@@ -219,7 +218,7 @@ class State(tf_keras.optimizers.Optimizer):
             return f"`use_ema` was {not self.use_ema} for the optimizer that was saved"
         saved = matching.distinct(map(loaders.parameter_of, names))
         own = matching.distinct(map(name_of, self._parameters))
-        paired = matching.paired(saved, own, numbered=True)
+        paired = matching.paired(saved, own)
         if self.built and [paired.get(name) for name in own] != saved:
             return "it is for other parameters, or for these in another order"
         return None
@@ -252,7 +251,7 @@ class State(tf_keras.optimizers.Optimizer):
                 self._import(read())
             except (OverflowError, TypeError, ValueError) as error:
                 self._start_anew()
-                matching.warn_left_out(error, "starts anew", _ADVICE)
+                keras_file.warn_left_out(error)
 
     def _import(self, state: OptimizerState) -> None:
         if not state.parameters and not state.step:
@@ -274,38 +273,12 @@ class State(tf_keras.optimizers.Optimizer):
         """Return what a file has, or raise."""
         saved = dict(saved)
         if saved.pop(keras_file.OF_HOST, None) is None:
-            state = keras_file.from_file(saved)
-        else:
-            state = self._from_host(keras_file.in_order(saved))
-        return state
-
-    def _from_host(self, arrays: list[np.ndarray]) -> OptimizerState:
-        """Return the state in the arrays of `tf_keras.optimizers.Adadelta`, which have an order.
-
-        It is that of its variables: the counter, the averages of the weights, and then the two
-        accumulators of each weight in turn.
-        """
-        slots = self._slots()
-        order = [
-            (name, slot)
-            for group in (("average",), ("square_avg", "acc_delta"))
-            for name, own in slots.items()
-            for slot in group
-            if slot in own
-        ]
-        if len(arrays) not in (1, len(order) + 1):
-            matching.refuse(
-                [
-                    f"it has {len(arrays)} arrays and no names, as tf_keras writes it, where this "
-                    f"optimizer has {len(order) + 1}; load it into an optimizer with the same "
-                    "arguments and variables"
-                ]
-            )
-        parameters: dict[str, dict[str, np.ndarray]] = {}
-        for (name, slot), array in zip(order, arrays[1:], strict=False):
-            half = array.dtype.name in ("float16", "bfloat16")
-            parameters.setdefault(name, {})[slot] = array.astype("float32") if half else array
-        return OptimizerState(int(arrays[0]), int(arrays[0]), parameters=parameters)
+            return keras_file.from_file(saved)
+        arrays = keras_file.in_order(saved)
+        # One that was not built has its counter only.
+        slots = self._slots() if len(arrays) > 1 else {}
+        parameters = keras_file.by_position(arrays, slots, "tf_keras", range(1, 2))
+        return shared.state_of(parameters, {"step": int(arrays[0])})
 
     def _start(self) -> OptimizerState:
         """What a built optimizer knows before its first call."""
@@ -332,11 +305,7 @@ class State(tf_keras.optimizers.Optimizer):
             with tf.init_scope():
                 self._start_anew()
             outcome = "starts anew"
-        matching.warn_left_out(
-            "its arrays have no names, and the file does not say whose they are",
-            outcome,
-            f"If {_HOST} has written it, load it strictly with {_STRICTLY}",
-        )
+        keras_file.warn_of_unknown_origin(outcome, _HOST)
 
     def _counters(self) -> dict[str, Any]:
         counters = {"step": self._iterations}

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from adadelta._state import matching
-from adadelta._state.record import OptimizerState, StateMismatchError
+from adadelta._state import exchange
+from adadelta._state.record import AVERAGES, OptimizerState, StateMismatchError
 from adadelta._torch import arguments, loading
-from adadelta._torch.arrays import state_dtype
+from adadelta._torch.arrays import as_real, state_dtype
 
 # The values of a group under the names that every front end shares.
 _SHARED = {
@@ -36,17 +36,14 @@ def export_state(optimizer: Any) -> OptimizerState:
     """
     groups = [_values_of(group) for group in optimizer.param_groups]
     update = max((int(state["step"]) for state in optimizer.state.values() if state), default=0)
+    arrays = {
+        name: {slot: _array(optimizer, param, slot) for slot in AVERAGES}
+        for name, param in _named(optimizer).items()
+    }
     skipped = optimizer.skipped
-    return OptimizerState(
-        step=update + skipped,
-        update=update,
-        skipped=skipped,
-        hyperparameters={**groups[0], **({"groups": groups} if len(groups) > 1 else {})},
-        parameters={
-            name: {slot: _array(optimizer, param, slot) for slot in loading.AVERAGES}
-            for name, param in _named(optimizer).items()
-        },
-    )
+    hyperparameters = {**groups[0], **({"groups": groups} if len(groups) > 1 else {})}
+    counters = {"step": update + skipped, "skipped": skipped}
+    return exchange.state_of(arrays, counters, hyperparameters)
 
 
 def import_state(optimizer: Any, state: OptimizerState) -> None:
@@ -55,11 +52,12 @@ def import_state(optimizer: Any, state: OptimizerState) -> None:
     Every parameter's `step` becomes the state's `update`.
     """
     named = _named(optimizer)
-    slots = {name: dict.fromkeys(loading.AVERAGES, _like(param)) for name, param in named.items()}
-    names, problems = matching.fit(state, slots, numbered=False)
-    problems += _problems_with_counters(optimizer, state)
+    slots = {name: dict.fromkeys(AVERAGES, _like(param)) for name, param in named.items()}
+    problems: list[str] = []
     rates = _new_rates(optimizer.param_groups, state.hyperparameters, problems)
-    matching.refuse(problems)
+    skips = any(group["skip_nonfinite"] for group in optimizer.param_groups)
+    counters = dict.fromkeys(("step", "skipped") if skips else ("step",), "int64")
+    names = exchange.fit(state, slots, counters, numbering=None, problems=problems)
 
     # From here on nothing can be refused, and copies keep the state apart from the optimizer.
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
@@ -75,9 +73,8 @@ def import_state(optimizer: Any, state: OptimizerState) -> None:
     for name, param in named.items():
         own = optimizer.state[param]
         own["step"].fill_(state.update)
-        for slot in loading.AVERAGES:
-            value = torch.from_numpy(np.array(state.parameters[names[name]][slot]))
-            _real(own[slot]).copy_(value)
+        for slot in AVERAGES:
+            _fill(own[slot], state.parameters[names[name]][slot])
 
 
 def _named(optimizer: Any) -> dict[str, torch.Tensor]:
@@ -92,13 +89,9 @@ def _named(optimizer: Any) -> dict[str, torch.Tensor]:
     return dict(zip(names, params, strict=True))
 
 
-def _real(value: torch.Tensor) -> torch.Tensor:
-    return torch.view_as_real(value) if value.is_complex() else value
-
-
 def _like(param: torch.Tensor) -> Any:
     """What has the shape and dtype, NumPy's, of a parameter's averages."""
-    value = _real(torch.empty(0, dtype=state_dtype(param.dtype)))
+    value = as_real(torch.empty(0, dtype=state_dtype(param.dtype)))
     shape = (*param.shape, *value.shape[1:])
     return SimpleNamespace(shape=shape, dtype=value.numpy().dtype)
 
@@ -108,34 +101,17 @@ def _array(optimizer: Any, param: torch.Tensor, slot: str) -> np.ndarray:
     if not state:
         like = _like(param)
         return np.zeros(like.shape, like.dtype)
-    value = _real(state[slot].detach().to(device="cpu", dtype=state_dtype(param.dtype)))
-    return np.array(value.numpy())
+    value = state[slot].detach().to(device="cpu", dtype=state_dtype(param.dtype))
+    return np.array(as_real(value).numpy())
+
+
+def _fill(tensor: torch.Tensor, array: np.ndarray) -> None:
+    as_real(tensor).copy_(torch.from_numpy(np.array(array)))
 
 
 def _values_of(group: dict[str, Any]) -> dict[str, Any]:
     values = {shared: group[own] for shared, own in _SHARED.items()}
     return {**values, "learning_rate": arguments.rate_as_given(group["lr"])}
-
-
-def _problems_with_counters(optimizer: Any, state: OptimizerState) -> list[str]:
-    problems = []
-    skips = any(group["skip_nonfinite"] for group in optimizer.param_groups)
-    if state.skipped and not skips:
-        problems.append(
-            f"it has {state.skipped} skipped calls, and without `skip_nonfinite` none is skipped"
-        )
-    elif state.step != state.update + state.skipped:
-        problems.append(
-            f"it has {state.update} updates in {state.step} calls, and here every call that is "
-            "not skipped is an update"
-        )
-    if state.window:
-        problems.append(
-            f"it has a window of {state.window} calls open, for which this optimizer has no place"
-        )
-    if state.loss_scale is not None:
-        problems.append("it has a dynamic loss scale, for which this optimizer has no place")
-    return problems
 
 
 def _new_rates(groups: Any, saved: dict[str, Any], problems: list[str]) -> list[Any]:
@@ -148,10 +124,5 @@ def _new_rates(groups: Any, saved: dict[str, Any], problems: list[str]) -> list[
         rates = [saved.get("learning_rate")] * len(groups)
     else:
         return own
-    if not all(isinstance(rate, int | float) and not isinstance(rate, bool) for rate in rates):
-        return own
-    try:
-        return [arguments.checked_rate(rate) for rate in rates]
-    except ValueError as error:
-        problems.append(str(error))
-        return own
+    checked = [exchange.checked_rate(rate, arguments.checked_rate, problems) for rate in rates]
+    return own if None in checked else checked

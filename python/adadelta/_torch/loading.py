@@ -7,10 +7,10 @@ import torch
 
 from adadelta._core.hyperparameters import as_number, received
 from adadelta._state import matching
+from adadelta._state.record import AVERAGES
 from adadelta._torch import arguments
 from adadelta._torch.arrays import state_dtype
 
-AVERAGES = ("square_avg", "acc_delta")
 # These a checkpoint of torch.optim.Adadelta may lack, older ones more of them.
 OPTIONS = ("foreach", "maximize", "differentiable", "capturable", "fused")
 OWN_OPTIONS = ("decoupled_weight_decay", "skip_nonfinite")
@@ -123,8 +123,7 @@ def _match_names(saved: Any, own: Any, problems: list[str]) -> None:
     missing = [name for name in names if name not in keys]
     extra = [name for name in keys if name not in set(names)]
     if missing or extra:
-        problems += matching.listed("missing:", missing)
-        problems += matching.listed("not in this optimizer:", extra)
+        problems += matching.unpaired(missing, extra)
         problems.append('to load by position, take "param_names" out of the saved groups')
         return
     for group, current in zip(saved, own, strict=True):
