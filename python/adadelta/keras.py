@@ -11,6 +11,7 @@ from keras import ops
 from adadelta._core import hyperparameters, interrupts, parameters
 from adadelta._core.arguments import Checked, checked
 from adadelta._core.messages import Message
+from adadelta._core.precision import is_complex, state_dtype, without_noise
 from adadelta._core.step import Options
 from adadelta._keras import jax_trainer, loss_scale, precision, saving
 from adadelta._keras import learning_rate as rates
@@ -323,7 +324,7 @@ class Adadelta(keras.optimizers.Optimizer):
         self._engine = Engine(self.fused)
         self._refuse_without_kernel(variables)
         options = Options.of(self)
-        self._settle_rate({precision.state_dtype(precision.dtype_of(it)) for it in variables})
+        self._settle_rate({state_dtype(precision.dtype_of(it)) for it in variables})
         super().build(variables)
         self.built = False
         self._accumulated_grads, self._accumulated_delta_vars = self.add_optimizer_variables(
@@ -366,7 +367,7 @@ class Adadelta(keras.optimizers.Optimizer):
                 self._untrack_variable(rate.value)
                 self._replace_rate(self._rate_variable(rate.given, "float64"))
             elif rate.was_set and "float64" not in dtypes:
-                rate.given = precision.without_noise(rate.given)
+                rate.given = without_noise(rate.given)
         rate.is_settled = True
 
     def _held(self) -> State | None:
@@ -425,9 +426,9 @@ class Adadelta(keras.optimizers.Optimizer):
         """Make a state variable, in the dtype and shape that the state of `dtype` has."""
         if dtype is not None:
             dtype = keras.backend.standardize_dtype(dtype)
-            if precision.is_complex(dtype):
+            if is_complex(dtype):
                 shape, layout = (*shape, 2), None
-            dtype = precision.state_dtype(dtype)
+            dtype = state_dtype(dtype)
         return super().add_variable(shape, initializer, dtype, aggregation, layout, name)
 
     def _refuse_repeated(self, variables: list[Any]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from keras import ops
 
 from adadelta._core import hyperparameters
+from adadelta._core.precision import shortest, without_noise
 from adadelta._keras import precision
 from adadelta._keras.known import array_of, number_of
 
@@ -240,7 +241,7 @@ class Rate:
     def assign(self, number: float) -> None:
         """Set the number."""
         is_exact = precision.dtype_of(self.value) == "float64"
-        short = number if is_exact else precision.without_noise(number)
+        short = number if is_exact else without_noise(number)
         self.value.assign(short)
         # Before it is settled, the variable may still become a float64 one.
         self.given = short if self.is_settled else number
@@ -260,8 +261,8 @@ class Rate:
             return keras.saving.serialize_keras_object(self.value.function)
         now = self._array()[()]
         if self.given is None or now != np.asarray(self.given, now.dtype):
-            return precision.shortest(now)
-        return precision.shortest(now) if self.was_set and self.is_settled else self.given
+            return shortest(now)
+        return shortest(now) if self.was_set and self.is_settled else self.given
 
     def answer(self, step: Any) -> float:
         """Return the rate of the step that comes next, as `step` counts."""
