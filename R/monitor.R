@@ -116,11 +116,10 @@ as.data.frame.adadelta.Monitor <- function(x,
   columns <- lapply(x$to_dict(), function(column) {
     if (length(column)) unlist(column, use.names = FALSE) else numeric()
   })
-  # Paths in the order of the model, not of the alphabet; R counts epochs from 1.
+  # Paths in the order of the model, not of the alphabet.
   for (name in c("variable", "layer")) {
     columns[[name]] <- factor(columns[[name]], unique(columns[[name]]))
   }
-  columns$epoch <- columns$epoch + 1L
   as.data.frame(columns, row.names = row.names, optional = optional)
 }
 

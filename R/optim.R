@@ -4,8 +4,8 @@
 #' and answering as [stats::optim()]. It needs Python with NumPy, but no Keras.
 #'
 #' Adadelta looks at the gradient only, never at whether the value falls. Its
-#' steps begin at about `learning_rate * sqrt(epsilon)` and lengthen as they
-#' agree, so it takes thousands of them where [stats::optim()]'s `"BFGS"` takes
+#' steps begin at about `learning_rate * sqrt(epsilon / (1 - rho))` and lengthen
+#' as they agree, so it takes thousands of them where [stats::optim()]'s `"BFGS"` takes
 #' tens. It is for functions whose gradient is noisy, and for trying out what
 #' training does. With a constant rate it can swing ever wider in a narrow
 #' valley; a rate that falls settles there, as in the example.
@@ -121,7 +121,7 @@ adadelta_optim <- function(par, fn, gr = NULL, ..., control = list()) {
 # functions: an error in `fn` is R's own.
 minimize <- function(module, x, value_at, gradient_at, control, call) {
   settings <- lapply(control[python_control], as_python)
-  run <- value_of(module$attempt("minimize", python_numbers(x), settings), "argument", call)
+  run <- value_of(module$attempt("Minimization", python_numbers(x), settings), "argument", call)
   tell <- run$tell
   rate <- rate_of_step(control$learning_rate, call)
   show <- progress(control)

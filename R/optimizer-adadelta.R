@@ -10,9 +10,10 @@
 #' \deqn{u \leftarrow \rho u + (1 - \rho) d^2}{u <- rho u + (1 - rho) d^2}
 #' \deqn{x \leftarrow x - \eta d}{x <- x - learning_rate d}
 #'
-#' The default learning rate, 0.001, is that of Keras. The paper has none, which
-#' is a rate of 1, and most models train far better with that: at 0.001
-#' they hardly move.
+#' The default learning rate, 0.001, is that of Keras, so that this optimizer and
+#' Keras' own can take each other's place in a program. The paper has none, which
+#' is a rate of 1, and most models train far better with that: at 0.001 they
+#' hardly move.
 #'
 #' The arguments work together in this order: the gradients are divided by
 #' `loss_scale_factor`, collected over `gradient_accumulation_steps` calls,
@@ -63,7 +64,8 @@
 #' @param rho How slowly both averages change: at least 0 and less than 1.
 #'   Default: 0.95.
 #' @param epsilon What is added inside both square roots: a finite number greater
-#'   than 0. The first steps are about `sqrt(epsilon)` long. Default: 1e-7.
+#'   than 0. The first step is about `learning_rate * sqrt(epsilon / (1 - rho))`
+#'   long, unless the gradient is smaller than that root. Default: 1e-7.
 #' @param weight_decay `NULL`, or a finite number of at least 0: the share of
 #'   each weight that is taken away at each step, times the learning rate.
 #'   Default: `NULL`, which is none. Before training,

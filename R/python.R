@@ -154,7 +154,8 @@ numpy_too_new <- function(numpy) {
 # What the Python code states in a line of its own: "PYTHON_MINIMUM", "KERAS_MINIMUM", "BACKENDS" or
 # "COMPANIONS". Read as text, because no Python may run yet.
 stated <- function(name) {
-  lines <- readLines(file.path(python_folder(), "adadelta", "installation.py"))
+  files <- file.path(python_folder(), "adadelta", c("installation.py", "_core/backend.py"))
+  lines <- unlist(lapply(files, readLines))
   line <- grep(paste0("^", name, " = "), lines, value = TRUE)
   gsub("\"", "", regmatches(line, gregexpr("\"[^\"]*\"", line))[[1]])
 }

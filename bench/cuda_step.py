@@ -96,7 +96,7 @@ def check_the_same(device):
 
 
 def main():
-    reason = cuda.reason_against()
+    reason = cuda.reason_against_dtype("float32")
     if reason is not None:
         raise SystemExit(f"Nothing was measured: {reason}.")
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 200_000_000

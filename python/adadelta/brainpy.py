@@ -4,12 +4,16 @@ import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
+from adadelta._core.packages import needed_by
+
+with needed_by("adadelta.brainpy", extra="brainpy"):
+    import jax.numpy as jnp
+
+    from adadelta._brainpy.host import brainpy
 
 from adadelta import state as portable
 from adadelta._brainpy import exchange
 from adadelta._brainpy import learning_rate as rates
-from adadelta._brainpy.host import brainpy
 from adadelta._core import hyperparameters, interrupts, parameters
 from adadelta._core.arguments import Checked
 from adadelta._core.step import Call, Options, Row
@@ -82,8 +86,9 @@ class Adadelta(brainpy.optim.Optimizer):
         train_vars: `None`, or the variables to train, by name.
         weight_decay: `None`, or the share of each variable that is taken away at every step, from
             0 to 1.
-        epsilon: Added inside both square roots, greater than 0. The first steps are about
-            `sqrt(epsilon)` long.
+        epsilon: Added inside both square roots, greater than 0. The first step is about
+            `lr * sqrt(epsilon / (1 - rho))` long, unless the gradient is smaller than that
+            root.
         rho: Decay rate of both averages, at least 0 and less than 1.
         name: The optimizer's name; `None` for "Adadelta0" and so on.
 

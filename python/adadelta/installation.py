@@ -7,20 +7,42 @@ the standard library, of Python 3.8 or newer.
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
-import json
 import os
 import re
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from adadelta._core.backend import (
+    BACKENDS,
+    KERAS_DEFAULT,
+    backend_and_reason,
+    choose_backend,
+    installed_backends,
+    running_backend,
+)
+from adadelta._core.packages import is_installed
+
+__all__ = [
+    "Check",
+    "checks",
+    "checks_in_lines",
+    "choose_backend",
+    "is_installed",
+    "missing_backend",
+    "pip_install",
+    "problem",
+    "problem_of_python",
+    "problem_without_keras",
+    "running_backend",
+    "version",
+]
 
 # R reads these lines as text, to know what to ask for before any Python runs.
 PYTHON_MINIMUM = "3.11"
 KERAS_MINIMUM = "3.10"
 # For speed, and for saving the state. The optimizer itself works without them.
 COMPANIONS = ("numba", "safetensors")
-BACKENDS = ("jax", "tensorflow", "torch")
 
 
 class Check(NamedTuple):
@@ -43,8 +65,12 @@ class Check(NamedTuple):
     cure: str | None = None
 
 
-def checks() -> list[Check]:
+def checks(default: str | None = KERAS_DEFAULT) -> list[Check]:
     """Look at all that the optimizer needs in this Python. Imports no Keras.
+
+    Args:
+        default: The backend that is taken, where it is installed, when nobody chose one: that of
+            Keras. None for the first that is installed, as in R.
 
     Returns:
         A `Check` for each subject. Without the last two the optimizer works, but slower, or
@@ -56,14 +82,15 @@ def checks() -> list[Check]:
         ['Python', 'NumPy', 'Keras', 'backend', 'kernel', 'saved state']
 
     """
-    return [_python(), _numpy(), _keras(), _backend(), _kernel(), _saved_state()]
+    backend = backend_and_reason(default)
+    return [_python(), _numpy(), _keras(), _backend(*backend), _kernel(backend[0]), _saved_state()]
 
 
 def checks_in_lines() -> list[str]:
     """The same as lines that R takes apart: fields between tabs, and "end" after the last."""
     return [
         "\t".join(" ".join(str(field or "").split()) for field in (*check, "end"))
-        for check in checks()
+        for check in checks(default=None)
     ]
 
 
@@ -79,7 +106,7 @@ def problem_without_keras() -> list[str] | None:
 
 def problem() -> list[str] | None:
     """What keeps the optimizer from working in this Python: the cause and the cure, or None."""
-    return _first_problem(_python(), _keras(), _backend())
+    return _first_problem(_python(), _keras(), _backend(*backend_and_reason()))
 
 
 def _first_problem(*found: Check) -> list[str] | None:
@@ -114,7 +141,7 @@ def _keras() -> Check:
     keras = f'"keras>={KERAS_MINIMUM}"'
     if not is_installed("keras"):
         cause = f"Keras is not installed in the Python that R uses, {here}."
-        backend = "" if _installed_backends() else f" {BACKENDS[0]}"
+        backend = "" if installed_backends() else f" {BACKENDS[0]}"
         packages = f"{keras}{backend} {' '.join(COMPANIONS)}"
         return Check("Keras", "", problem=cause, cure=_install(packages))
     found = version("keras")
@@ -125,29 +152,29 @@ def _keras() -> Check:
     return Check("Keras", found or "of unknown version")
 
 
-def _backend() -> Check:
-    chosen = os.environ.get("KERAS_BACKEND")
-    installed = _installed_backends()
-    if not chosen and not installed:
+def _backend(name: str, why: str) -> Check:
+    installed = installed_backends()
+    if not name:
         cause = f"Keras has nothing to compute with in the Python that R uses, {_here()}."
         return Check("backend", "", problem=cause, cure=_install(BACKENDS[0]))
-    missing = missing_backend(chosen)
+    missing = missing_backend(name)
     if missing:
-        return Check("backend", "", True, *missing)
-    name, why = _backend_and_reason()
+        cause, cure = missing
+        choice = f"Set KERAS_BACKEND={installed[0]}, or install it. " if installed else ""
+        return Check("backend", "", problem=cause, cure=choice + cure)
     others = [backend for backend in installed if backend != name]
     found = " ".join(filter(None, (name, version(name)))) + f" ({why})"
     return Check("backend", found + (f"; also {', '.join(others)}" if others else ""))
 
 
-def _kernel() -> Check:
+def _kernel(backend: str) -> Check:
     if sys.version_info < _numbers(PYTHON_MINIMUM):
         cause = f"Kernels need Python {PYTHON_MINIMUM} or newer."
         return Check("kernel", "none", False, cause)
     from adadelta import kernel_info
     from adadelta._kernels.choose import FOR_KERAS
 
-    kernel = FOR_KERAS.get(_backend_and_reason()[0])
+    kernel = FOR_KERAS.get(backend)
     try:
         info = kernel_info()
         serving = [name for name, it in info.items() if it["serves"]]
@@ -176,15 +203,6 @@ def _saved_state() -> Check:
 # ------------------------------------------------------------------ the backend
 
 
-def running_backend() -> str | None:
-    """The backend of a Keras that is loaded, or None while none is."""
-    keras: Any = sys.modules.get("keras")
-    try:
-        return str(keras.config.backend())
-    except AttributeError:
-        return None
-
-
 def missing_backend(name: str | None) -> list[str] | None:
     """What keeps Keras from using this backend: the cause and the cure, or None."""
     if name not in BACKENDS or is_installed(name):
@@ -193,58 +211,7 @@ def missing_backend(name: str | None) -> list[str] | None:
     return [cause, _install(name)]
 
 
-def choose_backend() -> str | None:
-    """Set KERAS_BACKEND where nobody chose one, since Keras alone would insist on TensorFlow.
-
-    Returns the backend that was chosen, or None where the choice was made before.
-    """
-    if os.environ.get("KERAS_BACKEND") or "keras" in sys.modules or _configured_backend():
-        return None
-    backends = _installed_backends()
-    if not backends:
-        return None
-    os.environ["KERAS_BACKEND"] = backends[0]
-    return backends[0]
-
-
-def _backend_and_reason() -> tuple[str, str]:
-    """The backend that Keras has or will have, and who chose it."""
-    running = running_backend()
-    if running:
-        return running, "in use"
-    chosen = os.environ.get("KERAS_BACKEND")
-    if chosen:
-        return chosen, "by KERAS_BACKEND"
-    configured = _configured_backend()
-    if configured:
-        return configured, "by Keras' settings"
-    return next(iter(_installed_backends()), ""), "the first that is installed"
-
-
-def _configured_backend() -> str | None:
-    """The backend in Keras' own settings, when the user wrote it: Keras writes "tensorflow"."""
-    folder = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")
-    try:
-        settings = json.loads(Path(folder, "keras.json").read_text(encoding="utf-8"))
-        backend = settings.get("backend")
-    except (OSError, ValueError, AttributeError):
-        return None
-    return None if backend == "tensorflow" else backend
-
-
-def _installed_backends() -> list[str]:
-    return [backend for backend in BACKENDS if is_installed(backend)]
-
-
 # ------------------------------------------------------------------ packages
-
-
-def is_installed(module: str) -> bool:
-    """Whether a module can be found, without importing it."""
-    try:
-        return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):
-        return False
 
 
 def version(package: str) -> str | None:

@@ -4,9 +4,13 @@ import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
+
+from adadelta._core.backend import keras_needed_by
+
+with keras_needed_by("adadelta.Adadelta"):
+    import keras
 
 from adadelta._core import hyperparameters, interrupts, parameters
 from adadelta._core.arguments import Checked, checked
@@ -19,6 +23,7 @@ from adadelta._keras import summary as summaries
 from adadelta._keras.engines import (
     Engine,
     eagerly,
+    has_several_workers,
     is_compiling,
     outside_of_compiled,
     without_recording,
@@ -63,11 +68,13 @@ class Adadelta(keras.optimizers.Optimizer):
     Args:
         learning_rate: A finite number of at least 0, a scalar float variable, a
             `keras.optimizers.schedules.LearningRateSchedule`, or a function of no argument that
-            returns the rate. The default, 0.001, is Keras'; 1.0 is the paper's and what most
-            models need.
+            returns the rate. 1.0 is the paper's rate and what most models need. The default, 0.001,
+            is that of `keras.optimizers.Adadelta`, so that either class can take the place of the
+            other in a program.
         rho: Decay rate of both averages, at least 0 and less than 1.
-        epsilon: Added inside both square roots, greater than 0. The first steps are about
-            `sqrt(epsilon)` long.
+        epsilon: Added inside both square roots, greater than 0. The first step is about
+            `learning_rate * sqrt(epsilon / (1 - rho))` long, unless the gradient is smaller than
+            that root.
         weight_decay: `None`, or a number of at least 0: the share of each weight that is taken
             away per step, times the learning rate.
         clipnorm: `None`, or the norm to which each gradient is clipped, greater than 0.
@@ -80,7 +87,8 @@ class Adadelta(keras.optimizers.Optimizer):
         ema_overwrite_frequency: `None`, or after how many updates, at least 1, the weights are
             overwritten by their average.
         loss_scale_factor: `None`, or a number greater than 0 by which the loss is multiplied and
-            the gradients are divided.
+            the gradients are divided, or `"dynamic"` for a factor that adjusts itself to half
+            precision.
         gradient_accumulation_steps: `None`, or over how many calls the mean gradient is taken for
             one update. Calls weigh the same, whatever the size of their batch. Schedules count
             calls, `ema_overwrite_frequency` counts updates.
@@ -213,6 +221,14 @@ class Adadelta(keras.optimizers.Optimizer):
             self._rate.was_set = False
         self._exclusions = Exclusions()
         self._saved = saving.Saved()
+        if has_several_workers():
+            # fit() fails before it reaches any optimizer, so this is the place to say it.
+            warnings.warn(
+                "Keras' fit() fails with several workers of a MultiWorkerMirroredStrategy, "
+                "whatever the optimizer. Train by strategy.run(), with adadelta.tf_keras, or on "
+                "JAX with keras.distribution.",
+                stacklevel=2,
+            )
 
     def __setattr__(self, name: str, value: Any) -> None:
         is_rate = name in ("learning_rate", "lr")
@@ -431,16 +447,8 @@ class Adadelta(keras.optimizers.Optimizer):
             dtype = state_dtype(dtype)
         return super().add_variable(shape, initializer, dtype, aggregation, layout, name)
 
-    def _refuse_repeated(self, variables: list[Any]) -> None:
-        seen = set()
-        for variable in variables:
-            key = self._var_key(variable)
-            if key in seen:
-                raise parameters.repeated(path_of(variable))
-            seen.add(key)
-
     def _refuse_unusable(self, variables: list[Any]) -> None:
-        self._refuse_repeated(variables)
+        parameters.refuse_repeated(variables, self._var_key, path_of)
         for variable in variables:
             # A variable that is overwritten has no accumulators, so any numbers will do.
             overwritten = is_overwritten(variable)
@@ -506,7 +514,7 @@ class Adadelta(keras.optimizers.Optimizer):
             raise parameters.no_weights_yet()
         weights = list(weights)
         expected = [(variable.path, tuple(variable.shape)) for variable in self.variables]
-        parameters.check_weights(weights, expected, np.shape, "variables")
+        parameters.check_weights(map(np.shape, weights), expected, "variables")
         for variable, weight in zip(self.variables, weights, strict=True):
             variable.assign(weight)
 
@@ -606,7 +614,7 @@ class Adadelta(keras.optimizers.Optimizer):
         gradients = fitting(gradients, variables)
         if self.built:
             self._check_variables_are_known(variables)
-            self._refuse_repeated(variables)
+            parameters.refuse_repeated(variables, self._var_key, path_of)
         else:
             self.build(variables)
         missing = [path_of(v) for g, v in zip(gradients, variables, strict=True) if g is None]

@@ -7,15 +7,19 @@ the new parameters itself, in the place of `update()` and `optax.apply_updates()
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
+from adadelta._core.packages import needed_by
+
+with needed_by("adadelta.optax", extra="optax"):
+    import jax
+    import jax.numpy as jnp
 
 from adadelta._core import hyperparameters, parameters, step
 from adadelta._core.step import Call, Options, Row
 from adadelta._jax import counter, precision
 from adadelta._jax.engine import Engine
-from adadelta._kernels import jax_arrays
+from adadelta._kernels import jax_arrays, report
 from adadelta._optax import arguments, exchange
+from adadelta._optax.report import kernel_report
 from adadelta._optax.state import AdadeltaState
 from adadelta._state.record import OptimizerState
 
@@ -45,6 +49,10 @@ class GradientTransformation(NamedTuple):
     init: Callable[..., Any]
     update: Callable[..., Any]
 
+    def _kernel_report_of(self, params: Any) -> list[report.Served]:
+        reason = "it returns updates, which no kernel makes; `fused_adadelta` has one"
+        return kernel_report(params, reason)
+
 
 class FusedOptimizer(NamedTuple):
     """A pair of pure functions that make parameters instead of updates.
@@ -57,6 +65,9 @@ class FusedOptimizer(NamedTuple):
 
     init: Callable[..., Any]
     apply: Callable[..., Any]
+
+    def _kernel_report_of(self, params: Any) -> list[report.Served]:
+        return kernel_report(params)
 
 
 def adadelta(
@@ -89,8 +100,9 @@ def adadelta(
         learning_rate: A finite number of at least 0, or a schedule, which takes the number of
             steps so far. The default descends, while optax' own, `None`, climbs.
         rho: Decay rate of both averages, at least 0 and less than 1.
-        eps: Added inside both square roots, greater than 0. The first steps are about
-            `sqrt(eps)` long.
+        eps: Added inside both square roots, greater than 0. The first step is about
+            `learning_rate * sqrt(eps / (1 - rho))` long, unless the gradient is smaller than that
+            root.
         weight_decay: A number of at least 0, a schedule, or `None` for 0: how much of each
             parameter is added to its gradient. `update()` needs the parameters only where there
             is weight decay.
@@ -137,7 +149,7 @@ def fused_adadelta(
 
     A gradient transformation must write its updates out, and `optax.apply_updates` reads them
     again. This does the whole step at once: on the processor, all parameters in one pass over
-    memory, where `adadelta.kernel_info()` says that the kernel "xla" serves. Compiled with
+    memory, where `adadelta.kernel_info(optimizer, params)` says so. Compiled with
     `donate_argnums=(0, 1)`, it writes the new parameters and state where the old ones were:
     JAX pairs buffers by their order, so the parameters come first, before and after.
     Half-precision parameters are rounded once instead of twice.

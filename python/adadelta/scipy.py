@@ -7,7 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy.optimize import Bounds, OptimizeResult, OptimizeWarning, approx_fprime
+
+from adadelta._core.packages import needed_by
+
+with needed_by("adadelta.scipy", extra="scipy"):
+    from scipy.optimize import Bounds, OptimizeResult, OptimizeWarning, approx_fprime
 
 from adadelta._core import hyperparameters
 from adadelta._core.minimization import MAXITER, Minimization
@@ -67,9 +71,9 @@ def adadelta(
     """Minimize a function with Adadelta (Zeiler 2012): a `method` of `scipy.optimize.minimize`.
 
     Adadelta looks at gradients only, never at whether the value falls. Its steps begin at about
-    `learning_rate * sqrt(epsilon)` and lengthen as they agree. With a constant rate it can swing
-    ever wider in a narrow valley; a rate that falls settles there. What is returned is the best
-    point that it saw; of a noisy function that may be the luckiest.
+    `learning_rate * sqrt(epsilon / (1 - rho))` and lengthen as they agree. With a constant rate it
+    can swing ever wider in a narrow valley; a rate that falls settles there. What is returned is
+    the best point that it saw; of a noisy function that may be the luckiest.
 
     Args:
         fun: The function, `fun(x, *args)`, which returns a number; with `jac=True` it returns the

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from adadelta._core import hyperparameters
-from adadelta._state import atomic, conversion, keras_file, storage
+from adadelta._state import atomic, conversion, exchange, keras_file, storage
 from adadelta._state.record import (
     OptimizerState,
     StateMismatchError,
@@ -104,9 +104,9 @@ def import_state(optimizer: Any, state: OptimizerState) -> None:
         1
 
     """
-    exchange = _exchange_of(optimizer)
+    own = _exchange_of(optimizer)
     refuse_no_state("state", state)
-    exchange.import_state(optimizer, state)
+    own.import_state(optimizer, state)
 
 
 def convert_state(
@@ -278,7 +278,7 @@ def load_keras_adadelta(optimizer: Any, path: str | os.PathLike[str]) -> None:
     """
     model = optimizer if hasattr(optimizer, "trainable_variables") else None
     optimizer = optimizer if model is None else getattr(model, "optimizer", None)
-    load = getattr(getattr(optimizer, "inner_optimizer", optimizer), "load_strictly", None)
+    load = getattr(exchange.unwrapped(optimizer)[0], "load_strictly", None)
     if load is None:
         raise TypeError(
             "`optimizer` must be an adadelta.Adadelta or a Keras model compiled with one; received "
@@ -377,8 +377,7 @@ def _checked(path: Any) -> str:
 
 
 def _exchange_of(optimizer: Any) -> Any:
-    # Keras' LossScaleOptimizer has the optimizer inside.
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    inner, _ = exchange.unwrapped(optimizer)
     module = getattr(type(inner), "state_exchange", None)
     if module is None:
         raise TypeError(

@@ -5,7 +5,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
+
+from adadelta._core.packages import needed_by
+
+with needed_by("adadelta.tf1", extra="tensorflow"):
+    import tensorflow as tf
 
 from adadelta._core import hyperparameters, interrupts, parameters
 from adadelta._core.arguments import Checked
@@ -220,9 +224,8 @@ class Adadelta(session.KerasOptimizer):
             return
         if not params:
             raise ValueError("`params` must be a list of variables; received an empty one")
-        for position, variable in enumerate(params):
-            if any(variable is other for other in params[:position]):
-                raise parameters.repeated(name_of(variable))
+        parameters.refuse_repeated(params, id, name_of)
+        for variable in params:
             numbers = parameters.numbers_of(self)
             parameters.check(name_of(variable), arrays.dtype_of(variable), numbers)
         with tf.name_scope(type(self).__name__):
@@ -364,7 +367,7 @@ class Adadelta(session.KerasOptimizer):
         """
         values = [np.asarray(weight) for weight in weights]
         expected = [(name_of(it), tuple(it.shape.as_list())) for it in self.weights]
-        parameters.check_weights(values, expected, np.shape, "weights")
+        parameters.check_weights(map(np.shape, values), expected, "weights")
         session.write(self.weights, values)
 
     def get_config(self) -> dict[str, Any]:

@@ -3,8 +3,11 @@
 import copy
 from typing import Any
 
-import tensorflow as tf
-import tf_keras
+from adadelta._core.packages import needed_by
+
+with needed_by("adadelta.tf_keras", extra="tf-keras"):
+    import tensorflow as tf
+    import tf_keras
 
 from adadelta._core import hyperparameters
 from adadelta._core.arguments import Checked, checked
@@ -50,11 +53,14 @@ class Adadelta(Step):
         learning_rate: A finite number of at least 0, a
             `tf_keras.optimizers.schedules.LearningRateSchedule`, or a function of no argument
             that returns the rate and is asked at every step (not with `jit_compile=True` in
-            `compile()`, since XLA can't call Python). The default, 0.001, is tf_keras'; 1.0 is
-            the paper's and what most models need.
+            `compile()`, since XLA can't call Python). 1.0 is the paper's rate and what most
+            models need. The default, 0.001, is that of `tf_keras.optimizers.Adadelta`, so that
+            either class can take the place of the other in a program.
         rho: Decay rate of both averages, at least 0 and less than 1.
         epsilon: Added inside both square roots, greater than 0; `None` for
-            `tf_keras.backend.epsilon()`. The first steps are about `sqrt(epsilon)` long.
+            `tf_keras.backend.epsilon()`. The first step is about
+            `learning_rate * sqrt(epsilon / (1 - rho))` long, unless the gradient is smaller than
+            that root.
         weight_decay: `None`, or a number of at least 0: the share of each weight that is taken
             away per step, times the learning rate.
         clipnorm: `None`, or the norm to which each gradient is clipped, greater than 0.
@@ -102,9 +108,8 @@ class Adadelta(Step):
 
     """
 
-    # For adadelta.state: who moves this optimizer's state, and what builds it.
+    # For adadelta.state: who moves this optimizer's state.
     state_exchange = "adadelta._tensorflow.exchange"
-    build_argument = "model.trainable_variables"
 
     rho = Checked()
     epsilon = Checked()

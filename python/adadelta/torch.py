@@ -4,9 +4,12 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor
-from torch.optim.optimizer import Optimizer, _use_grad_for_differentiable
+from adadelta._core.packages import needed_by
+
+with needed_by("adadelta.torch", extra="torch"):
+    import torch
+    from torch import Tensor
+    from torch.optim.optimizer import Optimizer, _use_grad_for_differentiable
 
 from adadelta._core import hyperparameters, interrupts
 from adadelta._core.hyperparameters import CONVENTIONS
@@ -73,8 +76,11 @@ class Adadelta(Optimizer):
             can be captured in a CUDA graph.
         maximize: Ascend instead of descend. Applies to the gradient before weight decay.
         differentiable: Let gradients flow through `step()`.
-        fused: `None` takes a fused kernel for the tensors that one can serve, unless `foreach` is
-            `False`. `False` takes none, and `True` fails where none can serve, with the reason.
+        fused: `None` makes the step by a compiled kernel for the tensors on the processor that it
+            can take, unless `foreach` is `False`. `True` takes a kernel for every tensor, on an
+            NVIDIA GPU too, where that needs Triton; a step raises where a tensor can't be taken.
+            `False` takes none. `adadelta.kernel_info(optimizer)` says what makes the step of each
+            tensor, and why.
         decoupled_weight_decay: Take `lr * weight_decay` times the parameter from the parameter,
             instead of adding to the gradient.
         skip_nonfinite: Skip a step, for all groups, in which a gradient of this group is NaN or
@@ -85,6 +91,8 @@ class Adadelta(Optimizer):
         TypeError: An argument is of the wrong kind.
         ValueError: An argument is out of range. The message names it, what it takes and what
             came. Nothing has changed then.
+        RuntimeError: By a step, where `fused` is True and no kernel can take a tensor. Nothing
+            has changed then.
 
     References:
         M. D. Zeiler, "ADADELTA: An Adaptive Learning Rate Method", arXiv:1212.5701.
@@ -368,7 +376,8 @@ def adadelta(
 
     Raises:
         TypeError, ValueError: A value is refused. Nothing has changed then.
-        RuntimeError: `state_steps` are no tensors, or `fused` is True and there is no kernel.
+        RuntimeError: `state_steps` are no tensors, or `fused` is True and no kernel can take a
+            tensor.
 
     Example:
         >>> import torch, adadelta.torch

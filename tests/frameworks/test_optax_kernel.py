@@ -95,3 +95,21 @@ def test_it_works_under_vmap_and_scan():
     together = jax.vmap(one)(params, rates)
     for row, rate, expected in zip(params, rates, together, strict=True):
         assert_close(one(row, float(rate)), expected, 1e-6)
+
+
+def test_kernel_info_says_what_makes_the_step_of_each_parameter():
+    params = {"dense": {"kernel": jnp.ones((2, 3))}, "phase": jnp.ones(2, "complex64")}
+    kernel, phase = adadelta.kernel_info(adadelta.optax.fused_adadelta(), params)
+    assert (kernel["variable"], kernel["shape"]) == ("dense/kernel", (2, 3))
+    expected = engine.reason_against_machine()
+    assert (kernel["engine"] == "xla", kernel["reason"]) == (expected is None, expected)
+    assert phase["engine"] == "operators of JAX"
+    assert phase["reason"] == (expected or "it is complex64")
+
+    plain, _ = adadelta.kernel_info(adadelta.optax.adadelta(), params)
+    assert "fused_adadelta" in plain["reason"]
+
+
+def test_kernel_info_takes_the_parameters_where_they_are_not_known():
+    with pytest.raises(TypeError, match="`params` must be the tree of parameters"):
+        adadelta.kernel_info(adadelta.optax.fused_adadelta())

@@ -513,6 +513,7 @@ def test_state_that_does_not_fit_changes_nothing():
     for name, value, message in (
         ("skipped", 1, "1 skipped calls"),
         ("update", 1, "1 updates in 3 calls"),
+        ("step", 2**63, "counts up to"),
         ("window", 2, "a window of 2 calls"),
         ("loss_scale", 8.0, "dynamic loss scale"),
     ):

@@ -317,6 +317,7 @@ class TestPortableState:
             ({"parameters": {}}, "missing: a, b, c"),
             ({"skipped": 1, "step": 3}, "without `skip_nonfinite`"),
             ({"step": 8}, "2 updates in 8 calls"),
+            ({"step": 2**63, "update": 2**63}, "counts up to"),
             ({"window": 1}, "a window of 1 calls open"),
             ({"loss_scale": 8.0, "finite_calls": 1}, "a dynamic loss scale"),
             ({"hyperparameters": {"learning_rate": -1.0}}, "`lr` must be"),

@@ -146,6 +146,9 @@ def test_translate(run):
 def test_translate_refuses(run):
     status, out, err = run("translate", "torch", "brainpy", "weight_decay=0.01")
     assert (status, out) == (1, "") and err.startswith("adadelta: `weight_decay` of torch has no")
+    assert (
+        "`decoupled_weight_decay=True`" in run("translate", "keras", "torch", "weight_decay=1")[2]
+    )
     assert run("translate", "torch", "nowhere")[0] == 1
     assert run("translate", "torch", "keras", "lr=fast")[0] == 1
     status, _, err = run("translate", "torch", "keras", "lr=1", "lr=2")

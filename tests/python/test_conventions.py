@@ -97,6 +97,11 @@ def test_which_decays_have_an_equal():
         "torch": coupled,
         "optax": coupled,
     }
+    with pytest.raises(
+        ValueError, match=r"adadelta\.torch\.Adadelta takes `decoupled_weight_dec"
+    ) as it:
+        adadelta.translate("keras", "torch", weight_decay=0.1)
+    assert len(str(it.value)) <= 200
     assert has_equal("keras", "torch", decoupled_weight_decay=False)
     assert not has_equal("keras", "tf_keras", decoupled_weight_decay=False)
 

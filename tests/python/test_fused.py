@@ -318,6 +318,8 @@ def test_an_optimizer_says_what_makes_the_step_of_each_variable():
     assert {row["reason"] for row in adadelta.kernel_info(plain)} == {"`fused` is False"}
     with pytest.raises(TypeError, match="`optimizer` must be None or an optimizer of adadelta"):
         adadelta.kernel_info("adam")
+    with pytest.raises(TypeError, match="`params` must be None for an optimizer that knows"):
+        adadelta.kernel_info(plain, variables)
 
 
 def test_kernels_that_are_asked_for_and_are_not_there_are_refused(monkeypatch):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from adadelta import installation
+from adadelta._core import backend
 
 SUBJECTS = ["Python", "NumPy", "Keras", "backend", "kernel", "saved state"]
 
@@ -26,10 +27,11 @@ def installed(monkeypatch):
                 raise importlib.metadata.PackageNotFoundError(name)
             return packages[name]
 
-        monkeypatch.setattr(installation, "is_installed", packages.__contains__)
+        for module in (installation, backend):
+            monkeypatch.setattr(module, "is_installed", packages.__contains__)
         monkeypatch.setattr(importlib.metadata, "version", version)
-        monkeypatch.setattr(installation, "running_backend", lambda: None)
-        monkeypatch.setattr(installation, "_configured_backend", lambda: None)
+        monkeypatch.setattr(backend, "running_backend", lambda: None)
+        monkeypatch.setattr(backend, "_configured_backend", lambda: None)
         monkeypatch.delenv("KERAS_BACKEND", raising=False)
         if settings:
             monkeypatch.setenv("KERAS_BACKEND", settings)
@@ -73,7 +75,8 @@ def test_each_thing_that_is_missing_has_its_cure(installed):
     assert installation.problem()[0].startswith("Keras has nothing to compute with")
     installed("torch", keras="99.0", jax="1.0")
     cause = f'Keras is to compute with "torch", which is not installed in {here}.'
-    assert installation.problem() == [cause, f"{install} torch"]
+    choice = f"Set KERAS_BACKEND=jax, or install it. {install} torch"
+    assert installation.problem() == [cause, choice]
     assert installation.missing_backend("torch") == [cause, f"{install} torch"]
     assert installation.missing_backend("jax") is None
     # One that is none of ours is left to Keras.
@@ -105,8 +108,8 @@ def test_a_keras_that_is_too_old_or_says_nothing_of_itself(installed):
 
 def test_the_oldest_keras_is_the_one_that_the_package_asks_for(installed):
     project = Path(__file__).parents[2] / "python" / "pyproject.toml"
-    dependencies = tomllib.loads(project.read_text())["project"]["dependencies"]
-    assert f"keras>={installation.KERAS_MINIMUM}" in dependencies
+    extras = tomllib.loads(project.read_text())["project"]["optional-dependencies"]
+    assert f"keras>={installation.KERAS_MINIMUM}" in extras["keras"]
     installed(keras=installation.KERAS_MINIMUM, jax="1.0")
     assert check("Keras").problem is None
     installed(keras="3.9.2", jax="1.0")
@@ -123,20 +126,34 @@ def test_a_python_that_is_too_old(monkeypatch):
 
 def test_who_chose_the_backend(installed, monkeypatch):
     installed(keras="99.0", jax="1.0", torch="2.0")
-    assert check("backend").found == "jax 1.0 (the first that is installed); also torch"
-    monkeypatch.setattr(installation, "_configured_backend", lambda: "torch")
+    advice = "set KERAS_BACKEND=jax if you import Keras before adadelta.Adadelta"
+    assert check("backend").found == f"jax 1.0 (the first that is installed; {advice}); also torch"
+    monkeypatch.setattr(backend, "_configured_backend", lambda: "torch")
     assert check("backend").found == "torch 2.0 (by Keras' settings); also jax"
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     assert check("backend").found == "jax 1.0 (by KERAS_BACKEND); also torch"
-    monkeypatch.setattr(installation, "running_backend", lambda: "torch")
+    monkeypatch.setattr(backend, "running_backend", lambda: "torch")
     assert check("backend").found == "torch 2.0 (in use); also jax"
+
+
+def test_a_backend_in_the_settings_of_keras_may_be_missing(installed, monkeypatch):
+    installed(keras="99.0", jax="1.0")
+    monkeypatch.setattr(backend, "_configured_backend", lambda: "torch")
+    assert check("backend").problem.startswith('Keras is to compute with "torch", which is not')
+
+
+def test_keras_takes_its_default_where_it_is_installed_and_r_the_first(installed):
+    installed(keras="99.0", jax="1.0", tensorflow="2.0")
+    assert check("backend").found == "tensorflow 2.0 (Keras' default); also jax"
+    (line,) = [it for it in installation.checks_in_lines() if it.startswith("backend")]
+    assert "jax 1.0 (the first that is installed); also tensorflow" in line
 
 
 def test_a_kernel_that_does_not_serve(monkeypatch):
     import adadelta
     from adadelta._kernels import choose
 
-    kernel = choose.FOR_KERAS[installation._backend_and_reason()[0]]
+    kernel = choose.FOR_KERAS[backend.backend_and_reason()[0]]
     found = {kernel: {"serves": False, "reason": "no luck", "for": "all"}}
     monkeypatch.setattr(adadelta, "kernel_info", lambda: found, raising=False)
     assert check("kernel").found == "none"
@@ -153,7 +170,7 @@ def test_a_kernel_that_is_not_kept(monkeypatch):
     import adadelta
     from adadelta._kernels import choose
 
-    kernel = choose.FOR_KERAS[installation._backend_and_reason()[0]]
+    kernel = choose.FOR_KERAS[backend.backend_and_reason()[0]]
     found = {"serves": True, "reason": None, "cache": None, "cache_reason": "/here is not safe"}
     monkeypatch.setattr(adadelta, "kernel_info", lambda: {kernel: found}, raising=False)
     assert check("kernel").found == kernel
@@ -176,7 +193,7 @@ def test_the_backend_that_runs(monkeypatch):
 
 
 def test_a_backend_is_chosen_only_where_nobody_chose(installed, monkeypatch, tmp_path):
-    configured = installation._configured_backend
+    configured = backend._configured_backend
     installed(jax="1.0", torch="2.0")
     monkeypatch.delitem(sys.modules, "keras", raising=False)
     assert installation.choose_backend() == "jax" == os.environ["KERAS_BACKEND"]
@@ -184,12 +201,12 @@ def test_a_backend_is_chosen_only_where_nobody_chose(installed, monkeypatch, tmp
     installed()
     assert installation.choose_backend() is None
     installed(jax="1.0")
-    monkeypatch.setattr(installation, "_configured_backend", lambda: "torch")
+    monkeypatch.setattr(backend, "_configured_backend", lambda: "torch")
     assert installation.choose_backend() is None
 
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     assert configured() is None
-    for text, backend in (
+    for text, expected in (
         ('{"backend": "torch"}', "torch"),
         # Keras writes this by itself.
         ('{"backend": "tensorflow"}', None),
@@ -197,7 +214,7 @@ def test_a_backend_is_chosen_only_where_nobody_chose(installed, monkeypatch, tmp
         ("[]", None),
     ):
         Path(tmp_path, "keras.json").write_text(text)
-        assert configured() == backend
+        assert configured() == expected
 
 
 def test_what_can_not_be_a_module_is_not_installed():
@@ -242,6 +259,8 @@ def test_it_needs_no_more_than_the_standard_library_of_an_old_python():
     assert folder / "installation.py" in own
     for path in own:
         tree = ast.parse(path.read_text(), str(path), feature_version=(3, 8))
+        if not tree.body[1:]:  # a docstring
+            continue
         # Without this a Python before 3.10 stumbles over `str | None`.
         futures = [it for it in tree.body if isinstance(it, ast.ImportFrom)]
         assert any(it.module == "__future__" for it in futures), path

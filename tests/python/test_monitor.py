@@ -113,7 +113,7 @@ def test_when_it_records():
     net = fitted(adadelta.Adadelta(1.0), monitor, epochs=3)
     updates = [row["update"] for row in monitor.records[::4]]
     assert updates == [1, 5, 10, 15, 18]
-    assert [row["epoch"] for row in monitor.records[::4]] == [0, 0, 1, 2, 2]
+    assert [row["epoch"] for row in monitor.records[::4]] == [1, 1, 2, 3, 3]
     # Another fit() goes on, and another optimizer begins anew.
     net.fit(X, Y, batch_size=BATCH, verbose=0, callbacks=[monitor])
     assert [row["update"] for row in monitor.records[::4]] == [*updates, 19, 23, 24]
@@ -397,7 +397,7 @@ def test_a_picture_needs_records():
 
 def test_without_matplotlib_the_error_says_what_to_do(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ImportError, match=r"needs matplotlib: install it .*to_dict"):
+    with pytest.raises(ImportError, match=r"needs matplotlib.*adadelta\[plot\]"):
         adadelta.Monitor().plot()
 
 

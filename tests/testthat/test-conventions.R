@@ -38,6 +38,8 @@ test_that("what can't be translated is an error that says why", {
   }
   refused(adadelta_translate("keras", "torch", weight_decay = 0.1),
     "`weight_decay` of keras has no equal in torch: there the decay is added")
+  refused(adadelta_translate("keras", "torch", weight_decay = 0.1),
+    "adadelta.torch.Adadelta takes `decoupled_weight_decay=True`")
   refused(adadelta_translate("nowhere", "torch"), "`from` must be one of \"keras\"")
   refused(adadelta_translate("torch", NA), "`to` must be one of")
   refused(adadelta_translate("torch", "keras", lr = function() 1), "at least 0; received function")

@@ -238,6 +238,8 @@ def _decay(
         reason = "there the decay is taken from the weights and does not enter the averages"
     elif wanted == "coupled":
         reason = "there the decay is added to the gradient and enters the averages"
+        if to == "torch":
+            reason += "; adadelta.torch.Adadelta takes `decoupled_weight_decay=True`"
     elif wanted == "unscaled":
         return {"weight_decay": decay * rate}
     elif rate == 0:

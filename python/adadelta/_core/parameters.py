@@ -1,7 +1,7 @@
 """What parameters and their gradients must be, and the messages about those that are not."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from adadelta._core import precision
@@ -57,22 +57,35 @@ def check_numbers(dtype: str, numbers: Mapping[str, Any], whose: str) -> None:
     for argument, value in numbers.items():
         if not isinstance(value, float) or value == math.inf:
             continue
+        requirement = None
         if argument == "rho":
             # Half of the distance between 1 and the number before it: from there it is rounded up.
             if 1 - value <= precision.spacing_below_one(dtype) / 2:
-                requirement = f"less than 1 when rounded for {whose}"
-                raise ValueError(refusal(argument, requirement, value))
+                requirement = "less than 1 when rounded"
         elif value < smallest:
-            requirement = f"at least {smallest:.3g} for {whose}"
-            raise ValueError(refusal(argument, requirement, value))
+            requirement = f"at least {smallest:.3g}"
         elif value > largest:
-            requirement = f"at most {largest:.3g} for {whose}"
-            raise ValueError(refusal(argument, requirement, value))
+            requirement = f"at most {largest:.3g}"
+        if requirement:
+            raise ValueError(refusal(argument, f"{requirement} for {whose}", value))
 
 
-def repeated(name: str) -> ValueError:
-    """The error about a parameter that is listed twice."""
-    return ValueError(f"the variable {name} is given more than once")
+def refuse_repeated(
+    variables: Iterable[Any], key: Callable[[Any], Any], name: Callable[[Any], str]
+) -> None:
+    """Refuse parameters of which one is listed twice.
+
+    Args:
+        variables: The parameters.
+        key: Returns what is the same for the same parameter only.
+        name: Returns a parameter's name.
+
+    """
+    seen = set()
+    for variable in variables:
+        if key(variable) in seen:
+            raise ValueError(f"the variable {name(variable)} is given more than once")
+        seen.add(key(variable))
 
 
 def no_numbers(name: str, gradient: Any) -> TypeError:
@@ -82,9 +95,11 @@ def no_numbers(name: str, gradient: Any) -> TypeError:
     )
 
 
-def other_shape(name: str, expected: tuple[int, ...], shape: Any) -> ValueError:
-    """The error about a gradient that has not the shape of its parameter."""
-    return ValueError(f"the gradient for {name} must have shape {expected}; received {shape}")
+def other_shape(
+    name: str, expected: tuple[int, ...], shape: Any, what: str = "gradient"
+) -> ValueError:
+    """The error about what does not have the shape that it has for this parameter."""
+    return ValueError(f"the {what} for {name} must have shape {expected}; received {shape}")
 
 
 # The call that makes another optimizer of an `optimizer`, where the user's language is not Python.
@@ -122,30 +137,27 @@ def no_weights_yet() -> ValueError:
 
 
 def check_weights(
-    weights: Sequence[Any],
+    shapes: Iterable[tuple[int, ...]],
     expected: Sequence[tuple[str, tuple[int, ...]]],
-    shape_of: Callable[[Any], tuple[int, ...]],
     attribute: str,
 ) -> None:
     """Refuse arrays that do not fit the variables of an optimizer, in number or shape.
 
     Args:
-        weights: What is to be set.
+        shapes: The shapes of what is to be set.
         expected: Name and shape of each variable.
-        shape_of: Returns the shape of one of `weights`.
         attribute: What the optimizer calls its variables.
 
     """
-    if len(weights) != len(expected):
+    shapes = list(shapes)
+    if len(shapes) != len(expected):
         raise ValueError(
             f"`weights` must be a list of {len(expected)} arrays, one for each of `{attribute}`; "
-            f"received {len(weights)}"
+            f"received {len(shapes)}"
         )
-    for weight, (name, shape) in zip(weights, expected, strict=True):
-        if tuple(shape_of(weight)) != shape:
-            raise ValueError(
-                f"the weight for {name} must have shape {shape}; received {tuple(shape_of(weight))}"
-            )
+    for given, (name, shape) in zip(shapes, expected, strict=True):
+        if given != shape:
+            raise other_shape(name, shape, given, "weight")
 
 
 def excluded(var_list: Any, var_names: Any) -> tuple[list[Any], list[str]]:

@@ -31,6 +31,7 @@ __all__ = [
     "array_of",
     "device_of",
     "eagerly",
+    "has_several_workers",
     "is_compiling",
     "outside_of_compiled",
     "without_recording",
@@ -71,3 +72,16 @@ def outside_of_compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 def without_recording() -> contextlib.AbstractContextManager[Any]:
     """Let torch record no gradient of what is done inside."""
     return contextlib.nullcontext() if torch is None else torch.no_grad()
+
+
+def has_several_workers() -> bool:
+    """Whether the scope of a `MultiWorkerMirroredStrategy` with other processes is open."""
+    if keras.config.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    strategy = tf.distribute.get_strategy()
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return False
+    jobs = strategy.cluster_resolver.cluster_spec().as_dict()
+    return sum(len(jobs.get(job, ())) for job in ("chief", "worker")) > 1

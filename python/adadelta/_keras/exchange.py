@@ -5,22 +5,20 @@ import itertools
 from collections.abc import Iterable
 from typing import Any
 
-import keras
 import numpy as np
 
-from adadelta._core.messages import Message
 from adadelta._keras import learning_rate as rates
 from adadelta._keras import loss_scale, precision
 from adadelta._keras.known import array_of
 from adadelta._keras.state import State
 from adadelta._state import exchange, matching
-from adadelta._state.record import OptimizerState, StateMismatchError
+from adadelta._state.record import OptimizerState
 
 
 def export_state(optimizer: Any) -> OptimizerState:
     """Return what the optimizer knows, with its arguments."""
     state = learned(optimizer)
-    state.hyperparameters = unwrapped(optimizer)[0].get_config()
+    state.hyperparameters = exchange.unwrapped(optimizer)[0].get_config()
     state.hyperparameters.pop("name")
     return state
 
@@ -36,9 +34,7 @@ def learned(optimizer: Any, copy: bool = True) -> OptimizerState:
     names: Iterable[str] = ()
     if own.window_has_gradient is not None:
         names = itertools.compress(own.names, array_of(own.window_has_gradient, False))
-    return exchange.state_of(
-        exchange.mapped(read, own.slots()), counters, window_gradients=sorted(names)
-    )
+    return exchange.state_of(exchange.mapped(read, own.slots()), counters, window_gradients=names)
 
 
 def import_state(optimizer: Any, state: OptimizerState) -> dict[str, str]:
@@ -106,23 +102,16 @@ def start_of(own: State, hyperparameters: dict[str, Any]) -> OptimizerState:
     return exchange.state_of(arrays, counters, hyperparameters)
 
 
-def unwrapped(optimizer: Any) -> tuple[Any, Any]:
-    """The optimizer and Keras' wrapper around it, if there is one."""
-    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        return optimizer.inner_optimizer, optimizer
-    return optimizer, None
-
-
 def _held(optimizer: Any) -> tuple[Any, State, dict[str, Any]]:
     """The optimizer inside Keras' wrapper, its variables, and those that count.
 
     Where there is a wrapper, it has the dynamic loss scale.
     """
-    optimizer, wrapper = unwrapped(optimizer)
+    optimizer, wrapper = exchange.unwrapped(optimizer)
     own = variables_of(optimizer)
     counters = own.counters()
     if wrapper is not None:
-        refuse_unbuilt(wrapper)
+        exchange.refuse_unbuilt(wrapper)
         counters.update(loss_scale=wrapper.dynamic_scale, finite_calls=wrapper.step_counter)
     return optimizer, own, counters
 
@@ -132,7 +121,7 @@ def variables_of(optimizer: Any) -> State:
 
     What is outside of an optimizer gets its variables and its rate from here.
     """
-    refuse_unbuilt(optimizer)
+    exchange.refuse_unbuilt(optimizer)
     own: State = optimizer._state
     return own
 
@@ -146,15 +135,3 @@ def rate_of(optimizer: Any) -> rates.Rate:
     """The learning rate of an optimizer."""
     rate: rates.Rate = optimizer._rate
     return rate
-
-
-_UNBUILT = Message(
-    "This optimizer is not built, so it has no state yet: call "
-    "optimizer.build(model.trainable_variables) first",
-    "unbuilt",
-)
-
-
-def refuse_unbuilt(optimizer: Any) -> None:
-    if not optimizer.built:
-        raise StateMismatchError(_UNBUILT)

@@ -24,6 +24,7 @@ from adadelta._keras.engines import eagerly
 from adadelta._keras.known import array_of
 from adadelta._keras.state import path_of
 from adadelta._state import keras_file, matching
+from adadelta._state.exchange import refuse_unbuilt
 from adadelta._state.record import OptimizerState, StateMismatchError
 
 
@@ -195,7 +196,7 @@ def load_strictly(optimizer: Any, contents: keras_file.Contents, target: Any) ->
         StateMismatchError: The state does not fit. Nothing has changed then.
 
     """
-    exchange.refuse_unbuilt(target)
+    refuse_unbuilt(target)
     saved = keras_file.arrays_of(contents, KERAS_ADADELTA)
     if keras_file.OF_HOST in saved and _is_name_of_another(contents.name):
         matching.refuse([f'it is that of an optimizer called "{contents.name}"'])

@@ -10,22 +10,21 @@ where the folder lies by default, is closed to other users there.
 """
 
 import contextlib
+import hashlib
 import os
 import re
 import stat
+import tempfile
 import time
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 _IS_POSIX = hasattr(os, "geteuid")
 # The largest kernel has 20 KB.
 _LARGEST = 2**24
-_LEFT_OVER = re.compile(r"\.[\w-]+\.o\.[0-9a-f]{32}")
+_LEFT_OVER = re.compile(r"\.[\w-]+\.o\.\w+")
 _SECONDS_OF_A_WRITER = 3600
 # Not every system has them all: O_BINARY is of Windows, the others are of POSIX.
-_FLAGS = sum(
+_FLAGS = os.O_RDONLY | sum(
     getattr(os, name, 0)
     for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY")
 )
@@ -38,114 +37,91 @@ class UntrustedError(Exception):
     """Why a folder is not used."""
 
 
-class Folder(NamedTuple):
-    """A folder that can be trusted.
+def read(folder: str, name: str, identity: str) -> bytes | None:
+    """Return what was written to a file, or None where it can't be trusted or is damaged.
 
-    Attributes:
-        path: Where it is.
-        descriptor: The open folder, so that nothing can come in its place; None on Windows.
+    Args:
+        folder: What `status` returned. Nobody else can put a file there.
+        name: The name of the file.
+        identity: Of what the content is.
 
     """
-
-    path: str
-    descriptor: int | None
-
-    def _place(self, name: str) -> str:
-        return name if self.descriptor is not None else os.path.join(self.path, name)
-
-    def read(self, name: str) -> bytes | None:
-        """Return the content of a file, or None where there is none that can be trusted."""
-        try:
-            file = os.open(self._place(name), os.O_RDONLY | _FLAGS, dir_fd=self.descriptor)
-        except OSError:
+    try:
+        file = os.open(os.path.join(folder, name), _FLAGS)
+    except OSError:
+        return None
+    try:
+        # Checked on the open file, which nobody can exchange any more.
+        found = os.fstat(file)
+        is_file = stat.S_ISREG(found.st_mode) and found.st_size <= _LARGEST
+        if not is_file or (_IS_POSIX and (not _is_own(found) or found.st_mode & 0o022)):
             return None
-        try:
-            # Checked on the open file, which nobody can exchange any more.
-            found = os.fstat(file)
-            if not stat.S_ISREG(found.st_mode) or found.st_size > _LARGEST:
-                return None
-            if _IS_POSIX and (not _is_own(found) or found.st_mode & 0o022):
-                return None
-            with os.fdopen(file, "rb", closefd=False) as opened:
-                return opened.read(found.st_size)
-        except OSError:
-            return None
-        finally:
-            os.close(file)
+        content = os.read(file, found.st_size)
+    except OSError:
+        return None
+    finally:
+        os.close(file)
+    size = hashlib.sha256().digest_size
+    checksum, data = content[:size], content[size:]
+    return data if _checksum(data, identity) == checksum else None
 
-    def write(self, name: str, data: bytes) -> None:
-        """Write a file as a whole; where that fails, note why, and leave nothing behind."""
-        global _failure
-        beside = self._place(f".{name}.{uuid.uuid4().hex}")
-        try:
-            self._remove_left_over()
-            file = os.open(
-                beside,
-                os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS,
-                0o600,
-                dir_fd=self.descriptor,
-            )
-            try:
-                with os.fdopen(file, "wb") as opened:
-                    if _IS_POSIX:
-                        os.fchmod(file, 0o600)
-                    opened.write(data)
-                os.replace(
-                    beside,
-                    self._place(name),
-                    src_dir_fd=self.descriptor,
-                    dst_dir_fd=self.descriptor,
-                )
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    os.unlink(beside, dir_fd=self.descriptor)
-                raise
-            _failure = None
-        except OSError as error:
-            _failure = f"{self.path} can't be written: {error.strerror}"
 
-    def _remove_left_over(self) -> None:
-        """Remove what processes that were killed while they wrote have left."""
-        for name in os.listdir(self.path if self.descriptor is None else self.descriptor):
-            if not _LEFT_OVER.fullmatch(name):
-                continue
+def write(folder: str, name: str, identity: str, data: bytes) -> None:
+    """Write a file as a whole; where that fails, note why, and leave nothing behind."""
+    global _failure
+    try:
+        _remove_left_over(folder)
+        descriptor, beside = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(_checksum(data, identity) + data)
+            # The umask may have taken rights from it.
+            os.chmod(beside, 0o600)
+            os.replace(beside, os.path.join(folder, name))
+        except BaseException:
             with contextlib.suppress(OSError):
-                place = self._place(name)
-                found = os.stat(place, dir_fd=self.descriptor, follow_symlinks=False)
-                if found.st_mtime < time.time() - _SECONDS_OF_A_WRITER:
-                    os.unlink(place, dir_fd=self.descriptor)
+                os.unlink(beside)
+            raise
+        _failure = None
+    except OSError as error:
+        _failure = f"{folder} can't be written: {error.strerror}"
 
 
-@contextlib.contextmanager
-def opened() -> Iterator[Folder | None]:
-    """Give the folder within a `with` statement, or None where there is none to be trusted.
+def _checksum(data: bytes, identity: str) -> bytes:
+    # It finds accidents only, since anybody can compute it.
+    return hashlib.sha256(hashlib.sha256(identity.encode()).digest() + data).digest()
+
+
+def _remove_left_over(folder: str) -> None:
+    """Remove what processes that were killed while they wrote have left."""
+    for path in Path(folder).iterdir():
+        with contextlib.suppress(OSError):
+            is_old = path.lstat().st_mtime < time.time() - _SECONDS_OF_A_WRITER
+            if is_old and _LEFT_OVER.fullmatch(path.name):
+                path.unlink()
+
+
+def folder() -> str | None:
+    """Return the folder that is to be used, or None where there is none to be trusted.
 
     It is made where it does not exist.
     """
     try:
-        folder = _opened()
+        return _trusted()
     except UntrustedError:
-        yield None
-        return
-    try:
-        yield folder
-    finally:
-        if folder.descriptor is not None:
-            os.close(folder.descriptor)
+        return None
 
 
 def status() -> tuple[str | None, str | None]:
     """Return the folder in which kernels are kept, or None, and then why there is none."""
     try:
-        folder = _opened()
+        path = _trusted()
     except UntrustedError as error:
         return None, str(error)
-    if folder.descriptor is not None:
-        os.close(folder.descriptor)
-    return (folder.path, None) if _failure is None else (None, _failure)
+    return (path, None) if _failure is None else (None, _failure)
 
 
-def _opened() -> Folder:
+def _trusted() -> str:
     home = _home()
     wanted = _chosen(home)
     if wanted is None:
@@ -156,22 +132,17 @@ def _opened() -> Folder:
     try:
         if not _IS_POSIX:
             os.makedirs(wanted, exist_ok=True)
-            return Folder(wanted, None)
+            return wanted
         real = os.path.realpath(wanted)
         for place in _checked_places(wanted, home):
             with contextlib.suppress(FileNotFoundError):
-                _refuse_untrusted(place, os.lstat(place), may_be_link=True)
+                _refuse_untrusted(place, may_be_link=True)
         for place in _checked_places(real, home):
-            _refuse_untrusted(place, _made(place))
-        descriptor = os.open(real, os.O_RDONLY | os.O_DIRECTORY | _FLAGS)
+            _make(place)
+            _refuse_untrusted(place, is_last=place == real)
     except OSError as error:
         raise UntrustedError(f"{error.filename or place} can't be used: {error.strerror}") from None
-    try:
-        _refuse_untrusted(real, os.fstat(descriptor), is_last=True)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return Folder(real, descriptor)
+    return real
 
 
 def _chosen(home: str | None) -> str | None:
@@ -212,19 +183,17 @@ def _checked_places(folder: str, home: str | None) -> list[str]:
     return places[::-1]
 
 
-def _made(place: str) -> os.stat_result:
-    """Return what is at a place, after making a folder there if there is nothing."""
+def _make(place: str) -> None:
+    """Make a folder where there is nothing."""
     with contextlib.suppress(FileExistsError):
         if not os.path.lexists(place):
             os.mkdir(place, 0o700)
             # The mode that `mkdir` takes is narrowed by the umask.
             os.chmod(place, 0o700)
-    return os.lstat(place)
 
 
-def _refuse_untrusted(
-    place: str, found: os.stat_result, may_be_link: bool = False, is_last: bool = False
-) -> None:
+def _refuse_untrusted(place: str, may_be_link: bool = False, is_last: bool = False) -> None:
+    found = os.lstat(place)
     if not _is_own(found):
         raise UntrustedError(
             f"{place} belongs to another user; ADADELTA_KERNEL_CACHE can name a directory of yours"
@@ -245,11 +214,10 @@ def _is_own(found: os.stat_result) -> bool:
 
 
 def _is_open_to_others(place: str, found: os.stat_result) -> bool:
-    if found.st_mode & 0o002:
+    is_for_group = found.st_mode & 0o020
+    if is_for_group and (not _is_group_of_user_alone(found.st_gid) or _has_access_list(place)):
         return True
-    return bool(found.st_mode & 0o020) and not (
-        _is_group_of_user_alone(found.st_gid) and not _has_access_list(place)
-    )
+    return bool(found.st_mode & 0o002)
 
 
 def _is_group_of_user_alone(number: int) -> bool:

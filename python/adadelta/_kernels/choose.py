@@ -1,10 +1,10 @@
 """Which kernel can make the step: on this machine, and for the tensors at hand."""
 
 import functools
+import importlib
 import platform
 import sys
 from importlib.util import find_spec
-from typing import Any
 
 from adadelta._kernels import cache
 
@@ -13,6 +13,14 @@ DESCRIPTIONS = {
     "xla": "the same inside JAX programs, called by XLA",
     "tensorflow": "the same on TensorFlow's variables, called by its XLA",
     "cuda": "one Triton kernel over all tensors (adadelta.torch on NVIDIA GPUs, fused=True)",
+}
+
+# The module of this folder that tries each, and the packages that it needs.
+_TRIED_BY = {
+    "cpu": ("cpu", "numba", "llvmlite"),
+    "xla": ("xla", "jax", "numba", "llvmlite"),
+    "tensorflow": ("xla_tensorflow", "tensorflow", "numba", "llvmlite"),
+    "cuda": ("cuda", "torch", "triton"),
 }
 
 # The kernel that serves each backend of Keras.
@@ -45,28 +53,24 @@ def reason_against_dtype(kernel: str, dtype: str) -> str | None:
 
 @functools.cache
 def _reason_against(kernel: str, dtype: str, is_tensorflow_loaded: bool) -> str | None:
-    against = {
-        "cpu": _against_cpu,
-        "xla": _against_xla,
-        "tensorflow": _against_tensorflow,
-        "cuda": _against_cuda,
-    }[kernel]
+    module, *packages = _TRIED_BY[kernel]
+    absent = [package for package in packages if find_spec(package) is None]
+    if absent:
+        return f"{' and '.join(absent)} can't be imported"
     try:
-        return against(dtype)
+        reason = _reason_against_processor() if "numba" in packages else None
+        if reason is None and (kernel != "tensorflow" or is_tensorflow_loaded):
+            # TensorFlow is not loaded for this: it takes seconds, and beside torch and Triton it
+            # ends the process (TensorFlow 2.21).
+            tried = importlib.import_module(f"adadelta._kernels.{module}")
+            reason = tried.reason_against_dtype(dtype)
     except Exception as error:
         # A package that is installed can't be loaded, or has other parts than the one we know.
-        return f"{type(error).__name__}: {error}"
+        reason = f"{type(error).__name__}: {error}"
+    return reason
 
 
-def _missing(*packages: str) -> str | None:
-    absent = [package for package in packages if find_spec(package) is None]
-    return f"{' and '.join(absent)} can't be imported" if absent else None
-
-
-def _against_processor() -> str | None:
-    missing = _missing("numba", "llvmlite")
-    if missing:
-        return missing
+def _reason_against_processor() -> str | None:
     if platform.architecture()[0] != "64bit":
         return "the processor's addresses are not of 64 bits"
     from adadelta._kernels import compiled
@@ -76,47 +80,9 @@ def _against_processor() -> str | None:
     return None
 
 
-def _against_cpu(dtype: str) -> str | None:
-    reason = _against_processor()
-    if reason:
-        return reason
-    from adadelta._kernels import cpu
-
-    return cpu.reason_against(dtype)
-
-
-def _against_xla(dtype: str) -> str | None:
-    reason = _missing("jax") or _against_processor()
-    if reason:
-        return reason
-    from adadelta._kernels import xla
-
-    return xla.reason_against() or xla.reason_against_dtype(dtype)
-
-
-def _against_tensorflow(dtype: str) -> str | None:
-    reason = _missing("tensorflow") or _against_processor()
-    if reason or "tensorflow" not in sys.modules:
-        # Not tried then: to import TensorFlow takes seconds, and beside torch and Triton it ends
-        # the process (TensorFlow 2.21).
-        return reason
-    from adadelta._kernels import xla_tensorflow
-
-    return xla_tensorflow.reason_against() or xla_tensorflow.reason_against_dtype(dtype)
-
-
-def _against_cuda(dtype: str) -> str | None:
-    missing = _missing("torch", "triton")
-    if missing:
-        return missing
-    from adadelta._kernels import cuda
-
-    return cuda.reason_against()
-
-
-def kernels() -> dict[str, dict[str, Any]]:
+def kernels() -> dict[str, dict[str, str | bool | None]]:
     """Return what `kernel_info()` says of this machine."""
-    info = {}
+    info: dict[str, dict[str, str | bool | None]] = {}
     for kernel, description in DESCRIPTIONS.items():
         reason = reason_against(kernel)
         is_kept = reason is None and kernel in FOR_KERAS.values()

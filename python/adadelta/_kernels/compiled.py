@@ -6,15 +6,14 @@ depend on all that the code depends on. Without a folder for the files (see `cac
 compiled in every process.
 """
 
+import ctypes
 import functools
 import hashlib
 import platform
 import sys
 import uuid
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from llvmlite import binding
 
@@ -22,9 +21,9 @@ from adadelta._kernels import cache, compiler
 from adadelta._kernels.locks import Lock
 
 _lock = Lock()
-_addresses: dict[Any, int] = {}
+_addresses: dict[tuple[str, str], int] = {}
 # What owns the code: it lives as long as the process.
-_code: list[Any] = []
+_code: list[object] = []
 # LLVM takes 1.2 MB of the address space to load code, and ends the process where it gets none.
 _ROOM = 2**23
 
@@ -48,17 +47,13 @@ def addresses(*functions: tuple[str, str]) -> list[int]:
 def _load(unknown: list[tuple[str, str]]) -> None:
     identities = {key: _identity(key) for key in unknown}
     names = {key: f"{'-'.join(key)}-{identities[key][:32]}.o" for key in unknown}
-    with cache.opened() as folder:
-        read = {key: folder.read(name) for key, name in names.items()} if folder else {}
-        codes = {
-            key: code
-            for key, data in read.items()
-            if data and (code := compiler.unpacked(data, identities[key])) is not None
-        }
-        made = compiler.object_codes([key for key in unknown if key not in codes])
-        for key, code in made.items():
-            if folder:
-                folder.write(names[key], compiler.packed(code, identities[key]))
+    folder = cache.folder()
+    read = {key: cache.read(folder, names[key], identities[key]) for key in unknown if folder}
+    codes = {key: code for key, code in read.items() if code is not None}
+    made = compiler.object_codes([key for key in unknown if key not in codes])
+    for key, code in made.items():
+        if folder:
+            cache.write(folder, names[key], identities[key], code)
     for key, code in (codes | made).items():
         _addresses[key] = _link(code)
 
@@ -72,47 +67,26 @@ def has_half_precision() -> bool:
 
 def bound(function: int, known: int) -> int:
     """Return the address of a function of one argument that calls another with `known` after it."""
-    text = f"""
+    assembly = f"""
 define i64 @{compiler.ENTRY}(i64 %argument) {{
   %function = inttoptr i64 {function} to ptr
   %value = call i64 %function(i64 %argument, i64 {known})
   ret i64 %value
 }}
 """
-    return _assemble(text)
+    compiler.check_room(_ROOM)
+    with compiler.llvm.held():
+        return _link(compiler.target().emit_object(binding.parse_assembly(assembly)))
 
 
-def of_one_argument(function: int) -> int:
-    """Return the address of a function of where the two arguments of another lie, that calls it."""
-    return _assemble(f"""
-define void @{compiler.ENTRY}(ptr %arguments) {{
-  %function = inttoptr i64 {function} to ptr
-  %first = load i64, ptr %arguments
-  %place = getelementptr i64, ptr %arguments, i64 1
-  %second = load i64, ptr %place
-  %ignored = call i64 %function(i64 %first, i64 %second)
-  ret void
-}}
-""")
-
-
-def call(place: int, arguments: int) -> Callable[..., int]:
+def call(place: int, arguments: int) -> "ctypes._CFunctionType":
     """Return the function at an address for Python, which releases Python's lock."""
-    import ctypes
-
     return ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * arguments)(place)
 
 
 @functools.cache
-def _engine() -> Any:
+def _engine() -> "binding.LLJIT":
     return binding.create_lljit_compiler(compiler.target())
-
-
-def _assemble(text: str) -> int:
-    """Return the address of the function ENTRY of LLVM's assembly."""
-    compiler.check_room(_ROOM)
-    with compiler.llvm.held():
-        return _link(compiler.target().emit_object(binding.parse_assembly(text)))
 
 
 def _identity(key: tuple[str, str]) -> str:

@@ -7,8 +7,8 @@ network takes half as long (`bench/notes.md`).
 
 import contextlib
 import functools
-import hashlib
 import importlib
+import json
 import os
 import re
 import signal
@@ -17,7 +17,6 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from llvmlite import binding
 
@@ -29,7 +28,6 @@ ENTRY = "adadelta_entry"
 llvm = Lock()
 llvm.keep_through_forks(seconds=10)
 
-_CHECKSUM = hashlib.sha256().digest_size
 # The other processes take 2 to 4 seconds on two cores.
 _SECONDS = 100.0
 # Numba and the compilation of a kernel take 275 MB of the address space. Where LLVM gets none it
@@ -49,7 +47,7 @@ compiler.main(module, names.split(","))
 
 
 @functools.cache
-def target() -> Any:
+def target() -> "binding.TargetMachine":
     """Return the processor that LLVM makes code for: this one."""
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
@@ -59,22 +57,6 @@ def target() -> Any:
         opt=3,
         jit=True,
     )
-
-
-def packed(code: bytes, identity: str) -> bytes:
-    """Return bytes behind a checksum of them and of what they are."""
-    return _checksum(code, identity) + code
-
-
-def unpacked(data: bytes, identity: str) -> bytes | None:
-    """Return the bytes, or None when they are damaged or those of something else."""
-    checksum, code = data[:_CHECKSUM], data[_CHECKSUM:]
-    return code if _checksum(code, identity) == checksum else None
-
-
-def _checksum(code: bytes, identity: str) -> bytes:
-    # It finds accidents only, since anybody can compute it. `cache.py` checks who wrote a file.
-    return hashlib.sha256(hashlib.sha256(identity.encode()).digest() + code).digest()
 
 
 def object_codes(functions: Sequence[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
@@ -92,24 +74,21 @@ def object_codes(functions: Sequence[tuple[str, str]]) -> dict[tuple[str, str], 
     names: dict[str, list[str]] = {}
     for module, name in functions:
         names.setdefault(module, []).append(name)
-    processes: dict[str, subprocess.Popen[bytes] | None] = {}
     codes = {}
-    try:
+    with contextlib.ExitStack() as running:
+        processes = {}
         for module in names:
-            processes[module] = _start(module, names[module])
+            process = processes[module] = _start(module, names[module])
+            if process:
+                running.callback(_end, process)
         end = time.monotonic() + _SECONDS
         for module, process in processes.items():
-            answer = _answer(process, end) if process else None
-            made = _separated(answer, module, names[module]) if answer else None
+            made = _answer(process, end) if process else {}
             # Where no other Python can be started, or says something else, this one compiles.
-            if made is None:
+            if list(made) != names[module]:
                 check_room(_ROOM)
-                made = [object_code(module, name) for name in names[module]]
-            codes.update({(module, it): code for it, code in zip(names[module], made, strict=True)})
-    finally:
-        for process in processes.values():
-            if process:
-                _end(process)
+                made = {name: object_code(module, name) for name in names[module]}
+            codes.update({(module, name): code for name, code in made.items()})
     return codes
 
 
@@ -138,15 +117,16 @@ def _start(module: str, names: Sequence[str]) -> subprocess.Popen[bytes] | None:
         return None
 
 
-def _answer(process: subprocess.Popen[bytes], end: float) -> bytes | None:
-    """Return what a process said until it ended, or None when it did not end in time."""
+def _answer(process: subprocess.Popen[bytes], end: float) -> dict[str, bytes]:
+    """Return what `main` has written, or nothing where it did not, or not in time."""
     try:
         answer = process.communicate(timeout=max(0.0, end - time.monotonic()))[0]
-    except (subprocess.TimeoutExpired, OSError, MemoryError):
-        return None
-    if process.returncode < 0:
+        made = {name: bytes.fromhex(code) for name, code in json.loads(answer).items()}
+    except Exception:
+        made = {}
+    if (process.returncode or 0) < 0:
         raise RuntimeError(f"compiling was ended by signal {-process.returncode}")
-    return answer
+    return made
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -162,17 +142,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     if process.stdout and os.name == "posix":
         # On Windows a thread may still read from it.
         process.stdout.close()
-
-
-def _separated(data: bytes, module: str, names: Sequence[str]) -> list[bytes] | None:
-    """Return what `main` has written, or None when something else has written it."""
-    rest = unpacked(data, repr((module, *names)))
-    codes = []
-    while rest:
-        end = 8 + int.from_bytes(rest[:8], "little")
-        codes.append(rest[8:end])
-        rest = rest[end:]
-    return codes if len(codes) == len(names) else None
 
 
 def check_room(needed: int) -> None:
@@ -232,11 +201,10 @@ define i64 @{ENTRY}({named}) {{
         target(), binding.create_pipeline_tuning_options(speed_level=3)
     )
     builder.getModulePassManager().run(parsed, builder)
-    return target().emit_object(parsed)
+    code: bytes = target().emit_object(parsed)
+    return code
 
 
 def main(module: str, names: Sequence[str]) -> None:
     """Write the object code of functions to the output of this process."""
-    codes = [object_code(module, name) for name in names]
-    joined = b"".join(len(code).to_bytes(8, "little") + code for code in codes)
-    sys.stdout.buffer.write(packed(joined, repr((module, *names))))
+    json.dump({name: object_code(module, name).hex() for name in names}, sys.stdout)

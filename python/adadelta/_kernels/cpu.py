@@ -3,35 +3,27 @@
 It takes addresses, so whoever calls must hold the arrays until the call returns.
 """
 
-import functools
-from typing import Any
-
 import numpy as np
+from numpy.typing import NDArray
 
+from adadelta._core.clipping import Factors
 from adadelta._kernels import compiled, layout
 from adadelta._kernels.threads import Threads
 
-Array = np.ndarray
-
-# Norms are of squares in float64; where these leave its range the gradients are scaled first.
-_SAFE_SQUARES = (1e-250, 1e250)
-_SCALE = 2.0**600
+Array = NDArray[np.float32] | NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 
-@functools.cache
-def reason_against(dtype: str = "float32") -> str | None:
-    """Why the kernel of a dtype can't run on this machine, or None when it can."""
-    try:
-        compiled.addresses(("fused", dtype))
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
+def reason_against_dtype(dtype: str) -> str | None:
+    """Return None, or raise what says why the kernel of a dtype can't run on this machine."""
+    compiled.addresses(("fused", dtype))
     return None
 
 
 def step(
     dtype: str,
-    table: Array,
-    sizes: Array,
+    table: Integers,
+    sizes: Integers,
     settings: Array,
     row_settings: Array,
     threads: Threads,
@@ -52,13 +44,13 @@ def step(
 
 def norms(
     dtype: str,
-    table: Array,
-    sizes: Array,
+    table: Integers,
+    sizes: Integers,
     settings: Array,
     together: bool,
     threads: Threads,
     wide: bool = False,
-) -> tuple[Array, Array]:
+) -> Factors:
     """Return the norm of each gradient, or the one of all, as two factors in the state's dtype.
 
     Args:
@@ -75,49 +67,45 @@ def norms(
         `(divisor, norm)`: a norm is their product, and both are finite when the gradients are.
 
     """
-    squares = _squares(dtype, table, sizes, settings, together, threads)
-    scale = np.ones_like(squares)
-    for factor, outside in (
-        (1 / _SCALE, squares > _SAFE_SQUARES[1]),
-        (_SCALE, squares < _SAFE_SQUARES[0]),
+    norm = np.sqrt(_squares(dtype, table, sizes, settings, together, threads))
+    divisor = np.ones_like(norm)
+    for scale, outside in (
+        (layout.SCALE_OF_LARGE, norm > layout.GREATEST_NORM),
+        (layout.SCALE_OF_SMALL, norm < layout.LEAST_NORM),
     ):
         if settings.dtype == np.float64 and np.any(outside):
-            scaled = settings.copy()
-            scaled[layout.NORM_SCALE] = factor
-            again = _squares(dtype, table, sizes, scaled, together, threads)
-            squares = np.where(outside, again, squares)
-            scale = np.where(outside, factor, scale)
-    return split_norm(np.sqrt(squares), 1 / scale, np.dtype("float64") if wide else settings.dtype)
-
-
-def split_norm(norm: Array, divisor: Array, dtype: Any) -> tuple[Array, Array]:
-    """Return two factors of a norm that do not overflow in `dtype`."""
-    large = (norm > layout.LARGEST_NORM) if dtype == np.float32 else np.zeros(norm.shape, bool)
-    divisor, norm = np.where(large, 2.0**64, divisor), np.where(large, norm / 2.0**64, norm)
-    return divisor.astype(dtype), norm.astype(dtype)
+            again = np.sqrt(_squares(dtype, table, sizes, settings, together, threads, scale))
+            norm = np.where(outside, again, norm)
+            divisor = np.where(outside, 1 / scale, divisor)
+    dtype_of_norm = np.dtype("float64") if wide else settings.dtype
+    if dtype_of_norm == np.float32:
+        large = norm > layout.LARGEST_NORM
+        divisor, norm = np.where(large, 2.0**64, divisor), np.where(large, norm / 2.0**64, norm)
+    return divisor.astype(dtype_of_norm), norm.astype(dtype_of_norm)
 
 
 def _squares(
-    dtype: str, table: Array, sizes: Array, settings: Array, together: bool, threads: Threads
-) -> Array:
+    dtype: str, table: Integers, sizes: Integers, settings: Array, together: bool, threads: Threads,
+    scale: float = 1.0,
+) -> Array:  # fmt: skip
     ends = _ends(sizes)
     total = int(ends[-1]) if len(ends) else 0
     squares = np.zeros(layout.number_of_squares(len(sizes), total))
-    _run(dtype, layout.SQUARES, table, sizes, settings, settings, squares, threads)
+    _run(dtype, layout.SQUARES, table, sizes, settings, settings, squares, threads, scale)
     # No two tensors start at the same place, so that `reduceat` adds up those of each alone.
     starts = (ends - sizes) // layout.PIECE + np.arange(len(sizes))
     of_each = np.add.reduceat(squares, starts) if len(sizes) else squares
     return of_each.sum(keepdims=True) if together else of_each
 
 
-def _ends(sizes: Array) -> Array:
+def _ends(sizes: Integers) -> Integers:
     # The kernel reads int64; the default integer of NumPy 1 on Windows is narrower.
     return np.cumsum(sizes, dtype=np.int64)
 
 
 def _run(
-    dtype: str, kind: int, table: Array, sizes: Array, settings: Array, row_settings: Array,
-    squares: Array | None, threads: Threads,
+    dtype: str, kind: int, table: Integers, sizes: Integers, settings: Array, row_settings: Array,
+    squares: Array | None, threads: Threads, scale: float = 1.0,
 ) -> None:  # fmt: skip
     ends = _ends(sizes)
     total = int(ends[-1]) if len(ends) else 0
@@ -125,11 +113,9 @@ def _run(
         return
     pieces = -(-total // layout.PIECE)
     arrays = (table, ends, settings, row_settings, squares)
+    addresses = [0 if array is None else array.ctypes.data for array in arrays]
     # In the order of `layout`.
-    call = np.array(
-        [kind, len(table), *(0 if array is None else array.ctypes.data for array in arrays)],
-        np.int64,
-    )
-    control = np.array([0, 0, pieces, total], np.int64)
+    call = np.array([kind, len(table), *addresses, np.float64(scale).view(np.int64)], np.int64)
+    control = np.array([0, 0, pieces, total, call.ctypes.data], np.int64)
     (kernel,) = compiled.addresses(("fused", dtype))
-    threads.run(kernel, call, control)
+    threads.run(kernel, control)

@@ -15,12 +15,14 @@ capture is refused, so that the rule takes it.
 import array
 import functools
 from collections.abc import Sequence
-from typing import Any
+
+import torch
+from torch import Tensor
 
 from adadelta._core import precision, rule
+from adadelta._core.rule import Number
 from adadelta._core.step import Call, Options, Row
-
-Tensor = Any
+from adadelta._kernels import torch_memory
 
 # 8 elements to a thread: two 16-byte loads of each float32 tensor, and registers for three
 # programs on a multiprocessor of compute capability 9.0 (80 of them, by ptxas). Not yet timed.
@@ -33,61 +35,42 @@ _COLUMNS = 6
 _FIRST_DECAY = 5
 
 
-def reason_against(row: Row | None = None) -> str | None:
-    """Why the kernel can't take a row, or any on this machine; None if it can.
+def reason_against_dtype(dtype: str) -> str | None:
+    """Why the kernel can't run on this machine, for any dtype, or None if it can."""
+    return _reason_against_machine()
 
-    Args:
-        row: A row, or None to ask about the machine alone.
 
-    """
-    return (None if row is None else _reason_against_row(row)) or _reason_against_machine()
+def reason_against(row: Row) -> str | None:
+    """Why the kernel can't take a row, whose shapes and devices fit, or None if it can."""
+    return _reason_against_row(row) or _reason_against_machine()
 
 
 def reason_against_options(call: Call, options: Options) -> str | None:
     """Why the kernel can't do what a step is told, or None if it can."""
-    if options.norm_limit is not None or options.clipvalue is not None:
-        return "the kernel for GPUs does not clip"
-    if call.loss_scale is not None:
-        return "the kernel for GPUs knows no loss scale"
-    if not options.are_only("maximize", "decay_mode", "ema_momentum"):
-        return "the kernel for GPUs does not know an option"
-    return None
+    # The momentum matters only to rows with a moving average.
+    known = "maximize", "decay_mode", "ema_momentum"
+    if call.loss_scale is None and options.are_only(*known):
+        return None
+    return "the kernel for GPUs knows `maximize` and weight decay, but no other option"
 
 
 def _reason_against_row(row: Row, device_type: str = "cuda") -> str | None:
-    import torch
-
-    from adadelta._kernels import torch_memory
-
-    # Asked for each parameter in each step: 7 us, beside 3 us in `step`.
     parameter, gradient, *averages = row[:4]
     if gradient is None or row.average is not None or row.window is not None:
         return "the kernel for GPUs takes a gradient, and keeps no moving average and no window"
-    dtype, device, shape = parameter.dtype, parameter.device, parameter.shape
-    state_dtype = torch.float64 if dtype == torch.float64 else torch.float32
-    if dtype not in (torch.float16, torch.bfloat16, state_dtype):
+    dtype = parameter.dtype
+    state = torch.float64 if dtype == torch.float64 else torch.float32
+    if dtype not in (torch.float16, torch.bfloat16, state):
         return f"the parameter is {dtype}"
-    if gradient.dtype not in (dtype, state_dtype):
-        return f"the parameter is {dtype}, its gradient {gradient.dtype}"
-    if device.type != device_type:
-        return f"the parameter is on {device}"
-    for tensor in averages:
-        if tensor.dtype != state_dtype:
-            return f"an average is {tensor.dtype}, not {state_dtype}"
-    for tensor in (parameter, gradient, *averages):
-        # Subclasses may be spread over devices, or have no memory at all.
-        if type(tensor) not in (torch.Tensor, torch.nn.Parameter):
-            return f"a tensor is a {type(tensor).__name__}"
-        if tensor.layout is not torch.strided:
-            return f"a tensor is sparse ({tensor.layout})"
-        if tensor.device != device:
-            return f"a tensor is on {tensor.device}, the parameter on {device}"
-        if tensor.shape != shape:
-            return f"a tensor has shape {tuple(tensor.shape)}, not {tuple(shape)}"
-        if not tensor.is_contiguous():
-            return "a tensor is not contiguous"
-        if tensor.is_neg() or not torch_memory.has_memory(tensor):
-            return "a tensor has no memory of its own"
+    tensors = [(parameter, "the parameter", dtype)]
+    tensors.append((gradient, "the gradient", state if gradient.dtype == state else dtype))
+    tensors += [(average, "an average", state) for average in averages]
+    for tensor, name, its_dtype in tensors:
+        reason = torch_memory.reason_against(tensor, name, its_dtype, device_type)
+        if reason is not None:
+            return reason
+        if tensor.device != parameter.device:
+            return f"{name} is on {tensor.device}, the parameter on {parameter.device}"
     if device_type == "cuda" and torch.cuda.is_current_stream_capturing():
         return "a CUDA graph is being captured"
     return None
@@ -95,18 +78,13 @@ def _reason_against_row(row: Row, device_type: str = "cuda") -> str | None:
 
 @functools.cache
 def _reason_against_machine() -> str | None:
-    try:
-        import torch
-    except ImportError:
-        return "torch is not installed"
     if torch.version.cuda is None or not torch.cuda.is_available():
         return "torch finds no NVIDIA GPU"
     return _failure_on(torch.device("cuda"))
 
 
-def _failure_on(device: Any) -> str | None:
+def _failure_on(device: torch.device) -> str | None:
     """What goes wrong when the kernel is tried: no Triton, no C compiler, too old a GPU..."""
-    import torch
 
     def between(low: float, high: float) -> Tensor:
         return torch.linspace(low, high, 2 * BLOCK + 1, dtype=torch.float32, device=device)
@@ -140,12 +118,10 @@ def step(rows: Sequence[Row], call: Call, options: Options) -> None:
             before they are used, as operators on tensors do.
 
     """
-    import torch
-
-    groups: dict[Any, list[Row]] = {}
+    groups: dict[object, list[Row]] = {}
     for row in rows:
         if row.parameter.numel():
-            gradient: Any = row.gradient
+            gradient: Tensor = row.gradient
             key = row.parameter.device, row.parameter.dtype, gradient.dtype
             groups.setdefault(key, []).append(row)
     for group in groups.values():
@@ -156,12 +132,11 @@ def step(rows: Sequence[Row], call: Call, options: Options) -> None:
             torch.autograd.graph.increment_version(row.parameter)
 
 
-def _launch(rows: list[Row], rate: Any, options: Options) -> None:
-    import torch
-
+def _launch(rows: list[Row], rate: Number, options: Options) -> None:
     from adadelta._kernels import triton_step
 
-    parameter, gradient, square_avg = rows[0][:3]
+    first: Sequence[Tensor] = rows[0][:3]
+    parameter, gradient, square_avg = first
     device = parameter.device
     stream = torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
 
@@ -169,7 +144,7 @@ def _launch(rows: list[Row], rate: Any, options: Options) -> None:
     bits = chunks = 0
     for row in rows:
         size = row.parameter.numel()
-        tensors: Sequence[Any] = row[:4]
+        tensors: Sequence[Tensor] = row[:4]
         addresses = [tensor.data_ptr() for tensor in tensors]
         bits |= functools.reduce(int.__or__, addresses)
         table.extend((*addresses, size, chunks))
@@ -188,9 +163,9 @@ def _launch(rows: list[Row], rate: Any, options: Options) -> None:
         COLUMNS=_COLUMNS,
         FIRST_DECAY=_FIRST_DECAY,
         BLOCK=BLOCK,
-        PARAMETER=triton_step.dtype_of(parameter),
-        GRADIENT=triton_step.dtype_of(gradient),
-        STATE=triton_step.dtype_of(square_avg),
+        PARAMETER=triton_step.dtype_of(parameter.dtype),
+        GRADIENT=triton_step.dtype_of(gradient.dtype),
+        STATE=triton_step.dtype_of(square_avg.dtype),
         ALIGNED=bits % 16 == 0,
         MAXIMIZE=options.maximize,
         DECAY=options.decay_mode if any(row.weight_decay for row in rows) else None,
@@ -201,8 +176,6 @@ def _launch(rows: list[Row], rate: Any, options: Options) -> None:
 
 
 def _numbers(rows: list[Row], rate: float, options: Options) -> bytes:
-    import torch
-
     is_double = rows[0].square_avg.dtype == torch.float64
     limit = precision.largest_gradient(options.epsilon, "float64" if is_double else "float32")
     numbers = array.array("d" if is_double else "f")
@@ -217,21 +190,17 @@ def _numbers(rows: list[Row], rate: float, options: Options) -> bytes:
 
 
 @functools.lru_cache(maxsize=32)
-def _on_device(content: bytes, dtype: Any, device: Any, stream: int) -> Tensor:
-    import torch
-
+def _on_device(content: bytes, dtype: torch.dtype, device: torch.device, stream: int) -> Tensor:
     return _sent(torch.frombuffer(bytearray(content), dtype=dtype), device)
 
 
 @functools.lru_cache(maxsize=8)
-def _row_of_chunk(sizes: bytes, device: Any, stream: int) -> Tensor:
-    import torch
-
+def _row_of_chunk(sizes: bytes, device: torch.device, stream: int) -> Tensor:
     chunks = (torch.frombuffer(bytearray(sizes), dtype=torch.int64) + BLOCK - 1) // BLOCK
     rows = torch.arange(len(chunks), dtype=torch.int32)
     return _sent(rows.repeat_interleave(chunks), device)
 
 
-def _sent(host: Tensor, device: Any) -> Tensor:
+def _sent(host: Tensor, device: torch.device) -> Tensor:
     # From pinned memory the copy waits for nothing; torch keeps that memory until it is done.
     return host if device.type == "cpu" else host.pin_memory().to(device, non_blocking=True)

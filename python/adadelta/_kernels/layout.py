@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
+from adadelta._core.rule import Array, Number
 from adadelta._core.step import COLLECT as COLLECT
 from adadelta._core.step import SKIP as SKIP
 from adadelta._core.step import UPDATE as UPDATE
@@ -42,9 +43,8 @@ COLUMNS = 6
     ONE_MINUS_MOMENTUM,
     AVERAGE_STARTS,  # 1 sets the average to the parameter, 0 moves it
     OVERWRITE,  # 1 sets the parameter to the average
-    NORM_SCALE,  # gradients are multiplied by it before they are squared for a norm
-) = range(16)
-SETTINGS = 16
+) = range(15)
+SETTINGS = 15
 COUPLED, DECOUPLED, UNSCALED = 0, 1, 2
 DECAY_MODES = {"coupled": COUPLED, "decoupled": DECOUPLED, "unscaled": UNSCALED}
 
@@ -53,13 +53,19 @@ WEIGHT_DECAY, CLIP_DIVISOR, CLIP_FACTOR = range(3)
 ROW_SETTINGS = 3
 
 # A call, int64: what to do, how many tensors, and the addresses of the arrays. ENDS has, for
-# each tensor, the number of elements up to its end.
-KIND, ROWS, TABLE, ENDS, SETTINGS_AT, ROW_SETTINGS_AT, SQUARES_AT = range(7)
-CALL = 7
+# each tensor, the number of elements up to its end. SCALE is a float64: gradients are multiplied
+# by it before they are squared for a norm.
+KIND, ROWS, TABLE, ENDS, SETTINGS_AT, ROW_SETTINGS_AT, SQUARES_AT, SCALE = range(8)
+CALL = 8
 STEP, SQUARES = 0, 1
-# What threads share about a call: the next piece, how many are done, and how many there are.
-NEXT, DONE, PIECES, TOTAL = range(4)
-CONTROL = 4
+# The squares of float64 may leave its range. So norms in float64 that are less or greater than the
+# limits are computed again, of scaled gradients.
+LEAST_NORM, GREATEST_NORM = 1e-125, 1e125
+SCALE_OF_SMALL, SCALE_OF_LARGE = 2.0**600, 2.0**-600
+# What threads share about a call, and all that they are told: the next piece, how many are done,
+# how many pieces and elements there are, and where the call lies.
+NEXT, DONE, PIECES, TOTAL, CALL_AT = range(5)
+CONTROL = 5
 
 
 # What a handler of XLA's knows, int64: addresses of C functions, the version of the interface,
@@ -96,7 +102,9 @@ def scratch_size(tensors: int, squares: int = 0) -> int:
     return 2 * (SCRATCH_TABLE + (COLUMNS + 1) * tensors + squares)
 
 
-def settings(options: Options, call: Call, action: Any, largest_gradient: Any) -> list[Any]:
+def settings(
+    options: Options, call: Call, action: Number, largest_gradient: Number
+) -> list[Number]:
     """Return the settings of a call in their order, to be made an array of the state's dtype.
 
     Args:
@@ -124,11 +132,10 @@ def settings(options: Options, call: Call, action: Any, largest_gradient: Any) -
         1 - momentum if rest_of_momentum is None else rest_of_momentum,
         call.average_starts,
         call.average_overwrites,
-        1.0,
     ]
 
 
-def told(settings: Any, decay_mode: str = "decoupled") -> tuple[Call, Options]:
+def told(settings: Array, decay_mode: str = "decoupled") -> tuple[Call, Options]:
     """Return what the settings of a call say, but for the sign: undoes `settings`.
 
     Args:
@@ -155,7 +162,7 @@ def told(settings: Any, decay_mode: str = "decoupled") -> tuple[Call, Options]:
     return call, options
 
 
-def row_settings(weight_decays: Sequence[float], dtype: Any) -> Any:
+def row_settings(weight_decays: Sequence[float], dtype: DTypeLike) -> Array:
     """Return what rows have of their own as an array, without clipping by norm."""
     own = np.ones((len(weight_decays), ROW_SETTINGS), dtype)
     own[:, WEIGHT_DECAY] = weight_decays

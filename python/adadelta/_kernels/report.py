@@ -82,12 +82,13 @@ def served(
     return result
 
 
-def kernel_info(optimizer: Any = None) -> Any:
+def kernel_info(optimizer: Any = None, params: Any = None) -> Any:
     """Say which kernels can make the step on this machine, or which makes that of each variable.
 
     Args:
-        optimizer: None, or an optimizer of this package: of Keras, torch,
-            tf_keras, TF 1.13 or BrainPy.
+        optimizer: None, or an optimizer of this package.
+        params: The parameters, for what `adadelta.optax` makes, which does not know them; None
+            for all others.
 
     Returns:
         Without an optimizer, for each kernel a dict: `serves` is True or False, `reason` says why
@@ -101,7 +102,8 @@ def kernel_info(optimizer: Any = None) -> Any:
         such as a gradient that the kernel can't take, is known after the step.
 
     Raises:
-        TypeError: `optimizer` is no optimizer of this package.
+        TypeError: `optimizer` is no optimizer of this package, or `params` are missing or not
+            needed.
 
     Example:
         >>> import adadelta
@@ -111,8 +113,18 @@ def kernel_info(optimizer: Any = None) -> Any:
     """
     if optimizer is None:
         return choose.kernels()
-    report = hyperparameters.attribute(optimizer, "_kernel_report")
-    if not callable(report) or isinstance(optimizer, type):
-        requirement = "None or an optimizer of adadelta with variables"
+    report, report_of = (
+        hyperparameters.attribute(optimizer, name)
+        for name in ("_kernel_report", "_kernel_report_of")
+    )
+    if isinstance(optimizer, type) or not (callable(report) or callable(report_of)):
+        requirement = "None or an optimizer of adadelta"
         raise TypeError(hyperparameters.refusal("optimizer", requirement, optimizer))
-    return KernelInfo(report())
+    if callable(report):
+        if params is not None:
+            requirement = "None for an optimizer that knows its parameters"
+            raise TypeError(hyperparameters.refusal("params", requirement, params))
+        return KernelInfo(report())
+    if params is None:
+        raise TypeError(hyperparameters.refusal("params", "the tree of parameters", params))
+    return KernelInfo(report_of(params))

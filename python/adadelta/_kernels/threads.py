@@ -12,11 +12,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from adadelta._core import interrupts
 from adadelta._kernels import compiled, layout
 
-Array = np.ndarray
+Control = NDArray[np.int64]
 
 _pool: ThreadPoolExecutor | None = None
 
@@ -24,13 +25,12 @@ _pool: ThreadPoolExecutor | None = None
 class Threads(Protocol):
     """Who works on a call."""
 
-    def run(self, kernel: int, call: Array, control: Array) -> None:
+    def run(self, kernel: int, control: Control) -> None:
         """Let threads, the caller's among them, take the pieces of a call until all are done.
 
         Args:
             kernel: The address of a function of `fused.py`.
-            call: What it is to do; see `layout.py`.
-            control: What its threads share.
+            control: What its threads share; see `layout.py`.
 
         """
 
@@ -40,12 +40,12 @@ class PythonThreads(NamedTuple):
 
     number: int
 
-    def run(self, kernel: int, call: Array, control: Array) -> None:
+    def run(self, kernel: int, control: Control) -> None:
         """See `Threads`."""
         function = _worker(kernel)
 
         def work() -> None:
-            function(call.ctypes.data, control.ctypes.data)
+            function(control.ctypes.data)
 
         others: list[Future[None]] = []
         with interrupts.Deferred():
@@ -58,7 +58,7 @@ class PythonThreads(NamedTuple):
                 _finish(work, control, others)
 
 
-def _finish(work: Callable[[], None], control: Array, others: list[Future[None]]) -> None:
+def _finish(work: Callable[[], None], control: Control, others: list[Future[None]]) -> None:
     """Take what pieces are left, and wait for the threads that have taken others.
 
     Also where something is raised into this thread, nobody may write any more when it goes on.
@@ -89,8 +89,8 @@ def default() -> PythonThreads:
 
 
 @functools.cache
-def _worker(kernel: int) -> Callable[[int, int], int]:
-    return compiled.call(kernel, arguments=2)
+def _worker(kernel: int) -> Callable[[int], int]:
+    return compiled.call(kernel, arguments=1)
 
 
 def _helpers() -> ThreadPoolExecutor:

@@ -134,37 +134,14 @@ def norms(
     of_norms, columns = xla_target.for_norms(
         [row[: layout.COLUMNS] for row in rows], together, wide
     )
-    flat = xla_target.flat(of_norms)
-
-    def scaled(scale: float) -> Array:
-        return _norms(settings.at[layout.NORM_SCALE].set(scale), *flat, columns=columns)
-
-    plain = scaled(1.0)
-    if settings.dtype == jnp.float32:
-        return plain[:, 0], plain[:, 1]
-    # Squares of float64 may leave its range; the sums of float32's are in float64 and do not.
-    norm = _product(plain)
-    small, large = norm < 1e-125, norm > 1e125
-
-    def careful() -> Factors:
-        scale = jnp.where(large, 2.0**-600, jnp.where(small, 2.0**600, 1.0))
-        again = jnp.where(large, _product(scaled(2.0**-600)), _product(scaled(2.0**600)))
-        return 1 / scale, jnp.where(small | large, again, norm)
-
-    divisor, norm = jax.lax.cond(
-        jnp.any(small | large), careful, lambda: (jnp.ones_like(norm), norm)
-    )
-    return divisor, norm
-
-
-def _product(norms: Array) -> Array:
-    # The handler's divisors are 1 in float64; those of the rule are not.
-    return norms[:, 0] * norms[:, 1]
+    factors = _norms(settings, *xla_target.flat(of_norms), columns=columns)
+    return factors[:, 0], factors[:, 1]
 
 
 @functools.partial(jax.jit, static_argnames="known", inline=True)
 def _step(settings: Array, row_settings: Array, *arrays: Array, known: Known) -> list[Array]:
-    return _step_primitive.bind(settings, row_settings, *arrays, known=known)
+    new: list[Array] = _step_primitive.bind(settings, row_settings, *arrays, known=known)
+    return new
 
 
 @functools.partial(jax.jit, static_argnames="columns", inline=True)
@@ -202,7 +179,7 @@ def _norms_by_rule(settings: Array, *arrays: Array, known: int) -> list[Array]:
         # Of the state only the dtype counts.
         gradient, window = row[layout.GRADIENT], row[layout.WINDOW]
         given = mean(Row(None, gradient, settings, settings, window=window), call, jax_arrays)
-        given = (given * settings[layout.NORM_SCALE]).astype(result)
+        given = given.astype(result)
         magnitude = jnp.max(jnp.abs(given), initial=0)
         usable = (magnitude > 0) & jnp.isfinite(magnitude)
         divisors.append(jnp.where(usable, magnitude, 1))
@@ -314,32 +291,20 @@ def _version() -> tuple[int, int]:
     return int(major), int(minor)
 
 
-@functools.cache
 def reason_against_dtype(dtype: str) -> str | None:
-    """Why there is no handler of a step for a dtype, or None when there is one."""
-    try:
-        _registered_handler("step", dtype)
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    return None
+    """Why JAX can't use the kernel of a dtype on this machine, or None when it can; or raise."""
+    if _version()[0] != 0:
+        return f"the interface of this jaxlib is of version {_version()}"
+    _registered_handler("step", dtype)
+    return None if _is_right() else "a step compiled with this jaxlib gives wrong numbers"
 
 
 @functools.cache
-def reason_against() -> str | None:
-    """Why JAX can't use the kernel on this machine, or None when it can.
-
-    Runs one small step of each dtype's handler, compiled, and compares it with the rule.
-    """
-    try:
-        if _version()[0] != 0:
-            return f"the interface of this jaxlib is of version {_version()}"
-        # Without a handler the trial would be made by the rule.
-        _registered_handler("step", "float32")
-        row, call, options = xla_target.trial()
-        with jax.default_device(jax.devices("cpu")[0]), jax.ensure_compile_time_eval():
-            on_jax = Row(*map(jnp.asarray, row[:4]))._replace(weight_decay=row.weight_decay)
-            if not xla_target.is_right(step([on_jax], call, options)[0], row, call, options):
-                return "a step compiled with this jaxlib gives wrong numbers"
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    return None
+def _is_right() -> bool:
+    """Whether a small step, compiled, is what the rule makes of it."""
+    # Without a handler the trial would be made by the rule.
+    _registered_handler("step", "float32")
+    row, call, options = xla_target.trial()
+    with jax.default_device(jax.devices("cpu")[0]), jax.ensure_compile_time_eval():
+        on_jax = Row(*map(jnp.asarray, row[:4]))._replace(weight_decay=row.weight_decay)
+        return xla_target.is_right(step([on_jax], call, options)[0], row, call, options)

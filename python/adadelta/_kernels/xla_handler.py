@@ -55,12 +55,12 @@ _number_of_squares = part(layout.number_of_squares)
 _scratch_size = part(layout.scratch_size)
 
 # What threads share about a call, behind the control of `layout`.
-_CALL_AT, _WORKER_AT, _FREE_AT, _USERS = range(layout.CONTROL, layout.CONTROL + 4)
-_SHARED = layout.CONTROL + 4
+_WORKER_AT, _FREE_AT, _USERS = range(layout.CONTROL, layout.CONTROL + 3)
+_SHARED = layout.CONTROL + 3
 
 
 @intrinsic
-def _call_1(context, function, one):
+def _call(context, function, argument):
     """Call the C function of one argument at an address."""
 
     def generate(context, builder, signature, arguments):
@@ -70,75 +70,44 @@ def _call_1(context, function, one):
     return types.int64(types.int64, types.int64), generate
 
 
-@intrinsic
-def _call_2(context, function, one, two):
-    """Call the C function of two arguments at an address."""
-
-    def generate(context, builder, signature, arguments):
-        kind = ir.FunctionType(ir.IntType(64), [ir.IntType(64)] * 2)
-        return builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), arguments[1:])
-
-    return types.int64(types.int64, types.int64, types.int64), generate
-
-
 @part
 def _leave(shared):
     """Free what threads share when no other uses it."""
     free = load_int64(shared, _FREE_AT)
     if fetch_add(shared + 8 * _USERS, -1) == 1:
-        _call_1(free, shared)
+        _call(free, shared)
 
 
 def task(shared):
     """Help with a call; XLA runs this on its threads, perhaps after the call has ended."""
-    _call_2(load_int64(shared, _WORKER_AT), load_int64(shared, _CALL_AT), shared)
+    _call(load_int64(shared, _WORKER_AT), shared)
     _leave(shared)
     return 0
 
 
 @part
-def _answer_about_itself(extension, known):
-    metadata = load_int64(extension, _METADATA)
-    store_int64(metadata, 3, load_int64(known, layout.VERSION))
-    # Of the next 8 bytes the first four are the traits.
-    store_int64(metadata, 4, load_int64(metadata, 4) >> 32 << 32)
-
-
-@part
-def _forget_error(api, error, arguments):
+def _ask(frame, function, size, arguments, first, second):
+    """Call a function of XLA's about this frame; return whether it worked."""
+    api = load_int64(frame, _API)
+    store_int64(arguments, 0, size)
+    store_int64(arguments, 1, 0)
+    store_int64(arguments, 2, load_int64(frame, _CONTEXT))
+    store_int64(arguments, 3, first)
+    store_int64(arguments, 4, second)
+    error = _call(load_int64(api, function), arguments)
     if error:
         store_int64(arguments, 0, 24)
-        store_int64(arguments, 1, 0)
         store_int64(arguments, 2, error)
-        _call_1(load_int64(api, _DESTROY_ERROR), arguments)
+        _call(load_int64(api, _DESTROY_ERROR), arguments)
+    return error == 0
 
 
 @part
 def _number_of_threads(frame, arguments):
-    api = load_int64(frame, _API)
-    store_int64(arguments, 0, 32)
-    store_int64(arguments, 1, 0)
-    store_int64(arguments, 2, load_int64(frame, _CONTEXT))
-    store_int64(arguments, 3, arguments + 8 * 4)
-    store_int64(arguments, 4, 0)
-    error = _call_1(load_int64(api, _NUMBER_OF_THREADS), arguments)
+    # XLA writes the number behind the arguments.
+    is_known = _ask(frame, _NUMBER_OF_THREADS, 32, arguments, arguments + 8 * 4, 0)
     # Without threads of XLA's the caller's own does it all.
-    threads = 0 if error else load_int64(arguments, 4)
-    _forget_error(api, error, arguments)
-    return threads
-
-
-@part
-def _schedule(frame, arguments, function, data):
-    api = load_int64(frame, _API)
-    store_int64(arguments, 0, 40)
-    store_int64(arguments, 1, 0)
-    store_int64(arguments, 2, load_int64(frame, _CONTEXT))
-    store_int64(arguments, 3, function)
-    store_int64(arguments, 4, data)
-    error = _call_1(load_int64(api, _SCHEDULE), arguments)
-    _forget_error(api, error, arguments)
-    return error == 0
+    return load_int64(arguments, 4) if is_known else 0
 
 
 @part
@@ -150,7 +119,7 @@ def _refuse(frame, known):
     store_int64(arguments, 1, 0)
     store_int64(arguments, 2, load_int64(known, layout.REFUSAL))
     store_int64(arguments, 3, _INVALID_ARGUMENT)
-    return _call_1(load_int64(load_int64(frame, _API), _CREATE_ERROR), arguments)
+    return _call(load_int64(load_int64(frame, _API), _CREATE_ERROR), arguments)
 
 
 @part
@@ -202,14 +171,14 @@ def _scratch(frame, result, size):
 def _run(frame, known, call, total):
     """Let this thread and XLA's work on a call, until it is done."""
     pieces = (total + layout.PIECE - 1) // layout.PIECE
-    allocated = _call_1(load_int64(known, layout.MALLOC), 8 * _SHARED)
+    allocated = _call(load_int64(known, layout.MALLOC), 8 * _SHARED)
     # Without memory that helpers may free, there are none.
     shared = allocated if allocated else block_on_stack(0)
     store_int64(shared, layout.NEXT, 0)
     store_int64(shared, layout.DONE, 0)
     store_int64(shared, layout.PIECES, pieces)
     store_int64(shared, layout.TOTAL, total)
-    store_int64(shared, _CALL_AT, call)
+    store_int64(shared, layout.CALL_AT, call)
     store_int64(shared, _WORKER_AT, load_int64(known, layout.WORKER))
     store_int64(shared, _FREE_AT, load_int64(known, layout.FREE))
     store_int64(shared, _USERS, 1)
@@ -219,13 +188,13 @@ def _run(frame, known, call, total):
     helpers = helpers if helpers < pieces else pieces - 1
     for _ in range(helpers):
         fetch_add(shared + 8 * _USERS, 1)
-        if not _schedule(frame, arguments, load_int64(known, layout.TASK), shared):
+        if not _ask(frame, _SCHEDULE, 40, arguments, load_int64(known, layout.TASK), shared):
             fetch_add(shared + 8 * _USERS, -1)
-    _call_2(load_int64(known, layout.WORKER), call, shared)
+    _call(load_int64(known, layout.WORKER), shared)
     # Threads that have begun a piece end it soon. Those that have not begun find nothing to do,
     # whenever they come, so a busy pool holds nobody up.
     while fetch_add(shared + 8 * layout.DONE, 0) < pieces:
-        _call_1(load_int64(known, layout.YIELD), 0)
+        _call(load_int64(known, layout.YIELD), 0)
     if allocated:
         _leave(allocated)
 
@@ -267,16 +236,6 @@ def _write_table(frame, known, call, columns, rows, operand, result):
 
 
 @part
-def _elements_of_rows(frame, columns, rows, operand):
-    total = 0
-    for row in range(rows):
-        total += _number_of_elements(
-            _buffer(frame, _OPERANDS, operand + row * _count_columns(columns))
-        )
-    return total
-
-
-@part
 def _count_columns(columns):
     count = 0
     for column in range(layout.COLUMNS):
@@ -289,7 +248,10 @@ def _has_more_to_say(frame, known):
     """Whether XLA wants the step itself, and not to know something about the handler."""
     extension = load_int64(frame, _EXTENSION)
     if extension and load_int64(extension, 1) & 0xFFFFFFFF == 1:
-        _answer_about_itself(extension, known)
+        metadata = load_int64(extension, _METADATA)
+        store_int64(metadata, 3, load_int64(known, layout.VERSION))
+        # Of the next 8 bytes the first four are the traits.
+        store_int64(metadata, 4, load_int64(metadata, 4) >> 32 << 32)
         return False
     return load_int64(frame, _STAGE) & 0xFFFFFFFF == _EXECUTE
 
@@ -327,24 +289,49 @@ def _norms(frame, known, store, dtype, largest):
     rows = _number_of_rows(frame, 1, columns)
     if rows < 0 or load_int64(frame, _RESULT_COUNT) != 2:
         return _refuse(frame, known)
-    places = _number_of_squares(rows, _elements_of_rows(frame, columns, rows, 1))
-    call = _scratch(frame, 1, _scratch_size(rows, places))
-    norms = _buffer(frame, _RESULTS, 0)
+    call, norms = _scratch(frame, 1, _scratch_size(rows, 0)), _buffer(frame, _RESULTS, 0)
     if not call or not _has(norms, dtype, 2 * (1 if together else rows)):
         return _refuse(frame, known)
     total = _write_table(frame, known, call, columns, rows, 1, -1)
-    if total < 0:
+    places = _number_of_squares(rows, total)
+    if total < 0 or not _scratch(frame, 1, _scratch_size(rows, places)):
         return _refuse(frame, known)
-    ends, result = load_int64(call, layout.ENDS), load_int64(norms, _DATA)
-    squares = ends + 8 * rows
+    result = load_int64(norms, _DATA)
     store_int64(call, layout.KIND, layout.SQUARES)
-    store_int64(call, layout.SQUARES_AT, squares)
-    for place in range(places):
+    store_int64(call, layout.SQUARES_AT, load_int64(call, layout.ENDS) + 8 * rows)
+    squares = _sums_of_squares(frame, known, call, together, total, 1.0)
+    for place in range(1 if together else rows):
+        _store_norm(result, place, load_float64(squares, place), 1.0, store, largest)
+    if load_int64(known, layout.STATE_DTYPE) == _FLOAT64:
+        _scale_norms(frame, known, call, together, total, result, layout.SCALE_OF_LARGE)
+        _scale_norms(frame, known, call, together, total, result, layout.SCALE_OF_SMALL)
+    return 0
+
+
+@part
+def _scale_norms(frame, known, call, together, total, result, scale):
+    """Compute norms again, of scaled gradients, that are too large or too small for it."""
+    squares = 0
+    for place in range(1 if together else load_int64(call, layout.ROWS)):
+        norm = load_float64(result, 2 * place + 1)
+        if norm > layout.GREATEST_NORM if scale < 1 else norm < layout.LEAST_NORM:
+            if not squares:
+                squares = _sums_of_squares(frame, known, call, together, total, scale)
+            again = load_float64(squares, place)
+            _store_norm(result, place, again, 1 / scale, store_float64, math.inf)
+
+
+@part
+def _sums_of_squares(frame, known, call, together, total, scale):
+    """Return the address of the sum of squares of each row, or the one of all."""
+    rows = load_int64(call, layout.ROWS)
+    ends, squares = load_int64(call, layout.ENDS), load_int64(call, layout.SQUARES_AT)
+    store_float64(call, layout.SCALE, scale)
+    for place in range(_number_of_squares(rows, total)):
         store_float64(squares, place, 0.0)
     if total:
         _run(frame, known, call, total)
-    of_all = 0.0
-    begin = 0
+    of_all, begin = 0.0, 0
     for row in range(rows):
         end = load_int64(ends, row)
         of_row = 0.0
@@ -353,21 +340,22 @@ def _norms(frame, known, store, dtype, largest):
             if begin < end:
                 of_row += load_float64(squares, piece + row)
         of_all += of_row
-        if not together:
-            _store_norm(result, row, of_row, store, largest)
+        # What is there belongs to no later row.
+        store_float64(squares, row, of_row)
         begin = end
     if together:
-        _store_norm(result, 0, of_all, store, largest)
-    return 0
+        store_float64(squares, 0, of_all)
+    return squares
 
 
 @part
-def _store_norm(result, row, squares, store, largest):
+def _store_norm(result, place, squares, divisor, store, largest):
     """Store a norm as two factors, since the norm of finite numbers may leave their dtype."""
     norm = math.sqrt(squares)
-    divisor = 2.0**64 if largest < norm < math.inf else 1.0
-    store(result, 2 * row, divisor)
-    store(result, 2 * row + 1, norm / divisor)
+    if largest < norm < math.inf:
+        norm, divisor = norm / 2.0**64, divisor * 2.0**64
+    store(result, 2 * place, divisor)
+    store(result, 2 * place + 1, norm)
 
 
 def norms_float32(frame, known):

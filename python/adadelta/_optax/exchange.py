@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adadelta._jax import precision
-from adadelta._optax.state import AdadeltaState
+from adadelta._optax.state import AdadeltaState, name_of
 from adadelta._state import exchange
 from adadelta._state.record import OptimizerState, StateMismatchError, refuse_no_state
 
@@ -37,7 +37,7 @@ def import_state(state: Any, exported: OptimizerState) -> Any:
     def taken(own: AdadeltaState) -> AdadeltaState:
         def of(slot: str) -> Callable[[Any, Any], Any]:
             return lambda path, like: precision.from_record(
-                exported.parameters[names[_name(path)]][slot], like
+                exported.parameters[names[name_of(path)]][slot], like
             )
 
         count = precision.from_record(np.asarray(exported.step), own.count)
@@ -73,18 +73,8 @@ def _slots(found: list[AdadeltaState]) -> dict[str, dict[str, Any]]:
     for state in found:
         with_paths, _ = jax.tree_util.tree_flatten_with_path(state.e_g)
         for (path, e_g), e_x in zip(with_paths, jax.tree_util.tree_leaves(state.e_x), strict=True):
-            name = _name(path)
+            name = name_of(path)
             if name in slots:
                 raise StateMismatchError(f"two parameters in `state` have the name {name}")
             slots[name] = {"square_avg": e_g, "acc_delta": e_x}
     return slots
-
-
-def _name(path: Any) -> str:
-    """The name of a parameter from where it is in its tree, such as "dense/kernel"."""
-    parts = []
-    for key in path:
-        kinds = (getattr(key, kind, None) for kind in ("key", "idx", "name"))
-        parts.append(str(next((part for part in kinds if part is not None), key)))
-    # Parameters that are a single array have no path.
-    return "/".join(parts) or "params"

@@ -17,3 +17,13 @@ class AdadeltaState(NamedTuple):
     count: Any
     e_g: Any
     e_x: Any
+
+
+def name_of(path: Any) -> str:
+    """The name of a parameter from where it is in its tree, such as "dense/kernel"."""
+    parts = []
+    for key in path:
+        kinds = (getattr(key, kind, None) for kind in ("key", "idx", "name"))
+        parts.append(str(next((part for part in kinds if part is not None), key)))
+    # Parameters that are a single array have no path.
+    return "/".join(parts) or "params"

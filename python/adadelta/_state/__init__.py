@@ -1,1 +1,1 @@
-"""What an optimizer knows, as NumPy arrays by name: the record, its file, how names are matched."""
+"""What an optimizer knows, as NumPy arrays by name: the record, its file, and what fits what."""

@@ -15,7 +15,6 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _KINDS = {
-    stat.S_IFDIR: "a directory",
     stat.S_IFIFO: "a FIFO",
     stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device",
@@ -59,8 +58,10 @@ def replaced(path: str | os.PathLike[str]) -> Iterator[Path]:
     _flush_directory(target.parent)
 
 
-def kind_of(mode: int) -> str | None:
-    """Say what a file is by its mode; `None` for a regular file."""
+def kind_of(path: str | os.PathLike[str], mode: int) -> str | None:
+    """Say what a file is by its mode, `None` for a regular file; a directory is an error."""
+    if stat.S_ISDIR(mode):
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     return None if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "no regular file")
 
 
@@ -70,9 +71,7 @@ def _mode_of(path: str | os.PathLike[str]) -> int | None:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
         return None
-    kind = kind_of(mode)
-    if stat.S_ISDIR(mode):
-        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    kind = kind_of(path, mode)
     if kind is not None:
         text = f"Only a regular file can be replaced, and this is {kind}"
         raise OSError(errno.EINVAL, text, os.fspath(path))
@@ -140,7 +139,7 @@ def _remove_unless_locked(path: Path) -> None:
     # The lock of a file on NFS needs a descriptor for writing.
     descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
-        if kind_of(os.fstat(descriptor).st_mode) is None and _locked(descriptor):
+        if kind_of(path, os.fstat(descriptor).st_mode) is None and _locked(descriptor):
             path.unlink()
     finally:
         os.close(descriptor)

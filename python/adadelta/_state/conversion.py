@@ -10,6 +10,7 @@ import numpy as np
 
 from adadelta._core.hyperparameters import as_text, received, shortened
 from adadelta._core.messages import Message
+from adadelta._state.matching import listed
 from adadelta._state.record import OptimizerState, StateMismatchError
 
 _Function = Callable[[np.ndarray], Any]
@@ -18,10 +19,8 @@ _Function = Callable[[np.ndarray], Any]
 def convert(state: OptimizerState, mapping: Mapping[str, Any], keep_others: bool) -> OptimizerState:
     """Return the state by its new names, or raise with everything that is wrong."""
     steps = {name: _step(name, value) for name, value in mapping.items()}
-    unknown = [name for name in steps if name not in state.parameters]
-    problems = []
-    if unknown:
-        problems.append(f"unknown: {', '.join(_guessed(name, state) for name in unknown)}")
+    unknown = [_guessed(name, state) for name in steps if name not in state.parameters]
+    problems = listed("unknown:", unknown)
     others = [name for name in state.parameters if name not in steps]
     if others and not keep_others:
         text = f"not in the mapping: {', '.join(others)}"
@@ -29,8 +28,7 @@ def convert(state: OptimizerState, mapping: Mapping[str, Any], keep_others: bool
     steps.update({name: (name, None) for name in others})
     news = Counter(steps[name][0] for name in state.parameters)
     twice = [name for name, times in news.items() if times > 1]
-    if twice:
-        problems.append(f"what more than one would be called: {', '.join(twice)}")
+    problems += listed("what more than one would be called:", twice)
 
     parameters = {}
     for name, slots in state.parameters.items():

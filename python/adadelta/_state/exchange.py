@@ -9,13 +9,31 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from adadelta._core.messages import Message
 from adadelta._state import matching
 from adadelta._state.matching import KERAS, Numbering, listed
-from adadelta._state.record import AVERAGES, SLOTS, OptimizerState
+from adadelta._state.record import AVERAGES, SLOTS, OptimizerState, StateMismatchError
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 Slots = Mapping[str, Mapping[str, _In]]
+
+
+def unwrapped(optimizer: Any) -> tuple[Any, Any]:
+    """Return the optimizer and the host's LossScaleOptimizer around it, or None."""
+    inner = getattr(optimizer, "inner_optimizer", None)
+    return (optimizer, None) if inner is None else (inner, optimizer)
+
+
+def refuse_unbuilt(optimizer: Any) -> None:
+    """Refuse an optimizer without variables; `build_argument` is what builds it."""
+    if not optimizer.built:
+        argument = getattr(optimizer, "build_argument", "model.trainable_variables")
+        text = (
+            "This optimizer is not built, so it has no state yet: call "
+            f"optimizer.build({argument}) first"
+        )
+        raise StateMismatchError(Message(text, "unbuilt"))
 
 
 def mapped(function: Callable[[_In], _Out], slots: Slots[_In]) -> dict[str, dict[str, _Out]]:
@@ -105,8 +123,13 @@ def fit(
         The state's name for each parameter of the optimizer.
 
     """
+
+    def fits(saved: str, own: str) -> bool:
+        arrays, likes = state.parameters[saved], slots[own]
+        return not any(_misfit(arrays[it], likes[it]) for it in arrays.keys() & likes.keys())
+
     found = _problems_with_slots(state, slots)
-    names = matching.paired(state.parameters, slots, numbering, _fitting(state, slots))
+    names = matching.paired(state.parameters, slots, numbering, fits)
     found += _problems_with_arrays(state, slots, names)
     found += _problems_with_counters(state, counters, accumulation_steps)
     matching.refuse([*found, *problems])
@@ -133,45 +156,40 @@ def _problems_with_slots(state: OptimizerState, slots: Slots[Any]) -> list[str]:
     return problems
 
 
-def _fitting(state: OptimizerState, slots: Slots[Any]) -> Callable[[str, str], bool]:
-    """Whether the arrays of a saved name can be those of one of the optimizer."""
-
-    def fits(saved: str, own: str) -> bool:
-        arrays, likes = state.parameters[saved], slots[own]
-        return all(
-            arrays[slot].shape == tuple(likes[slot].shape)
-            and np.can_cast(arrays[slot].dtype, likes[slot].dtype)
-            for slot in arrays.keys() & likes.keys()
-        )
-
-    return fits
+def _misfit(array: np.ndarray, like: Any) -> tuple[str, Any, Any] | None:
+    """What keeps an array from the place of another one, how it is, and how it should be."""
+    if array.shape != tuple(like.shape):
+        return "shape", array.shape, tuple(like.shape)
+    if not np.can_cast(array.dtype, like.dtype):
+        return "dtype", array.dtype, like.dtype
+    return None
 
 
 def _problems_with_arrays(
     state: OptimizerState, slots: Slots[Any], names: Mapping[str, str]
 ) -> list[str]:
     missing = [name for name in slots if name not in names]
-    extra = [name for name in state.parameters if name not in names.values()]
-    shapes, dtypes, negative = [], [], []
-    both = _wanted(slots) & set(state.slots)
-    for name, own in names.items():
-        saved = state.parameters[own]
-        for slot in filter(both.__contains__, SLOTS):
+    found = set(names.values())
+    extra = [name for name in state.parameters if name not in found]
+    misfits: dict[str, list[str]] = {"shape": [], "dtype": []}
+    negative = []
+    both = [slot for slot in SLOTS if slot in _wanted(slots) and slot in state.slots]
+    for name, saved_name in names.items():
+        saved, own = state.parameters[saved_name], slots[name]
+        for slot in both:
             where = f"{name} ({slot})"
-            if (slot in saved) != (slot in slots[name]):
+            if (slot in saved) != (slot in own):
                 (extra if slot in saved else missing).append(where)
             elif slot in saved:
-                array, like = saved[slot], slots[name][slot]
-                if array.shape != tuple(like.shape):
-                    shapes.append(f"{where} {array.shape} instead of {tuple(like.shape)}")
-                elif not np.can_cast(array.dtype, like.dtype):
-                    dtypes.append(f"{where} {array.dtype} instead of {like.dtype}")
-                if slot in AVERAGES and np.any(array < 0):
+                misfit = _misfit(saved[slot], own[slot])
+                if misfit is not None:
+                    kind, given, expected = misfit
+                    misfits[kind].append(f"{where} {given} instead of {expected}")
+                if slot in AVERAGES and np.any(saved[slot] < 0):
                     negative.append(where)
     return [
         *matching.unpaired(missing, extra),
-        *listed("of another shape:", shapes),
-        *listed("of another dtype:", dtypes),
+        *(problem for kind in misfits for problem in listed(f"of another {kind}:", misfits[kind])),
         *listed("negative, as no average of squares is:", negative),
     ]
 

@@ -12,7 +12,9 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from adadelta._state import exchange, matching
+from adadelta._core.packages import needed_by
+from adadelta._state import matching
+from adadelta._state.exchange import state_of
 from adadelta._state.record import AVERAGES, SLOTS, OptimizerState
 from adadelta._state.storage import StateFileError, opened
 
@@ -85,7 +87,7 @@ def from_file(saved: Arrays) -> OptimizerState:
     matching.refuse(problems + matching.listed("not in this optimizer:", unknown))
     names = sorted(parameters, key=lambda name: places.get(name, 0))
     ordered = {name: parameters[name] for name in names}
-    return exchange.state_of(ordered, counters, hyperparameters, came)
+    return state_of(ordered, counters, hyperparameters, came)
 
 
 def is_numbered(saved: Arrays) -> bool:
@@ -215,7 +217,8 @@ def arrays_of(contents: Contents, host: str) -> dict[str, np.ndarray]:
 
 
 def _contents(file: BinaryIO) -> Contents:
-    import h5py
+    with needed_by("A file of Keras", extra="keras-files"):
+        import h5py
 
     class_name = None
     if zipfile.is_zipfile(file):

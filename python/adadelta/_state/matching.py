@@ -5,6 +5,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from adadelta._core import hyperparameters
 from adadelta._state.record import StateMismatchError, StateWarning
@@ -153,148 +154,133 @@ def paired(
     shortened = _without_lost_parents(theirs, mine)
     # What fits first; else what would but for shapes, so that the message can say that.
     for condition in (fits, lambda saved, own: True):
-        found = _matched(theirs, mine, _Rules(numbering, condition, by_name=True))
+        found = _matched(theirs, mine, condition, by_name=True)
         if found is None and shortened is not None:
             # The order decides, which is no guess: only loading loses parents, and Keras builds
             # the layers of a file in the order in which the saved ones were built. Numbers of
             # layers with different parents would be: they say nothing about each other.
-            found = _matched(*shortened, _Rules(numbering, condition, by_name=False))
+            found = _matched(*shortened, condition, by_name=False)
         if found is not None:
             return found
     return names
 
 
+class _Part(NamedTuple):
+    """A part of a path: "dense_1" is number 1 of the kind "dense", and "dense" number 0."""
+
+    text: str
+    # The word, and whether it is the last one of the path.
+    kind: tuple[str, bool]
+    number: int
+
+
 # What is left of a path, and the whole name.
-_Entry = tuple[tuple[str, ...], str]
-# One part of a path, and whether it is the last one.
-_Key = tuple[str, bool]
+_Entry = tuple[tuple[_Part, ...], str]
 
 
-@dataclass(frozen=True)
-class _Rules:
-    numbering: Numbering
-    fits: _Fits
-    by_name: bool
-
-    def word_of(self, key: _Key) -> _Key:
-        """Return a part without its number."""
-        found = self._number_in(key)
-        return (key[0][: found.start()], key[1]) if found else key
-
-    def number_of(self, key: _Key) -> int:
-        """Return the number of a part: "dense" is 0 of its kind."""
-        found = self._number_in(key)
-        return int(found[1]) if found else 0
-
-    def by_word(self, keys: list[_Key]) -> dict[_Key, list[_Key]]:
-        words: dict[_Key, list[_Key]] = {}
-        for key in keys:
-            words.setdefault(self.word_of(key), []).append(key)
-        return words
-
-    def words(self, parts: tuple[str, ...]) -> list[_Key]:
-        last = len(parts) - 1
-        return [self.word_of((part, i == last)) for i, part in enumerate(parts)]
-
-    def _number_in(self, key: _Key) -> re.Match[str] | None:
-        part, is_last = key
-        is_own_word = self.numbering.except_last and is_last
-        return None if is_own_word else re.search(self.numbering.number, part)
+def _parts(name: str, numbering: Numbering) -> tuple[_Part, ...]:
+    # Repeated paths end in #2 and so on.
+    texts = re.split(numbering.separator, re.sub(r"#\d+$", "", name))
+    parts = []
+    for place, text in enumerate(texts, 1):
+        is_last = place == len(texts)
+        found = re.search(numbering.number, text)
+        if found is None or (is_last and numbering.except_last):
+            parts.append(_Part(text, (text, is_last), 0))
+        else:
+            parts.append(_Part(text, (text[: found.start()], is_last), int(found[1])))
+    return tuple(parts)
 
 
-def _matched(saved: list[_Entry], own: list[_Entry], rules: _Rules) -> dict[str, str] | None:
+def _kinds(parts: Iterable[_Part]) -> list[tuple[str, bool]]:
+    return [part.kind for part in parts]
+
+
+def _matched(
+    saved: list[_Entry], own: list[_Entry], fits: _Fits, by_name: bool
+) -> dict[str, str] | None:
     """Match what is below one layer; `None` when the two differ in more than numbers."""
     if len(saved) != len(own):
         return None
-    if not any(parts for parts, _ in [*saved, *own]):
-        names = [(own_name, name) for (_, name), (_, own_name) in zip(saved, own, strict=True)]
-        return dict(names) if all(rules.fits(name, own) for own, name in names) else None
-    theirs, mine = _children(saved), _children(own)
-    for keys in _pairings(list(theirs), list(mine), rules):
-        found: dict[str, str] = {}
-        for key, their_key in keys.items():
-            below = _matched(theirs[their_key], mine[key], rules)
-            if below is None:
-                break
-            found |= below
-        else:
-            return found
-    if _has_repeated(saved) or _has_repeated(own):
-        # Two layers of one name look like one, as when a layer from the file has the name that
-        # another one gets by its number.
-        in_order = list(zip(saved, own, strict=True))
-        if all(
-            rules.words(parts) == rules.words(own_parts) and rules.fits(name, own_name)
-            for (parts, name), (own_parts, own_name) in in_order
-        ):
-            return {own_name: name for (_, name), (_, own_name) in in_order}
+    if any(parts for parts, _ in own):
+        theirs, mine = _children(saved), _children(own)
+        for keys in _pairings(list(theirs), list(mine), by_name):
+            found: dict[str, str] = {}
+            for key, their_key in keys.items():
+                below = _matched(theirs[their_key], mine[key], fits, by_name)
+                if below is None:
+                    break
+                found |= below
+            else:
+                return found
+        if not (_has_repeated(saved) or _has_repeated(own)):
+            return None
+    # Here paths end, or two layers of one name look like one, as when a layer from the file has
+    # the name that another one gets by its number.
+    in_order = list(zip(saved, own, strict=True))
+    if all(
+        _kinds(parts) == _kinds(own_parts) and fits(name, own_name)
+        for (parts, name), (own_parts, own_name) in in_order
+    ):
+        return {own_name: name for (_, name), (_, own_name) in in_order}
     return None
 
 
-def _children(entries: list[_Entry]) -> dict[_Key, list[_Entry]]:
-    children: dict[_Key, list[_Entry]] = {}
+def _children(entries: list[_Entry]) -> dict[_Part, list[_Entry]]:
+    children: dict[_Part, list[_Entry]] = {}
     for parts, name in entries:
-        children.setdefault((parts[0], len(parts) == 1), []).append((parts[1:], name))
+        children.setdefault(parts[0], []).append((parts[1:], name))
     return children
-
-
-def _pairings(saved: list[_Key], own: list[_Key], rules: _Rules) -> list[dict[_Key, _Key]]:
-    """Return the ways to match layers that have one parent, the most certain one first."""
-    ways: list[dict[_Key, _Key]] = []
-    if rules.by_name and set(saved) == set(own):
-        ways.append({key: key for key in own})
-    if [rules.word_of(key) for key in saved] != [rules.word_of(key) for key in own]:
-        return ways
-    in_order = dict(zip(own, saved, strict=True))
-    if rules.by_name:
-        by_name = dict(in_order)
-        theirs, mine = rules.by_word(saved), rules.by_word(own)
-        for word, keys in mine.items():
-            if set(keys) == set(theirs[word]):
-                by_name.update(zip(keys, keys, strict=True))
-            else:
-                by_name.update(zip(keys, theirs[word], strict=True))
-                if _are_ambiguous(theirs[word], keys, rules):
-                    return ways
-        ways.append(by_name)
-    ways.append(in_order)
-    # Each once: what does not fit far below would be tried again and again.
-    return [way for i, way in enumerate(ways) if way not in ways[:i]]
-
-
-def _are_ambiguous(saved: list[_Key], own: list[_Key], rules: _Rules) -> bool:
-    """Whether order and names contradict each other.
-
-    Numbers rise as layers are made, so those of the same code rise in the same order in each
-    program. Where they don't, and a name of one place is that of another place on the other side,
-    somebody has given the names and exchanged them.
-    """
-    numbers = [[rules.number_of(key) for key in keys] for keys in (saved, own)]
-    ranks = [sorted(range(len(ordered)), key=ordered.__getitem__) for ordered in numbers]
-    has_moved = any(key in saved and saved[place] != key for place, key in enumerate(own))
-    return ranks[0] != ranks[1] and has_moved
 
 
 def _has_repeated(entries: list[_Entry]) -> bool:
     return len({parts for parts, _ in entries}) < len(entries)
 
 
+def _pairings(saved: list[_Part], own: list[_Part], by_name: bool) -> list[dict[_Part, _Part]]:
+    """Return the ways to match layers that have one parent, the most certain one first."""
+    ways: list[dict[_Part, _Part]] = []
+    if by_name and set(saved) == set(own):
+        ways.append({key: key for key in own})
+    if _kinds(saved) != _kinds(own):
+        return ways
+    if by_name:
+        way: dict[_Part, _Part] = {}
+        for kind in dict.fromkeys(_kinds(own)):
+            theirs, mine = ([key for key in keys if key.kind == kind] for keys in (saved, own))
+            is_same = set(theirs) == set(mine)
+            if not is_same and _are_ambiguous(theirs, mine):
+                return ways
+            way.update(zip(mine, mine if is_same else theirs, strict=True))
+        ways.append({key: way[key] for key in own})
+    ways.append(dict(zip(own, saved, strict=True)))
+    # Each once: what does not fit far below would be tried again and again.
+    return [way for i, way in enumerate(ways) if way not in ways[:i]]
+
+
+def _are_ambiguous(saved: list[_Part], own: list[_Part]) -> bool:
+    """Whether order and names contradict each other.
+
+    Numbers rise as layers are made, so those of the same code rise in the same order in each
+    program. Where they don't, and a name of one place is that of another place on the other side,
+    somebody has given the names and exchanged them.
+    """
+    numbers = [[key.number for key in keys] for keys in (saved, own)]
+    ranks = [sorted(range(len(ordered)), key=ordered.__getitem__) for ordered in numbers]
+    has_moved = any(key in saved and saved[place] != key for place, key in enumerate(own))
+    return ranks[0] != ranks[1] and has_moved
+
+
 def _without_lost_parents(
     saved: list[_Entry], own: list[_Entry]
 ) -> tuple[list[_Entry], list[_Entry]] | None:
     """Shorten the longer one of each two paths to the end that the other has, if there is one."""
-    if len(saved) != len(own) or all(
-        len(theirs) == len(mine) for (theirs, _), (mine, _) in zip(saved, own, strict=True)
-    ):
+    pairs = list(zip(saved, own, strict=False))
+    if len(saved) != len(own) or all(len(it[0]) == len(other[0]) for it, other in pairs):
         return None
     theirs, mine = [], []
-    for (parts, name), (own_parts, own_name) in zip(saved, own, strict=True):
+    for (parts, name), (own_parts, own_name) in pairs:
         length = min(len(parts), len(own_parts))
         theirs.append((parts[-length:], name))
         mine.append((own_parts[-length:], own_name))
     return theirs, mine
-
-
-def _parts(name: str, numbering: Numbering) -> tuple[str, ...]:
-    # Repeated paths end in #2 and so on.
-    return tuple(re.split(numbering.separator, re.sub(r"#\d+$", "", name)))

@@ -6,12 +6,10 @@ the same name.
 """
 
 import contextlib
-import errno
 import hashlib
 import json
 import math
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from io import BufferedReader
@@ -21,6 +19,7 @@ import numpy as np
 
 from adadelta._core import hyperparameters
 from adadelta._core.messages import Message
+from adadelta._core.packages import needed_by
 from adadelta._state import atomic
 from adadelta._state.record import AVERAGES, SLOTS, OptimizerState
 
@@ -39,7 +38,8 @@ class StateFileError(ValueError):
 
 def write(state: OptimizerState, path: str | os.PathLike[str]) -> None:
     """Write a state, in the place of the file that is there."""
-    import safetensors.numpy
+    with needed_by("A file of a state", extra="state"):
+        import safetensors.numpy
 
     # What can't be read again is not written over what can.
     state = replace(state)
@@ -71,40 +71,42 @@ def write(state: OptimizerState, path: str | os.PathLike[str]) -> None:
 
 def read(path: str | os.PathLike[str]) -> OptimizerState:
     """Read a state, or raise with what is wrong with the file."""
+    import safetensors
+
     with opened(path) as file:
         try:
             metadata, tensors = _content(file)
             header = metadata.get("header", "")
             if not _is_text(header) or metadata.get("sha256") != _checksum(header, tensors):
-                raise _DamageError("is damaged: its content does not agree with its checksum")
+                raise ValueError("its content does not agree with its checksum")
             return _state_of(_json(header), tensors)
-        except _OtherKindError as error:
-            raise StateFileError(error.about(path)) from None
-        except _DamageError as damage:
-            raise StateFileError(f"{_shown(path)} {damage}") from None
+        except _UnreadableError as error:
+            text = f"{_shown(path)} {error}"
+            if error.is_of_others:
+                fields = {"file": _shown(path), "alternative": error.alternative}
+                text = Message(text, "other_file", **fields)
+            raise StateFileError(text) from None
+        except (safetensors.SafetensorError, TypeError, ValueError, OverflowError) as error:
+            # Also bytes that are no text, integers of thousands of digits, and a shape that no
+            # array can have.
+            raise StateFileError(f"{_shown(path)} is damaged: {error}") from None
 
 
-class _DamageError(Exception):
-    """What is wrong with a file, in words that follow its name."""
-
-
-class _OtherKindError(_DamageError):
-    """The file was not written with `save_state()`.
+class _UnreadableError(Exception):
+    """What is wrong with a file that need not be damaged, in words that follow its name.
 
     Args:
-        text: Words that follow its name.
-        alternative: What else it may be: "cut off", "damaged", or None.
+        text: These words.
+        is_of_others: Whether it was not written with `save_state()`.
+        alternative: What else it may be then: "cut off", "damaged", or None.
 
     """
 
-    def __init__(self, text: str, alternative: str | None = None) -> None:
+    def __init__(
+        self, text: str, is_of_others: bool = False, alternative: str | None = None
+    ) -> None:
         super().__init__(text)
-        self.alternative = alternative
-
-    def about(self, path: str | os.PathLike[str]) -> Message:
-        """Return the message about a file."""
-        text = f"{_shown(path)} {self}"
-        return Message(text, "other_file", file=_shown(path), alternative=self.alternative)
+        self.is_of_others, self.alternative = is_of_others, alternative
 
 
 @contextlib.contextmanager
@@ -122,9 +124,7 @@ _BINARY: int = getattr(os, "O_BINARY", 0)
 
 
 def _refuse_other_kinds(path: str | os.PathLike[str], mode: int) -> None:
-    if stat.S_ISDIR(mode):
-        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
-    kind = atomic.kind_of(mode)
+    kind = atomic.kind_of(path, mode)
     if kind is not None:
         raise StateFileError(f"{_shown(path)} is {kind} and not a regular file")
 
@@ -134,18 +134,17 @@ def _content(file: BufferedReader) -> tuple[dict[str, str], dict[str, np.ndarray
     size = os.fstat(file.fileno()).st_size
     start = file.read(9)
     if not start:
-        raise _DamageError("is empty")
+        raise _UnreadableError("is empty")
     if start[8:] != b"{":
         # Too short to tell, or not what every safetensors file begins with.
         alternative = "cut off" if size < 9 else "damaged"
-        raise _OtherKindError(
-            f"is {alternative}, or is no file written with save_state()", alternative
-        )
+        text = f"is {alternative}, or is no file written with save_state()"
+        raise _UnreadableError(text, True, alternative)
     length = int.from_bytes(start[:8], "little")
     if length > min(size - 8, _LARGEST_HEADER):
-        raise _DamageError("is cut off or damaged")
+        raise _UnreadableError("is cut off or damaged")
     content = start + file.read(length - 1)
-    metadata = _json(content[8:]).get("__metadata__")
+    metadata = _json(content[8:].decode()).get("__metadata__")
     if not isinstance(metadata, dict) or not all(
         isinstance(value, str) for value in metadata.values()
     ):
@@ -154,36 +153,30 @@ def _content(file: BufferedReader) -> tuple[dict[str, str], dict[str, np.ndarray
     try:
         return metadata, _tensors(content + file.read())
     except MemoryError:
-        raise _DamageError("is larger than the memory at hand") from None
+        raise _UnreadableError("is larger than the memory at hand") from None
 
 
 def _tensors(content: bytes) -> dict[str, np.ndarray]:
-    import safetensors
+    with needed_by("A file of a state", extra="state"):
+        import safetensors
 
     tensors = {}
-    try:
-        for name, about in safetensors.deserialize(content):
-            if about["dtype"] not in _DTYPES:
-                raise _DamageError(f"is damaged: {name} is of the dtype {about['dtype']}")
-            array = np.frombuffer(about["data"], _DTYPES[about["dtype"]])
-            tensors[name] = array.reshape(about["shape"])
-    except (safetensors.SafetensorError, ValueError, OverflowError) as error:
-        # Among the last: a shape that no array can have.
-        raise _DamageError(f"is damaged: {error}") from None
+    for name, about in safetensors.deserialize(content):
+        if about["dtype"] not in _DTYPES:
+            raise ValueError(f"{name} is of the dtype {about['dtype']}")
+        array = np.frombuffer(about["data"], _DTYPES[about["dtype"]])
+        tensors[name] = array.reshape(about["shape"])
     return tensors
 
 
-def _json(text: str | bytes) -> dict[str, Any]:
+def _json(text: str) -> dict[str, Any]:
     """Return the object that a JSON text describes."""
     try:
-        text = text.decode() if isinstance(text, bytes) else text
         value = json.loads(text, object_pairs_hook=_each_once)
-    except (ValueError, RecursionError) as error:
-        # Among the first: bytes that are no text, and integers of thousands of digits.
-        reason = "nested too deeply" if isinstance(error, RecursionError) else error
-        raise _DamageError(f"is damaged: {reason}") from None
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     if not isinstance(value, dict):
-        raise _DamageError("is damaged: its header is no object")
+        raise ValueError("its header is no object")
     return value
 
 
@@ -197,28 +190,25 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _state_of(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> OptimizerState:
     """Return the state that a header and tensors describe."""
     if about.keys() != {field.name for field in fields(OptimizerState)}:
-        raise _DamageError("is damaged: its header has not the fields of a state")
+        raise ValueError("its header has not the fields of a state")
     names, with_gradients = about["parameters"], about["window_gradients"]
     for values in (names, with_gradients):
         if not isinstance(values, list) or not all(isinstance(name, str) for name in values):
-            raise _DamageError("is damaged: its header has no list of names")
+            raise ValueError("its header has no list of names")
         if len(set(values)) != len(values):
-            raise _DamageError("is damaged: a name occurs twice in its header")
+            raise ValueError("a name occurs twice in its header")
     if not isinstance(about["hyperparameters"], dict):
-        raise _DamageError("is damaged: its header has no hyperparameters")
+        raise ValueError("its header has no hyperparameters")
     about["parameters"] = {
         name: {slot: tensors.pop(key) for slot in SLOTS if (key := f"{name}|{slot}") in tensors}
         for name in names
     }
     if tensors:
-        raise _DamageError(f"is damaged: {next(iter(tensors))} belongs to no parameter")
-    try:
-        state = OptimizerState(**about)
-        problem = _problem_with(state)
-    except (TypeError, ValueError, OverflowError) as error:
-        problem = str(error)
+        raise ValueError(f"{next(iter(tensors))} belongs to no parameter")
+    state = OptimizerState(**about)
+    problem = _problem_with(state)
     if problem:
-        raise _DamageError(f"is damaged: {problem}")
+        raise ValueError(problem)
     return state
 
 
@@ -253,17 +243,16 @@ def _is_text(text: str) -> bool:
 
 def _refuse_other_formats(metadata: dict[str, str]) -> None:
     if metadata.get("format") != FORMAT:
-        raise _OtherKindError(
-            "is a safetensors file with something else: it was not written with save_state()"
-        )
+        text = "is a safetensors file with something else: it was not written with save_state()"
+        raise _UnreadableError(text, True)
     version = metadata.get("version", "")
     if version.isdecimal() and len(version) < 9 and int(version) > VERSION:
-        raise _DamageError(
+        raise _UnreadableError(
             f"was written by a newer adadelta: it has version {version} of the format, and this "
             f"one reads version {VERSION}; install a newer adadelta"
         )
     if version != str(VERSION):
-        raise _DamageError("is damaged: it has no version")
+        raise ValueError("it has no version")
 
 
 def _plain(array: np.ndarray) -> np.ndarray:

@@ -10,22 +10,20 @@ from typing import Any
 import numpy as np
 
 from adadelta._state import exchange
-from adadelta._state.record import OptimizerState, StateMismatchError
-
-_UNBUILT = "This optimizer is not built, so it has no state yet: call optimizer.build({}) first"
+from adadelta._state.record import OptimizerState
 
 
 def export_state(optimizer: Any) -> OptimizerState:
     """Return what the optimizer knows, with its arguments."""
     state = learned(optimizer)
-    state.hyperparameters = _unwrapped(optimizer)[0]._portable_config()
+    state.hyperparameters = exchange.unwrapped(optimizer)[0]._portable_config()
     return state
 
 
 def learned(optimizer: Any) -> OptimizerState:
     """Return what the optimizer knows, without its arguments: not all can be put into words."""
-    optimizer, wrapper = _unwrapped(optimizer)
-    refuse_unbuilt(optimizer)
+    optimizer, wrapper = exchange.unwrapped(optimizer)
+    exchange.refuse_unbuilt(optimizer)
     counters, slots = _counters_of(optimizer, wrapper), optimizer._slots()
     # All at once: in a graph each call is a run of the session.
     variables = [*counters.values(), *(it for own in slots.values() for it in own.values())]
@@ -39,8 +37,8 @@ def import_state(optimizer: Any, state: OptimizerState) -> dict[str, str]:
 
     Returns the state's name for each parameter of the optimizer.
     """
-    optimizer, wrapper = _unwrapped(optimizer)
-    refuse_unbuilt(optimizer)
+    optimizer, wrapper = exchange.unwrapped(optimizer)
+    exchange.refuse_unbuilt(optimizer)
     counters, slots = _counters_of(optimizer, wrapper), optimizer._slots()
     problems: list[str] = []
     rate = None
@@ -79,14 +77,3 @@ def _counters_of(optimizer: Any, wrapper: Any) -> dict[str, Any]:
         counters["loss_scale"] = wrapper._loss_scale.current_loss_scale
         counters["finite_calls"] = wrapper._loss_scale.counter
     return counters
-
-
-def _unwrapped(optimizer: Any) -> tuple[Any, Any]:
-    """The optimizer and tf_keras' LossScaleOptimizer around it, if there is one."""
-    inner = getattr(optimizer, "inner_optimizer", None)
-    return (optimizer, None) if inner is None else (inner, optimizer)
-
-
-def refuse_unbuilt(optimizer: Any) -> None:
-    if not optimizer.built:
-        raise StateMismatchError(_UNBUILT.format(optimizer.build_argument))

@@ -1,6 +1,7 @@
 """What the optimizer knows: its variables, made by `build()`, and their way into files."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,8 @@ import tf_keras
 
 from adadelta._core import parameters
 from adadelta._core.precision import state_dtype
-from adadelta._state import exchange as shared
 from adadelta._state import keras_file, matching
+from adadelta._state.exchange import mapped, refuse_unbuilt, state_of
 from adadelta._state.record import OptimizerState
 from adadelta._tensorflow import arrays, exchange
 from adadelta._tensorflow.gradients import name_of
@@ -49,7 +50,7 @@ class State(tf_keras.optimizers.Optimizer):
 
         """
         variables = list(var_list)
-        self._refuse_repeated(variables)
+        parameters.refuse_repeated(variables, self._var_key, name_of)
         if self.built:
             self._refuse_unknown(variables)
             return
@@ -89,34 +90,20 @@ class State(tf_keras.optimizers.Optimizer):
             )
         value = tf.zeros_like(model_variable) if initial_value is None else initial_value
         value = arrays.in_state(tf.convert_to_tensor(value), state_dtype(dtype))
-        name = f"{variable_name}/{model_variable._shared_name}"
-        if self._mesh:
-            variable = tf.experimental.dtensor.DVariable(value, name=name, trainable=False)
-        else:
-            strategy = tf.distribute.get_strategy()
-            with strategy.extended.colocate_vars_with(model_variable):
-                variable = tf.Variable(value, name=name, trainable=False)
-        self._variables.append(variable)
-        return variable
+        strategy = tf.distribute.get_strategy().extended
+        beside = nullcontext() if self._mesh else strategy.colocate_vars_with(model_variable)
+        with beside:
+            return self._variable(value, f"{variable_name}/{model_variable._shared_name}")
 
     def _counter(self, name: str) -> Any:
         zero = tf.constant(0, tf.int64)
-        if self._mesh:
-            dtensor = tf.experimental.dtensor
-            zero = dtensor.copy_to_mesh(zero, dtensor.Layout.replicated(self._mesh, rank=0))
-            counter = dtensor.DVariable(zero, name=name, trainable=False)
-        else:
-            counter = tf.Variable(zero, name=name, trainable=False)
-        self._variables.append(counter)
-        return counter
+        return self._variable(_replicated(zero, self._mesh) if self._mesh else zero, name)
 
-    def _refuse_repeated(self, variables: list[Any]) -> None:
-        seen = set()
-        for variable in variables:
-            key = self._var_key(variable)
-            if key in seen:
-                raise parameters.repeated(name_of(variable))
-            seen.add(key)
+    def _variable(self, value: Any, name: str) -> Any:
+        make = tf.experimental.dtensor.DVariable if self._mesh else tf.Variable
+        variable = make(value, name=name, trainable=False)
+        self._variables.append(variable)
+        return variable
 
     def _refuse_unknown(self, variables: list[Any]) -> None:
         for variable in variables:
@@ -154,7 +141,7 @@ class State(tf_keras.optimizers.Optimizer):
             return
         values = [np.asarray(weight) for weight in weights]
         expected = [(name_of(it), tuple(it.shape.as_list())) for it in self.variables]
-        parameters.check_weights(values, expected, np.shape, "variables")
+        parameters.check_weights(map(np.shape, values), expected, "variables")
         self._write(self.variables, values)
 
     def save_own_variables(self, store: Any) -> None:
@@ -229,7 +216,7 @@ class State(tf_keras.optimizers.Optimizer):
         The arguments and the error are those of `load_strictly()` of `adadelta.Adadelta`, but for
         a `LossScaleOptimizer` as target, which is an error: the file does not name its loss scale.
         """
-        exchange.refuse_unbuilt(target)
+        refuse_unbuilt(target)
         saved = keras_file.arrays_of(contents, _HOST)
         if target is not self:
             matching.refuse(
@@ -278,17 +265,17 @@ class State(tf_keras.optimizers.Optimizer):
         # One that was not built has its counter only.
         slots = self._slots() if len(arrays) > 1 else {}
         parameters = keras_file.by_position(arrays, slots, "tf_keras", range(1, 2))
-        return shared.state_of(parameters, {"step": int(arrays[0])})
+        return state_of(parameters, {"step": int(arrays[0])})
 
     def _start(self) -> OptimizerState:
         """What a built optimizer knows before its first call."""
-        parameters: dict[str, dict[str, np.ndarray]] = {}
-        for (name, slots), variable in zip(self._slots().items(), self._parameters, strict=True):
-            parameters[name] = {slot: exchange.zeros_like(it) for slot, it in slots.items()}
-            if "average" in slots:
+        slots = self._slots()
+        start = mapped(exchange.zeros_like, slots)
+        for variable, (name, own) in zip(self._parameters, slots.items(), strict=True):
+            if "average" in own:
                 value = tf.convert_to_tensor(_whole(variable))
-                parameters[name]["average"] = arrays.to_state(value, slots["average"]).numpy()
-        return OptimizerState(parameters=parameters)
+                start[name]["average"] = arrays.to_state(value, own["average"]).numpy()
+        return OptimizerState(parameters=start)
 
     def _start_anew(self) -> None:
         if self.built:
@@ -329,14 +316,15 @@ class State(tf_keras.optimizers.Optimizer):
         for variable, value in zip(variables, values, strict=True):
             value = np.asarray(value, variable.dtype.base_dtype.as_numpy_dtype)
             if self._mesh:
-                value = tf.experimental.dtensor.relayout(
-                    tf.experimental.dtensor.copy_to_mesh(
-                        value,
-                        tf.experimental.dtensor.Layout.replicated(self._mesh, value.ndim),
-                    ),
-                    variable.layout,
-                )
+                value = _replicated(value, self._mesh)
+                value = tf.experimental.dtensor.relayout(value, variable.layout)
             variable.assign(value)
+
+
+def _replicated(value: Any, mesh: Any) -> Any:
+    """Return a value as every device of a mesh has it whole."""
+    dtensor = tf.experimental.dtensor
+    return dtensor.copy_to_mesh(value, dtensor.Layout.replicated(mesh, len(value.shape)))
 
 
 def _whole(variable: Any) -> Any:

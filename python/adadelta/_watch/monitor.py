@@ -4,11 +4,15 @@ import math
 import warnings
 from typing import Any
 
-import keras
+from adadelta._core.backend import keras_needed_by
+
+with keras_needed_by("adadelta.Monitor"):
+    import keras
 
 from adadelta._core import hyperparameters
 from adadelta._keras import reading
-from adadelta._keras.exchange import rate_of, unwrapped, variables_of
+from adadelta._keras.exchange import rate_of, variables_of
+from adadelta._state.exchange import unwrapped
 from adadelta._watch import diagnosis
 from adadelta.keras import Adadelta
 
@@ -39,7 +43,7 @@ class Monitor(keras.callbacks.Callback):
 
             - "step", "update", "skipped": how many calls, updates and skipped calls the optimizer
               has made;
-            - "epoch": the epoch, from 0;
+            - "epoch": the epoch, from 1;
             - "loss": the loss that Keras reports, which is the mean since the epoch began;
             - "learning_rate": the learning rate of this step;
             - "variable", "layer", "size": the path of the variable, the same without its last
@@ -86,7 +90,7 @@ class Monitor(keras.callbacks.Callback):
         self.sample = hyperparameters.MONITOR["sample"]("sample", sample)
         super().__init__()
         self._optimizer: Any = None
-        self._epoch = 0
+        self._epoch = 1
         self._start_over()
 
     def _start_over(self) -> None:
@@ -103,7 +107,7 @@ class Monitor(keras.callbacks.Callback):
             self._optimizer = optimizer
             self._start_over()
         self._watched = None
-        self._epoch = 0
+        self._epoch = 1
         self._last_batch = -1
         self._recorded_loss = (0, 0.0)
         self._calls = self._recorded_calls = 0
@@ -114,8 +118,8 @@ class Monitor(keras.callbacks.Callback):
             self._begin_to_watch()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Take the number of the epoch."""
-        self._epoch = epoch
+        """Take the number of the epoch, which Keras counts from 0."""
+        self._epoch = epoch + 1
         self._last_batch = -1
         self._recorded_loss = (0, 0.0)
 

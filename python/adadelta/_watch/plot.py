@@ -5,18 +5,14 @@ from itertools import pairwise
 from typing import Any
 
 from adadelta._core import hyperparameters
+from adadelta._core.packages import needed_by
 
 
 def plot(records: list[dict[str, Any]], variables: Any = None, figure: Any = None) -> Any:
     """Draw two panels, one above the other; see `Monitor.plot`."""
-    try:
+    with needed_by("Monitor.plot()", extra="plot"):
         import matplotlib
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            "plot() needs matplotlib: install it with pip install matplotlib, or draw the columns "
-            "of to_dict() with what you have"
-        ) from error
     shown = chosen(records, variables)
     if figure is None:
         figure = Figure(figsize=(8, 6), layout="constrained")

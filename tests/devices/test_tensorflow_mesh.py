@@ -1,4 +1,4 @@
-"""On a DTensor mesh and under a distribution strategy, the numbers are those of one device."""
+"""tf_keras on a DTensor mesh: the numbers are those of one device."""
 
 import json
 import os
@@ -14,9 +14,9 @@ HERE = Path(__file__).resolve().parent
 PACKAGE = Path(adadelta.__file__).resolve().parent.parent
 
 
-def distances(place, how):
+def distances(how):
     result = subprocess.run(
-        [sys.executable, HERE / "tf_keras_many_devices.py", place, how],
+        [sys.executable, HERE / "tensorflow_mesh.py", how],
         env={**os.environ, "PYTHONPATH": str(PACKAGE)},
         capture_output=True,
         text=True,
@@ -28,9 +28,8 @@ def distances(place, how):
 
 
 @pytest.mark.parametrize("how", ["compiled", "eagerly"])
-@pytest.mark.parametrize("place", ["mesh", "strategy"])
-def test_the_numbers_are_those_of_one_device(place, how):
-    off = distances(place, how)
+def test_the_numbers_are_those_of_one_device(how):
+    off = distances(how)
     assert len(off) == 8
     # 6 steps of a weight of about 1 in float32, of which each rounds by 6e-8.
     wrong = {name: it for name, it in off.items() if not isinstance(it, float) or it > 2e-6}
