@@ -1,9 +1,11 @@
 """Adadelta for Keras 3, on the JAX, TensorFlow and torch backends: the core of this package."""
 
 import warnings
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from keras import ops
 
 from adadelta._core.backend import keras_needed_by
 
@@ -13,25 +15,39 @@ with keras_needed_by("adadelta.Adadelta"):
 from adadelta._core import hyperparameters, interrupts, parameters
 from adadelta._core.arguments import Checked, checked
 from adadelta._core.messages import Message
-from adadelta._keras import exchange, precision
+from adadelta._core.precision import is_complex, state_dtype, without_noise
+from adadelta._core.step import Options
+from adadelta._keras import jax_trainer, loss_scale, precision, saving
 from adadelta._keras import learning_rate as rates
 from adadelta._keras import summary as summaries
-from adadelta._keras.engines import has_several_workers
-from adadelta._keras.saving import Saving
-from adadelta._keras.state import path_of
+from adadelta._keras.engines import (
+    Engine,
+    eagerly,
+    has_several_workers,
+    is_compiling,
+    outside_of_compiled,
+    without_recording,
+)
+from adadelta._keras.gradients import fitting
+from adadelta._keras.known import number_of
+from adadelta._keras.state import State, counters, path_of
+from adadelta._keras.step import Steps, is_overwritten
 from adadelta._keras.weight_decay import Exclusions
+from adadelta._kernels import report
+from adadelta._state import keras_file
 from adadelta._state.summary import Summary
 
 __all__ = ["Adadelta"]
 
 
+_OTHER_VARIABLES = parameters.other_variables("adadelta.Adadelta")
 _HOST = hyperparameters.CONVENTIONS["keras"]
 # The arguments that Keras' base class does not keep.
 _OWN = ("rho", "epsilon", "maximize", "decoupled_weight_decay", "skip_nonfinite", "fused")
 
 
 @keras.saving.register_keras_serializable(package="adadelta")
-class Adadelta(Saving):
+class Adadelta(keras.optimizers.Optimizer):
     """Adadelta (Zeiler 2012) with the signature of `keras.optimizers.Adadelta`.
 
     For a parameter x with gradient g, and averages v and u that start at 0:
@@ -132,10 +148,16 @@ class Adadelta(Saving):
     skip_nonfinite = Checked()
     fused = Checked()
 
+    # For adadelta.state: who moves this optimizer's state.
+    state_exchange = "adadelta._keras.exchange"
+
+    built: bool
     _learning_rate: Any
-    # Whether a TensorFlow graph has the rate's kind in it, and how often JAX had to notice a new
-    # one.
-    _rate_is_in_a_graph = False
+    # What an optimizer that is built has.
+    _engine: Any
+    _state: State
+    _steps: Steps
+    # By which JAX notices another kind of rate, and how often it had to.
     _rate_marker: Any = None
     _rate_changes = 0
 
@@ -192,12 +214,13 @@ class Adadelta(Saving):
         super().__init__(learning_rate=0.0 if is_variable else learning_rate, **arguments)
         for argument, value in own.items():
             setattr(self, argument, value)
-        self._given_rate = learning_rate if isinstance(learning_rate, float) else None
+        given = learning_rate if isinstance(learning_rate, float) else None
+        self._rate = rates.Rate(self._learning_rate, given)
         if is_variable:
             self.learning_rate = learning_rate
-        self._rate_was_set = False
+            self._rate.was_set = False
         self._exclusions = Exclusions()
-        self._waiting_state = None
+        self._saved = saving.Saved()
         if has_several_workers():
             # fit() fails before it reaches any optimizer, so this is the place to say it.
             warnings.warn(
@@ -220,16 +243,12 @@ class Adadelta(Saving):
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
         value = rates.checked(value)
+        rate = self._rate
         is_number = isinstance(value, float)
-        current = self._learning_rate
-        if is_number and isinstance(current, keras.Variable):
-            is_exact = precision.dtype_of(current) == "float64"
-            short = value if is_exact else precision.without_noise(value)
-            current.assign(short)
-            # Before it is built, the optimizer may still get a float64 rate.
-            value = short if self.built else value
+        if is_number and rate.is_number:
+            rate.assign(value)
         else:
-            if self._rate_is_in_a_graph:
+            if rate.is_in_a_graph:
                 text = (
                     "`learning_rate` can't be replaced by another kind of rate once TensorFlow "
                     "has compiled the training step, which would not see it; give it before "
@@ -237,11 +256,11 @@ class Adadelta(Saving):
                     f"run_eagerly=True; received {hyperparameters.received(value)}"
                 )
                 raise ValueError(Message(text, "rate_compiled", received=value))
-            if isinstance(current, keras.Variable):
-                self._untrack_variable(current)
+            if rate.is_number:
+                self._untrack_variable(rate.value)
             self._replace_rate(self._rate_variable(value) if is_number else value)
-        self._given_rate = value if is_number else None
-        self._rate_was_set = True
+            rate.given = value if is_number else None
+        rate.was_set = True
 
     @property
     def lr(self) -> Any:
@@ -265,9 +284,10 @@ class Adadelta(Saving):
     def _replace_rate(self, rate: Any) -> None:
         locked = self._tracker.locked
         self._tracker.unlock()
-        had_variable = isinstance(self._learning_rate, keras.Variable)
-        self._learning_rate = rate
-        if isinstance(rate, keras.Variable):
+        had_variable = self._rate.is_number
+        # Keras looks for it under this name.
+        self._learning_rate = self._rate.value = rate
+        if self._rate.is_number:
             # Second among the variables, where Keras has it.
             self._variables.insert(1, self._variables.pop())
         elif not had_variable:
@@ -287,16 +307,381 @@ class Adadelta(Saving):
         )
 
     def _get_current_learning_rate(self) -> Any:
-        rate = self._learning_rate
-        if keras.config.backend() == "tensorflow":
-            import tensorflow as tf
+        return self._rate.now(self._iterations)
 
-            self._rate_is_in_a_graph = self._rate_is_in_a_graph or not tf.executing_eagerly()
-        return rate if isinstance(rate, keras.Variable) else rate(self._iterations)
+    @property
+    def variables(self) -> list[Any]:
+        """The state variables, in Keras' order; ours that Keras lacks come last."""
+        if keras.config.backend() == "jax":
+            self._refuse_trainer(*jax_trainer.reading_trainer(self))
+        return list(super().variables)
+
+    def build(self, variables: Sequence[Any]) -> None:
+        """Make the state for `variables`, the parameters that will be updated.
+
+        Args:
+            variables: Keras variables of a floating or complex dtype, each once.
+
+        Raises:
+            ValueError: A variable occurs twice or is not of such a dtype, `epsilon` is too small
+                for it, or the optimizer was built on other variables.
+
+        """
+        variables = list(variables)
+        if self.built:
+            self._refuse_other_variables(variables)
+            return
+        self._refuse_unusable(variables)
+        with interrupts.Deferred():
+            self._build(variables)
+
+    def _build(self, variables: list[Any]) -> None:
+        self._exclusions.meet([path_of(variable) for variable in variables])
+        self._engine = Engine(self.fused)
+        self._refuse_without_kernel(variables)
+        options = Options.of(self)
+        self._settle_rate({state_dtype(precision.dtype_of(it)) for it in variables})
+        super().build(variables)
+        self.built = False
+        self._accumulated_grads, self._accumulated_delta_vars = self.add_optimizer_variables(
+            variables, ["accumulated_grad", "accumulated_delta_var"]
+        )
+        is_dynamic = self.loss_scale_factor == "dynamic"
+        accumulates = self.gradient_accumulation_steps is not None
+        self._state = State(
+            self._trainable_variables,
+            self._accumulated_grads,
+            self._accumulated_delta_vars,
+            self._model_variables_moving_average if self.use_ema else None,
+            self._accumulated_gradients if accumulates else None,
+            self._iterations,
+            **counters(
+                self.add_variable,
+                len(variables),
+                accumulates,
+                self.skip_nonfinite or is_dynamic,
+                is_dynamic,
+            ),
+        )
+        self.built = True
+        self._steps = Steps(
+            self._engine,
+            self._state,
+            self._decays(),
+            options,
+            self.name,
+            self.gradient_accumulation_steps,
+            self.loss_scale_factor,
+            self.ema_overwrite_frequency,
+        )
+        self._saved.take_waiting(self)
+
+    def _settle_rate(self, dtypes: set[str]) -> None:
+        rate = self._rate
+        if rate.is_number and rate.given is not None:
+            if "float64" in dtypes and precision.dtype_of(rate.value) != "float64":
+                self._untrack_variable(rate.value)
+                self._replace_rate(self._rate_variable(rate.given, "float64"))
+            elif rate.was_set and "float64" not in dtypes:
+                rate.given = without_noise(rate.given)
+        rate.is_settled = True
+
+    def _held(self) -> State | None:
+        return self._state if self.built else None
+
+    def _refuse_trainer(self, model: Any, shares: bool) -> None:
+        """Raise when a model that trains on JAX has other variables, or can't ask for the rate."""
+        if model is None:
+            return
+        if self.built:
+            self._refuse_other_variables(list(model.trainable_variables), shares)
+        if self._rate.callable is not None and model.jit_compile and not model.run_eagerly:
+            self._rate.callable.refuse_main_thread()
+
+    def _decays(self) -> list[float]:
+        """The weight decay of each variable."""
+        decay = self.weight_decay or 0.0
+        return [decay if self._use_weight_decay(it) else 0.0 for it in self._trainable_variables]
+
+    def _rename_exclusions(self, paths: list[tuple[str, str]]) -> None:
+        if self._exclusions.rename(paths):
+            self._steps.rows.decays = self._decays()
+
+    def _use_weight_decay(self, variable: Any) -> bool:
+        # On TensorFlow the variable may be the one inside the Keras variable.
+        variable = self._trainable_variables[self._get_variable_index(variable)]
+        is_excluded = self._exclusions.have(self._var_key(variable), path_of(variable))
+        return self.weight_decay is not None and not is_excluded
+
+    def add_variable_from_reference(
+        self, reference_variable: Any, name: str | None = None, initializer: Any = "zeros"
+    ) -> Any:
+        """Make a state variable for a parameter; an average starts at the parameter's value."""
+        if name == "average":
+
+            def initializer(shape: Any, dtype: Any = None) -> Any:
+                # Inside compiled training the value would be one of its tensors, and XLA can't
+                # make a variable of that.
+                with eagerly():
+                    # A copy: compiled training on JAX gives buffers away, each only once.
+                    return ops.copy(precision.value_in_state(reference_variable))
+
+        return super().add_variable_from_reference(
+            reference_variable, name=name, initializer=initializer
+        )
+
+    def add_variable(
+        self,
+        shape: tuple[int, ...],
+        initializer: Any = "zeros",
+        dtype: str | None = None,
+        aggregation: str = "none",
+        layout: Any = None,
+        name: str | None = None,
+    ) -> Any:
+        """Make a state variable, in the dtype and shape that the state of `dtype` has."""
+        if dtype is not None:
+            dtype = keras.backend.standardize_dtype(dtype)
+            if is_complex(dtype):
+                shape, layout = (*shape, 2), None
+            dtype = state_dtype(dtype)
+        return super().add_variable(shape, initializer, dtype, aggregation, layout, name)
+
+    def _refuse_unusable(self, variables: list[Any]) -> None:
+        parameters.refuse_repeated(variables, self._var_key, path_of)
+        for variable in variables:
+            # A variable that is overwritten has no accumulators, so any numbers will do.
+            overwritten = is_overwritten(variable)
+            numbers = {} if overwritten else parameters.numbers_of(self)
+            parameters.check(path_of(variable), precision.dtype_of(variable), numbers)
+
+    def _refuse_without_kernel(self, variables: list[Any]) -> None:
+        if not self.fused:
+            return
+        taken = [it for it in variables if not is_overwritten(it)]
+        dtypes = sorted({precision.dtype_of(variable) for variable in taken})
+        reason = next(filter(None, map(self._engine.reason_against_dtype, dtypes)), None)
+        if reason is not None:
+            raise ValueError(
+                f"`fused` can't be {hyperparameters.received(True)} here: {reason}; None uses "
+                "kernels where they can be used"
+            )
+
+    def _refuse_other_variables(self, variables: list[Any], shares: bool = False) -> None:
+        """Raise unless these are the optimizer's variables, in order; or among others if shared."""
+        known = self._trainable_variables_indices
+        places = [known.get(self._var_key(v)) for v in variables]
+        if shares:
+            places = sorted(place for place in places if place is not None)
+        if places != list(range(len(known))):
+            raise ValueError(_OTHER_VARIABLES)
+
+    def _check_variables_are_known(self, variables: Iterable[Any]) -> None:
+        # Keras' message has all values of the variable in it.
+        for variable in variables:
+            if self._var_key(variable) not in self._trainable_variables_indices:
+                raise ValueError(f"Unknown variable: {path_of(variable)}. {_OTHER_VARIABLES}")
+
+    @property
+    def iterations(self) -> Any:
+        """How many updates there were: calls, less those that only collected or were skipped."""
+        if not self.built or self._state.update is None:
+            return super().iterations
+        return self._state.update
+
+    @property
+    def skipped(self) -> int:
+        """How many calls were skipped for a gradient that was NaN or infinite."""
+        counter = self._state.skipped if self.built else None
+        return 0 if counter is None else int(counter.numpy())
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Return the values of `variables`, as `set_weights()` takes them."""
+        return [ops.convert_to_numpy(variable) for variable in self.variables]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Set the values of `variables`.
+
+        Args:
+            weights: As many arrays as there are `variables`, of the same shapes.
+
+        Raises:
+            ValueError: The optimizer is not built, or the arrays do not fit. Nothing has changed
+                then.
+
+        """
+        if not self.built:
+            raise parameters.no_weights_yet()
+        weights = list(weights)
+        expected = [(variable.path, tuple(variable.shape)) for variable in self.variables]
+        parameters.check_weights(map(np.shape, weights), expected, "variables")
+        for variable, weight in zip(self.variables, weights, strict=True):
+            variable.assign(weight)
+
+    def apply(self, grads: Iterable[Any], trainable_variables: Any = None) -> None:
+        """Update the variables by one step.
+
+        Args:
+            grads: A gradient for each variable, of its shape, in the same order; `None` for a
+                variable that is to be left alone.
+            trainable_variables: The variables, needed on the first call unless the optimizer is
+                built; a later call may give some of them.
+
+        Raises:
+            ValueError: The gradients do not fit the variables. Nothing has changed then.
+            RuntimeError: `fused` is True, and the kernel can't take a gradient. Nothing has
+                changed then.
+
+        """
+        gradients = list(grads)
+        if is_compiling():
+            outside_of_compiled(self.apply)(gradients, trainable_variables)
+            return
+        if not gradients:
+            return
+        with without_recording():
+            variables = None if trainable_variables is None else list(trainable_variables)
+            indices = self._steps.rows.indices_again(variables, gradients) if self.built else None
+            if indices is None:
+                gradients, variables = self._checked(gradients, variables)
+                indices = [self._get_variable_index(variable) for variable in variables]
+                self._steps.rows.note(variables, gradients, indices)
+                pairs = zip(indices, gradients, strict=True)
+                present = [(index, it) for index, it in pairs if it is not None]
+                indices, gradients = map(list, zip(*present, strict=True))
+            self._steps.make(indices, gradients, self._rate, self.assign)
+
+    def stateless_apply(
+        self, optimizer_variables: Any, grads: Iterable[Any], trainable_variables: Any
+    ) -> tuple[list[Any], list[Any]]:
+        """Return what a step makes of given values, and change neither these nor the variables.
+
+        Args:
+            optimizer_variables: A value for each of `variables`.
+            grads: As for `apply()`.
+            trainable_variables: A value for each variable that the optimizer was built on.
+
+        Returns:
+            `(trainable_variables, optimizer_variables)`: the new values.
+
+        Raises:
+            ValueError: The optimizer is not built, there are more or fewer values, the gradients do
+                not fit, or Keras computes with TensorFlow, which has no such step.
+
+        """
+        if keras.config.backend() == "torch":
+            # A step on torch is made in place; what is given may be the variables' own tensors.
+            optimizer_variables, trainable_variables = (
+                [ops.convert_to_tensor(value).detach().clone() for value in values]
+                for values in (optimizer_variables, trainable_variables)
+            )
+        values, state = super().stateless_apply(optimizer_variables, grads, trainable_variables)
+        if keras.config.backend() == "torch":
+            # These tensors are the caller's.
+            self._engine.forget()
+        return values, state
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Decay one variable and apply the rule to it, without what else a call does.
+
+        Args:
+            gradient: Its gradient, ready to be used.
+            variable: The variable.
+            learning_rate: The rate of this step.
+
+        """
+        index = self._get_variable_index(variable)
+        self._steps.update_one(index, gradient, learning_rate, self.assign)
+
+    def _kernel_report(self) -> list[report.Served]:
+        """Return what `kernel_info()` says of the variables."""
+        return self._steps.report() if self.built else []
+
+    def _apply_weight_decay(self, variables: Any) -> None:
+        """Do nothing: each variable's decay is part of its step."""
+
+    def _checked(
+        self, gradients: list[Any], variables: list[Any] | None
+    ) -> tuple[list[Any], list[Any]]:
+        """Return gradients that fit, and their variables, on which the optimizer is built then."""
+        if variables is None:
+            if not self.built:
+                raise ValueError(
+                    "the optimizer must be built before gradients can come without variables: "
+                    "call build(variables) first"
+                )
+            variables = list(self._trainable_variables)
+        gradients = fitting(gradients, variables)
+        if self.built:
+            self._check_variables_are_known(variables)
+            parameters.refuse_repeated(variables, self._var_key, path_of)
+        else:
+            self.build(variables)
+        missing = [path_of(v) for g, v in zip(gradients, variables, strict=True) if g is None]
+        if missing:
+            warnings.warn(
+                f"Gradients do not exist for variables {missing} when minimizing the loss. If "
+                "using `model.compile()`, did you forget to provide a `loss` argument?",
+                stacklevel=5,
+            )
+        return gradients, variables
+
+    def scale_loss(self, loss: Any) -> Any:
+        """Return the loss times the loss scale, of which gradients are to be taken."""
+        if self.loss_scale_factor != "dynamic":
+            return super().scale_loss(loss)
+        scale = precision.tensor_of(self._state.loss_scale) if self.built else loss_scale.FIRST
+        return loss * ops.cast(scale, precision.dtype_of(ops.convert_to_tensor(loss)))
+
+    def finalize_variable_values(self, var_list: Sequence[Any]) -> None:
+        """Finish training: close an open window, and put the averages in the weights' place.
+
+        `fit()` calls this at its end. Before the first update it changes nothing.
+
+        Args:
+            var_list: The variables to set to their average. One that the optimizer was not built
+                on, such as one that became trainable later, keeps its value; with `use_ema` a
+                warning says so.
+
+        """
+        variables = list(var_list)
+        if not self.built:
+            return
+        if self._rate.callable is not None:
+            self._rate.callable.raise_failure()
+        with interrupts.Deferred(), without_recording(), keras.name_scope(self.name, caller=self):
+            self._steps.close_window(self._rate, self.assign)
+            if not self.use_ema or not number_of(self._state.updates):
+                return
+            places = [self._trainable_variables_indices.get(self._var_key(it)) for it in variables]
+            self._steps.take_averages(variables, places)
+        known = zip(variables, places, strict=True)
+        unknown = [path_of(variable) for variable, place in known if place is None]
+        if unknown:
+            # An error here, after training, would cost the caller what fit() returns.
+            warnings.warn(parameters.not_averaged(unknown, "adadelta.Adadelta"), stacklevel=2)
+
+    def save_own_variables(self, store: Any) -> None:
+        """Write the state into a Keras file, by name; what waits is written as it was loaded."""
+        self._saved.write(self, store)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Take the state from a Keras file, ours or a `.keras` file of `keras.optimizers.Adadelta`.
+
+        An optimizer that is not built keeps it until it is. A file of an optimizer that had not
+        been built takes this one back to its start. A state that does not fit is left out with a
+        `StateWarning`, and the optimizer starts anew; numbered arrays of which the file does not
+        say that `keras.optimizers.Adadelta` has written them change nothing.
+        """
+        self._saved.read(self, store)
+
+    def load_strictly(self, contents: keras_file.Contents, target: Any) -> None:
+        """Take the state from a Keras file, or raise: see `adadelta.load_keras_adadelta()`."""
+        saving.load_strictly(self, contents, target)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that make this optimizer again, in plain Python values."""
-        return {"learning_rate": self._rate_config(), **self._config_but_rate()}
+        return {"learning_rate": self._rate.config(), **self._config_but_rate()}
 
     def _config_but_rate(self) -> dict[str, Any]:
         names = [name for name in hyperparameters.ARGUMENTS if name != "learning_rate"]
@@ -304,19 +689,6 @@ class Adadelta(Saving):
         if self._exclusions.as_text():
             config["exclude_from_weight_decay"] = self._exclusions.config()
         return config
-
-    def _rate_config(self) -> Any:
-        rate = self._learning_rate
-        if rates.is_schedule(rate):
-            return keras.optimizers.schedules.serialize(rate)
-        if isinstance(rate, rates.CallableRate):
-            return keras.saving.serialize_keras_object(rate.function)
-        now = np.asarray(exchange.array_of(rate, copy=False), precision.dtype_of(rate))[()]
-        given = self._given_rate
-        if given is None or now != np.asarray(given, now.dtype):
-            return precision.shortest(now)
-        # Callbacks set what they read from float32, which has digits that nobody gave.
-        return precision.shortest(now) if self._rate_was_set and self.built else given
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "Adadelta":
@@ -380,7 +752,7 @@ class Adadelta(Saving):
             x         (1, 2)           2      0.866  0.866   0.866  0.866  0.866  ...
 
         """
-        return summaries.summary_of(self)
+        return summaries.summary_of(self._held(), self._rate, self.epsilon)
 
     def __repr__(self) -> str:
         """Show the settings that differ from the defaults, and how far the optimizer has come.
@@ -392,7 +764,11 @@ class Adadelta(Saving):
 
         """
         try:
-            return summaries.representation(self)
+            settings = {name: getattr(self, name) for name in hyperparameters.ARGUMENTS}
+            settings["learning_rate"] = self._rate
+            if self._exclusions.as_text():
+                settings["exclude_from_weight_decay"] = self._exclusions.as_text()
+            return summaries.representation(type(self).__name__, settings, self._held())
         except Exception:
             # While it is being made, or has tracers for values: an error would hide another one.
             return super().__repr__()

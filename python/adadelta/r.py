@@ -202,21 +202,21 @@ def settings(optimizer: Any) -> dict[str, Any]:
 
 def _shown_rate(optimizer: Any) -> Any:
     from adadelta._keras import learning_rate as rates
+    from adadelta._keras.exchange import rate_of
 
-    rate = optimizer._learning_rate
-    asked = rates.callable_rate_of(rate)
-    if asked is not None:
-        function = asked.function
+    rate = rate_of(optimizer)
+    if rate.callable is not None:
+        function = rate.callable.function
         code = (
             function.code if isinstance(function, Function) else hyperparameters.received(function)
         )
         return {"class_name": "Function", "config": {"code": code}}
-    if rates.is_schedule(rate):
-        config = rate.get_config()
+    if rates.is_schedule(rate.value):
+        config = rate.value.get_config()
         # A schedule of the user's own may hold anything, which is left to Keras.
         if all(_is_plain(value) for value in config.values()):
-            return {"class_name": type(rate).__name__, "config": config}
-    return optimizer._rate_config()
+            return {"class_name": type(rate.value).__name__, "config": config}
+    return rate.config()
 
 
 def _is_plain(value: Any) -> bool:
@@ -227,17 +227,19 @@ def _is_plain(value: Any) -> bool:
 
 def progress(optimizer: Any) -> str:
     """Say what an optimizer is built on and how far it has come."""
+    from adadelta._keras.exchange import variables_of
     from adadelta._keras.summary import progress_of
 
-    return progress_of(optimizer)
+    return progress_of(variables_of(optimizer) if optimizer.built else None)
 
 
 def changed(optimizer: Any, changes: dict[str, Any]) -> Any:
     """Make an optimizer with the settings of another, but for these."""
     from adadelta._keras import learning_rate as rates
+    from adadelta._keras.exchange import rate_of
 
     settings = optimizer.get_config()
-    rate = optimizer._learning_rate
+    rate = rate_of(optimizer).value
     # A schedule or function itself, which may be of a class that Keras can't make again.
     if rates.is_schedule(rate):
         settings["learning_rate"] = rate

@@ -156,7 +156,7 @@ class Scaling:
 
     @property
     def scale(self):
-        return float(numpy(self.optimizer._loss_scale))
+        return float(numpy(self.optimizer._state.loss_scale))
 
     def call(self, gradient):
         self.run.call([np.array([gradient])])
@@ -194,14 +194,14 @@ def test_two_thousand_finite_gradients_in_a_row_double_the_scale(mode):
     it = Scaling(mode)
     steps = 2000
     if mode == "eager" and BACKEND != "torch":
-        it.optimizer._finite_calls.assign(1990)  # it would take long
+        it.optimizer._state.finite_calls.assign(1990)  # it would take long
         steps = 10
     for _ in range(steps - 1):
         it.call(1.0)
     assert it.scale == 2.0**15
     it.call(1.0)
     assert it.scale == 2.0**16
-    it.optimizer._finite_calls.assign(1998)
+    it.optimizer._state.finite_calls.assign(1998)
     it.call(1.0)
     it.call(np.nan)
     assert it.scale == 2.0**15
@@ -218,7 +218,7 @@ def test_the_scale_stays_in_its_range(mode):
     it.call(1.0)
     assert np.isfinite(numpy(it.weight)[0])
     for before, after in ((2.0**23, 2.0**24), (2.0**24, 2.0**24)):
-        it.optimizer._loss_scale.assign(before)
-        it.optimizer._finite_calls.assign(1999)
+        it.optimizer._state.loss_scale.assign(before)
+        it.optimizer._state.finite_calls.assign(1999)
         it.call(1.0)
         assert it.scale == after

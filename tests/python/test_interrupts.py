@@ -45,7 +45,7 @@ def test_all_variables_and_counters_are_of_the_same_step(options):
                 np.testing.assert_allclose(numpy(variable), weight, atol=0.1)
             if every:
                 windows = [numpy(it)[0] for it in optimizer._accumulated_gradients]
-                np.testing.assert_allclose(windows, int(numpy(optimizer._window)))
+                np.testing.assert_allclose(windows, int(numpy(optimizer._state.window)))
 
         stride = {"torch": 5, "jax": 41, "tensorflow": 41}[BACKEND]
         assert at_every_line(lambda: optimizer.apply(gradients, variables), check, stride) > 3

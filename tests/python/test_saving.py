@@ -148,7 +148,7 @@ def test_by_name_whatever_the_order():
     other = fresh(names=("b", "a"), gradient_accumulation_steps=3)
     other.load_own_variables(Store(optimizer))
     assert bits(other._accumulated_grads) == bits(reversed(optimizer._accumulated_grads))
-    assert numpy(other._window_has_gradient).tolist() == [0, 1]
+    assert numpy(other._state.window_has_gradient).tolist() == [0, 1]
 
 
 def test_many_parameters_keep_their_order_where_names_change():
@@ -242,7 +242,7 @@ def test_what_an_unbuilt_optimizer_has_loaded_waits_until_it_is_built():
     for it in (waiting, copied, saved_again):
         it.build(variables_named("a", "b"))
         assert bits(it.variables) == bits(optimizer.variables)
-        assert it._waiting_state is None
+        assert it._saved.waiting is None
 
 
 def test_what_waits_from_a_file_of_keras_is_saved_as_it_is(tmp_path):

@@ -103,8 +103,8 @@ def variables_of(names):
 def scale_of(names, run):
     """By what the loss of the call to come is multiplied."""
     if "dynamic loss scale" in names:
-        scale = getattr(run.optimizer, "_loss_scale", None)
-        return loss_scale.FIRST if scale is None else float(numpy(scale))
+        optimizer = run.optimizer
+        return float(numpy(optimizer._state.loss_scale)) if optimizer.built else loss_scale.FIRST
     return OPTIONS["loss scale"]["loss_scale_factor"] if "loss scale" in names else 1.0
 
 

@@ -306,7 +306,7 @@ def test_by_name_whatever_the_order():
     other.build([b, a])
     adadelta.import_state(other, adadelta.export_state(optimizer))
     assert bits(other._accumulated_grads) == bits(reversed(optimizer._accumulated_grads))
-    assert numpy(other._window_has_gradient).tolist() == [0, 1]
+    assert numpy(other._state.window_has_gradient).tolist() == [0, 1]
 
 
 # ------------------------------------------------------------------ what is refused

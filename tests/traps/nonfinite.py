@@ -18,12 +18,12 @@ def _scaling(cls):
 
 def _scale(optimizer):
     own = getattr(optimizer, "dynamic_scale", None)
-    return optimizer._loss_scale if own is None else own
+    return optimizer._state.loss_scale if own is None else own
 
 
 def _finite_calls(optimizer):
     own = getattr(optimizer, "step_counter", None)
-    return optimizer._finite_calls if own is None else own
+    return optimizer._state.finite_calls if own is None else own
 
 
 @trap(3, "loss scaling: an eager call leaks tracers into the weights", falls=("jax",))

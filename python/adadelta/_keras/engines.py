@@ -20,11 +20,22 @@ if keras.config.backend() not in _MODULES:
         f"one of {', '.join(_MODULES)}"
     )
 
+torch: Any = importlib.import_module("torch") if keras.config.backend() == "torch" else None
+
 Engine: Callable[[bool | None], engine.Engine] = importlib.import_module(
     _MODULES[keras.config.backend()]
 ).Engine
 
-__all__ = ["Engine", "array_of", "device_of", "eagerly", "has_several_workers"]
+__all__ = [
+    "Engine",
+    "array_of",
+    "device_of",
+    "eagerly",
+    "has_several_workers",
+    "is_compiling",
+    "outside_of_compiled",
+    "without_recording",
+]
 
 
 def array_of(variable: Any) -> Any:
@@ -46,6 +57,21 @@ def eagerly() -> contextlib.AbstractContextManager[Any]:
     import tensorflow
 
     return tensorflow.init_scope()
+
+
+def is_compiling() -> bool:
+    """Whether torch's compiler traces what is done now. It can't trace a call of a kernel."""
+    return torch is not None and bool(torch.compiler.is_compiling())
+
+
+def outside_of_compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that torch's compiler calls, and does not trace."""
+    return function if torch is None else torch._disable_dynamo(function)
+
+
+def without_recording() -> contextlib.AbstractContextManager[Any]:
+    """Let torch record no gradient of what is done inside."""
+    return contextlib.nullcontext() if torch is None else torch.no_grad()
 
 
 def has_several_workers() -> bool:

@@ -5,15 +5,14 @@ import itertools
 from collections.abc import Iterable
 from typing import Any
 
-import keras
 import numpy as np
-from keras import ops
 
 from adadelta._keras import learning_rate as rates
 from adadelta._keras import loss_scale, precision
-from adadelta._keras.state import parameter_names
+from adadelta._keras.known import array_of
+from adadelta._keras.state import State
 from adadelta._state import exchange, matching
-from adadelta._state.record import SLOTS, OptimizerState
+from adadelta._state.record import OptimizerState
 
 
 def export_state(optimizer: Any) -> OptimizerState:
@@ -29,16 +28,13 @@ def learned(optimizer: Any, copy: bool = True) -> OptimizerState:
 
     Without `copy` the arrays may be the optimizer's own.
     """
-    optimizer, wrapper = exchange.unwrapped(optimizer)
-    exchange.refuse_unbuilt(optimizer)
+    _, own, counted = _held(optimizer)
     read = functools.partial(array_of, copy=copy)
-    counters = {name: read(it) for name, it in _counters_of(optimizer, wrapper).items()}
+    counters = {name: read(variable) for name, variable in counted.items()}
     names: Iterable[str] = ()
-    if optimizer._window is not None:
-        has_gradient = array_of(optimizer._window_has_gradient, False)
-        names = itertools.compress(parameter_names(optimizer._trainable_variables), has_gradient)
-    arrays = exchange.mapped(read, slots_of(optimizer))
-    return exchange.state_of(arrays, counters, window_gradients=names)
+    if own.window_has_gradient is not None:
+        names = itertools.compress(own.names, array_of(own.window_has_gradient, False))
+    return exchange.state_of(exchange.mapped(read, own.slots()), counters, window_gradients=names)
 
 
 def import_state(optimizer: Any, state: OptimizerState) -> dict[str, str]:
@@ -46,9 +42,8 @@ def import_state(optimizer: Any, state: OptimizerState) -> dict[str, str]:
 
     Returns the state's name for each parameter of the optimizer.
     """
-    optimizer, wrapper = exchange.unwrapped(optimizer)
-    exchange.refuse_unbuilt(optimizer)
-    slots, counters = slots_of(optimizer), _counters_of(optimizer, wrapper)
+    optimizer, own, counters = _held(optimizer)
+    slots = own.slots()
     problems: list[str] = []
     rate = _new_rate(optimizer, state.hyperparameters.get("learning_rate"), problems)
     names = exchange.fit(
@@ -61,10 +56,9 @@ def import_state(optimizer: Any, state: OptimizerState) -> dict[str, str]:
 
     # From here on nothing can be refused, and copies keep the state apart from the optimizer.
     values = exchange.values(state, names, slots, counters)
-    if optimizer._window is not None:
-        saved = [names.get(name) for name in parameter_names(optimizer._trainable_variables)]
-        has_gradient = [name in state.window_gradients for name in saved]
-        values.append((optimizer._window_has_gradient, has_gradient))
+    if own.window_has_gradient is not None:
+        has_gradient = [names.get(name) in state.window_gradients for name in own.names]
+        values.append((own.window_has_gradient, has_gradient))
     for variable, value in values:
         variable.assign(np.array(value, precision.dtype_of(variable)))
     if rate is not None:
@@ -81,82 +75,63 @@ def import_rate(optimizer: Any, saved: Any) -> None:
         _set_rate(optimizer, rate)
 
 
-def _set_rate(optimizer: Any, rate: float) -> None:
-    optimizer.learning_rate = rate
-    optimizer._rate_was_set = False
+def _set_rate(optimizer: Any, number: float) -> None:
+    optimizer.learning_rate = number
+    rate_of(optimizer).was_set = False
 
 
-def slots_of(optimizer: Any) -> dict[str, dict[str, Any]]:
-    """The variables about each parameter: by its name, then by slot."""
-    named = optimizer._named_state()
-    slots: dict[str, dict[str, Any]] = {}
-    for name in parameter_names(optimizer._trainable_variables):
-        for slot in SLOTS:
-            variable = named.get(f"{name.replace('/', '|')}|{slot}")
-            if variable is not None:
-                slots.setdefault(name, {})[slot] = variable
-    return slots
+def _new_rate(optimizer: Any, saved: Any, problems: list[str]) -> float | None:
+    """The rate to set: the saved one, when both are numbers and they differ."""
+    if not rate_of(optimizer).is_number:
+        return None
+    rate = exchange.checked_rate(saved, rates.checked, problems)
+    return None if rate is None or rate_of(optimizer).has(rate) else rate
 
 
-def start_of(optimizer: Any, hyperparameters: dict[str, Any]) -> OptimizerState:
+def start_of(own: State, hyperparameters: dict[str, Any]) -> OptimizerState:
     """What a built optimizer knows before its first call."""
-    slots = slots_of(optimizer)
+    slots = own.slots()
     # Not by their values: while TensorFlow traces a step, new variables have none yet.
     arrays = exchange.mapped(lambda it: np.zeros(tuple(it.shape), precision.dtype_of(it)), slots)
-    variables = optimizer._trainable_variables
-    for name, variable in zip(parameter_names(variables), variables, strict=True):
+    for name, variable in zip(own.names, own.parameters, strict=True):
         if "average" in slots.get(name, ()):
             arrays[name]["average"] = array_of(precision.value_in_state(variable))
-    counters: dict[str, float] = dict.fromkeys(_counters_of(optimizer, None), 0)
+    counters: dict[str, float] = dict.fromkeys(own.counters(), 0)
     if "loss_scale" in counters:
         counters["loss_scale"] = loss_scale.FIRST
     return exchange.state_of(arrays, counters, hyperparameters)
 
 
-def _new_rate(optimizer: Any, saved: Any, problems: list[str]) -> float | None:
-    """The rate to set: the saved one, when both are numbers and they differ."""
-    if not isinstance(optimizer._learning_rate, keras.Variable):
-        return None
-    rate = exchange.checked_rate(saved, rates.checked, problems)
-    return None if rate is None or has_rate(optimizer, rate) else rate
+def _held(optimizer: Any) -> tuple[Any, State, dict[str, Any]]:
+    """The optimizer inside Keras' wrapper, its variables, and those that count.
 
-
-def has_rate(optimizer: Any, rate: Any) -> bool:
-    """Whether the optimizer's rate is this number."""
-    current = optimizer._learning_rate
-    if not isinstance(current, keras.Variable):
-        return False
-    # The one that was given has more digits than its variable, which is all that files may have.
-    return bool(np.asarray(rate, precision.dtype_of(current)) == array_of(current, False))
-
-
-def _counters_of(optimizer: Any, wrapper: Any) -> dict[str, Any]:
-    """The variables that count and the loss scale: our own, or those of Keras' wrapper."""
-    counters = {
-        "step": optimizer._iterations,
-        "update": optimizer._update_counter,
-        "skipped": optimizer._skipped_counter,
-        "window": optimizer._window,
-        "loss_scale": optimizer._loss_scale,
-        "finite_calls": optimizer._finite_calls,
-    }
+    Where there is a wrapper, it has the dynamic loss scale.
+    """
+    optimizer, wrapper = exchange.unwrapped(optimizer)
+    own = variables_of(optimizer)
+    counters = own.counters()
     if wrapper is not None:
         exchange.refuse_unbuilt(wrapper)
         counters.update(loss_scale=wrapper.dynamic_scale, finite_calls=wrapper.step_counter)
-    return {name: variable for name, variable in counters.items() if variable is not None}
+    return optimizer, own, counters
 
 
-def array_of(variable: Any, copy: bool = True) -> np.ndarray:
-    if getattr(variable, "_value", variable) is None:
-        raise RuntimeError(
-            "the state is inside compiled training: in a callback, reach the optimizer by "
-            "self.model.optimizer, which brings it back"
-        )
-    array = np.asarray(ops.convert_to_numpy(variable))
-    # Most versions of Keras copy already.
-    is_copy = array.flags.owndata and array.flags.writeable
-    return np.array(array) if copy and not is_copy else array
+def variables_of(optimizer: Any) -> State:
+    """The variables of an optimizer, or an error when it is not built.
+
+    What is outside of an optimizer gets its variables and its rate from here.
+    """
+    exchange.refuse_unbuilt(optimizer)
+    own: State = optimizer._state
+    return own
 
 
-def number_of(variable: Any) -> int:
-    return int(array_of(variable, False))
+def step_of(optimizer: Any) -> Any:
+    """The variable that counts the calls of an optimizer, built or not."""
+    return optimizer._iterations
+
+
+def rate_of(optimizer: Any) -> rates.Rate:
+    """The learning rate of an optimizer."""
+    rate: rates.Rate = optimizer._rate
+    return rate

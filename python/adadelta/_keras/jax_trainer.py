@@ -11,8 +11,6 @@ from typing import Any
 
 import keras
 
-from adadelta._keras import learning_rate as rates
-
 
 def reading_trainer(optimizer: Any) -> tuple[Any, bool]:
     """Return the model whose trainer on JAX is reading the optimizer's variables, or None.
@@ -32,12 +30,3 @@ def reading_trainer(optimizer: Any) -> tuple[Any, bool]:
         is_for_all = owner is optimizer or isinstance(owner, keras.optimizers.LossScaleOptimizer)
         shares = shares or not is_for_all
     return None, False
-
-
-def refuse_what_compiled_training_cannot_do(optimizer: Any, model: Any, shares: bool) -> None:
-    """Raise when the optimizer belongs to other variables, or its rate can't be asked."""
-    if optimizer.built:
-        optimizer._refuse_other_variables(list(model.trainable_variables), shares)
-    asked = rates.callable_rate_of(optimizer._learning_rate)
-    if asked is not None and model.jit_compile and not model.run_eagerly:
-        asked.refuse_main_thread()

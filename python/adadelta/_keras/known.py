@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -58,3 +59,21 @@ def opposite(condition: Any) -> Any:
 def is_equal(scalar: Any, number: int) -> Any:
     """Whether a scalar is a number."""
     return scalar == number if isinstance(scalar, int) else ops.equal(scalar, number)
+
+
+def array_of(variable: Any, copy: bool = True) -> np.ndarray:
+    """Return the value of a variable or tensor as an array; without `copy` maybe its own memory."""
+    if getattr(variable, "_value", variable) is None:
+        raise RuntimeError(
+            "the state is inside compiled training: in a callback, reach the optimizer by "
+            "self.model.optimizer, which brings it back"
+        )
+    array = np.asarray(ops.convert_to_numpy(variable))
+    # Most versions of Keras copy already.
+    is_copy = array.flags.owndata and array.flags.writeable
+    return np.array(array) if copy and not is_copy else array
+
+
+def number_of(variable: Any) -> int:
+    """Return the whole number in a variable."""
+    return int(array_of(variable, False))

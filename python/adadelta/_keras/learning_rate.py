@@ -13,6 +13,9 @@ import numpy as np
 from keras import ops
 
 from adadelta._core import hyperparameters
+from adadelta._core.precision import shortest, without_noise
+from adadelta._keras import precision
+from adadelta._keras.known import array_of, number_of
 
 
 def is_schedule(value: Any) -> bool:
@@ -192,3 +195,105 @@ def callable_rate_of(rate: Any) -> CallableRate | None:
     if isinstance(rate, FunctionSchedule):
         return rate.callable_rate
     return rate if isinstance(rate, CallableRate) else None
+
+
+class Rate:
+    """The learning rate of an optimizer, with the number that was given for it.
+
+    A number is in a variable of float32 mostly, which has digits that nobody gave: callbacks set
+    what they read from it.
+
+    Args:
+        value: A variable, a schedule or a `CallableRate`.
+        given: The number that was given, if any.
+
+    Attributes:
+        value: See there.
+        given: See there.
+        was_set: Whether the number was set after the optimizer was made.
+        is_settled: Whether its dtype stays, as when the optimizer is built.
+        is_in_a_graph: Whether a TensorFlow graph has the rate's kind in it.
+
+    """
+
+    def __init__(self, value: Any, given: float | None) -> None:
+        self.value, self.given = value, given
+        self.was_set = self.is_settled = self.is_in_a_graph = False
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it is a number, in a variable."""
+        return isinstance(self.value, keras.Variable)
+
+    @property
+    def callable(self) -> CallableRate | None:
+        """The function behind it, if there is one."""
+        return callable_rate_of(self.value)
+
+    def now(self, step: Any) -> Any:
+        """Return the rate of a step: a variable, or what the schedule or function gives."""
+        if keras.config.backend() == "tensorflow":
+            import tensorflow as tf
+
+            self.is_in_a_graph = self.is_in_a_graph or not tf.executing_eagerly()
+        return self.value if self.is_number else self.value(step)
+
+    def assign(self, number: float) -> None:
+        """Set the number."""
+        is_exact = precision.dtype_of(self.value) == "float64"
+        short = number if is_exact else without_noise(number)
+        self.value.assign(short)
+        # Before it is settled, the variable may still become a float64 one.
+        self.given = short if self.is_settled else number
+
+    def has(self, number: Any) -> bool:
+        """Whether it is this number."""
+        if not self.is_number:
+            return False
+        # The one that was given has more digits than its variable, which is all that files have.
+        return bool(np.asarray(number, precision.dtype_of(self.value)) == self._array())
+
+    def config(self) -> Any:
+        """Return what makes it again, in plain Python values."""
+        if is_schedule(self.value):
+            return keras.optimizers.schedules.serialize(self.value)
+        if isinstance(self.value, CallableRate):
+            return keras.saving.serialize_keras_object(self.value.function)
+        now = self._array()[()]
+        if self.given is None or now != np.asarray(self.given, now.dtype):
+            return shortest(now)
+        return shortest(now) if self.was_set and self.is_settled else self.given
+
+    def answer(self, step: Any) -> float:
+        """Return the rate of the step that comes next, as `step` counts."""
+        if self.callable is not None:
+            # Not as in a step, which would note what goes wrong for the end of training.
+            return self.callable.answer(number_of(step))
+        if is_schedule(self.value):
+            return float(ops.convert_to_numpy(self.value(step)))
+        return float(self.config())
+
+    def latest(self, step: int) -> float:
+        """Return the rate of the last of so many steps."""
+        if self.callable is not None:
+            # It may count how often it is called.
+            return self.callable.latest
+        rate = self.value if self.is_number else self.value(np.int64(max(step - 1, 0)))
+        return float(ops.convert_to_numpy(rate))
+
+    def _array(self) -> np.ndarray:
+        return np.asarray(array_of(self.value, copy=False), precision.dtype_of(self.value))
+
+    def __str__(self) -> str:
+        """Show it in a line."""
+        if self.callable is not None:
+            return hyperparameters.received(self.callable.function)
+        if not is_schedule(self.value):
+            return hyperparameters.received(self.config())
+        kind = type(self.value).__name__
+        arguments = ", ".join(
+            f"{name}={hyperparameters.received(value)}"
+            for name, value in self.value.get_config().items()
+            if value is not None and value != kind
+        )
+        return f"{kind}({arguments})"

@@ -5,26 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from adadelta._core.precision import (
-    is_complex,
-    largest_gradient,
-    shortest,
-    state_dtype,
-    without_noise,
-)
-
-__all__ = [
-    "as_dtype",
-    "dtype_of",
-    "from_state",
-    "is_complex",
-    "largest_gradient",
-    "shortest",
-    "state_dtype",
-    "tensor_of",
-    "to_state",
-    "without_noise",
-]
+from adadelta._core.precision import is_complex, state_dtype
 
 
 def dtype_of(array: Any) -> str:
@@ -42,13 +23,6 @@ def tensor_of(variable: Any) -> Any:
     import tensorflow as tf
 
     return tf.convert_to_tensor(value)
-
-
-def as_dtype(number: Any, dtype: str) -> Any:
-    """Return a number or scalar tensor in `dtype`, a Python float without rounding it first."""
-    # ops.cast of a float goes through float32 on TensorFlow.
-    number = number if ops.is_tensor(number) else ops.convert_to_tensor(number, dtype)
-    return ops.cast(number, dtype)
 
 
 def to_state(value: Any, dtype: str) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from adadelta._core import rule
-from adadelta._keras.state import parameter_names
+from adadelta._keras.state import State
 from adadelta._state import summary
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -59,17 +59,15 @@ class Reading:
             }
 
 
-def read(optimizer: Any, learning_rate: float, sample: int) -> list[Reading]:
+def read(state: State, epsilon: float, learning_rate: float, sample: int) -> list[Reading]:
     """Read every variable that has averages."""
     readings = []
-    for name, index in _watched(optimizer):
-        square_avg, acc_delta = (
-            _elements(slot[index], sample)
-            for slot in (optimizer._accumulated_grads, optimizer._accumulated_delta_vars)
-        )
-        variable = optimizer._trainable_variables[index]
+    for name, index in _watched(state):
+        square_avg = _elements(state.square_avg[index], sample)
+        acc_delta = _elements(state.acc_delta[index], sample)
+        variable = state.parameters[index]
         with np.errstate(all="ignore"):
-            effective = rule.effective_rate(square_avg, acc_delta, optimizer.epsilon, np.sqrt)
+            effective = rule.effective_rate(square_avg, acc_delta, epsilon, np.sqrt)
         readings.append(
             Reading(
                 name,
@@ -84,20 +82,17 @@ def read(optimizer: Any, learning_rate: float, sample: int) -> list[Reading]:
     return readings
 
 
-def weights(optimizer: Any, sample: int) -> dict[str, np.ndarray]:
+def weights(state: State, sample: int) -> dict[str, np.ndarray]:
     """The weights of every variable that has averages."""
-    return {
-        name: _elements(optimizer._trainable_variables[index], sample)
-        for name, index in _watched(optimizer)
-    }
+    return {name: _elements(state.parameters[index], sample) for name, index in _watched(state)}
 
 
-def has_gradient(optimizer: Any, names: set[str]) -> set[str]:
+def has_gradient(state: State, names: set[str]) -> set[str]:
     """Return those variables of which any element, in the sample or not, had a gradient."""
     return {
         name
-        for name, index in _watched(optimizer)
-        if name in names and bool(number(ops.any(optimizer._accumulated_grads[index].value != 0)))
+        for name, index in _watched(state)
+        if name in names and bool(number(ops.any(state.square_avg[index].value != 0)))
     }
 
 
@@ -106,14 +101,9 @@ def number(value: Any) -> Any:
     return np.asarray(ops.convert_to_numpy(value))
 
 
-def _watched(optimizer: Any) -> list[tuple[str, int]]:
+def _watched(state: State) -> list[tuple[str, int]]:
     """The names and indices of the variables with averages, of which an empty one has none."""
-    variables = optimizer._trainable_variables
-    return [
-        (name, index)
-        for index, name in enumerate(parameter_names(variables))
-        if optimizer._accumulated_grads[index] is not None and math.prod(variables[index].shape)
-    ]
+    return [it for it in state.updated() if math.prod(state.parameters[it[1]].shape)]
 
 
 def _elements(variable: Any, sample: int) -> np.ndarray:

@@ -17,13 +17,12 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
 from adadelta._core.precision import shortest
 from adadelta._keras import exchange, loss_scale
 from adadelta._keras.engines import eagerly
-from adadelta._keras.state import parameter_names, path_of
-from adadelta._keras.step import Step
+from adadelta._keras.known import array_of
+from adadelta._keras.state import path_of
 from adadelta._state import keras_file, matching
 from adadelta._state.exchange import refuse_unbuilt
 from adadelta._state.record import OptimizerState, StateMismatchError
@@ -35,7 +34,8 @@ def from_keras(saved: keras_file.Arrays, optimizer: Any) -> OptimizerState:
     The rate is one of its variables, after the counter, only while it is a number.
     """
     arrays = keras_file.in_order(saved)
-    slots = exchange.slots_of(optimizer)
+    own = exchange.variables_of(optimizer)
+    slots = own.slots()
     parameters = keras_file.by_position(arrays, slots, "Keras", range(1, 3))
     rates = len(arrays) - 1 - sum(map(len, slots.values()))
     calls, steps = int(arrays[0]), optimizer.gradient_accumulation_steps or 1
@@ -47,9 +47,9 @@ def from_keras(saved: keras_file.Arrays, optimizer: Any) -> OptimizerState:
         hyperparameters={"learning_rate": shortest(arrays[1][()])} if rates else {},
         parameters=parameters,
         window=window if optimizer.gradient_accumulation_steps else None,
-        window_gradients=tuple(parameter_names(optimizer._trainable_variables)) if window else (),
+        window_gradients=tuple(own.names) if window else (),
     )
-    if optimizer._loss_scale is not None:
+    if own.loss_scale is not None:
         state.loss_scale, state.finite_calls = loss_scale.FIRST, 0
     return state
 
@@ -78,119 +78,84 @@ def _refuse_mistaken(
 KERAS_ADADELTA = "keras.optimizers.Adadelta"
 
 
-class Saving(Step):
-    """Keras' hooks for saving and loading."""
+class Saved:
+    """What a Keras file has of an optimizer, taken at once or when the optimizer is built.
 
-    # The rate before a state was loaded that waits for `build()`, and the rate in that state.
-    _rates_of_waiting: tuple[Any, Any] | None = None
+    Attributes:
+        waiting: The arrays that wait for the optimizer to be built, or None.
 
-    # For adadelta.state: who moves this optimizer's state.
-    state_exchange = "adadelta._keras.exchange"
+    """
 
-    def save_own_variables(self, store: Any) -> None:
+    def __init__(self) -> None:
+        self.waiting: dict[str, np.ndarray] | None = None
+        # The rate before a state was loaded that waits, and the rate in that state.
+        self._rates: tuple[Any, Any] | None = None
+
+    def write(self, optimizer: Any, store: Any) -> None:
         """Write the state into a Keras file, by name; what waits is written as it was loaded."""
-        if self.built:
-            arrays = keras_file.to_file(exchange.learned(self, copy=False))
+        rate = exchange.rate_of(optimizer)
+        if optimizer.built:
+            arrays = keras_file.to_file(exchange.learned(optimizer, copy=False))
         else:
-            start = {"iteration": ops.convert_to_numpy(self._iterations), **keras_file.MARK}
-            arrays = dict(self._waiting_state or start)
-        if isinstance(self._learning_rate, keras.Variable) and keras_file.OF_HOST not in arrays:
-            arrays["learning_rate"] = ops.convert_to_numpy(self._learning_rate)
+            start = {"iteration": array_of(exchange.step_of(optimizer)), **keras_file.MARK}
+            arrays = dict(self.waiting or start)
+        if rate.is_number and keras_file.OF_HOST not in arrays:
+            arrays["learning_rate"] = array_of(rate.value)
         for name, array in arrays.items():
             store[name] = array
 
-    def load_own_variables(self, store: Any) -> None:
-        """Take the state from a Keras file, ours or a `.keras` file of `keras.optimizers.Adadelta`.
-
-        An optimizer that is not built keeps it until it is. A file of an optimizer that had not
-        been built takes this one back to its start. A state that does not fit is left out with a
-        `StateWarning`, and the optimizer starts anew; numbered arrays of which the file does not
-        say that `keras.optimizers.Adadelta` has written them change nothing.
-        """
+    def read(self, optimizer: Any, store: Any) -> None:
+        """Take the state from a Keras file: see `Adadelta.load_own_variables()`."""
         saved = {name: np.array(store[name]) for name in store.keys()}  # noqa: SIM118 (no dict)
         source = _Source(store)
         if saved and keras_file.is_numbered(saved):
             if source.class_name != KERAS_ADADELTA:
-                self._leave_out(saved, source)
+                self._leave_out(optimizer, saved, source)
                 return
             saved[keras_file.OF_HOST] = np.asarray(1)
-        if self.built:
+        if optimizer.built:
             if saved:
-                self._take(saved, source.is_wrapped)
+                self._take(optimizer, saved, source.is_wrapped)
             return
         # The rate is known now, and may be set to another one before the rest is taken.
-        rate, before = saved.pop("learning_rate", None), self._rate_now()
-        self._waiting_state, self._rates_of_waiting = saved or None, None
+        rate, before = saved.pop("learning_rate", None), _number_of(optimizer)
+        self.waiting, self._rates = saved or None, None
         try:
             if rate is not None:
-                exchange.import_rate(self, float(rate))
-                self._rates_of_waiting = before, self._rate_now()
+                exchange.import_rate(optimizer, float(rate))
+                self._rates = before, _number_of(optimizer)
         except (TypeError, ValueError) as error:
-            self._waiting_state = None
+            self.waiting = None
             keras_file.warn_left_out(error)
 
-    def load_strictly(self, contents: keras_file.Contents, target: Any) -> None:
-        """Take the state from a Keras file of ours or of `keras.optimizers.Adadelta`, or raise.
+    def take_waiting(self, optimizer: Any) -> None:
+        """Take what waits for the optimizer, which is built now."""
+        waiting, self.waiting = self.waiting, None
+        if waiting is not None:
+            self._take(optimizer, waiting)
 
-        Args:
-            contents: What is in the file.
-            target: This optimizer, or the `LossScaleOptimizer` around it.
-
-        Raises:
-            StateMismatchError: The state does not fit. Nothing has changed then.
-
-        """
-        refuse_unbuilt(target)
-        saved = keras_file.arrays_of(contents, KERAS_ADADELTA)
-        if keras_file.OF_HOST in saved and _is_name_of_another(contents.name):
-            matching.refuse([f'it is that of an optimizer called "{contents.name}"'])
-        with eagerly():
-            try:
-                state = _state_in(saved, self)
-                if target is not self:
-                    # Its own variables come after Keras' counter and rate: the calls, the scale.
-                    scale = contents.wrapper or {}
-                    state.loss_scale = float(scale.get("3", target.initial_scale))
-                    state.finite_calls = int(scale.get("2", 0))
-            except StateMismatchError:
-                raise
-            except (OverflowError, TypeError, ValueError) as error:
-                raise StateMismatchError(f"The file has no state that can be: {error}") from error
-            self._import(target, state)
-
-    def _take(self, saved: keras_file.Arrays, is_wrapped: bool = False) -> None:
+    def _take(self, optimizer: Any, saved: keras_file.Arrays, is_wrapped: bool = False) -> None:
         # The optimizer may be built inside compiled training, of which this must be no part.
         with eagerly():
             try:
-                self._import(self, _state_in(saved, self))
+                _import(optimizer, optimizer, _state_in(saved, optimizer))
             except (OverflowError, TypeError, ValueError) as error:
-                self._start_anew(saved.get("learning_rate") if is_wrapped else None)
+                self._start_anew(optimizer, saved.get("learning_rate") if is_wrapped else None)
                 keras_file.warn_left_out(error)
-        self._rates_of_waiting = None
+        self._rates = None
 
-    def _import(self, target: Any, state: OptimizerState) -> None:
-        names = exchange.import_state(target, state)
-        own = zip(
-            parameter_names(self._trainable_variables), self._trainable_variables, strict=True
-        )
-        saved = {name: theirs.partition("#")[0] for name, theirs in names.items()}
-        if self._exclusions.rename(
-            [(path_of(variable), saved[name]) for name, variable in own if name in saved]
-        ):
-            self._rows.decays = self._decays()
-
-    def _leave_out(self, saved: keras_file.Arrays, source: "_Source") -> None:
+    def _leave_out(self, optimizer: Any, saved: keras_file.Arrays, source: "_Source") -> None:
         """Warn that arrays of unknown origin were not loaded."""
         outcome, arrays = "stays as it was", keras_file.in_order(saved)
         if (
             source.is_wrapped
-            and len(arrays) == len(self._variables)
-            and all(map(np.array_equal, arrays, map(exchange.array_of, self._variables)))
+            and len(arrays) == len(optimizer.variables)
+            and all(map(np.array_equal, arrays, map(array_of, optimizer.variables)))
         ):
             # Keras' LossScaleOptimizer has put them into the optimizer inside it, by position.
             with eagerly():
-                has_rate = isinstance(self._learning_rate, keras.Variable)
-                self._start_anew(arrays[1] if has_rate else None)
+                rate = exchange.rate_of(optimizer)
+                self._start_anew(optimizer, arrays[1] if rate.is_number else None)
             outcome = "starts anew"
         if source.class_name:
             matching.warn_left_out(f"{source.class_name} has written it", outcome, "")
@@ -200,24 +165,73 @@ class Saving(Step):
         else:
             keras_file.warn_of_unknown_origin(outcome, KERAS_ADADELTA)
 
-    def _start_anew(self, put: Any = None) -> None:
+    def _start_anew(self, optimizer: Any, put: Any) -> None:
         """Go back to the state of a new optimizer, and to its own rate.
 
         Args:
-            put: A rate that Keras' LossScaleOptimizer has put into this optimizer, if any.
+            optimizer: The optimizer.
+            put: A rate that Keras' LossScaleOptimizer has put into the optimizer, if any.
 
         """
-        if self.built:
-            exchange.import_state(self, exchange.start_of(self, {}))
+        if optimizer.built:
+            start = exchange.start_of(exchange.variables_of(optimizer), {})
+            exchange.import_state(optimizer, start)
         else:
-            self._iterations.assign(0)
-        own, loaded = self._rates_of_waiting or (self._given_rate, put)
-        if own is not None and loaded is not None and exchange.has_rate(self, loaded):
-            self.learning_rate = own
+            exchange.step_of(optimizer).assign(0)
+        rate = exchange.rate_of(optimizer)
+        own, loaded = self._rates or (rate.given, put)
+        if own is not None and loaded is not None and rate.has(loaded):
+            optimizer.learning_rate = own
 
-    def _rate_now(self) -> Any:
-        is_number = isinstance(self._learning_rate, keras.Variable)
-        return self._rate_config() if is_number else None
+
+def load_strictly(optimizer: Any, contents: keras_file.Contents, target: Any) -> None:
+    """Take the state from a Keras file of ours or of `keras.optimizers.Adadelta`, or raise.
+
+    Args:
+        optimizer: The optimizer, built.
+        contents: What is in the file.
+        target: The optimizer, or the `LossScaleOptimizer` around it.
+
+    Raises:
+        StateMismatchError: The state does not fit. Nothing has changed then.
+
+    """
+    refuse_unbuilt(target)
+    saved = keras_file.arrays_of(contents, KERAS_ADADELTA)
+    if keras_file.OF_HOST in saved and _is_name_of_another(contents.name):
+        matching.refuse([f'it is that of an optimizer called "{contents.name}"'])
+    with eagerly():
+        try:
+            state = _state_in(saved, optimizer)
+            if target is not optimizer:
+                # Its own variables come after Keras' counter and rate: the calls, the scale.
+                scale = contents.wrapper or {}
+                state.loss_scale = float(scale.get("3", target.initial_scale))
+                state.finite_calls = int(scale.get("2", 0))
+        except StateMismatchError:
+            raise
+        except (OverflowError, TypeError, ValueError) as error:
+            raise StateMismatchError(f"The file has no state that can be: {error}") from error
+        _import(optimizer, target, state)
+
+
+def _import(optimizer: Any, target: Any, state: OptimizerState) -> None:
+    names = exchange.import_state(target, state)
+    own = exchange.variables_of(optimizer)
+    saved = {name: theirs.partition("#")[0] for name, theirs in names.items()}
+    optimizer._rename_exclusions(
+        [
+            (path_of(variable), saved[name])
+            for name, variable in zip(own.names, own.parameters, strict=True)
+            if name in saved
+        ]
+    )
+
+
+def _number_of(optimizer: Any) -> Any:
+    """The number that is the optimizer's rate, or None."""
+    rate = exchange.rate_of(optimizer)
+    return rate.config() if rate.is_number else None
 
 
 class _Source:
@@ -252,5 +266,5 @@ def _state_in(saved: keras_file.Arrays, optimizer: Any) -> OptimizerState:
         names = ("iteration", "learning_rate")
         state = keras_file.from_file(dict(zip(names, keras_file.in_order(saved), strict=False)))
     if not state.parameters and not state.step:
-        return exchange.start_of(optimizer, state.hyperparameters)
+        return exchange.start_of(exchange.variables_of(optimizer), state.hyperparameters)
     return state

@@ -142,15 +142,13 @@ class Noted:
         self._written = _Intervals(_extents(self.lasting))
         self._itemsizes = np.array(list(map(_itemsize, gradients)), np.int64)
         self._sizes = np.array(list(map(_numel, gradients)), np.int64) * self._itemsizes
-        self._look = _look(*self.lasting, *gradients)
+        self._look = look(*self.lasting, *gradients)
 
     def still_holds(self, lasting: Sequence[Tensor], gradients: Sequence[Tensor]) -> bool:
-        """Whether these are the lasting tensors, as they were, and gradients like those noted."""
+        """Whether these lie where the noted ones lay, with gradients like those noted."""
         if len(lasting) != len(self.lasting) or len(gradients) != len(self._sizes):
             return False
-        if is_watched() or not all(map(operator.is_, lasting, self.lasting)):
-            return False
-        if self._look is None or not self._look.check(*lasting, *gradients):
+        if is_watched() or self._look is None or not self._look.check(*lasting, *gradients):
             return False
         if list(map(_address, lasting)) != self._addresses:
             return False
@@ -161,6 +159,8 @@ class Noted:
             if not self._fit(places):
                 return False
             self._gradient_places = places
+        # Others that lie at the same addresses will do; autograd is told of these.
+        self.lasting = list(lasting)
         return True
 
     @property
@@ -249,7 +249,7 @@ def _guards() -> "type[torch._C._dynamo.guards.TensorGuards]":
     return TensorGuards
 
 
-def _look(*tensors: Tensor) -> "torch._C._dynamo.guards.TensorGuards | None":
+def look(*tensors: Tensor) -> "torch._C._dynamo.guards.TensorGuards | None":
     """Return torch's own check, in C, that tensors are of the same kind as now, or None without it.
 
     By this look of torch.compile's, whose compiler is not imported for it, 8,000 tensors take

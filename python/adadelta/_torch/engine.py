@@ -5,8 +5,6 @@ two, those who have several engines plan the others, so that a step is done as a
 all.
 """
 
-import itertools
-import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -322,7 +320,7 @@ def _places_by_action(rows: Sequence[Row]) -> dict[int, Sequence[int]]:
     if not rows:
         return {}
     actions = columns_of(rows)[Row._fields.index("action")]
-    if all(map(operator.is_, actions, itertools.repeat(actions[0]))):
+    if actions.count(actions[0]) == len(actions):
         return {int(actions[0]): range(len(rows))}
     places: dict[int, list[int]] = {}
     for place, action in enumerate(actions):

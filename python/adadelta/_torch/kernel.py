@@ -109,18 +109,21 @@ class Rows:
 
     def hold(self, columns: Sequence[Sequence[Any]]) -> bool:
         """Whether these columns of rows are the same, with gradients like those before."""
-        if not self.can_repeat or len(columns[0]) != len(self.constrained):
+        size = len(self.constrained)
+        if not self.can_repeat or len(columns[0]) != size:
             return False
         lasting: list[Tensor] = []
+        # To count None in a column of nothing else takes 1 us for 200 rows, a look at each 5.
         for column in (*_LASTING, layout.GRADIENT):
             if self.missing[column][0]:
-                if not all(map(operator.is_, columns[column], repeat(None))):
+                if columns[column].count(None) != size:
                     return False
             elif column != layout.GRADIENT:
                 lasting += columns[column]
-            elif any(map(operator.is_, columns[column], repeat(None))):
+        if not self.are_constrained:
+            if columns[-1].count(None) != size:
                 return False
-        if list(map(operator.is_not, columns[-1], repeat(None))) != self.constrained:
+        elif list(map(operator.is_not, columns[-1], repeat(None))) != self.constrained:
             return False
         gradients = columns[layout.GRADIENT] if self.has_gradients else ()
         return self.noted.still_holds(lasting, gradients)

@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import keras
 import numpy as np
 
 from adadelta._core import hyperparameters
 from adadelta._core.messages import Message
 from adadelta._core.precision import largest_gradient, largest_number
 from adadelta._keras import loss_scale, precision, reading
+from adadelta._keras.exchange import rate_of, variables_of
 
 # Measured on four small problems, of 32 to 6,000 rows: in 100 updates weights changed by 0.03 % to
 # 0.1 % of their size at a learning rate of 0.001, by 0.3 % to 1.1 % at 0.01, by 2.6 % to 11 % at
@@ -74,7 +74,7 @@ class Watched:
 def nothing_moves(watched: Watched) -> str | None:
     """At a low and constant learning rate neither the weights nor the loss have changed."""
     rate = watched.last["learning_rate"]
-    is_constant = isinstance(watched.optimizer._learning_rate, keras.Variable)
+    is_constant = rate_of(watched.optimizer).is_number
     if not (0 < rate < LOW_RATE and is_constant and watched.updates >= UPDATES_TO_MOVE):
         return None
     change = _change_of_weights(watched)
@@ -112,18 +112,12 @@ def _change_of_loss(watched: Watched) -> float:
 
 def saturated(watched: Watched) -> str | None:
     """Gradients are about as large as they are limited to, or averages as numbers can be."""
-    optimizer = watched.optimizer
-    dtypes = dict(
-        zip(
-            reading.parameter_names(optimizer._trainable_variables),
-            (precision.dtype_of(variable) for variable in optimizer._trainable_variables),
-            strict=True,
-        )
-    )
+    own = variables_of(watched.optimizer)
+    dtypes = dict(zip(own.names, map(precision.dtype_of, own.parameters), strict=True))
     found, largest = [], 0.0
     for one in watched.readings:
         dtype = dtypes[one.variable]
-        limit = largest_gradient(optimizer.epsilon, dtype)
+        limit = largest_gradient(watched.optimizer.epsilon, dtype)
         gradient = math.sqrt(np.max(one.square_avg))
         is_near = np.max(one.acc_delta) >= NEAR_THE_LIMIT * largest_number(dtype)
         if gradient >= NEAR_THE_LIMIT * limit or is_near:
@@ -182,7 +176,7 @@ def no_gradient(watched: Watched) -> str | None:
     suspects = {one.variable for one in watched.readings if not one.square_avg.any()}
     if suspects:
         # A sample may miss the rows of an embedding that were used.
-        suspects -= reading.has_gradient(watched.optimizer, suspects)
+        suspects -= reading.has_gradient(variables_of(watched.optimizer), suspects)
     if not suspects:
         return None
     names = [one.variable for one in watched.readings if one.variable in suspects]

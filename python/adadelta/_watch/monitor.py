@@ -4,17 +4,14 @@ import math
 import warnings
 from typing import Any
 
-import numpy as np
-
 from adadelta._core.backend import keras_needed_by
 
 with keras_needed_by("adadelta.Monitor"):
     import keras
 
 from adadelta._core import hyperparameters
-from adadelta._keras import learning_rate as rates
 from adadelta._keras import reading
-from adadelta._keras.exchange import number_of
+from adadelta._keras.exchange import rate_of, variables_of
 from adadelta._state.exchange import unwrapped
 from adadelta._watch import diagnosis
 from adadelta.keras import Adadelta
@@ -146,10 +143,12 @@ class Monitor(keras.callbacks.Callback):
     def _begin_to_watch(self) -> None:
         optimizer = self._optimizer
         # TensorFlow builds an optimizer in its first call, which is then over.
-        step = number_of(optimizer._iterations) - self._calls
+        own = variables_of(optimizer)
+        calls, updates = own.progress()
+        step = calls - self._calls
         self._watched = diagnosis.Watched(
-            start=reading.weights(optimizer, self.sample),
-            update=number_of(optimizer.iterations) if step else 0,
+            start=reading.weights(own, self.sample),
+            update=updates if step else 0,
             step=step,
             skipped=optimizer.skipped if step else 0,
         )
@@ -160,16 +159,17 @@ class Monitor(keras.callbacks.Callback):
         if self._watched is None:
             self._begin_to_watch()
         self._recorded_calls = self._calls
-        step = number_of(optimizer._iterations)
+        own = variables_of(optimizer)
+        step, update = own.progress()
         common = {
             "step": step,
-            "update": number_of(optimizer.iterations),
+            "update": update,
             "epoch": self._epoch,
             "loss": float((logs or {}).get("loss", math.nan)),
-            "learning_rate": _rate_of(optimizer, step),
+            "learning_rate": rate_of(optimizer).latest(step),
             "skipped": optimizer.skipped,
         }
-        readings = reading.read(optimizer, common["learning_rate"], self.sample)
+        readings = reading.read(own, optimizer.epsilon, common["learning_rate"], self.sample)
         self.records += [{**common, **one.row()} for one in readings]
         assert self._watched is not None
         self._watched.add(common, readings, optimizer, *self._since_last_record(common["loss"]))
@@ -237,18 +237,6 @@ def _adadelta_of(model: Any) -> Adadelta:
         kind = type(optimizer)
         raise TypeError(f"{requirement}; received {kind.__module__}.{kind.__qualname__}")
     return optimizer
-
-
-def _rate_of(optimizer: Any, step: int) -> float:
-    """The learning rate of the last call."""
-    callable_rate = rates.callable_rate_of(optimizer._learning_rate)
-    if callable_rate is not None:
-        # It may count how often it is called.
-        return callable_rate.latest
-    rate = optimizer._learning_rate
-    if not isinstance(rate, keras.Variable):
-        rate = rate(np.int64(max(step - 1, 0)))
-    return float(reading.number(rate))
 
 
 Monitor.__module__ = "adadelta"
