@@ -12,7 +12,7 @@ from adadelta._core import hyperparameters, interrupts
 from adadelta._core.hyperparameters import CONVENTIONS
 from adadelta._core.step import UPDATE, Call, Columns, Options, Row
 from adadelta._kernels import report
-from adadelta._torch import arguments, loading
+from adadelta._torch import agreement, arguments, loading, shards
 from adadelta._torch.engine import Engine, Plan
 from adadelta._torch.finite import all_finite
 
@@ -118,7 +118,9 @@ class Adadelta(Optimizer):
         fused: bool | None = None,
         decoupled_weight_decay: bool = False,
         skip_nonfinite: bool = False,
+        process_group: Any = None,
     ) -> None:
+        self.process_group = process_group
         defaults = arguments.checked(
             {
                 "lr": lr,
@@ -174,6 +176,15 @@ class Adadelta(Optimizer):
         if group["skip_nonfinite"]:
             group["skipped"] = torch.zeros((), dtype=torch.int64)
         super().add_param_group(group)
+
+    @property
+    def process_group(self) -> Any:
+        """The processes that decide together about a step, or None; see the argument."""
+        return self.__dict__.get("_process_group")
+
+    @process_group.setter
+    def process_group(self, group: Any) -> None:
+        self._process_group = agreement.checked(group)
 
     @property
     def skipped(self) -> int:
@@ -247,20 +258,22 @@ class Adadelta(Optimizer):
             new_values = list(map(arguments.check_again, self.param_groups, known))
             for group, values in zip(self.param_groups, new_values, strict=True):
                 group.update(values)
-        proceed = self._all_finite(compiling)
-        if proceed is False:
-            return loss
         new: dict[Tensor, Any] = {}
-        planned: list[_Planned] = []
-        for group, noted in zip(self.param_groups, known, strict=True):
+        given: list[_Given] = []
+        for group in self.param_groups:
             columns: list[list[Tensor]] = [[], [], [], [], []]
             if compiling:
                 self._init_group(group, *columns)
             else:
                 columns = self._tensors_of(group, new)
-            *tensors, counts = columns
-            rows = _rows(tensors, group["weight_decay"])
-            planned.append(_planned(rows, counts, group, proceed, noted))
+            given.append(_given(columns, group))
+        proceed = self._all_finite(given, compiling)
+        if proceed is False:
+            return loss
+        planned = [
+            _planned(it, group, proceed, noted)
+            for it, group, noted in zip(given, self.param_groups, known, strict=True)
+        ]
         with contextlib.nullcontext() if compiling else interrupts.Deferred():
             if new:
                 self.state.update(new)
@@ -268,26 +281,26 @@ class Adadelta(Optimizer):
                 step.run()
         return loss
 
-    def _all_finite(self, compiling: bool) -> Any:
+    def _all_finite(self, given: Sequence["_Given"], compiling: bool) -> Any:
         """Whether the step takes place: None when nobody asks, a tensor when it can't be asked."""
-        asking = [group for group in self.param_groups if group["skip_nonfinite"]]
-        pairs = [
-            (param, param.grad)
-            for group in asking
-            for param in group["params"]
-            if param.grad is not None
-        ]
-        if not pairs:
+        asking = [place for place, it in enumerate(self.param_groups) if it["skip_nonfinite"]]
+        if not asking:
             return None
+        every = (param for group in self.param_groups for param in group["params"])
+        sharing = agreement.groups(every, self.process_group)
+        ask = not compiling and not any(group["capturable"] for group in self.param_groups)
         with torch.no_grad():
-            finite = all_finite(pairs)
-            if finite is None:
-                return None
-            ask = not compiling and not any(group["capturable"] for group in self.param_groups)
-            if ask and bool(finite):
+            columns = [given[place].columns for place in asking]
+            finite = all_finite(
+                pair for params, grads, *_ in columns for pair in zip(params, grads, strict=True)
+            )
+            if sharing:
+                finite = agreement.all_of(finite, sharing, waits=ask)
+            if finite is None or (ask and bool(finite)):
                 return None
             with contextlib.nullcontext() if compiling else interrupts.Deferred():
-                for group in asking:
+                for place in asking:
+                    group = self.param_groups[place]
                     count = group.setdefault("skipped", torch.zeros((), dtype=torch.int64))
                     count += finite.logical_not().to(count.device)
         return False if ask else finite
@@ -402,18 +415,29 @@ def adadelta(
                 "`state_steps` argument must contain a list of singleton tensors; received "
                 f"{hyperparameters.received(state_steps)}"
             )
-    rows = _rows([params, grads, square_avgs, acc_deltas], group["weight_decay"])
     with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
-        step = _planned(rows, state_steps, group, proceed=None)
+        given = _given([params, grads, square_avgs, acc_deltas, state_steps], group)
+        step = _planned(given, group, proceed=None)
         with contextlib.nullcontext() if compiling else interrupts.Deferred():
             step.run()
 
 
-def _rows(tensors: Sequence[list[Tensor]], decay: float) -> Sequence[Row]:
-    """Return rows of parameters, gradients and both averages."""
-    size = len(tensors[0])
-    none = [None] * size
-    return Columns([*tensors, none, none, [decay] * size, [UPDATE] * size, none])
+class _Given(NamedTuple):
+    """The tensors of a group that has a step, in which shards stand for DTensors."""
+
+    params: list[Tensor]
+    # Parameters, gradients and both averages.
+    columns: list[list[Tensor]]
+    counts: list[Tensor]
+
+
+def _given(columns: Sequence[list[Tensor]], group: dict[str, Any]) -> _Given:
+    *tensors, counts = columns
+    params = tensors[0]
+    # Gradients that flow through a step, and compiled steps, need torch's own operations.
+    if not group["differentiable"] and not torch.compiler.is_compiling():
+        tensors = shards.local(tensors)
+    return _Given(params, tensors, counts)
 
 
 class _Planned(NamedTuple):
@@ -421,20 +445,18 @@ class _Planned(NamedTuple):
 
     engine: Engine
     plan: Plan
-    counts: list[Tensor]
+    given: _Given
 
     def run(self) -> None:
         """Do it."""
-        _count(self.counts, self.plan.proceed)
+        _count(self.given.counts, self.plan.proceed)
         self.engine.run(self.plan)
+        if self.given.columns[0] is not self.given.params:
+            shards.mark_changed(self.given.params)
 
 
 def _planned(
-    rows: Sequence[Row],
-    counts: list[Tensor],
-    group: dict[str, Any],
-    proceed: Any,
-    known: dict[str, Any] | None = None,
+    given: _Given, group: dict[str, Any], proceed: Any, known: dict[str, Any] | None = None
 ) -> _Planned:
     as_tensor = group["capturable"] or group["differentiable"] or torch.compiler.is_compiling()
     call = Call(arguments.rate_of_step(group["lr"], as_tensor))
@@ -444,13 +466,18 @@ def _planned(
         maximize=group["maximize"],
         decay_mode="decoupled" if group["decoupled_weight_decay"] else "coupled",
     )
+    size = len(given.params)
+    none = [None] * size
+    rows = Columns(
+        [*given.columns, none, none, [group["weight_decay"]] * size, [UPDATE] * size, none]
+    )
     known = {} if known is None else known
     engine = _engine_of(group, known)
     plan = engine.plan(rows, call, options, proceed)
     if not torch.compiler.is_compiling() and engine.reasons is not known.get("last"):
-        params = (row.parameter for row in rows)
-        known.update(last=engine.reasons, reasons=dict(zip(params, engine.reasons, strict=True)))
-    return _Planned(engine, plan, counts)
+        reasons = dict(zip(given.params, engine.reasons, strict=True))
+        known.update(last=engine.reasons, reasons=reasons)
+    return _Planned(engine, plan, given)
 
 
 def _engine_of(group: dict[str, Any], known: dict[str, Any]) -> Engine:

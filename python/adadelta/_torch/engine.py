@@ -19,7 +19,7 @@ from adadelta._core.clipping import Factors
 from adadelta._core.engine import UNWANTED, no_kernel
 from adadelta._core.step import COLLECT, FOLLOW, SKIP, UPDATE, Call, Options, Row, columns_of
 from adadelta._kernels import cuda, layout, torch_memory
-from adadelta._torch import finite, plain
+from adadelta._torch import finite, plain, shards
 from adadelta._torch import kernel as processor
 from adadelta._torch.arrays import arrays_of
 from adadelta._torch.kernel import TableCall
@@ -94,8 +94,9 @@ class Engine:
         return processor.reason_against_dtype(getattr(torch, dtype))
 
     def reason_against(self, row: Row) -> str | None:
-        """See there."""
-        return self._reason_against_all() or processor.reason_against(row)
+        """See there. Shards stand for DTensors, as in a step."""
+        own = [None if it is None else shards.shard(it) for it in arrays_of(row)]
+        return self._reason_against_all() or processor.reason_against(Row(*own))
 
     def all_finite(self, rows: Sequence[Row], call: Call) -> bool | Tensor:
         """See there. It is a tensor where the engine must not wait for it."""

@@ -13,7 +13,7 @@ import torch
 
 from adadelta._state import matching
 from adadelta._state.record import OptimizerState, StateMismatchError
-from adadelta._torch import arguments, loading
+from adadelta._torch import arguments, loading, shards
 from adadelta._torch.arrays import state_dtype
 
 # The values of a group under the names that every front end shares.
@@ -32,7 +32,8 @@ def export_state(optimizer: Any) -> OptimizerState:
     """Return what the optimizer knows.
 
     `hyperparameters` holds the first group's values, and with several groups "groups" those of
-    each. A parameter that has had no gradient yet has averages of 0, as it will have.
+    each. A parameter that has had no gradient yet has averages of 0, as it will have. The state
+    of DTensors is gathered, for which all processes of their mesh must export together.
     """
     groups = [_values_of(group) for group in optimizer.param_groups]
     update = max((int(state["step"]) for state in optimizer.state.values() if state), default=0)
@@ -77,7 +78,8 @@ def import_state(optimizer: Any, state: OptimizerState) -> None:
         own["step"].fill_(state.update)
         for slot in loading.AVERAGES:
             value = torch.from_numpy(np.array(state.parameters[names[name]][slot]))
-            _real(own[slot]).copy_(value)
+            value = torch.view_as_complex(value) if own[slot].is_complex() else value
+            own[slot].copy_(shards.like(value.to(param.device), param))
 
 
 def _named(optimizer: Any) -> dict[str, torch.Tensor]:
@@ -108,7 +110,8 @@ def _array(optimizer: Any, param: torch.Tensor, slot: str) -> np.ndarray:
     if not state:
         like = _like(param)
         return np.zeros(like.shape, like.dtype)
-    value = _real(state[slot].detach().to(device="cpu", dtype=state_dtype(param.dtype)))
+    value = shards.whole(state[slot].detach())
+    value = _real(value.to(device="cpu", dtype=state_dtype(param.dtype)))
     return np.array(value.numpy())
 
 
