@@ -434,8 +434,8 @@ class _Given(NamedTuple):
 def _given(columns: Sequence[list[Tensor]], group: dict[str, Any]) -> _Given:
     *tensors, counts = columns
     params = tensors[0]
-    # Gradients that flow through a step, and compiled steps, need torch's own operations.
-    if not group["differentiable"] and not torch.compiler.is_compiling():
+    # Gradients that flow through a step need torch's own operations.
+    if not group["differentiable"]:
         tensors = shards.local(tensors)
     return _Given(params, tensors, counts)
 

@@ -64,6 +64,8 @@ def shard(tensor: Tensor) -> Tensor:
     """Return this process' shard of a DTensor, and any other tensor as it is."""
     if not is_sharded(tensor):
         return tensor
+    if torch.compiler.is_compiling():
+        return tensor.to_local()
     # `to_local()` makes a new tensor of a parameter's shard in each call, and a step looks at less
     # where it knows the tensors.
     found: Any = tensor._local_tensor
