@@ -1,6 +1,5 @@
 """Trains a small model in one process or in several, and returns all parameters and their state."""
 
-import contextlib
 import functools
 import warnings
 
@@ -111,7 +110,8 @@ class Training:
             options["lr"] = torch.tensor(options["lr"], dtype=dtype)
         self.sign = -1 if options.get("maximize") else 1
         self.dtype = dtype
-        self.model = made = model(dtype)
+        with torch.random.fork_rng():
+            self.model = made = model(dtype)
         if engine:
             self.model = ENGINES[engine](made)
         if engine == "zero":
@@ -169,7 +169,6 @@ class Training:
 
     def result(self):
         """Return the steps that were made and skipped, and each parameter with its averages."""
-        names = [name for name, _ in model(self.dtype).named_parameters()]
         params, state = self._whole()
         if dist.is_initialized() and dist.get_rank():
             return {"skipped": self.own.skipped}
@@ -178,9 +177,9 @@ class Training:
                 it.detach().numpy().copy()
                 for it in (params[name], state[name]["square_avg"], state[name]["acc_delta"])
             ]
-            for name in names
+            for name in state
         }
-        step = {float(state[name]["step"]) for name in names}
+        step = {float(its_state["step"]) for its_state in state.values()}
         return {"arrays": arrays, "step": step, "skipped": self.own.skipped}
 
     def _whole(self):
@@ -194,7 +193,8 @@ class Training:
             saved = self.optimizer.state_dict()["state"]
             named = dict(plain.named_parameters())
             return named, {name: saved[place] for place, name in enumerate(named)}
-        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        # Not to the processor's memory: torch 2.13 ends the process when FSDP1 is on it already.
+        options = StateDictOptions(full_state_dict=True)
         # FSDP1 is deprecated.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -205,5 +205,4 @@ class Training:
 
 def trained(rank, engine, options, bad=False):
     """Return the result of a whole training."""
-    with torch.random.fork_rng(), contextlib.suppress(StopIteration):
-        return Training(engine, options).train(bad=bad).result()
+    return Training(engine, options).train(bad=bad).result()
