@@ -66,7 +66,7 @@ def times(elements):
 
 
 def memory(name, elements):
-    """Return the MiB of this process' parameters and state, and by how much steps grow it at most."""
+    """Return the MiB of this process' parameters and state, and by how much two steps grow it."""
     # What the first step loads is none of the tensors'.
     optimizers()[name](model(1).parameters()).step()
     held = model(elements)

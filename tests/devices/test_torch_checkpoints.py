@@ -1,5 +1,6 @@
 """adadelta.torch: saved by some processes and continued by others, as if nothing had happened."""
 
+import copy
 import functools
 
 import numpy as np
@@ -161,7 +162,7 @@ def test_a_whole_state_dict_is_taken_in_parts():
 def from_whole_state(rank):
     """Return whether shards are those of the whole, and hold no more memory than they need."""
     training = Training("fsdp2", OPTIONS).train(3)
-    saved = training.optimizer.state_dict()
+    saved = copy.deepcopy(training.optimizer.state_dict())
     for state in saved["state"].values():
         for slot in ("square_avg", "acc_delta"):
             state[slot] = state[slot].full_tensor()
