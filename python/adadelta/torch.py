@@ -60,6 +60,20 @@ class Adadelta(Optimizer):
       takes copies of all tensors, and refuses what does not fit before it changes anything.
     * Gradients are clipped with `torch.nn.utils.clip_grad_norm_`, as everywhere in torch.
 
+    On several devices, with DDP, FSDP, tensor parallelism or `ZeroRedundancyOptimizer`, the
+    parameters and their state are those of one device on the same global batch:
+
+    * A step of DTensors (FSDP2, tensor parallelism) is done by each process on its own shards, with
+      the fused kernel where it serves. Nothing is gathered. State is sharded as its parameter is,
+      so `torch.distributed.checkpoint` can save it and load it on another number of processes. A
+      gradient that is sharded in another way than its parameter is redistributed first.
+    * `skip_nonfinite` is decided once for all processes, by a reduction of one number over each
+      process group that shares the step. So all of these processes must call `step()` together,
+      also those without parameters or gradients. Nothing is communicated in a single process, or
+      where `skip_nonfinite` is False.
+    * `load_state_dict()` takes whole tensors for DTensors; each process keeps its part.
+      `adadelta.export_state()` gathers the averages of DTensors, one parameter after the other.
+
     Args:
         params: Parameters, pairs of names and parameters (`model.named_parameters()`), or
             dictionaries of parameter groups with values of their own.
@@ -80,6 +94,14 @@ class Adadelta(Optimizer):
         skip_nonfinite: Skip a step, for all groups, in which a gradient of this group is NaN or
             infinite, and count it in `skipped`. `False` lets it into the parameters, as torch
             does.
+        process_group: The processes that decide about a step together, for `skip_nonfinite`.
+            `None` means those of the device meshes of the parameters, or, if no parameter is a
+            DTensor, all processes. Name the group if you gave one to FSDP or
+            `ZeroRedundancyOptimizer` (there by `optimizer.optim.process_group = group`, since the
+            argument is its own). For processes that train independently, or that run out of data
+            at different times (`torch.distributed.algorithms.Join`), give each its own:
+            `torch.distributed.new_subgroups(group_size=1)[0]`. It is not saved or copied with the
+            optimizer.
 
     Raises:
         TypeError: An argument is of the wrong kind.

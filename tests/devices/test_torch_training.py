@@ -33,6 +33,13 @@ FAST = ("defaults", "skip")
 # The sums of processes are rounded in another order: by 1e-16 and 6e-8 in each step.
 TOLERANCE = {"float64": 1e-12, "float32": 1e-4}
 ENGINES = ("ddp", "zero", "fsdp1", "fsdp1_flat", "fsdp2", "tensor_parallel")
+CASES = [
+    (engine, name)
+    for engine in ENGINES
+    for name in sorted(set(OPTIONS) - set(FAST))
+    # torch's own clipping does not take DTensors together with plain tensors.
+    if not ("clip" in OPTIONS[name] and engine == "tensor_parallel")
+]
 
 
 @functools.cache
@@ -42,6 +49,9 @@ def alone(options, bad):
 
 def check(engine, count, name):
     options, bad = OPTIONS[name], name.startswith("skip")
+    if "clip" in options and engine.startswith("fsdp1"):
+        # torch's own clipping of FSDP1 is for float32.
+        options = {**options, "dtype": "float32"}
     first, *others = run(count, trained, engine, options, bad)
     expected = alone(json.dumps(options), bad)
     assert {it["skipped"] for it in (first, *others)} == {expected["skipped"]} == {int(bad)}
@@ -59,8 +69,7 @@ def test_two_processes_equal_one(engine, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(set(OPTIONS) - set(FAST)))
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(("engine", "name"), CASES)
 def test_two_processes_equal_one_with_options(engine, name):
     check(engine, 2, name)
 

@@ -234,7 +234,7 @@ class Engine:
     ) -> tuple[Part, list[str | None]]:
         """Sort rows by how they are done, with the reasons against kernels, or raise."""
         compiling = torch.compiler.is_compiling()
-        rows = [row._replace(gradient=plain.dense(row)) for row in rows]
+        rows = list(map(plain.with_dense_gradient, rows))
         for row in rows:
             _check(row, compiling)
         shared: set[int] = set()
