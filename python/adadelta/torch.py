@@ -14,7 +14,6 @@ from adadelta._core.step import UPDATE, Call, Columns, Options, Row
 from adadelta._kernels import report
 from adadelta._torch import agreement, arguments, loading, shards
 from adadelta._torch.engine import Engine, Plan
-from adadelta._torch.finite import all_finite
 
 __all__ = ["Adadelta", "adadelta"]
 
@@ -289,7 +288,7 @@ class Adadelta(Optimizer):
             else:
                 columns = self._tensors_of(group, new)
             given.append(_given(columns, group))
-        proceed = self._all_finite(given, compiling)
+        proceed = self._all_finite(given, known, compiling)
         if proceed is False:
             return loss
         planned = [
@@ -303,28 +302,35 @@ class Adadelta(Optimizer):
                 step.run()
         return loss
 
-    def _all_finite(self, given: Sequence["_Given"], compiling: bool) -> Any:
+    def _all_finite(self, given: Sequence["_Given"], known: Sequence[Any], compiling: bool) -> Any:
         """Whether the step takes place: None when nobody asks, a tensor when it can't be asked."""
-        asking = [place for place, it in enumerate(self.param_groups) if it["skip_nonfinite"]]
+        asking = [
+            (it, group, noted)
+            for it, group, noted in zip(given, self.param_groups, known, strict=True)
+            if group["skip_nonfinite"]
+        ]
         if not asking:
             return None
         every = (param for group in self.param_groups for param in group["params"])
         sharing = agreement.groups(every, self.process_group)
         ask = not compiling and not any(group["capturable"] for group in self.param_groups)
         with torch.no_grad():
-            columns = [given[place].columns for place in asking]
-            finite = all_finite(
-                pair for params, grads, *_ in columns for pair in zip(params, grads, strict=True)
+            finite = agreement.all_of(
+                [
+                    _engine_of(group, noted or {}).all_finite(_rows(it, group), Call(0.0))
+                    for it, group, noted in asking
+                ],
+                sharing,
+                waits=ask,
             )
-            if sharing:
-                finite = agreement.all_of(finite, sharing, waits=ask)
-            if finite is None or (ask and bool(finite)):
+            if finite is True or (ask and bool(finite)):
                 return None
             with contextlib.nullcontext() if compiling else interrupts.Deferred():
-                for place in asking:
-                    group = self.param_groups[place]
+                for _, group, _ in asking:
                     count = group.setdefault("skipped", torch.zeros((), dtype=torch.int64))
-                    count += finite.logical_not().to(count.device)
+                    count += (
+                        finite.logical_not().to(count.device) if isinstance(finite, Tensor) else 1
+                    )
         return False if ask else finite
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -462,6 +468,13 @@ def _given(columns: Sequence[list[Tensor]], group: dict[str, Any]) -> _Given:
     return _Given(params, tensors, counts)
 
 
+def _rows(given: _Given, group: dict[str, Any]) -> Sequence[Row]:
+    size = len(given.params)
+    none = [None] * size
+    decays, actions = [group["weight_decay"]] * size, [UPDATE] * size
+    return Columns([*given.columns, none, none, decays, actions, none])
+
+
 class _Planned(NamedTuple):
     """The step of a group, which can be done."""
 
@@ -488,14 +501,9 @@ def _planned(
         maximize=group["maximize"],
         decay_mode="decoupled" if group["decoupled_weight_decay"] else "coupled",
     )
-    size = len(given.params)
-    none = [None] * size
-    rows = Columns(
-        [*given.columns, none, none, [group["weight_decay"]] * size, [UPDATE] * size, none]
-    )
     known = {} if known is None else known
     engine = _engine_of(group, known)
-    plan = engine.plan(rows, call, options, proceed)
+    plan = engine.plan(_rows(given, group), call, options, proceed)
     if not torch.compiler.is_compiling() and engine.reasons is not known.get("last"):
         reasons = dict(zip(given.params, engine.reasons, strict=True))
         known.update(last=engine.reasons, reasons=reasons)

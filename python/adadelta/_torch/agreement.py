@@ -46,16 +46,22 @@ def groups(params: Iterable[Tensor], named: Any = None) -> list[Any]:
     return [group for ranks, group in by_ranks.items() if len(ranks) > 1]
 
 
-def all_of(answer: Tensor | None, groups: Sequence[Any], waits: bool) -> Tensor:
-    """Return whether all processes of the groups say yes.
+def all_of(answers: Sequence[bool | Tensor], groups: Sequence[Any], waits: bool) -> bool | Tensor:
+    """Return whether all answers of all processes are yes.
 
     Args:
-        answer: What this process says. None, of one that has nothing to ask about, is yes.
+        answers: What this process says; none, of one that has nothing to ask about, is yes.
         groups: The groups, in an order that all processes share. All must come here together.
         waits: Whether the answer is read on the host, so that it may be there.
 
     """
-    found = torch.ones((), dtype=torch.bool) if answer is None else answer
+    unknown = [it for it in answers if isinstance(it, Tensor)]
+    known = all(it for it in answers if not isinstance(it, Tensor))
+    if not groups and not unknown:
+        return known
+    found = torch.tensor(known)
+    for answer in unknown:
+        found = found.to(answer.device).logical_and(answer)
     for group in groups:
         found = found.to(_device(group, waits), torch.int32)
         dist.all_reduce(found, dist.ReduceOp.MIN, group=group)

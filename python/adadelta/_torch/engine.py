@@ -111,7 +111,7 @@ class Engine:
         found = finite.all_finite(pairs, scale)
         if found is None:
             return True
-        return bool(found) if self.waits else found
+        return bool(found) if self.waits and not torch.compiler.is_compiling() else found
 
     def step(self, rows: Sequence[Row], call: Call, options: Options) -> Sequence[Row]:
         """See there. Tensors are changed in place.
