@@ -17,10 +17,11 @@ import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from adadelta._core import clipping
 from adadelta._core.clipping import Factors
 from adadelta._core.engine import no_kernel
 from adadelta._core.step import Call, Options, Row, mean
-from adadelta._kernels import jax_arrays, layout, xla_target
+from adadelta._kernels import jax_arrays, jax_devices, layout, xla_target
 from adadelta._kernels.locks import Lock
 
 Array = Any
@@ -169,7 +170,16 @@ def _step(settings: Array, row_settings: Array, *arrays: Array, known: Known) ->
 
 @functools.partial(jax.jit, static_argnames="columns", inline=True)
 def _norms(settings: Array, *arrays: Array, columns: int) -> Array:
-    return _norms_primitive.bind(settings, *arrays, known=columns)[0]
+    def whole(*operands: Array) -> Array:
+        return _norms_primitive.bind(*operands, known=columns)[0]
+
+    def found(*operands: Array) -> Array:
+        return _norms_by_rule(*operands, known=columns & ~layout.TOGETHER)[0]
+
+    numbered = xla_target.split(range(len(arrays)), columns)
+    rows = [number for number, row in enumerate(numbered) for it in row if it is not None]
+    of_all = bool(columns & layout.TOGETHER)
+    return jax_devices.norms(whole, found, [None, *rows], of_all)(settings, *arrays)
 
 
 def _step_by_rule(
@@ -197,23 +207,17 @@ def _step_by_rule(
 def _norms_by_rule(settings: Array, *arrays: Array, known: int) -> list[Array]:
     (call, _), result = layout.told(settings), _dtype_of_norms(settings, known)
     updates = settings[layout.ACTION] == layout.UPDATE
-    squares, divisors = [], []
+    gradients = []
     for row in xla_target.split(arrays, known):
         # Of the state only the dtype counts.
         gradient, window = row[layout.GRADIENT], row[layout.WINDOW]
         given = mean(Row(None, gradient, settings, settings, window=window), call, jax_arrays)
-        given = (given * settings[layout.NORM_SCALE]).astype(result)
-        magnitude = jnp.max(jnp.abs(given), initial=0)
-        usable = (magnitude > 0) & jnp.isfinite(magnitude)
-        divisors.append(jnp.where(usable, magnitude, 1))
-        squares.append(jnp.sum(jnp.square(given / divisors[-1])))
-    norm, divisor = jnp.sqrt(jnp.stack(squares)), jnp.stack(divisors)
+        gradients.append((given * settings[layout.NORM_SCALE]).astype(result))
+    divisors, norms = jax_devices.norm_of_each(gradients).T
     if known & layout.TOGETHER:
-        largest = jnp.max(divisor, keepdims=True)
-        norm = jnp.sqrt(jnp.sum(jnp.square(norm * (divisor / largest)), keepdims=True))
-        divisor = largest
-    norm = jnp.where(updates, norm, 0)
-    return [jnp.stack([divisor, norm], axis=1)]
+        both = clipping.joined(divisors[:, None], norms[:, None], jnp)
+        divisors, norms = both
+    return [jnp.stack([divisors, jnp.where(updates, norms, 0)], axis=1)]
 
 
 def _new_primitive(name: str, by_rule: Any, shapes: Any, target: Any) -> Primitive:
