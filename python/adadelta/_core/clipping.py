@@ -39,8 +39,12 @@ def scaled_norm(gradients: Sequence[Array], array: Any, choose: Choose) -> tuple
         divided = [array.divide(gradient, scale) for gradient in gradients]
         return scale, array.sqrt(_sum_of_squares(divided, array))
 
-    is_safe = array.logical_and(squares > _SAFE_SQUARES[0], squares < _SAFE_SQUARES[1])
-    return choose(is_safe, plain, careful)
+    return choose(are_safe(squares, array), plain, careful)
+
+
+def are_safe(squares: Array, array: Any) -> Array:
+    """Whether sums of squares show that no square left the range of its dtype."""
+    return array.logical_and(squares > _SAFE_SQUARES[0], squares < _SAFE_SQUARES[1])
 
 
 def scale_of(largest: Array, array: Any) -> Array:
@@ -96,7 +100,8 @@ def combined(norms: Sequence[tuple[Array, Array]], array: Any) -> tuple[Array, A
     """
     if len(norms) == 1:
         return norms[0]
-    return joined(*(array.stack(column) for column in zip(*norms, strict=True)), array)
+    divisors, found = (array.stack(column) for column in zip(*norms, strict=True))
+    return joined(divisors, found, array)
 
 
 def joined(divisors: Array, found: Array, array: Any) -> tuple[Array, Array]:

@@ -117,7 +117,7 @@ class _Group:
             return jnp.stack([jnp.stack(_norm(part, dtype)) for part in parts])
 
         def found(*gradients: Array) -> Array:
-            return jax_devices.norm_of_each(gradients)
+            return jax_devices.norm_of_each(gradients, together)
 
         def careful() -> Factors:
             gradients = [step.mean(row, call, jax_arrays).astype(dtype) for row in self.rows]

@@ -120,13 +120,29 @@ def norms(
     return together(whole, found, joined, rows)
 
 
-def norm_of_each(gradients: Sequence[Array]) -> Array:
-    """Return the norm of each gradient as two factors, of shape `(gradients, 2)`."""
-    factors = []
-    for gradient in gradients:
-        scale = clipping.scale_of(jnp.max(jnp.abs(gradient), initial=0), jnp)
-        factors.append(jnp.stack([scale, jnp.sqrt(jnp.sum(jnp.square(gradient / scale)))]))
-    return jnp.stack(factors)
+def norm_of_each(gradients: Sequence[Array], of_all: bool) -> Array:
+    """Return the norm of each gradient as two factors, of shape `(gradients, 2)`.
+
+    Args:
+        gradients: The gradients.
+        of_all: Whether they are for the norm of all, in which some may be too small to count.
+
+    """
+    squares = jnp.stack([jnp.sum(jnp.square(gradient)) for gradient in gradients])
+
+    def plain() -> Array:
+        return jnp.stack([jnp.ones_like(squares), jnp.sqrt(squares)], axis=1)
+
+    def careful() -> Array:
+        largest = jnp.stack([jnp.max(jnp.abs(gradient), initial=0) for gradient in gradients])
+        scales = clipping.scale_of(largest, jnp)
+        divided = [gradient / scale for gradient, scale in zip(gradients, scales, strict=True)]
+        sums = jnp.stack([jnp.sum(jnp.square(gradient)) for gradient in divided])
+        return jnp.stack([scales, jnp.sqrt(sums)], axis=1)
+
+    # One decision for all: on a GPU each of them would wait for the host.
+    checked = jnp.sum(squares) if of_all else squares
+    return jax.lax.cond(jnp.all(clipping.are_safe(checked, jnp)), plain, careful)
 
 
 def _mesh_of(array: Any) -> Mesh:
@@ -148,7 +164,8 @@ def _parts(array: Any) -> list[Any] | None:
 
 def _are_first(parts: list[Any] | None, devices: int) -> np.ndarray:
     """Return for each device whether no device before it has the same part."""
-    names = [None] * devices if parts is None else [str(part) for part in parts]
+    # Slices can't be compared by hash before Python 3.12.
+    names = [""] * devices if parts is None else [str(part) for part in parts]
     return np.array([names.index(name) == place for place, name in enumerate(names)])
 
 

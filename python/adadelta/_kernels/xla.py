@@ -138,7 +138,8 @@ def norms(
     flat = xla_target.flat(of_norms)
 
     def scaled(scale: float) -> Array:
-        return _norms(settings.at[layout.NORM_SCALE].set(scale), *flat, columns=columns)
+        new = settings.at[layout.NORM_SCALE].set(scale)
+        return _norms(new, *flat, columns=columns, is_scaled=call.loss_scale is not None)
 
     plain = scaled(1.0)
     if settings.dtype == jnp.float32:
@@ -168,14 +169,12 @@ def _step(settings: Array, row_settings: Array, *arrays: Array, known: Known) ->
     return _step_primitive.bind(settings, row_settings, *arrays, known=known)
 
 
-@functools.partial(jax.jit, static_argnames="columns", inline=True)
-def _norms(settings: Array, *arrays: Array, columns: int) -> Array:
+@functools.partial(jax.jit, static_argnames=("columns", "is_scaled"), inline=True)
+def _norms(settings: Array, *arrays: Array, columns: int, is_scaled: bool) -> Array:
     def whole(*operands: Array) -> Array:
         return _norms_primitive.bind(*operands, known=columns)[0]
 
-    def found(*operands: Array) -> Array:
-        return _norms_by_rule(*operands, known=columns & ~layout.TOGETHER)[0]
-
+    found = functools.partial(_norm_of_each, columns=columns, is_scaled=is_scaled)
     numbered = xla_target.split(range(len(arrays)), columns)
     rows = [number for number, row in enumerate(numbered) for it in row if it is not None]
     of_all = bool(columns & layout.TOGETHER)
@@ -205,19 +204,33 @@ def _step_by_rule(
 
 
 def _norms_by_rule(settings: Array, *arrays: Array, known: int) -> list[Array]:
-    (call, _), result = layout.told(settings), _dtype_of_norms(settings, known)
-    updates = settings[layout.ACTION] == layout.UPDATE
-    gradients = []
-    for row in xla_target.split(arrays, known):
-        # Of the state only the dtype counts.
-        gradient, window = row[layout.GRADIENT], row[layout.WINDOW]
-        given = mean(Row(None, gradient, settings, settings, window=window), call, jax_arrays)
-        gradients.append((given * settings[layout.NORM_SCALE]).astype(result))
-    divisors, norms = jax_devices.norm_of_each(gradients).T
+    found = _norm_of_each(settings, *arrays, columns=known)
     if known & layout.TOGETHER:
-        both = clipping.joined(divisors[:, None], norms[:, None], jnp)
-        divisors, norms = both
-    return [jnp.stack([divisors, jnp.where(updates, norms, 0)], axis=1)]
+        found = jnp.stack(clipping.joined(found[:, :1], found[:, 1:], jnp), axis=1)
+    return [found]
+
+
+def _norm_of_each(settings: Array, *arrays: Array, columns: int, is_scaled: bool = True) -> Array:
+    (call, _), result = layout.told(settings), _dtype_of_norms(settings, columns)
+    if not is_scaled:
+        # XLA would write out all that it divides by 1.
+        call = call._replace(loss_scale=None)
+    rows = xla_target.split(arrays, columns)
+
+    def of_update() -> Array:
+        gradients = []
+        for row in rows:
+            # Of the state only the dtype counts.
+            gradient, window = row[layout.GRADIENT], row[layout.WINDOW]
+            given = mean(Row(None, gradient, settings, settings, window=window), call, jax_arrays)
+            if settings.dtype == jnp.float64:
+                given = given * settings[layout.NORM_SCALE]
+            gradients.append(given.astype(result))
+        return jax_devices.norm_of_each(gradients, bool(columns & layout.TOGETHER))
+
+    nothing = jnp.stack([jnp.ones(len(rows), result), jnp.zeros(len(rows), result)], axis=1)
+    updates = settings[layout.ACTION] == layout.UPDATE
+    return jax.lax.cond(updates, of_update, lambda: nothing)
 
 
 def _new_primitive(name: str, by_rule: Any, shapes: Any, target: Any) -> Primitive:
