@@ -5,6 +5,7 @@ import contextlib
 import keras
 import numpy as np
 from keras import distribution
+
 from options import OPTIONS, optimizer_of
 
 # The options of tests/python/options.py that act without special variables, and two more.

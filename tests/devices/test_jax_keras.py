@@ -4,7 +4,6 @@ import itertools
 
 import jax
 import jax_layouts as layouts
-import keras
 import numpy as np
 import pytest
 
@@ -50,3 +49,21 @@ def test_options_that_decide_for_all_go_together(options):
     check(options, ("shards", "columns"))
 
 
+@pytest.mark.parametrize("name", layouts.LAYOUTS)
+def test_a_kernel_that_is_required_is_missed_before_training(name):
+    with layouts.LAYOUTS[name]():
+        model = layouts.model_of((), fused=True)
+        before = [np.asarray(it.value) for it in model.trainable_variables]
+        with pytest.raises(RuntimeError, match="it lies on 8 devices, where XLA itself makes"):
+            layouts.fit(model, *layouts.data(calls=2))
+        for variable, value in zip(model.trainable_variables, before, strict=True):
+            np.testing.assert_array_equal(variable.value, value)
+
+
+def test_who_makes_the_step_is_told():
+    with layouts.shards():
+        model = layouts.model_of(())
+        model.optimizer.build(model.trainable_variables)
+    for row in adadelta.kernel_info(model.optimizer):
+        assert row["reason"] == "it lies on 8 devices, where XLA itself makes the step"
+        assert row["engine"] == "operators of JAX" and row["device"].count(",") == 7

@@ -27,53 +27,72 @@ OPTIONS = {
     "global_clipnorm": {"global_clipnorm": 0.5},
     "clipnorm": {"clipnorm": 0.5},
     "skip_nonfinite": {"skip_nonfinite": True},
-    "all": {
-        "global_clipnorm": 0.5, "skip_nonfinite": True, "loss_scale_factor": 4.0,
-        "gradient_accumulation_steps": 1,
-    },
-}  # fmt: skip
+    "all": {"global_clipnorm": 0.5, "skip_nonfinite": True, "loss_scale_factor": 4.0},
+}
 
 
 def gradients_of(sizes):
     generator = np.random.default_rng(5)
     # Shards that differ, so that no device can answer for another.
     return [
-        (generator.normal(size=shape) * 10.0 ** generator.integers(0, 2, shape) * size)
+        np.float32(generator.normal(size=shape) * 10.0 ** generator.integers(0, 2, shape) * size)
         for shape, size in zip(SPECS, sizes, strict=True)
     ]
 
 
-def step_of(sizes, dtype="float32", **options):
-    """A step as a function, and what it is called with."""
-    variables = [keras.Variable(np.ones(shape), dtype=dtype) for shape in SPECS]
+def step_of(**options):
+    """A compiled step as a function, and values of variables and state."""
+    variables = [keras.Variable(np.ones(shape)) for shape in SPECS]
     optimizer = adadelta.Adadelta(1.0, epsilon=1e-4, **options)
     optimizer.build(variables)
-    state = [it.value for it in optimizer.variables]
-    gradients = [jax.numpy.asarray(it, dtype) for it in gradients_of(sizes)]
 
     def step(values, state, gradients):
         return optimizer.stateless_apply(state, gradients, values)
 
-    return step, ([it.value for it in variables], state, gradients)
+    values, state = [it.value for it in variables], [it.value for it in optimizer.variables]
+    return jax.jit(step), values, state
 
 
 def spread(arrays):
     mesh = jax.make_mesh((2, 4), ("a", "b"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
-    return jax.tree.map(
-        lambda it: jax.device_put(
-            it, NamedSharding(mesh, SPECS.get(it.shape, PartitionSpec()))
-        ),
-        arrays,
-    )
+    return [
+        jax.device_put(it, NamedSharding(mesh, SPECS.get(it.shape, PartitionSpec())))
+        for it in arrays
+    ]
 
 
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("fused", [None, False])
 def test_norms_and_skips_are_those_of_one_device(options, fused):
+    step, *given = step_of(fused=fused, **OPTIONS[options])
     for sizes in SIZES.values():
-        step, given = step_of(sizes, fused=fused, **OPTIONS[options])
-        wanted = jax.tree.leaves(jax.jit(step)(*given))
-        made = jax.tree.leaves(jax.jit(step)(*spread(given)))
-        for ours, exact in zip(made, wanted, strict=True):
+        gradients = gradients_of(sizes)
+        wanted = step(*given, gradients)
+        made = step(*map(spread, given), spread(gradients))
+        for ours, exact in zip(jax.tree.leaves(made), jax.tree.leaves(wanted), strict=True):
             # Sums of squares in another order, divided by another number.
             np.testing.assert_allclose(ours, exact, rtol=2e-6, atol=1e-12)
+
+
+def test_shards_of_different_size_count_once():
+    # Six numbers on four devices: the program fills up the last shard.
+    mesh = jax.make_mesh((4, 2), ("a", "b"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    uneven = NamedSharding(mesh, PartitionSpec("a"))
+    variable = keras.Variable(np.zeros(6))
+    optimizer = adadelta.Adadelta(1.0, epsilon=1e-4, global_clipnorm=0.5)
+    optimizer.build([variable])
+
+    def step(values, state, gradient):
+        gradient = jax.lax.with_sharding_constraint(gradient * 2, uneven)
+        return optimizer.stateless_apply(state, [gradient], values)
+
+    given = (
+        [variable.value],
+        [it.value for it in optimizer.variables],
+        np.arange(6, dtype="float32"),
+    )
+    whole = NamedSharding(mesh, PartitionSpec())
+    made = jax.jit(step)(*jax.device_put(given, whole))
+    wanted = optimizer.stateless_apply(given[1], [given[2] * 2], given[0])
+    for ours, exact in zip(jax.tree.leaves(made), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(ours, exact, rtol=2e-6)

@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 
+from adadelta._core.engine import no_kernel
 from adadelta._keras import learning_rate as rates
 
 
@@ -35,9 +36,14 @@ def reading_trainer(optimizer: Any) -> tuple[Any, bool]:
 
 
 def refuse_what_compiled_training_cannot_do(optimizer: Any, model: Any, shares: bool) -> None:
-    """Raise when the optimizer belongs to other variables, or its rate can't be asked."""
+    """Raise when the optimizer belongs to other variables, lacks a kernel or can't ask its rate."""
     if optimizer.built:
         optimizer._refuse_other_variables(list(model.trainable_variables), shares)
+    if optimizer.fused:
+        # Before it is built there is nothing to report.
+        for served in optimizer._kernel_report():
+            if served.reason is not None:
+                raise no_kernel(served.reason)
     asked = rates.callable_rate_of(optimizer._learning_rate)
     if asked is not None and model.jit_compile and not model.run_eagerly:
         asked.refuse_main_thread()
