@@ -25,6 +25,7 @@ def check(options, names=tuple(layouts.LAYOUTS)):
         model = layouts.trained(options, layouts.LAYOUTS[name])
         layouts.assert_same(model, wanted)
         layouts.assert_placed(model)
+        assert len(model.trainable_variables[0].value.sharding.device_set) == 8
     return wanted
 
 
