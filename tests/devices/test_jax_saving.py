@@ -66,7 +66,8 @@ def test_training_goes_on_as_on_one_device(way, carried, tmp_path, wanted):
 def test_state_lies_in_the_layout_that_reads_it(carried, tmp_path):
     with layouts.copies():
         model = layouts.model_of(OPTIONS)
-        model.optimizer.apply([np.ones(it.shape, "float32") for it in model.trainable_variables])
+        variables = model.trainable_variables
+        model.optimizer.apply([np.ones(it.shape, "float32") for it in variables], variables)
     before = layouts.values(model)
     for layout in (layouts.shards, lambda: layouts.columns(4), layouts.one):
         model = carried(model, tmp_path, layout)
