@@ -105,9 +105,6 @@ def print_times(elements):
 
 def print_memory():
     print(f"\n### Memory on {DEVICES} devices of JAX\n")
-    print("MiB of one device, before and while a step is made:\n")
-    print("| what | parameters | state | beside them in a step |")
-    print("|---|---|---|---|")
     for millions in (8, 64):
         elements = millions * MEGABYTE
         for what, make in {
@@ -115,6 +112,7 @@ def print_memory():
             "Keras, global_clipnorm": functools.partial(
                 keras_step, adadelta.Adadelta, global_clipnorm=1.0
             ),
+            "Keras' own": functools.partial(keras_step, keras.optimizers.Adadelta),
             "optax": optax_step,
         }.items():
             step, given = make(elements)
@@ -123,8 +121,13 @@ def print_memory():
                 lambda it: jax.ShapeDtypeStruct(it.shape, it.dtype, sharding=it.sharding), given
             )
             analysis = step.lower(*shapes, shapes[0]).compile().memory_analysis()
-            cells = (f"{it / MEGABYTE:.1f}" for it in (params, state, analysis.temp_size_in_bytes))
-            print(f"| {millions} M, {what} | {' | '.join(cells)} |", flush=True)
+            beside = analysis.temp_size_in_bytes
+            print(
+                f"- {millions} M, {what}: {params / MEGABYTE:.1f} MiB of parameters and "
+                f"{state / MEGABYTE:.1f} MiB of state on each device, and {beside / MEGABYTE:.1f} "
+                "MiB besides while a step is made.",
+                flush=True,
+            )
 
 
 def of_one_device(array):

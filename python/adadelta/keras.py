@@ -43,6 +43,11 @@ class Adadelta(Saving):
     Float16 and bfloat16 parameters are updated in float32 and have float32 state. Complex
     parameters are pairs of real ones.
 
+    On several devices, with `keras.distribution` on JAX, state lies in the shards of its variable,
+    and norms, skipped calls and the loss scale are those of all devices. Set the distribution
+    before you make the optimizer and the model. A state or a `.keras` file can be loaded into any
+    other layout.
+
     Args:
         learning_rate: A finite number of at least 0, a scalar float variable, a
             `keras.optimizers.schedules.LearningRateSchedule`, or a function of no argument that
