@@ -72,6 +72,7 @@ MEASUREMENTS = [
         for script in ("keras_step.py", "fit.py", "monitor.py", "memory.py", "first_step.py")
         for backend in BACKENDS
     ),
+    Measurement("jax_devices.py", backend="jax"),
     *(
         Measurement(script, framework)
         for script in ("frameworks_step.py", "frameworks_training.py")

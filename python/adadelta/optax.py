@@ -2,6 +2,34 @@
 
 optax itself is not needed. `adadelta` takes the place of `optax.adadelta`; `fused_adadelta` makes
 the new parameters itself, in the place of `update()` and `optax.apply_updates()`.
+
+Several devices: `update()` and `apply()` work on each element by itself, so under `jax.jit` they
+need no communication, and state stays in the shards of its parameter. On several devices XLA makes
+the step, without the kernel.
+
+- `init()` called directly puts the averages where the parameters lie. `jax.jit(init)` puts them all
+  on one device, as with optax' own transformations, unless you give it `out_shardings`, as in the
+  example below.
+- Inside `jax.shard_map` the step of the shards is the step of the whole: give the averages the
+  `PartitionSpec` of their parameter, and `count` the empty one. This holds for Adadelta alone:
+  `optax.clip_by_global_norm` sees the shards of one device there, takes their norm for that of
+  all, and so clips differently on each device. Clip under `jax.jit`, or compute the norm with
+  `jax.lax.psum` over the axes of the mesh.
+
+Example:
+    >>> import jax, jax.numpy as jnp, adadelta.optax
+    >>> from jax.sharding import NamedSharding, PartitionSpec
+    >>> mesh = jax.make_mesh((jax.device_count(),), ("data",))
+    >>> rows = NamedSharding(mesh, PartitionSpec("data"))
+    >>> params = {"w": jax.device_put(jnp.ones((16, 4)), rows)}
+    >>> transformation = adadelta.optax.adadelta()
+    >>> like_params = jax.tree.map(lambda param: param.sharding, params)
+    >>> everywhere = NamedSharding(mesh, PartitionSpec())
+    >>> shardings = adadelta.optax.AdadeltaState(everywhere, like_params, like_params)
+    >>> state = jax.jit(transformation.init, out_shardings=shardings)(params)
+    >>> state.e_g["w"].sharding == params["w"].sharding
+    True
+
 """
 
 from collections.abc import Callable

@@ -11,7 +11,7 @@ from adadelta._core import clipping, precision, step
 from adadelta._core.clipping import Factors
 from adadelta._core.engine import UNWANTED, no_kernel
 from adadelta._core.step import Call, Options, Row
-from adadelta._kernels import choose, jax_arrays, layout
+from adadelta._kernels import choose, jax_arrays, jax_devices, layout
 
 Array = Any
 
@@ -67,7 +67,17 @@ class Engine:
             for row in map(_with_dense_gradient, rows)
             if row.gradient is not None
         ]
-        return jnp.all(jnp.stack([jnp.all(jnp.isfinite(gradient)) for gradient in gradients]))
+
+        def found(*gradients: Array) -> Array:
+            return jnp.stack([jnp.all(jnp.isfinite(gradient)) for gradient in gradients])
+
+        def whole(*gradients: Array) -> Array:
+            return jnp.all(found(*gradients))
+
+        function = jax_devices.together(
+            whole, found, lambda found, _: jnp.all(found), range(len(gradients))
+        )
+        return function(*gradients)
 
     def step(self, rows: Sequence[Row], call: Call, options: Options) -> list[Row]:
         """See there. An action may only be known when a compiled program runs."""
@@ -102,12 +112,18 @@ class _Group:
             return xla.norms([_for_kernel(row) for row in self.rows], call, options, together, wide)
         dtype = "float64" if wide else self.dtype
 
+        def whole(*gradients: Array) -> Array:
+            parts = [gradients] if together else [[gradient] for gradient in gradients]
+            return jnp.stack([jnp.stack(_norm(part, dtype)) for part in parts])
+
+        def found(*gradients: Array) -> Array:
+            return jax_devices.norm_of_each(gradients, together)
+
         def careful() -> Factors:
             gradients = [step.mean(row, call, jax_arrays).astype(dtype) for row in self.rows]
-            parts = [gradients] if together else [[gradient] for gradient in gradients]
-            columns = zip(*(_norm(part, dtype) for part in parts), strict=True)
-            divisor, norm = map(jnp.stack, columns)
-            return divisor, norm
+            rows = range(len(gradients))
+            factors = jax_devices.norms(whole, found, rows, together)(*gradients)
+            return factors[:, 0], factors[:, 1]
 
         action = self.rows[0].action
         if not isinstance(action, jax.core.Tracer):
