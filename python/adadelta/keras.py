@@ -8,12 +8,12 @@ import numpy as np
 from adadelta._core import hyperparameters, interrupts, parameters
 from adadelta._core.arguments import Checked, checked
 from adadelta._core.messages import Message
+from adadelta._core.weight_decay import Exclusions
 from adadelta._keras import exchange, precision
 from adadelta._keras import learning_rate as rates
 from adadelta._keras import summary as summaries
 from adadelta._keras.saving import Saving
 from adadelta._keras.state import path_of
-from adadelta._keras.weight_decay import Exclusions
 from adadelta._state.summary import Summary
 
 __all__ = ["Adadelta"]

@@ -10,10 +10,10 @@ from keras import ops
 
 from adadelta._core import hyperparameters, interrupts, parameters
 from adadelta._core.step import Options
+from adadelta._core.weight_decay import Exclusions
 from adadelta._keras import jax_trainer, loss_scale, precision
 from adadelta._keras.engines import Engine, eagerly
 from adadelta._keras.rows import Rows
-from adadelta._keras.weight_decay import Exclusions
 from adadelta._state import matching
 
 # The variables that count, beside Keras' own `iteration`, by their names in saved state.
@@ -175,7 +175,8 @@ class State(keras.optimizers.Optimizer):
     def _use_weight_decay(self, variable: Any) -> bool:
         # On TensorFlow the variable may be the one inside the Keras variable.
         variable = self._trainable_variables[self._get_variable_index(variable)]
-        is_excluded = self._exclusions.have(self._var_key(variable), path_of(variable))
+        path = path_of(variable)
+        is_excluded = self._exclusions.have(self._var_key(variable), path, path.__contains__)
         return self.weight_decay is not None and not is_excluded
 
     def _counter(self, name: str, shape: tuple[int, ...] = ()) -> Any:
