@@ -18,6 +18,7 @@ from adadelta._core.engine import no_kernel
 from adadelta._core.messages import Message
 from adadelta._core.precision import is_complex, state_dtype, without_noise
 from adadelta._core.step import Options
+from adadelta._core.weight_decay import Exclusions
 from adadelta._keras import jax_trainer, loss_scale, precision, saving
 from adadelta._keras import learning_rate as rates
 from adadelta._keras import summary as summaries
@@ -33,7 +34,6 @@ from adadelta._keras.gradients import fitting
 from adadelta._keras.known import number_of
 from adadelta._keras.state import State, counters, path_of
 from adadelta._keras.step import Steps, is_overwritten
-from adadelta._keras.weight_decay import Exclusions
 from adadelta._kernels import report
 from adadelta._state import keras_file
 from adadelta._state.summary import Summary
@@ -421,7 +421,8 @@ class Adadelta(keras.optimizers.Optimizer):
     def _use_weight_decay(self, variable: Any) -> bool:
         # On TensorFlow the variable may be the one inside the Keras variable.
         variable = self._trainable_variables[self._get_variable_index(variable)]
-        is_excluded = self._exclusions.have(self._var_key(variable), path_of(variable))
+        path = path_of(variable)
+        is_excluded = self._exclusions.have(self._var_key(variable), path, path.__contains__)
         return self.weight_decay is not None and not is_excluded
 
     def add_variable_from_reference(
