@@ -1,7 +1,7 @@
 """What front ends ask of the engine of their framework."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Hashable, Sequence
+from typing import Protocol
 
 from adadelta._core import clipping
 from adadelta._core.clipping import Factors
@@ -73,21 +73,21 @@ class Group(Protocol):
     def norms(self, together: bool, wide: bool) -> Factors:
         """Return the norms of their gradients, as `clipping.factors_of_groups` takes them."""
 
-    def step(self, factors: Factors | None) -> Any:
+    def step(self, factors: Factors | None) -> object:
         """Make their step, with gradients divided and then multiplied by these."""
 
 
-def alike(rows: Sequence[Row], kind_of: Callable[[Row], Any]) -> dict[Any, list[int]]:
+def alike(rows: Sequence[Row], kind_of: Callable[[Row], Hashable]) -> dict[Hashable, list[int]]:
     """Return the places of rows that have the same action and are of the same kind.
 
     An action that is only known when a program runs is the same as itself.
 
     Args:
         rows: The rows.
-        kind_of: Returns the kind of a row, which can be a key.
+        kind_of: Returns the kind of a row.
 
     """
-    places: dict[Any, list[int]] = {}
+    places: dict[Hashable, list[int]] = {}
     for place, row in enumerate(rows):
         action = row.action if isinstance(row.action, int) else id(row.action)
         places.setdefault((action, kind_of(row)), []).append(place)
@@ -100,7 +100,7 @@ def may_grow(call: Call) -> bool:
     return isinstance(scale, int | float) and scale < 1
 
 
-def factors(groups: Sequence[Group], options: Options, array: Any) -> list[Factors | None]:
+def factors(groups: Sequence[Group], options: Options, array: object) -> list[Factors | None]:
     """Return by what the gradients of each group are divided and then multiplied.
 
     Args:

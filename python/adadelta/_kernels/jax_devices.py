@@ -17,10 +17,13 @@ from jax.experimental.custom_partitioning import (
     custom_partitioning,
 )
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from numpy.typing import NDArray
 
 from adadelta._core import clipping
 
 Array = Any
+# For each device and row, whether no device before it has the same part.
+Owned = NDArray[np.bool_]
 
 # The one axis of the mesh over which devices exchange what they found.
 _AXIS = "devices"
@@ -29,7 +32,7 @@ _AXIS = "devices"
 def together(
     whole: Callable[..., Array],
     found: Callable[..., Array],
-    joined: Callable[[Array, np.ndarray], Array],
+    joined: Callable[[Array, Owned], Array],
     rows: Sequence[int | None],
 ) -> Callable[..., Array]:
     """Return a function of arrays that is `whole`, with one communication on several devices.
@@ -111,7 +114,7 @@ def norms(
 
     """
 
-    def joined(found: Array, owned: np.ndarray) -> Array:
+    def joined(found: Array, owned: Owned) -> Array:
         divisors, norms = found[..., 0], jnp.where(owned, found[..., 1], 0)
         if of_all:
             divisors, norms = divisors.reshape(-1, 1), norms.reshape(-1, 1)
@@ -162,7 +165,7 @@ def _parts(array: Any) -> list[Any] | None:
         return None
 
 
-def _are_first(parts: list[Any] | None, devices: int) -> np.ndarray:
+def _are_first(parts: list[Any] | None, devices: int) -> Owned:
     """Return for each device whether no device before it has the same part."""
     # Slices can't be compared by hash before Python 3.12.
     names = [""] * devices if parts is None else [str(part) for part in parts]
