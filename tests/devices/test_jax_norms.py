@@ -62,7 +62,7 @@ def spread(arrays):
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-@pytest.mark.parametrize("fused", [None, False])
+@pytest.mark.parametrize("fused", [None, pytest.param(False, marks=pytest.mark.slow)])
 def test_norms_and_skips_are_those_of_one_device(options, fused):
     step, *given = step_of(fused=fused, **OPTIONS[options])
     for sizes in SIZES.values():
