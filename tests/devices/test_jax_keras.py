@@ -15,11 +15,14 @@ SINGLE = [(name,) for name in layouts.TABLE]
 PAIRS = list(itertools.combinations(DECIDING, 2))
 TOGETHER = [
     ("decoupled decay", "schedule", *DECIDING[:1], *DECIDING[2:]),
-    ("coupled decay", "clipnorm", "skipping", "accumulation", "average", "loss scale"),
+    (
+        *("coupled decay", "clipnorm", "skipping", "accumulation", "average", "loss scale"),
+        *("constraint", "maximize"),
+    ),
 ]
 
 
-def check(options, names=tuple(layouts.LAYOUTS)):
+def check(options, names=layouts.LAYOUTS):
     wanted = layouts.trained(options, layouts.one)
     for name in names:
         model = layouts.trained(options, layouts.LAYOUTS[name])
@@ -41,13 +44,13 @@ def test_many_options_are_those_of_one_device(options):
 @pytest.mark.slow
 @pytest.mark.parametrize("options", SINGLE, ids=",".join)
 def test_each_option_is_that_of_one_device(options):
-    check(options, ("copies", "shards"))
+    check(options, ["shards"])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", PAIRS, ids=",".join)
 def test_options_that_decide_for_all_go_together(options):
-    check(options, ("shards", "columns"))
+    check(options, ["shards"])
 
 
 @pytest.mark.parametrize("name", layouts.LAYOUTS)
