@@ -203,13 +203,9 @@ class Rate:
     A number is in a variable of float32 mostly, which has digits that nobody gave: callbacks set
     what they read from it.
 
-    Args:
+    Attributes:
         value: A variable, a schedule or a `CallableRate`.
         given: The number that was given, if any.
-
-    Attributes:
-        value: See there.
-        given: See there.
         was_set: Whether the number was set after the optimizer was made.
         is_settled: Whether its dtype stays, as when the optimizer is built.
         is_in_a_graph: Whether a TensorFlow graph has the rate's kind in it.

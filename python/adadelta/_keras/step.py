@@ -44,10 +44,6 @@ class Steps:
         loss_scale: A number, "dynamic" or None.
         overwrite_frequency: After how many updates the averages replace the parameters, or None.
 
-    Attributes:
-        engine: See there.
-        rows: The variables as rows.
-
     """
 
     def __init__(

@@ -52,13 +52,7 @@ def representation(kind: str, settings: dict[str, Any], state: State | None) -> 
 
 
 def _averages(state: State) -> Iterator[summary.Averages]:
-    slots = state.slots()
-    for name, variable in zip(state.names, state.parameters, strict=True):
-        own = {
-            slot: array_of(slots[name][slot], copy=False)
-            for slot in ("square_avg", "acc_delta")
-            if slot in slots.get(name, {})
-        }
-        yield summary.Averages(
-            name, tuple(variable.shape), own.get("square_avg"), own.get("acc_delta")
-        )
+    columns = state.names, state.parameters, state.square_avg, state.acc_delta
+    for name, variable, *averages in zip(*columns, strict=True):
+        arrays = (None if it is None else array_of(it, copy=False) for it in averages)
+        yield summary.Averages(name, tuple(variable.shape), *arrays)
