@@ -22,7 +22,7 @@ as_python_rate <- function(value, call) {
   # What is returned can be wrong at any step: the error names the call that gave the function.
   refuse <- function(message) called_by_python(fail(sentence(message), "argument", call))
   if (length(formals(args(rate))) == 0) {
-    the$core$rate(function() called_by_python(as_python(rate())), refuse, code)
+    the$core$Function(function() called_by_python(as_python(rate())), refuse, code)
   } else {
     the$core$schedule(function(step) called_by_python(as_python(rate(step))), refuse, code)
   }

@@ -52,17 +52,17 @@ kernel_info <- function(optimizer = NULL) {
     columns$reason <- lapply(columns$reason, function(reason) if (is.null(reason)) NA else reason)
     return(as.data.frame(lapply(columns, function(column) as.character(unlist(column)))))
   }
-  module <- core_without_numpy(call)
-  rows <- module$kernels()
+  rows <- value_of(core_without_numpy(call)$attempt("kernel_info"), "argument", call)
   optional <- function(field) {
     vapply(rows, function(row) if (is.null(row[[field]])) NA_character_ else row[[field]], "")
   }
   data.frame(
-    kernel = vapply(rows, `[[`, "", "kernel"),
+    kernel = names(rows),
     serves = vapply(rows, `[[`, NA, "serves"),
     reason = optional("reason"),
     cache = optional("cache"),
     cache_reason = optional("cache_reason"),
-    description = vapply(rows, `[[`, "", "description")
+    description = vapply(rows, `[[`, "", "for"),
+    row.names = NULL
   )
 }

@@ -121,7 +121,7 @@ adadelta_optim <- function(par, fn, gr = NULL, ..., control = list()) {
 # functions: an error in `fn` is R's own.
 minimize <- function(module, x, value_at, gradient_at, control, call) {
   settings <- lapply(control[python_control], as_python)
-  run <- value_of(module$attempt("minimize", python_numbers(x), settings), "argument", call)
+  run <- value_of(module$attempt("Minimization", python_numbers(x), settings), "argument", call)
   tell <- run$tell
   rate <- rate_of_step(control$learning_rate, call)
   show <- progress(control)

@@ -10,6 +10,7 @@ from typing import Any
 import adadelta
 from adadelta import installation
 from adadelta._core.hyperparameters import shortened
+from adadelta._core.table import aligned
 
 # The packages that this one works with, and what needs them.
 _PACKAGES = {
@@ -181,21 +182,16 @@ def _info(_: argparse.Namespace) -> Iterator[str]:
 
 
 def _checks() -> Iterator[str]:
-    checks = installation.checks()
-    width = max(len(check.subject) for check in checks)
-    for check in checks:
-        yield f"{check.subject:{width}}  {check.found or 'missing'}"
-        yield from (f"{'':{width}}  {line}" for line in (check.problem, check.cure) if line)
+    rows = []
+    for check in installation.checks():
+        rows.append((check.subject, check.found or "missing"))
+        rows += [("", line) for line in (check.problem, check.cure) if line]
+    yield from aligned(rows)
 
 
 def _packages() -> Iterator[str]:
     versions = {name: installation.version(name) for name in _PACKAGES}
-    widths = (
-        max(map(len, versions)),
-        max(len(version or "missing") for version in versions.values()),
-    )
-    for name, version in versions.items():
-        yield f"{name:{widths[0]}}  {version or 'missing':{widths[1]}}  {_PACKAGES[name]}"
+    yield from aligned([(it, versions[it] or "missing", _PACKAGES[it]) for it in _PACKAGES])
     missing = [name for name, version in versions.items() if version is None]
     if missing:
         yield from ("", f"To get what is missing: {installation.pip_install(' '.join(missing))}")

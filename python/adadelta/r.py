@@ -105,11 +105,6 @@ class Function:
 _NOTES: dict[str, Function] = {}
 
 
-def rate(function: Callable[[], Any], refuse: Callable[[Any], Any], code: str) -> Function:
-    """Make a learning rate of an R function without arguments, see `Function`."""
-    return Function(function, refuse, code)
-
-
 def schedule(function: Callable[[int], Any], refuse: Callable[[Any], Any], code: str) -> Any:
     """Make a learning rate schedule of an R function of the step, see `Function`."""
     from adadelta._keras.learning_rate import FunctionSchedule
@@ -286,23 +281,6 @@ def _shape_in_words(shape: tuple[int, ...]) -> str:
 # ------------------------------------------------------------------ state
 
 
-def kernels() -> list[dict[str, Any]]:
-    """What `kernel_info()` says, in rows."""
-    from adadelta import kernel_info
-
-    return [
-        {
-            "kernel": name,
-            "serves": kernel["serves"],
-            "reason": kernel["reason"],
-            "cache": kernel["cache"],
-            "cache_reason": kernel["cache_reason"],
-            "description": kernel["for"],
-        }
-        for name, kernel in kernel_info().items()
-    ]
-
-
 def state(optimizer: Any) -> dict[str, Any]:
     """What an optimizer knows, as R takes it: lists by name, and arrays."""
     from adadelta.state import export_state
@@ -419,7 +397,7 @@ def control_defaults() -> dict[str, Any]:
     }
 
 
-class Run:
+class Minimization:
     """A minimization that R drives: it evaluates the function, and this makes the steps.
 
     Arrays come and go as lists of numbers, which every reticulate can exchange with every NumPy.
@@ -428,13 +406,13 @@ class Run:
     def __init__(self, x: list[float], control: dict[str, Any]) -> None:
         import numpy as np
 
-        from adadelta._core.minimization import Minimization
+        from adadelta._core import minimization
 
         checked = {
             name: hyperparameters.MINIMIZATION[name](given, control[given])
             for given, name in {**_CONTROL, "rho": "rho", "epsilon": "epsilon"}.items()
         }
-        self.run = Minimization(np.array(x, dtype=np.float64), np, **checked)
+        self.run = minimization.Minimization(np.array(x, dtype=np.float64), np, **checked)
 
     def tell(self, value: float, gradient: list[float], learning_rate: Any) -> dict[str, Any]:
         """Take what R found at the last point; return the next one, or why there is none."""
@@ -459,27 +437,16 @@ class Run:
 
 
 def attempt(name: str, *arguments: Any) -> dict[str, Any]:
-    """Call a function of this package; return its "value", or the "error" that it raised."""
+    """Call a function of this module, or else of the package.
+
+    Returns:
+        A dict of its "value", or of the "error" that it raised.
+
+    """
     import adadelta
 
-    own: dict[str, Callable[..., Any]] = {
-        "assign": assign,
-        "changed": changed,
-        "comparable": comparable,
-        "convert_file": convert_file,
-        "make": make,
-        "read_state": read_state,
-        "state": state,
-        "kernels_of": kernels_of,
-        "summary": summary,
-        "conventions": conventions,
-        "translate": translate,
-        "minimize": Run,
-        "monitor": monitor,
-        "plotted": plotted,
-    }
     try:
-        function = own.get(name) or getattr(adadelta, name)
+        function = globals().get(name) or getattr(adadelta, name)
         return {"value": function(*arguments)}
     except Exception as error:
         return {"error": _message(error)}

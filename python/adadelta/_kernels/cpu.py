@@ -12,10 +12,6 @@ from adadelta._kernels.threads import Threads
 
 Array = np.ndarray
 
-# Norms are of squares in float64; where these leave its range the gradients are scaled first.
-_SAFE_SQUARES = (1e-250, 1e250)
-_SCALE = 2.0**600
-
 
 def reason_against_dtype(dtype: str) -> str | None:
     """Return None, or raise what says why the kernel of a dtype can't run on this machine."""
@@ -70,19 +66,17 @@ def norms(
         `(divisor, norm)`: a norm is their product, and both are finite when the gradients are.
 
     """
-    squares = _squares(dtype, table, sizes, settings, together, threads)
-    scale = np.ones_like(squares)
-    for factor, outside in (
-        (1 / _SCALE, squares > _SAFE_SQUARES[1]),
-        (_SCALE, squares < _SAFE_SQUARES[0]),
+    norm = np.sqrt(_squares(dtype, table, sizes, settings, together, threads))
+    divisor = np.ones_like(norm)
+    for scale, outside in (
+        (layout.SCALE_OF_LARGE, norm > layout.GREATEST_NORM),
+        (layout.SCALE_OF_SMALL, norm < layout.LEAST_NORM),
     ):
         if settings.dtype == np.float64 and np.any(outside):
-            scaled = settings.copy()
-            scaled[layout.NORM_SCALE] = factor
-            again = _squares(dtype, table, sizes, scaled, together, threads)
-            squares = np.where(outside, again, squares)
-            scale = np.where(outside, factor, scale)
-    return split_norm(np.sqrt(squares), 1 / scale, np.dtype("float64") if wide else settings.dtype)
+            again = np.sqrt(_squares(dtype, table, sizes, settings, together, threads, scale))
+            norm = np.where(outside, again, norm)
+            divisor = np.where(outside, 1 / scale, divisor)
+    return split_norm(norm, divisor, np.dtype("float64") if wide else settings.dtype)
 
 
 def split_norm(norm: Array, divisor: Array, dtype: Any) -> tuple[Array, Array]:
@@ -93,12 +87,13 @@ def split_norm(norm: Array, divisor: Array, dtype: Any) -> tuple[Array, Array]:
 
 
 def _squares(
-    dtype: str, table: Array, sizes: Array, settings: Array, together: bool, threads: Threads
-) -> Array:
+    dtype: str, table: Array, sizes: Array, settings: Array, together: bool, threads: Threads,
+    scale: float = 1.0,
+) -> Array:  # fmt: skip
     ends = _ends(sizes)
     total = int(ends[-1]) if len(ends) else 0
     squares = np.zeros(layout.number_of_squares(len(sizes), total))
-    _run(dtype, layout.SQUARES, table, sizes, settings, settings, squares, threads)
+    _run(dtype, layout.SQUARES, table, sizes, settings, settings, squares, threads, scale)
     # No two tensors start at the same place, so that `reduceat` adds up those of each alone.
     starts = (ends - sizes) // layout.PIECE + np.arange(len(sizes))
     of_each = np.add.reduceat(squares, starts) if len(sizes) else squares
@@ -112,7 +107,7 @@ def _ends(sizes: Array) -> Array:
 
 def _run(
     dtype: str, kind: int, table: Array, sizes: Array, settings: Array, row_settings: Array,
-    squares: Array | None, threads: Threads,
+    squares: Array | None, threads: Threads, scale: float = 1.0,
 ) -> None:  # fmt: skip
     ends = _ends(sizes)
     total = int(ends[-1]) if len(ends) else 0
@@ -120,11 +115,9 @@ def _run(
         return
     pieces = -(-total // layout.PIECE)
     arrays = (table, ends, settings, row_settings, squares)
+    addresses = [0 if array is None else array.ctypes.data for array in arrays]
     # In the order of `layout`.
-    call = np.array(
-        [kind, len(table), *(0 if array is None else array.ctypes.data for array in arrays)],
-        np.int64,
-    )
+    call = np.array([kind, len(table), *addresses, np.float64(scale).view(np.int64)], np.int64)
     control = np.array([0, 0, pieces, total], np.int64)
     (kernel,) = compiled.addresses(("fused", dtype))
     threads.run(kernel, call, control)

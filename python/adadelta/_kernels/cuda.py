@@ -87,6 +87,7 @@ def _reason_against_machine() -> str | None:
 
 def _failure_on(device: Any) -> str | None:
     """What goes wrong when the kernel is tried: no Triton, no C compiler, too old a GPU..."""
+
     def between(low: float, high: float) -> Tensor:
         return torch.linspace(low, high, 2 * BLOCK + 1, dtype=torch.float32, device=device)
 

@@ -312,11 +312,10 @@ def _step(row, own, start, size, settings, blocks, kind):
 
 
 @part(fastmath={"reassoc", "contract"})
-def _squares(row, start, size, settings, kind):
-    """The sum of squares of a block of the gradient, in float64."""
+def _squares(row, start, size, settings, scale, kind):
+    """The sum of squares of a block of the gradient times a scale, in float64."""
     load, load_parameter, width = kind[0], kind[2], kind[5]
     given, window = load_int64(row, layout.GRADIENT), load_int64(row, layout.WINDOW)
-    scale = np.float64(load(settings, layout.NORM_SCALE))
     total = 0.0
     if window:
         loss_scale, steps = load(settings, layout.LOSS_SCALE), load(settings, layout.STEPS)
@@ -349,7 +348,8 @@ def _segment(call, place, index, start, stop, blocks, kind):
     if action == layout.SKIP or (sums and action == layout.COLLECT):
         return
     if sums:
-        squares = _squares(row, start, stop - start, settings, kind)
+        scale = load_float64(call, layout.SCALE)
+        squares = _squares(row, start, stop - start, settings, scale, kind)
         store_float64(load_int64(call, layout.SQUARES_AT), place, squares)
         return
     while start < stop:

@@ -42,9 +42,8 @@ COLUMNS = 6
     ONE_MINUS_MOMENTUM,
     AVERAGE_STARTS,  # 1 sets the average to the parameter, 0 moves it
     OVERWRITE,  # 1 sets the parameter to the average
-    NORM_SCALE,  # gradients are multiplied by it before they are squared for a norm
-) = range(16)
-SETTINGS = 16
+) = range(15)
+SETTINGS = 15
 COUPLED, DECOUPLED, UNSCALED = 0, 1, 2
 DECAY_MODES = {"coupled": COUPLED, "decoupled": DECOUPLED, "unscaled": UNSCALED}
 
@@ -53,10 +52,15 @@ WEIGHT_DECAY, CLIP_DIVISOR, CLIP_FACTOR = range(3)
 ROW_SETTINGS = 3
 
 # A call, int64: what to do, how many tensors, and the addresses of the arrays. ENDS has, for
-# each tensor, the number of elements up to its end.
-KIND, ROWS, TABLE, ENDS, SETTINGS_AT, ROW_SETTINGS_AT, SQUARES_AT = range(7)
-CALL = 7
+# each tensor, the number of elements up to its end. SCALE is a float64: gradients are multiplied
+# by it before they are squared for a norm.
+KIND, ROWS, TABLE, ENDS, SETTINGS_AT, ROW_SETTINGS_AT, SQUARES_AT, SCALE = range(8)
+CALL = 8
 STEP, SQUARES = 0, 1
+# The squares of float64 may leave its range. So norms in float64 that are less or greater than the
+# limits are computed again, of scaled gradients.
+LEAST_NORM, GREATEST_NORM = 1e-125, 1e125
+SCALE_OF_SMALL, SCALE_OF_LARGE = 2.0**600, 2.0**-600
 # What threads share about a call: the next piece, how many are done, and how many there are.
 NEXT, DONE, PIECES, TOTAL = range(4)
 CONTROL = 4
@@ -124,7 +128,6 @@ def settings(options: Options, call: Call, action: Any, largest_gradient: Any) -
         1 - momentum if rest_of_momentum is None else rest_of_momentum,
         call.average_starts,
         call.average_overwrites,
-        1.0,
     ]
 
 

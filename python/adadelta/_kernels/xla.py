@@ -134,32 +134,8 @@ def norms(
     of_norms, columns = xla_target.for_norms(
         [row[: layout.COLUMNS] for row in rows], together, wide
     )
-    flat = xla_target.flat(of_norms)
-
-    def scaled(scale: float) -> Array:
-        return _norms(settings.at[layout.NORM_SCALE].set(scale), *flat, columns=columns)
-
-    plain = scaled(1.0)
-    if settings.dtype == jnp.float32:
-        return plain[:, 0], plain[:, 1]
-    # Squares of float64 may leave its range; the sums of float32's are in float64 and do not.
-    norm = _product(plain)
-    small, large = norm < 1e-125, norm > 1e125
-
-    def careful() -> Factors:
-        scale = jnp.where(large, 2.0**-600, jnp.where(small, 2.0**600, 1.0))
-        again = jnp.where(large, _product(scaled(2.0**-600)), _product(scaled(2.0**600)))
-        return 1 / scale, jnp.where(small | large, again, norm)
-
-    divisor, norm = jax.lax.cond(
-        jnp.any(small | large), careful, lambda: (jnp.ones_like(norm), norm)
-    )
-    return divisor, norm
-
-
-def _product(norms: Array) -> Array:
-    # The handler's divisors are 1 in float64; those of the rule are not.
-    return norms[:, 0] * norms[:, 1]
+    factors = _norms(settings, *xla_target.flat(of_norms), columns=columns)
+    return factors[:, 0], factors[:, 1]
 
 
 @functools.partial(jax.jit, static_argnames="known", inline=True)
@@ -202,7 +178,7 @@ def _norms_by_rule(settings: Array, *arrays: Array, known: int) -> list[Array]:
         # Of the state only the dtype counts.
         gradient, window = row[layout.GRADIENT], row[layout.WINDOW]
         given = mean(Row(None, gradient, settings, settings, window=window), call, jax_arrays)
-        given = (given * settings[layout.NORM_SCALE]).astype(result)
+        given = given.astype(result)
         magnitude = jnp.max(jnp.abs(given), initial=0)
         usable = (magnitude > 0) & jnp.isfinite(magnitude)
         divisors.append(jnp.where(usable, magnitude, 1))

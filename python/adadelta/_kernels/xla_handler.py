@@ -335,16 +335,47 @@ def _norms(frame, known, store, dtype, largest):
     total = _write_table(frame, known, call, columns, rows, 1, -1)
     if total < 0:
         return _refuse(frame, known)
-    ends, result = load_int64(call, layout.ENDS), load_int64(norms, _DATA)
-    squares = ends + 8 * rows
+    result = load_int64(norms, _DATA)
     store_int64(call, layout.KIND, layout.SQUARES)
-    store_int64(call, layout.SQUARES_AT, squares)
-    for place in range(places):
+    store_int64(call, layout.SQUARES_AT, load_int64(call, layout.ENDS) + 8 * rows)
+    squares = _sums_of_squares(frame, known, call, together, total, 1.0)
+    for place in range(1 if together else rows):
+        _store_norm(result, place, load_float64(squares, place), 1.0, store, largest)
+    if load_int64(known, layout.STATE_DTYPE) == _FLOAT64:
+        scale = layout.SCALE_OF_LARGE
+        _scale_norms(frame, known, call, together, total, result, scale, 0.0, layout.GREATEST_NORM)
+        scale = layout.SCALE_OF_SMALL
+        _scale_norms(
+            frame, known, call, together, total, result, scale, layout.LEAST_NORM, math.inf
+        )
+    return 0
+
+
+@part
+def _scale_norms(frame, known, call, together, total, result, scale, least, greatest):
+    """Compute norms beyond the limits again, of scaled gradients."""
+    count = 1 if together else load_int64(call, layout.ROWS)
+    squares = 0
+    for place in range(count):
+        norm = load_float64(result, 2 * place + 1)
+        if norm < least or norm > greatest:
+            if not squares:
+                squares = _sums_of_squares(frame, known, call, together, total, scale)
+            again = load_float64(squares, place)
+            _store_norm(result, place, again, 1 / scale, store_float64, math.inf)
+
+
+@part
+def _sums_of_squares(frame, known, call, together, total, scale):
+    """Return the address of the sum of squares of each row, or the one of all."""
+    rows = load_int64(call, layout.ROWS)
+    ends, squares = load_int64(call, layout.ENDS), load_int64(call, layout.SQUARES_AT)
+    store_float64(call, layout.SCALE, scale)
+    for place in range(_number_of_squares(rows, total)):
         store_float64(squares, place, 0.0)
     if total:
         _run(frame, known, call, total)
-    of_all = 0.0
-    begin = 0
+    of_all, begin = 0.0, 0
     for row in range(rows):
         end = load_int64(ends, row)
         of_row = 0.0
@@ -353,21 +384,22 @@ def _norms(frame, known, store, dtype, largest):
             if begin < end:
                 of_row += load_float64(squares, piece + row)
         of_all += of_row
-        if not together:
-            _store_norm(result, row, of_row, store, largest)
+        # What is there belongs to no later row.
+        store_float64(squares, row, of_row)
         begin = end
     if together:
-        _store_norm(result, 0, of_all, store, largest)
-    return 0
+        store_float64(squares, 0, of_all)
+    return squares
 
 
 @part
-def _store_norm(result, row, squares, store, largest):
+def _store_norm(result, place, squares, divisor, store, largest):
     """Store a norm as two factors, since the norm of finite numbers may leave their dtype."""
     norm = math.sqrt(squares)
-    divisor = 2.0**64 if largest < norm < math.inf else 1.0
-    store(result, 2 * row, divisor)
-    store(result, 2 * row + 1, norm / divisor)
+    if largest < norm < math.inf:
+        norm, divisor = norm / 2.0**64, divisor * 2.0**64
+    store(result, 2 * place, divisor)
+    store(result, 2 * place + 1, norm)
 
 
 def norms_float32(frame, known):

@@ -226,29 +226,8 @@ def norms(settings: Array, rows: Rows, together: bool, wide: bool = False) -> tu
     size = xla_target.scratch_of_norms([array.shape.as_list() for array in flat], columns)
     result = tf.float64 if wide else settings.dtype
     results = [([1 if together else len(rows), 2], result), ([size], tf.int32)]
-
-    def scaled(scale: float) -> Array:
-        place = [[layout.NORM_SCALE]]
-        scaling = tf.tensor_scatter_nd_update(settings, place, [tf.constant(scale, settings.dtype)])
-        found, _ = _call("norms", dtype, [scaling, *flat], results, columns, {})
-        return found
-
-    plain = scaled(1.0)
-    divisor, norm = plain[:, 0], plain[:, 1]
-    if settings.dtype == tf.float32:
-        return divisor, norm
-    # Squares of float64 may leave its range; the sums of float32's are in float64 and do not.
-    small, large = norm < 1e-125, norm > 1e125
-
-    def careful() -> tuple[Array, Array]:
-        one = tf.ones_like(norm)
-        scale = tf.where(large, 2.0**-600 * one, tf.where(small, 2.0**600 * one, one))
-        again = tf.where(large, scaled(2.0**-600)[:, 1], scaled(2.0**600)[:, 1])
-        return 1 / scale, tf.where(small | large, again, norm)
-
-    return tf.cond(
-        tf.reduce_any(small | large), careful, lambda: (tf.ones_like(norm), tf.identity(norm))
-    )
+    factors, _ = _call("norms", dtype, [settings, *flat], results, columns, {})
+    return factors[:, 0], factors[:, 1]
 
 
 def _call(
