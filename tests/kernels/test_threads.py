@@ -178,7 +178,7 @@ def test_nobody_writes_after_an_interrupted_step(interrupt):
 def test_an_interrupted_step_waits_for_slow_helpers(monkeypatch):
     lock, written = threading.Lock(), []
 
-    def slow(call, control):
+    def slow(control):
         shared = (ctypes.c_int64 * layout.CONTROL).from_address(control)
         while True:
             with lock:

@@ -68,28 +68,16 @@ def has_half_precision() -> bool:
 
 def bound(function: int, known: int) -> int:
     """Return the address of a function of one argument that calls another with `known` after it."""
-    text = f"""
+    assembly = f"""
 define i64 @{compiler.ENTRY}(i64 %argument) {{
   %function = inttoptr i64 {function} to ptr
   %value = call i64 %function(i64 %argument, i64 {known})
   ret i64 %value
 }}
 """
-    return _assemble(text)
-
-
-def of_one_argument(function: int) -> int:
-    """Return the address of a function of where the two arguments of another lie, that calls it."""
-    return _assemble(f"""
-define void @{compiler.ENTRY}(ptr %arguments) {{
-  %function = inttoptr i64 {function} to ptr
-  %first = load i64, ptr %arguments
-  %place = getelementptr i64, ptr %arguments, i64 1
-  %second = load i64, ptr %place
-  %ignored = call i64 %function(i64 %first, i64 %second)
-  ret void
-}}
-""")
+    compiler.check_room(_ROOM)
+    with compiler.llvm.held():
+        return _link(compiler.target().emit_object(binding.parse_assembly(assembly)))
 
 
 def call(place: int, arguments: int) -> Callable[..., int]:
@@ -102,13 +90,6 @@ def call(place: int, arguments: int) -> Callable[..., int]:
 @functools.cache
 def _engine() -> Any:
     return binding.create_lljit_compiler(compiler.target())
-
-
-def _assemble(text: str) -> int:
-    """Return the address of the function ENTRY of LLVM's assembly."""
-    compiler.check_room(_ROOM)
-    with compiler.llvm.held():
-        return _link(compiler.target().emit_object(binding.parse_assembly(text)))
 
 
 def _identity(key: tuple[str, str]) -> str:

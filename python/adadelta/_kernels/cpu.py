@@ -118,6 +118,6 @@ def _run(
     addresses = [0 if array is None else array.ctypes.data for array in arrays]
     # In the order of `layout`.
     call = np.array([kind, len(table), *addresses, np.float64(scale).view(np.int64)], np.int64)
-    control = np.array([0, 0, pieces, total], np.int64)
+    control = np.array([0, 0, pieces, total, call.ctypes.data], np.int64)
     (kernel,) = compiled.addresses(("fused", dtype))
-    threads.run(kernel, call, control)
+    threads.run(kernel, control)

@@ -91,20 +91,31 @@ def block_on_stack(context, like):
     return types.int64(like), generate
 
 
-@intrinsic
-def _bits(context, value):
-    def generate(context, builder, signature, arguments):
-        return builder.bitcast(arguments[0], ir.IntType(32))
+def _conversion(given: Any, returned: Any, *instructions: tuple[str, Any]) -> Any:
+    """A function that converts a number by instructions of LLVM, each to a type."""
 
-    return types.uint32(types.float32), generate
+    @intrinsic
+    def convert(context, value):
+        def generate(context, builder, signature, arguments):
+            (value,) = arguments
+            for instruction, code in instructions:
+                value = getattr(builder, instruction)(value, code)
+            return value
+
+        return returned(given), generate
+
+    return convert
 
 
-@intrinsic
-def _float(context, bits):
-    def generate(context, builder, signature, arguments):
-        return builder.bitcast(arguments[0], ir.FloatType())
-
-    return types.float32(types.uint32), generate
+_BITS, _HALF_BITS = ir.IntType(32), ir.IntType(16)
+_bits = _conversion(types.float32, types.uint32, ("bitcast", _BITS))
+_float = _conversion(types.uint32, types.float32, ("bitcast", ir.FloatType()))
+_from_half = _conversion(
+    types.uint16, types.float32, ("bitcast", ir.HalfType()), ("fpext", ir.FloatType())
+)
+_to_half = _conversion(
+    types.float32, types.uint16, ("fptrunc", ir.HalfType()), ("bitcast", _HALF_BITS)
+)
 
 
 @part
@@ -119,24 +130,6 @@ def store_bfloat16(address, index, value):
     odd = (bits >> np.uint32(16)) & np.uint32(1)
     rounded = (bits + np.uint32(0x7FFF) + odd) >> np.uint32(16)
     _store_uint16(address, index, np.uint16(rounded if value == value else np.uint32(0x7FC0)))
-
-
-@intrinsic
-def _from_half(context, bits):
-    def generate(context, builder, signature, arguments):
-        half = builder.bitcast(arguments[0], ir.HalfType())
-        return builder.fpext(half, ir.FloatType())
-
-    return types.float32(types.uint16), generate
-
-
-@intrinsic
-def _to_half(context, value):
-    def generate(context, builder, signature, arguments):
-        half = builder.fptrunc(arguments[0], ir.HalfType())
-        return builder.bitcast(half, ir.IntType(16))
-
-    return types.uint16(types.float32), generate
 
 
 @part
@@ -359,7 +352,7 @@ def _segment(call, place, index, start, stop, blocks, kind):
 
 
 @part
-def work(call, control, kind):
+def work(control, kind):
     """Take pieces of a call until none is left.
 
     `kind` has functions that read and write an element of the state and one of a parameter,
@@ -367,6 +360,7 @@ def work(call, control, kind):
     """
     blocks = block_on_stack(0), block_on_stack(1)
     pieces, total = load_int64(control, layout.PIECES), load_int64(control, layout.TOTAL)
+    call = load_int64(control, layout.CALL_AT)
     piece = fetch_add(control + 8 * layout.NEXT, 1)
     # When all pieces are taken, the arrays of the call may be gone.
     while piece < pieces:
@@ -393,21 +387,21 @@ def work(call, control, kind):
         piece = fetch_add(control + 8 * layout.NEXT, 1)
 
 
-def float32(call, control):
+def float32(control):
     """Parameters and state in float32."""
-    work(call, control, (load_float32, store_float32, load_float32, store_float32, True, 4))
+    work(control, (load_float32, store_float32, load_float32, store_float32, True, 4))
 
 
-def float64(call, control):
+def float64(control):
     """Parameters and state in float64."""
-    work(call, control, (load_float64, store_float64, load_float64, store_float64, True, 8))
+    work(control, (load_float64, store_float64, load_float64, store_float64, True, 8))
 
 
-def float16(call, control):
+def float16(control):
     """Parameters in float16, state in float32."""
-    work(call, control, (load_float32, store_float32, load_float16, store_float16, False, 4))
+    work(control, (load_float32, store_float32, load_float16, store_float16, False, 4))
 
 
-def bfloat16(call, control):
+def bfloat16(control):
     """Parameters in bfloat16, state in float32."""
-    work(call, control, (load_float32, store_float32, load_bfloat16, store_bfloat16, False, 4))
+    work(control, (load_float32, store_float32, load_bfloat16, store_bfloat16, False, 4))

@@ -61,9 +61,10 @@ STEP, SQUARES = 0, 1
 # limits are computed again, of scaled gradients.
 LEAST_NORM, GREATEST_NORM = 1e-125, 1e125
 SCALE_OF_SMALL, SCALE_OF_LARGE = 2.0**600, 2.0**-600
-# What threads share about a call: the next piece, how many are done, and how many there are.
-NEXT, DONE, PIECES, TOTAL = range(4)
-CONTROL = 4
+# What threads share about a call, and all that they are told: the next piece, how many are done,
+# how many pieces and elements there are, and where the call lies.
+NEXT, DONE, PIECES, TOTAL, CALL_AT = range(5)
+CONTROL = 5
 
 
 # What a handler of XLA's knows, int64: addresses of C functions, the version of the interface,

@@ -24,13 +24,12 @@ _pool: ThreadPoolExecutor | None = None
 class Threads(Protocol):
     """Who works on a call."""
 
-    def run(self, kernel: int, call: Array, control: Array) -> None:
+    def run(self, kernel: int, control: Array) -> None:
         """Let threads, the caller's among them, take the pieces of a call until all are done.
 
         Args:
             kernel: The address of a function of `fused.py`.
-            call: What it is to do; see `layout.py`.
-            control: What its threads share.
+            control: What its threads share; see `layout.py`.
 
         """
 
@@ -40,12 +39,12 @@ class PythonThreads(NamedTuple):
 
     number: int
 
-    def run(self, kernel: int, call: Array, control: Array) -> None:
+    def run(self, kernel: int, control: Array) -> None:
         """See `Threads`."""
         function = _worker(kernel)
 
         def work() -> None:
-            function(call.ctypes.data, control.ctypes.data)
+            function(control.ctypes.data)
 
         others: list[Future[None]] = []
         with interrupts.Deferred():
@@ -89,8 +88,8 @@ def default() -> PythonThreads:
 
 
 @functools.cache
-def _worker(kernel: int) -> Callable[[int, int], int]:
-    return compiled.call(kernel, arguments=2)
+def _worker(kernel: int) -> Callable[[int], int]:
+    return compiled.call(kernel, arguments=1)
 
 
 def _helpers() -> ThreadPoolExecutor:

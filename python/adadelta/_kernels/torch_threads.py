@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from adadelta._kernels import compiled, layout
+from adadelta._kernels import layout
 from adadelta._kernels.threads import PythonThreads, Threads
 
 # In the flags of a process in /proc: it was forked, and runs the same program since (Linux).
@@ -30,17 +30,10 @@ class TorchThreads(NamedTuple):
     # what the OpenMP of LLVM and of Intel offer beside their own.
     parallel: Callable[[int, int, int, int], None]
 
-    def run(self, kernel: int, call: np.ndarray, control: np.ndarray) -> None:
+    def run(self, kernel: int, control: np.ndarray) -> None:
         """See `Threads`."""
-        try:
-            function = _of_one_argument(kernel)
-        except (MemoryError, OSError, RuntimeError):
-            # LLVM has no memory left to make it.
-            PythonThreads(self.number).run(kernel, call, control)
-            return
-        arguments = np.array([call.ctypes.data, control.ctypes.data], np.int64)
         number = min(self.number, int(control[layout.PIECES]))
-        self.parallel(function, arguments.ctypes.data, number, 0)
+        self.parallel(kernel, control.ctypes.data, number, 0)
 
 
 def threads() -> Threads:
@@ -76,8 +69,3 @@ def _parallel() -> Callable[[int, int, int, int], None] | None:
     function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
     function.restype = None
     return function
-
-
-@functools.cache
-def _of_one_argument(kernel: int) -> int:
-    return compiled.of_one_argument(kernel)

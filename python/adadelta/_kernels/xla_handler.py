@@ -55,12 +55,12 @@ _number_of_squares = part(layout.number_of_squares)
 _scratch_size = part(layout.scratch_size)
 
 # What threads share about a call, behind the control of `layout`.
-_CALL_AT, _WORKER_AT, _FREE_AT, _USERS = range(layout.CONTROL, layout.CONTROL + 4)
-_SHARED = layout.CONTROL + 4
+_WORKER_AT, _FREE_AT, _USERS = range(layout.CONTROL, layout.CONTROL + 3)
+_SHARED = layout.CONTROL + 3
 
 
 @intrinsic
-def _call_1(context, function, one):
+def _call(context, function, argument):
     """Call the C function of one argument at an address."""
 
     def generate(context, builder, signature, arguments):
@@ -70,75 +70,44 @@ def _call_1(context, function, one):
     return types.int64(types.int64, types.int64), generate
 
 
-@intrinsic
-def _call_2(context, function, one, two):
-    """Call the C function of two arguments at an address."""
-
-    def generate(context, builder, signature, arguments):
-        kind = ir.FunctionType(ir.IntType(64), [ir.IntType(64)] * 2)
-        return builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), arguments[1:])
-
-    return types.int64(types.int64, types.int64, types.int64), generate
-
-
 @part
 def _leave(shared):
     """Free what threads share when no other uses it."""
     free = load_int64(shared, _FREE_AT)
     if fetch_add(shared + 8 * _USERS, -1) == 1:
-        _call_1(free, shared)
+        _call(free, shared)
 
 
 def task(shared):
     """Help with a call; XLA runs this on its threads, perhaps after the call has ended."""
-    _call_2(load_int64(shared, _WORKER_AT), load_int64(shared, _CALL_AT), shared)
+    _call(load_int64(shared, _WORKER_AT), shared)
     _leave(shared)
     return 0
 
 
 @part
-def _answer_about_itself(extension, known):
-    metadata = load_int64(extension, _METADATA)
-    store_int64(metadata, 3, load_int64(known, layout.VERSION))
-    # Of the next 8 bytes the first four are the traits.
-    store_int64(metadata, 4, load_int64(metadata, 4) >> 32 << 32)
-
-
-@part
-def _forget_error(api, error, arguments):
+def _ask(frame, function, size, arguments, first, second):
+    """Call a function of XLA's about this frame; return whether it worked."""
+    api = load_int64(frame, _API)
+    store_int64(arguments, 0, size)
+    store_int64(arguments, 1, 0)
+    store_int64(arguments, 2, load_int64(frame, _CONTEXT))
+    store_int64(arguments, 3, first)
+    store_int64(arguments, 4, second)
+    error = _call(load_int64(api, function), arguments)
     if error:
         store_int64(arguments, 0, 24)
-        store_int64(arguments, 1, 0)
         store_int64(arguments, 2, error)
-        _call_1(load_int64(api, _DESTROY_ERROR), arguments)
+        _call(load_int64(api, _DESTROY_ERROR), arguments)
+    return error == 0
 
 
 @part
 def _number_of_threads(frame, arguments):
-    api = load_int64(frame, _API)
-    store_int64(arguments, 0, 32)
-    store_int64(arguments, 1, 0)
-    store_int64(arguments, 2, load_int64(frame, _CONTEXT))
-    store_int64(arguments, 3, arguments + 8 * 4)
-    store_int64(arguments, 4, 0)
-    error = _call_1(load_int64(api, _NUMBER_OF_THREADS), arguments)
+    # XLA writes the number behind the arguments.
+    is_known = _ask(frame, _NUMBER_OF_THREADS, 32, arguments, arguments + 8 * 4, 0)
     # Without threads of XLA's the caller's own does it all.
-    threads = 0 if error else load_int64(arguments, 4)
-    _forget_error(api, error, arguments)
-    return threads
-
-
-@part
-def _schedule(frame, arguments, function, data):
-    api = load_int64(frame, _API)
-    store_int64(arguments, 0, 40)
-    store_int64(arguments, 1, 0)
-    store_int64(arguments, 2, load_int64(frame, _CONTEXT))
-    store_int64(arguments, 3, function)
-    store_int64(arguments, 4, data)
-    error = _call_1(load_int64(api, _SCHEDULE), arguments)
-    _forget_error(api, error, arguments)
-    return error == 0
+    return load_int64(arguments, 4) if is_known else 0
 
 
 @part
@@ -150,7 +119,7 @@ def _refuse(frame, known):
     store_int64(arguments, 1, 0)
     store_int64(arguments, 2, load_int64(known, layout.REFUSAL))
     store_int64(arguments, 3, _INVALID_ARGUMENT)
-    return _call_1(load_int64(load_int64(frame, _API), _CREATE_ERROR), arguments)
+    return _call(load_int64(load_int64(frame, _API), _CREATE_ERROR), arguments)
 
 
 @part
@@ -202,14 +171,14 @@ def _scratch(frame, result, size):
 def _run(frame, known, call, total):
     """Let this thread and XLA's work on a call, until it is done."""
     pieces = (total + layout.PIECE - 1) // layout.PIECE
-    allocated = _call_1(load_int64(known, layout.MALLOC), 8 * _SHARED)
+    allocated = _call(load_int64(known, layout.MALLOC), 8 * _SHARED)
     # Without memory that helpers may free, there are none.
     shared = allocated if allocated else block_on_stack(0)
     store_int64(shared, layout.NEXT, 0)
     store_int64(shared, layout.DONE, 0)
     store_int64(shared, layout.PIECES, pieces)
     store_int64(shared, layout.TOTAL, total)
-    store_int64(shared, _CALL_AT, call)
+    store_int64(shared, layout.CALL_AT, call)
     store_int64(shared, _WORKER_AT, load_int64(known, layout.WORKER))
     store_int64(shared, _FREE_AT, load_int64(known, layout.FREE))
     store_int64(shared, _USERS, 1)
@@ -219,13 +188,13 @@ def _run(frame, known, call, total):
     helpers = helpers if helpers < pieces else pieces - 1
     for _ in range(helpers):
         fetch_add(shared + 8 * _USERS, 1)
-        if not _schedule(frame, arguments, load_int64(known, layout.TASK), shared):
+        if not _ask(frame, _SCHEDULE, 40, arguments, load_int64(known, layout.TASK), shared):
             fetch_add(shared + 8 * _USERS, -1)
-    _call_2(load_int64(known, layout.WORKER), call, shared)
+    _call(load_int64(known, layout.WORKER), shared)
     # Threads that have begun a piece end it soon. Those that have not begun find nothing to do,
     # whenever they come, so a busy pool holds nobody up.
     while fetch_add(shared + 8 * layout.DONE, 0) < pieces:
-        _call_1(load_int64(known, layout.YIELD), 0)
+        _call(load_int64(known, layout.YIELD), 0)
     if allocated:
         _leave(allocated)
 
@@ -289,7 +258,10 @@ def _has_more_to_say(frame, known):
     """Whether XLA wants the step itself, and not to know something about the handler."""
     extension = load_int64(frame, _EXTENSION)
     if extension and load_int64(extension, 1) & 0xFFFFFFFF == 1:
-        _answer_about_itself(extension, known)
+        metadata = load_int64(extension, _METADATA)
+        store_int64(metadata, 3, load_int64(known, layout.VERSION))
+        # Of the next 8 bytes the first four are the traits.
+        store_int64(metadata, 4, load_int64(metadata, 4) >> 32 << 32)
         return False
     return load_int64(frame, _STAGE) & 0xFFFFFFFF == _EXECUTE
 

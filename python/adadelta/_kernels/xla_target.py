@@ -10,15 +10,13 @@ import numpy as np
 from adadelta._core import precision
 from adadelta._core.step import Call, Options, Row, step
 from adadelta._kernels import compiled, layout, numpy_arrays
-from adadelta._kernels.locks import Lock
 
 Array = Any
 
 # The columns that come back, in their order.
 RETURNED = [column for column in range(layout.COLUMNS) if column != layout.GRADIENT]
-_lock = Lock()
-# Addresses that compiled code holds: they live as long as the process.
-_known: dict[Any, np.ndarray] = {}
+# What compiled code has the addresses of: it lives as long as the process.
+_known: list[np.ndarray] = []
 _REFUSAL = ctypes.create_string_buffer(
     b"adadelta's kernel got arrays that do not belong together: please report this, "
     b"and use fused=False until then"
@@ -113,22 +111,20 @@ def handler(kind: str, dtype: str, version: tuple[int, int], wide: bool = False)
     """
     result = "float64" if wide else precision.state_dtype(dtype)
     function = kind if kind == "step" else f"norms_{result}"
-    with _lock.held():
-        place, worker, task = compiled.addresses(
-            ("xla_handler", function), ("fused", dtype), ("xla_handler", "task")
-        )
-        key = dtype, version
-        if key not in _known:
-            library = ctypes.CDLL(None)
-            functions = [getattr(library, name) for name in ("malloc", "free", "sched_yield")]
-            of_library = [ctypes.cast(it, ctypes.c_void_p).value for it in functions]
-            known = np.zeros(layout.KNOWN, np.int64)
-            known[[layout.WORKER, layout.TASK]] = worker, task
-            known[[layout.MALLOC, layout.FREE, layout.YIELD]] = of_library
-            known[layout.VERSION] = version[0] | version[1] << 32
-            known[layout.DTYPE] = layout.XLA_DTYPES[dtype]
-            known[layout.STATE_DTYPE] = layout.XLA_DTYPES[precision.state_dtype(dtype)]
-            known[layout.REFUSAL] = ctypes.addressof(_REFUSAL)
-            _known[key] = known
-        name = f"adadelta_{kind}_{dtype}{'_wide' if wide else ''}"
-        return name, compiled.bound(place, _known[key].ctypes.data)
+    place, worker, task = compiled.addresses(
+        ("xla_handler", function), ("fused", dtype), ("xla_handler", "task")
+    )
+    library = ctypes.CDLL(None)
+    functions = [getattr(library, name) for name in ("malloc", "free", "sched_yield")]
+    known = np.zeros(layout.KNOWN, np.int64)
+    known[[layout.WORKER, layout.TASK]] = worker, task
+    known[[layout.MALLOC, layout.FREE, layout.YIELD]] = [
+        ctypes.cast(it, ctypes.c_void_p).value for it in functions
+    ]
+    known[layout.VERSION] = version[0] | version[1] << 32
+    known[layout.DTYPE] = layout.XLA_DTYPES[dtype]
+    known[layout.STATE_DTYPE] = layout.XLA_DTYPES[precision.state_dtype(dtype)]
+    known[layout.REFUSAL] = ctypes.addressof(_REFUSAL)
+    _known.append(known)
+    name = f"adadelta_{kind}_{dtype}{'_wide' if wide else ''}"
+    return name, compiled.bound(place, known.ctypes.data)
