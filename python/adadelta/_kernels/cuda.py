@@ -47,13 +47,11 @@ def reason_against(row: Row) -> str | None:
 
 def reason_against_options(call: Call, options: Options) -> str | None:
     """Why the kernel can't do what a step is told, or None if it can."""
-    if options.norm_limit is not None or options.clipvalue is not None:
-        return "the kernel for GPUs does not clip"
-    if call.loss_scale is not None:
-        return "the kernel for GPUs knows no loss scale"
-    if not options.are_only("maximize", "decay_mode", "ema_momentum"):
-        return "the kernel for GPUs does not know an option"
-    return None
+    # The momentum matters only to rows with a moving average.
+    known = "maximize", "decay_mode", "ema_momentum"
+    if call.loss_scale is None and options.are_only(*known):
+        return None
+    return "the kernel for GPUs knows `maximize` and weight decay, but no other option"
 
 
 def _reason_against_row(row: Row, device_type: str = "cuda") -> str | None:

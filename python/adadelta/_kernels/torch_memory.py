@@ -139,10 +139,6 @@ class Noted:
         self._sizes = np.array(list(map(_numel, gradients)), np.int64) * self._itemsizes
         self._look = _look(*self.lasting, *gradients)
 
-    def __getstate__(self) -> dict[str, Any]:
-        # Of other tensors nothing is noted.
-        return {**self.__dict__, "_look": None}
-
     def still_holds(self, lasting: Sequence[Tensor], gradients: Sequence[Tensor]) -> bool:
         """Whether these are the lasting tensors, as they were, and gradients like those noted."""
         if len(lasting) != len(self.lasting) or len(gradients) != len(self._sizes):
@@ -161,11 +157,6 @@ class Noted:
                 return False
             self._gradient_places = places
         return True
-
-    @property
-    def addresses(self) -> list[int]:
-        """Where the lasting tensors lie."""
-        return self._addresses
 
     @property
     def gradient_addresses(self) -> list[int]:

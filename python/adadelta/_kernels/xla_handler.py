@@ -236,16 +236,6 @@ def _write_table(frame, known, call, columns, rows, operand, result):
 
 
 @part
-def _elements_of_rows(frame, columns, rows, operand):
-    total = 0
-    for row in range(rows):
-        total += _number_of_elements(
-            _buffer(frame, _OPERANDS, operand + row * _count_columns(columns))
-        )
-    return total
-
-
-@part
 def _count_columns(columns):
     count = 0
     for column in range(layout.COLUMNS):
@@ -299,13 +289,12 @@ def _norms(frame, known, store, dtype, largest):
     rows = _number_of_rows(frame, 1, columns)
     if rows < 0 or load_int64(frame, _RESULT_COUNT) != 2:
         return _refuse(frame, known)
-    places = _number_of_squares(rows, _elements_of_rows(frame, columns, rows, 1))
-    call = _scratch(frame, 1, _scratch_size(rows, places))
-    norms = _buffer(frame, _RESULTS, 0)
+    call, norms = _scratch(frame, 1, _scratch_size(rows, 0)), _buffer(frame, _RESULTS, 0)
     if not call or not _has(norms, dtype, 2 * (1 if together else rows)):
         return _refuse(frame, known)
     total = _write_table(frame, known, call, columns, rows, 1, -1)
-    if total < 0:
+    places = _number_of_squares(rows, total)
+    if total < 0 or not _scratch(frame, 1, _scratch_size(rows, places)):
         return _refuse(frame, known)
     result = load_int64(norms, _DATA)
     store_int64(call, layout.KIND, layout.SQUARES)
@@ -314,23 +303,18 @@ def _norms(frame, known, store, dtype, largest):
     for place in range(1 if together else rows):
         _store_norm(result, place, load_float64(squares, place), 1.0, store, largest)
     if load_int64(known, layout.STATE_DTYPE) == _FLOAT64:
-        scale = layout.SCALE_OF_LARGE
-        _scale_norms(frame, known, call, together, total, result, scale, 0.0, layout.GREATEST_NORM)
-        scale = layout.SCALE_OF_SMALL
-        _scale_norms(
-            frame, known, call, together, total, result, scale, layout.LEAST_NORM, math.inf
-        )
+        _scale_norms(frame, known, call, together, total, result, layout.SCALE_OF_LARGE)
+        _scale_norms(frame, known, call, together, total, result, layout.SCALE_OF_SMALL)
     return 0
 
 
 @part
-def _scale_norms(frame, known, call, together, total, result, scale, least, greatest):
-    """Compute norms beyond the limits again, of scaled gradients."""
-    count = 1 if together else load_int64(call, layout.ROWS)
+def _scale_norms(frame, known, call, together, total, result, scale):
+    """Compute norms again, of scaled gradients, that are too large or too small for it."""
     squares = 0
-    for place in range(count):
+    for place in range(1 if together else load_int64(call, layout.ROWS)):
         norm = load_float64(result, 2 * place + 1)
-        if norm < least or norm > greatest:
+        if norm > layout.GREATEST_NORM if scale < 1 else norm < layout.LEAST_NORM:
             if not squares:
                 squares = _sums_of_squares(frame, known, call, together, total, scale)
             again = load_float64(squares, place)
