@@ -14,7 +14,7 @@ from typing import Any
 Array = Any
 # By what a gradient is divided, and then multiplied.
 Factors = tuple[Any, Any]
-Choose = Callable[[Any, Callable[[], Any], Callable[[], Any]], Any]
+Choose = Callable[[Array, Callable[[], Factors], Callable[[], Factors]], Factors]
 
 # Between these no square that matters is lost: the squares that vanish, below 1e-38 in float32,
 # are less than 1e-8 of the sum for as many as 1e5 elements.

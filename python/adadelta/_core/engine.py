@@ -1,8 +1,9 @@
 """What front ends ask of the engine of their framework."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
+from adadelta._core.rule import Number
 from adadelta._core.step import Call, Options, Row
 
 # Why there is no kernel where none is wanted.
@@ -43,7 +44,7 @@ class Engine(Protocol):
     def reason_against(self, row: Row) -> str | None:
         """Return why the kernel can't take a row, or None when it can; its gradient may be None."""
 
-    def all_finite(self, rows: Sequence[Row], call: Call) -> Any:
+    def all_finite(self, rows: Sequence[Row], call: Call) -> Number:
         """Whether all gradients are finite, also when they are unscaled."""
 
     def step(self, rows: Sequence[Row], call: Call, options: Options) -> Sequence[Row]:

@@ -5,7 +5,7 @@ drift. Complex parameters are pairs of real ones, as in torch: their state is re
 axis of two (real, imaginary).
 """
 
-from typing import Any
+from typing import SupportsFloat
 
 from adadelta._core import rule
 
@@ -49,10 +49,11 @@ def spacing_below_one(dtype: str) -> float:
 
 def largest_gradient(epsilon: float, dtype: str) -> float:
     """Return `rule.largest_gradient` for the state of parameters of `dtype`."""
-    return rule.largest_gradient(epsilon, smallest_normal(dtype), largest_number(dtype))
+    limits = smallest_normal(dtype), largest_number(dtype)
+    return float(rule.largest_gradient(epsilon, *limits))
 
 
-def shortest(number: Any) -> float:
+def shortest(number: SupportsFloat) -> float:
     """Return the shortest decimal that a NumPy scalar's dtype reads as that number.
 
     Float32 has 0.001 as 0.0010000000474974513.

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 Array = Any
+# A Python number, or a scalar array where it is only known when a compiled program runs.
+Number = Any
 
 
 def update(
@@ -19,7 +21,7 @@ def update(
     rho: float,
     epsilon: float,
     sqrt: Callable[[Array], Array],
-    one_minus_rho: Any = None,
+    one_minus_rho: Number | None = None,
 ) -> tuple[Array, Array, Array]:
     """One update: the step to subtract, before the learning rate, and the new accumulators.
 
@@ -72,7 +74,9 @@ def effective_rate(
     return sqrt((acc_delta + epsilon) / (square_avg + epsilon))
 
 
-def saturated(gradient: Array, limit: Any, clip: Callable[[Array, Any, Any], Array]) -> Array:
+def saturated(
+    gradient: Array, limit: Number, clip: Callable[[Array, Number, Number], Array]
+) -> Array:
     """Limit a gradient to a magnitude, see `largest_gradient`; NaN and infinity stay visible.
 
     Example:
@@ -85,8 +89,11 @@ def saturated(gradient: Array, limit: Any, clip: Callable[[Array, Any, Any], Arr
 
 
 def largest_gradient(
-    epsilon: Any, smallest: float, largest: float, minimum: Callable[[Any, Any], Any] = min
-) -> Any:
+    epsilon: Number,
+    smallest: float,
+    largest: float,
+    minimum: Callable[[Number, Number], Number] = min,
+) -> Number:
     """The magnitude to which gradients are limited, so that nothing in `update` leaves the range.
 
     A gradient above the root of the largest number (1.8e19 in float32) would make `square_avg`

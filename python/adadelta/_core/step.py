@@ -20,13 +20,11 @@ are transcriptions of them, to which tests hold these.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from adadelta._core import clipping, rule
-
-Array = Any
-# A Python number, or a scalar array where it is only known when a compiled program runs.
-Number = Any
+from adadelta._core.rule import Array as Array
+from adadelta._core.rule import Number as Number
 
 # What a call does to a row: nothing; add its gradient to the window; the update; or only let the
 # moving average follow, in an update for which no gradient of this row came.
@@ -70,20 +68,20 @@ class Columns(Sequence[Row]):
 
     """
 
-    def __init__(self, columns: Sequence[Sequence[Any]]) -> None:
+    def __init__(self, columns: Sequence[Sequence[Array]]) -> None:
         self.columns = columns
 
     def __len__(self) -> int:
         return len(self.columns[0])
 
-    def __getitem__(self, place: Any) -> Any:
+    def __getitem__(self, place: int) -> Row:  # type: ignore[override]  # of no slice
         return Row(*(column[place] for column in self.columns))
 
     def __iter__(self) -> Iterator[Row]:
         return map(Row, *self.columns)
 
 
-def columns_of(rows: Sequence[Row]) -> Sequence[Sequence[Any]]:
+def columns_of(rows: Sequence[Row]) -> Sequence[Sequence[Array]]:
     """Return what rows have in each of their fields."""
     return rows.columns if isinstance(rows, Columns) else list(zip(*rows, strict=True))
 
@@ -119,11 +117,12 @@ class Options:
     one_minus_ema_momentum: Number | None = None
 
     @classmethod
-    def of(cls, optimizer: Any) -> "Options":
+    def of(cls, optimizer: object) -> "Options":
         """Return the options of an optimizer that has them as attributes under Keras' names."""
-        mode = "decoupled" if optimizer.decoupled_weight_decay else "coupled"
+        is_decoupled = getattr(optimizer, "decoupled_weight_decay", False)
         names = (field.name for field in fields(cls) if hasattr(optimizer, field.name))
-        return cls(decay_mode=mode, **{name: getattr(optimizer, name) for name in names})
+        given = {name: getattr(optimizer, name) for name in names}
+        return cls(decay_mode="decoupled" if is_decoupled else "coupled", **given)
 
     def are_only(self, *names: str) -> bool:
         """Whether all other options than these are at their defaults.

@@ -5,7 +5,6 @@ import importlib
 import platform
 import sys
 from importlib.util import find_spec
-from typing import Any
 
 from adadelta._kernels import cache
 
@@ -81,9 +80,9 @@ def _reason_against_processor() -> str | None:
     return None
 
 
-def kernels() -> dict[str, dict[str, Any]]:
+def kernels() -> dict[str, dict[str, str | bool | None]]:
     """Return what `kernel_info()` says of this machine."""
-    info = {}
+    info: dict[str, dict[str, str | bool | None]] = {}
     for kernel, description in DESCRIPTIONS.items():
         reason = reason_against(kernel)
         is_kept = reason is None and kernel in FOR_KERAS.values()

@@ -6,15 +6,14 @@ depend on all that the code depends on. Without a folder for the files (see `cac
 compiled in every process.
 """
 
+import ctypes
 import functools
 import hashlib
 import platform
 import sys
 import uuid
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from llvmlite import binding
 
@@ -22,9 +21,9 @@ from adadelta._kernels import cache, compiler
 from adadelta._kernels.locks import Lock
 
 _lock = Lock()
-_addresses: dict[Any, int] = {}
+_addresses: dict[tuple[str, str], int] = {}
 # What owns the code: it lives as long as the process.
-_code: list[Any] = []
+_code: list[object] = []
 # LLVM takes 1.2 MB of the address space to load code, and ends the process where it gets none.
 _ROOM = 2**23
 
@@ -80,15 +79,13 @@ define i64 @{compiler.ENTRY}(i64 %argument) {{
         return _link(compiler.target().emit_object(binding.parse_assembly(assembly)))
 
 
-def call(place: int, arguments: int) -> Callable[..., int]:
+def call(place: int, arguments: int) -> "ctypes._CFunctionType":
     """Return the function at an address for Python, which releases Python's lock."""
-    import ctypes
-
     return ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * arguments)(place)
 
 
 @functools.cache
-def _engine() -> Any:
+def _engine() -> "binding.LLJIT":
     return binding.create_lljit_compiler(compiler.target())
 
 

@@ -17,7 +17,6 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from llvmlite import binding
 
@@ -48,7 +47,7 @@ compiler.main(module, names.split(","))
 
 
 @functools.cache
-def target() -> Any:
+def target() -> "binding.TargetMachine":
     """Return the processor that LLVM makes code for: this one."""
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
@@ -202,7 +201,8 @@ define i64 @{ENTRY}({named}) {{
         target(), binding.create_pipeline_tuning_options(speed_level=3)
     )
     builder.getModulePassManager().run(parsed, builder)
-    return target().emit_object(parsed)
+    code: bytes = target().emit_object(parsed)
+    return code
 
 
 def main(module: str, names: Sequence[str]) -> None:

@@ -3,14 +3,15 @@
 It takes addresses, so whoever calls must hold the arrays until the call returns.
 """
 
-from typing import Any
-
 import numpy as np
+from numpy.typing import NDArray
 
+from adadelta._core.clipping import Factors
 from adadelta._kernels import compiled, layout
 from adadelta._kernels.threads import Threads
 
-Array = np.ndarray
+Array = NDArray[np.float32] | NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 
 def reason_against_dtype(dtype: str) -> str | None:
@@ -21,8 +22,8 @@ def reason_against_dtype(dtype: str) -> str | None:
 
 def step(
     dtype: str,
-    table: Array,
-    sizes: Array,
+    table: Integers,
+    sizes: Integers,
     settings: Array,
     row_settings: Array,
     threads: Threads,
@@ -43,13 +44,13 @@ def step(
 
 def norms(
     dtype: str,
-    table: Array,
-    sizes: Array,
+    table: Integers,
+    sizes: Integers,
     settings: Array,
     together: bool,
     threads: Threads,
     wide: bool = False,
-) -> tuple[Array, Array]:
+) -> Factors:
     """Return the norm of each gradient, or the one of all, as two factors in the state's dtype.
 
     Args:
@@ -76,18 +77,15 @@ def norms(
             again = np.sqrt(_squares(dtype, table, sizes, settings, together, threads, scale))
             norm = np.where(outside, again, norm)
             divisor = np.where(outside, 1 / scale, divisor)
-    return split_norm(norm, divisor, np.dtype("float64") if wide else settings.dtype)
-
-
-def split_norm(norm: Array, divisor: Array, dtype: Any) -> tuple[Array, Array]:
-    """Return two factors of a norm that do not overflow in `dtype`."""
-    large = (norm > layout.LARGEST_NORM) if dtype == np.float32 else np.zeros(norm.shape, bool)
-    divisor, norm = np.where(large, 2.0**64, divisor), np.where(large, norm / 2.0**64, norm)
-    return divisor.astype(dtype), norm.astype(dtype)
+    dtype_of_norm = np.dtype("float64") if wide else settings.dtype
+    if dtype_of_norm == np.float32:
+        large = norm > layout.LARGEST_NORM
+        divisor, norm = np.where(large, 2.0**64, divisor), np.where(large, norm / 2.0**64, norm)
+    return divisor.astype(dtype_of_norm), norm.astype(dtype_of_norm)
 
 
 def _squares(
-    dtype: str, table: Array, sizes: Array, settings: Array, together: bool, threads: Threads,
+    dtype: str, table: Integers, sizes: Integers, settings: Array, together: bool, threads: Threads,
     scale: float = 1.0,
 ) -> Array:  # fmt: skip
     ends = _ends(sizes)
@@ -100,13 +98,13 @@ def _squares(
     return of_each.sum(keepdims=True) if together else of_each
 
 
-def _ends(sizes: Array) -> Array:
+def _ends(sizes: Integers) -> Integers:
     # The kernel reads int64; the default integer of NumPy 1 on Windows is narrower.
     return np.cumsum(sizes, dtype=np.int64)
 
 
 def _run(
-    dtype: str, kind: int, table: Array, sizes: Array, settings: Array, row_settings: Array,
+    dtype: str, kind: int, table: Integers, sizes: Integers, settings: Array, row_settings: Array,
     squares: Array | None, threads: Threads, scale: float = 1.0,
 ) -> None:  # fmt: skip
     ends = _ends(sizes)

@@ -15,12 +15,12 @@ capture is refused, so that the rule takes it.
 import array
 import functools
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from adadelta._core import precision, rule
+from adadelta._core.rule import Number
 from adadelta._core.step import Call, Options, Row
 from adadelta._kernels import torch_memory
 
@@ -83,7 +83,7 @@ def _reason_against_machine() -> str | None:
     return _failure_on(torch.device("cuda"))
 
 
-def _failure_on(device: Any) -> str | None:
+def _failure_on(device: torch.device) -> str | None:
     """What goes wrong when the kernel is tried: no Triton, no C compiler, too old a GPU..."""
 
     def between(low: float, high: float) -> Tensor:
@@ -118,10 +118,10 @@ def step(rows: Sequence[Row], call: Call, options: Options) -> None:
             before they are used, as operators on tensors do.
 
     """
-    groups: dict[Any, list[Row]] = {}
+    groups: dict[object, list[Row]] = {}
     for row in rows:
         if row.parameter.numel():
-            gradient: Any = row.gradient
+            gradient: Tensor = row.gradient
             key = row.parameter.device, row.parameter.dtype, gradient.dtype
             groups.setdefault(key, []).append(row)
     for group in groups.values():
@@ -132,10 +132,11 @@ def step(rows: Sequence[Row], call: Call, options: Options) -> None:
             torch.autograd.graph.increment_version(row.parameter)
 
 
-def _launch(rows: list[Row], rate: Any, options: Options) -> None:
+def _launch(rows: list[Row], rate: Number, options: Options) -> None:
     from adadelta._kernels import triton_step
 
-    parameter, gradient, square_avg = rows[0][:3]
+    first: Sequence[Tensor] = rows[0][:3]
+    parameter, gradient, square_avg = first
     device = parameter.device
     stream = torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
 
@@ -143,7 +144,7 @@ def _launch(rows: list[Row], rate: Any, options: Options) -> None:
     bits = chunks = 0
     for row in rows:
         size = row.parameter.numel()
-        tensors: Sequence[Any] = row[:4]
+        tensors: Sequence[Tensor] = row[:4]
         addresses = [tensor.data_ptr() for tensor in tensors]
         bits |= functools.reduce(int.__or__, addresses)
         table.extend((*addresses, size, chunks))
@@ -162,9 +163,9 @@ def _launch(rows: list[Row], rate: Any, options: Options) -> None:
         COLUMNS=_COLUMNS,
         FIRST_DECAY=_FIRST_DECAY,
         BLOCK=BLOCK,
-        PARAMETER=triton_step.dtype_of(parameter),
-        GRADIENT=triton_step.dtype_of(gradient),
-        STATE=triton_step.dtype_of(square_avg),
+        PARAMETER=triton_step.dtype_of(parameter.dtype),
+        GRADIENT=triton_step.dtype_of(gradient.dtype),
+        STATE=triton_step.dtype_of(square_avg.dtype),
         ALIGNED=bits % 16 == 0,
         MAXIMIZE=options.maximize,
         DECAY=options.decay_mode if any(row.weight_decay for row in rows) else None,
@@ -189,17 +190,17 @@ def _numbers(rows: list[Row], rate: float, options: Options) -> bytes:
 
 
 @functools.lru_cache(maxsize=32)
-def _on_device(content: bytes, dtype: Any, device: Any, stream: int) -> Tensor:
+def _on_device(content: bytes, dtype: torch.dtype, device: torch.device, stream: int) -> Tensor:
     return _sent(torch.frombuffer(bytearray(content), dtype=dtype), device)
 
 
 @functools.lru_cache(maxsize=8)
-def _row_of_chunk(sizes: bytes, device: Any, stream: int) -> Tensor:
+def _row_of_chunk(sizes: bytes, device: torch.device, stream: int) -> Tensor:
     chunks = (torch.frombuffer(bytearray(sizes), dtype=torch.int64) + BLOCK - 1) // BLOCK
     rows = torch.arange(len(chunks), dtype=torch.int32)
     return _sent(rows.repeat_interleave(chunks), device)
 
 
-def _sent(host: Tensor, device: Any) -> Tensor:
+def _sent(host: Tensor, device: torch.device) -> Tensor:
     # From pinned memory the copy waits for nothing; torch keeps that memory until it is done.
     return host if device.type == "cpu" else host.pin_memory().to(device, non_blocking=True)

@@ -1,8 +1,7 @@
 """The step of `_core/step.py` on JAX's arrays."""
 
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +9,8 @@ import jax.numpy as jnp
 from adadelta._core import rule
 from adadelta._core import step as steps
 from adadelta._core.clipping import Factors
+from adadelta._core.rule import Array, Number
 from adadelta._core.step import Call, Options, Row
-
-Array = Any
 
 _THIS = sys.modules[__name__]
 # The arrays of a row, from which a program may choose.
@@ -21,7 +19,7 @@ _ARRAYS = Row._fields.index("weight_decay")
 sqrt, clip, where, zeros_like = jnp.sqrt, jnp.clip, jnp.where, jnp.zeros_like
 
 
-def number(number: Any, like: Array) -> Any:
+def number(number: Number, like: Array) -> Number:
     """See `adadelta._core.step.Arrays`, as for all of these."""
     # A Python float stays one: rounded to an array first, 1 - rho would be off by 2e-7.
     return jnp.asarray(number).astype(like.dtype) if hasattr(number, "dtype") else number
@@ -42,7 +40,7 @@ def from_state(value: Array, like: Array) -> Array:
     return value.astype(like.dtype)
 
 
-def largest_gradient(epsilon: Any, like: Array) -> Any:
+def largest_gradient(epsilon: Number, like: Array) -> Number:
     """See there."""
     numbers = jnp.finfo(like.dtype)
     minimum = jnp.minimum if hasattr(epsilon, "dtype") else min
@@ -75,7 +73,7 @@ def step(
     if not isinstance(action, jax.core.Tracer):
         return stepped(int(action), rows)
 
-    def branch(action: int) -> Any:
+    def branch(action: int) -> Callable[[list[tuple[Array, ...]]], list[tuple[Array, ...]]]:
         def run(arrays: list[tuple[Array, ...]]) -> list[tuple[Array, ...]]:
             given = [
                 Row(*its_arrays, *row[_ARRAYS:])

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
+from adadelta._core.rule import Array, Number
 from adadelta._core.step import COLLECT as COLLECT
 from adadelta._core.step import SKIP as SKIP
 from adadelta._core.step import UPDATE as UPDATE
@@ -101,7 +102,9 @@ def scratch_size(tensors: int, squares: int = 0) -> int:
     return 2 * (SCRATCH_TABLE + (COLUMNS + 1) * tensors + squares)
 
 
-def settings(options: Options, call: Call, action: Any, largest_gradient: Any) -> list[Any]:
+def settings(
+    options: Options, call: Call, action: Number, largest_gradient: Number
+) -> list[Number]:
     """Return the settings of a call in their order, to be made an array of the state's dtype.
 
     Args:
@@ -132,7 +135,7 @@ def settings(options: Options, call: Call, action: Any, largest_gradient: Any) -
     ]
 
 
-def told(settings: Any, decay_mode: str = "decoupled") -> tuple[Call, Options]:
+def told(settings: Array, decay_mode: str = "decoupled") -> tuple[Call, Options]:
     """Return what the settings of a call say, but for the sign: undoes `settings`.
 
     Args:
@@ -159,7 +162,7 @@ def told(settings: Any, decay_mode: str = "decoupled") -> tuple[Call, Options]:
     return call, options
 
 
-def row_settings(weight_decays: Sequence[float], dtype: Any) -> Any:
+def row_settings(weight_decays: Sequence[float], dtype: DTypeLike) -> Array:
     """Return what rows have of their own as an array, without clipping by norm."""
     own = np.ones((len(weight_decays), ROW_SETTINGS), dtype)
     own[:, WEIGHT_DECAY] = weight_decays

@@ -12,11 +12,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from adadelta._core import interrupts
 from adadelta._kernels import compiled, layout
 
-Array = np.ndarray
+Control = NDArray[np.int64]
 
 _pool: ThreadPoolExecutor | None = None
 
@@ -24,7 +25,7 @@ _pool: ThreadPoolExecutor | None = None
 class Threads(Protocol):
     """Who works on a call."""
 
-    def run(self, kernel: int, control: Array) -> None:
+    def run(self, kernel: int, control: Control) -> None:
         """Let threads, the caller's among them, take the pieces of a call until all are done.
 
         Args:
@@ -39,7 +40,7 @@ class PythonThreads(NamedTuple):
 
     number: int
 
-    def run(self, kernel: int, control: Array) -> None:
+    def run(self, kernel: int, control: Control) -> None:
         """See `Threads`."""
         function = _worker(kernel)
 
@@ -57,7 +58,7 @@ class PythonThreads(NamedTuple):
                 _finish(work, control, others)
 
 
-def _finish(work: Callable[[], None], control: Array, others: list[Future[None]]) -> None:
+def _finish(work: Callable[[], None], control: Control, others: list[Future[None]]) -> None:
     """Take what pieces are left, and wait for the threads that have taken others.
 
     Also where something is raised into this thread, nobody may write any more when it goes on.

@@ -8,12 +8,15 @@ tensors, storage that was resized, views whose sign is only marked.
 import functools
 import operator
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+# Addresses and sizes.
+Places = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 # Subclasses may be spread over devices, or be something else than their memory.
 PLAIN = (torch.Tensor, torch.nn.Parameter)
 
@@ -25,7 +28,9 @@ _numel = torch.Tensor.numel
 _itemsize = operator.attrgetter("itemsize")
 
 
-def reason_against(tensor: Any, name: str, dtype: Any, device_type: str = "cpu") -> str | None:
+def reason_against(
+    tensor: Tensor, name: str, dtype: torch.dtype, device_type: str = "cpu"
+) -> str | None:
     """Why a kernel may not be given a tensor's address, or None when it may.
 
     Args:
@@ -50,7 +55,7 @@ def reason_against(tensor: Any, name: str, dtype: Any, device_type: str = "cpu")
     return None if has_memory(tensor) else f"{name} has no memory of its own"
 
 
-def has_memory(tensor: Any) -> bool:
+def has_memory(tensor: Tensor) -> bool:
     """Whether a tensor's elements lie in its storage, at an address that suits its dtype."""
     try:
         address, storage = tensor.data_ptr(), tensor.untyped_storage()
@@ -60,7 +65,7 @@ def has_memory(tensor: Any) -> bool:
         return False
     size = tensor.numel() * tensor.itemsize
     is_inside = address != 0 and address + size <= end and address % tensor.itemsize == 0
-    return is_inside or size == 0
+    return bool(is_inside or size == 0)
 
 
 def is_watched() -> bool:
@@ -175,7 +180,7 @@ class Noted:
 class _Intervals:
     """Places in memory, and in which row each is."""
 
-    def __init__(self, extents: Any, rows: Any = None) -> None:
+    def __init__(self, extents: Places, rows: Places | None = None) -> None:
         rows = np.arange(len(extents)) if rows is None else rows
         taken = extents[:, 1] > extents[:, 0]
         order = np.argsort(extents[taken, 0], kind="stable")
@@ -183,14 +188,15 @@ class _Intervals:
         self.rows = rows[taken][order]
         self.last_ends = np.maximum.accumulate(self.ends)
 
-    def meet(self, starts: Any, ends: Any) -> Any:
+    def meet(self, starts: Places, ends: Places) -> Flags:
         """Whether each of these other places meets one of them."""
         if not len(self.starts):
             return np.zeros(len(starts), bool)
         before = np.searchsorted(self.starts, ends) - 1
-        return (before >= 0) & (self.last_ends[before] > starts) & (ends > starts)
+        met: Flags = (before >= 0) & (self.last_ends[before] > starts) & (ends > starts)
+        return met
 
-    def places_that_meet_earlier(self) -> list[Any]:
+    def places_that_meet_earlier(self) -> list[tuple[int, int]]:
         meet = np.flatnonzero(self.starts[1:] < self.last_ends[:-1]) + 1
         return list(zip(self.starts[meet], self.ends[meet], strict=True))
 
@@ -205,7 +211,7 @@ def _places(tensors: Sequence[Tensor]) -> list[list[int]]:
     return [addresses, list(map(_storage_address, storages)), list(map(_storage_size, storages))]
 
 
-def _extents(tensors: Sequence[Tensor]) -> Any:
+def _extents(tensors: Sequence[Tensor]) -> Places:
     """Return, for each tensor, where it begins and ends, and where its storage ends.
 
     What has no memory, or does not say where, has zeros.
@@ -221,7 +227,7 @@ def _extents(tensors: Sequence[Tensor]) -> Any:
     return np.stack([addresses, ends, storages + sizes], axis=1)
 
 
-def _extents_of_any(tensors: Sequence[Tensor]) -> Any:
+def _extents_of_any(tensors: Sequence[Tensor]) -> Places:
     if len(tensors) <= 1:
         return np.zeros((len(tensors), 3), np.int64)
     return np.concatenate(
@@ -233,17 +239,17 @@ def _span(tensor: Tensor) -> int:
     if not tensor.numel():
         return 0
     steps = zip(tensor.shape, tensor.stride(), strict=True)
-    return tensor.itemsize * (1 + sum((size - 1) * stride for size, stride in steps))
+    return int(tensor.itemsize * (1 + sum((size - 1) * stride for size, stride in steps)))
 
 
 @functools.cache
-def _guards() -> Any:
+def _guards() -> "type[torch._C._dynamo.guards.TensorGuards]":
     from torch._C._dynamo.guards import TensorGuards
 
     return TensorGuards
 
 
-def _look(*tensors: Tensor) -> Any:
+def _look(*tensors: Tensor) -> "torch._C._dynamo.guards.TensorGuards | None":
     """Return torch's own check, in C, that tensors are of the same kind as now, or None without it.
 
     By this look of torch.compile's, whose compiler is not imported for it, 8,000 tensors take

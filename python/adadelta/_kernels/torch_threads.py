@@ -12,11 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 
 from adadelta._kernels import layout
-from adadelta._kernels.threads import PythonThreads, Threads
+from adadelta._kernels.threads import Control, PythonThreads, Threads
 
 # In the flags of a process in /proc: it was forked, and runs the same program since (Linux).
 _PF_FORKNOEXEC = 0x40
@@ -30,7 +29,7 @@ class TorchThreads(NamedTuple):
     # what the OpenMP of LLVM and of Intel offer beside their own.
     parallel: Callable[[int, int, int, int], None]
 
-    def run(self, kernel: int, control: np.ndarray) -> None:
+    def run(self, kernel: int, control: Control) -> None:
         """See `Threads`."""
         number = min(self.number, int(control[layout.PIECES]))
         self.parallel(kernel, control.ctypes.data, number, 0)

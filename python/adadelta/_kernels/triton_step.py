@@ -128,6 +128,6 @@ def step(
         )  # fmt: skip
 
 
-def dtype_of(tensor):
-    """Triton's name for a torch tensor's dtype."""
-    return getattr(tl, str(tensor.dtype).removeprefix("torch."))
+def dtype_of(dtype: object) -> object:
+    """Return Triton's name for a dtype of torch's."""
+    return getattr(tl, str(dtype).removeprefix("torch."))

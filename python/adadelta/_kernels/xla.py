@@ -17,7 +17,6 @@ import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from adadelta._core import clipping
 from adadelta._core.clipping import Factors
 from adadelta._core.engine import no_kernel
 from adadelta._core.step import Call, Options, Row, mean
@@ -141,7 +140,8 @@ def norms(
 
 @functools.partial(jax.jit, static_argnames="known", inline=True)
 def _step(settings: Array, row_settings: Array, *arrays: Array, known: Known) -> list[Array]:
-    return _step_primitive.bind(settings, row_settings, *arrays, known=known)
+    new: list[Array] = _step_primitive.bind(settings, row_settings, *arrays, known=known)
+    return new
 
 
 @functools.partial(jax.jit, static_argnames="columns", inline=True)
@@ -174,19 +174,23 @@ def _step_by_rule(
 def _norms_by_rule(settings: Array, *arrays: Array, known: int) -> list[Array]:
     (call, _), result = layout.told(settings), _dtype_of_norms(settings, known)
     updates = settings[layout.ACTION] == layout.UPDATE
-    found = []
+    squares, divisors = [], []
     for row in xla_target.split(arrays, known):
         # Of the state only the dtype counts.
         gradient, window = row[layout.GRADIENT], row[layout.WINDOW]
         given = mean(Row(None, gradient, settings, settings, window=window), call, jax_arrays)
         given = given.astype(result)
         magnitude = jnp.max(jnp.abs(given), initial=0)
-        scale = jnp.where((magnitude > 0) & jnp.isfinite(magnitude), magnitude, 1)
-        found.append((scale, jnp.sqrt(jnp.sum(jnp.square(given / scale)))))
+        usable = (magnitude > 0) & jnp.isfinite(magnitude)
+        divisors.append(jnp.where(usable, magnitude, 1))
+        squares.append(jnp.sum(jnp.square(given / divisors[-1])))
+    norm, divisor = jnp.sqrt(jnp.stack(squares)), jnp.stack(divisors)
     if known & layout.TOGETHER:
-        found = [clipping.combined(found, jnp)]
-    divisor, norm = map(jnp.stack, zip(*found, strict=True))
-    return [jnp.stack([divisor, jnp.where(updates, norm, 0)], axis=1)]
+        largest = jnp.max(divisor, keepdims=True)
+        norm = jnp.sqrt(jnp.sum(jnp.square(norm * (divisor / largest)), keepdims=True))
+        divisor = largest
+    norm = jnp.where(updates, norm, 0)
+    return [jnp.stack([divisor, norm], axis=1)]
 
 
 def _new_primitive(name: str, by_rule: Any, shapes: Any, target: Any) -> Primitive:

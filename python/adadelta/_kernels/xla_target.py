@@ -3,20 +3,19 @@
 import ctypes
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from adadelta._core import precision
+from adadelta._core.rule import Array
 from adadelta._core.step import Call, Options, Row, step
 from adadelta._kernels import compiled, layout, numpy_arrays
-
-Array = Any
 
 # The columns that come back, in their order.
 RETURNED = [column for column in range(layout.COLUMNS) if column != layout.GRADIENT]
 # What compiled code has the addresses of: it lives as long as the process.
-_known: list[np.ndarray] = []
+_known: list[NDArray[np.int64]] = []
 _REFUSAL = ctypes.create_string_buffer(
     b"adadelta's kernel got arrays that do not belong together: please report this, "
     b"and use fused=False until then"
