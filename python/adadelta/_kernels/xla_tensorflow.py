@@ -339,11 +339,12 @@ def _version_of_interface() -> tuple[int, int]:
 
 @functools.cache
 def reason_against_dtype(dtype: str, kind: str = "step") -> str | None:
-    """Why there is no handler of a kind for a dtype, or None when there is one."""
-    reason = reason_against()
-    if reason is not None:
-        return reason
+    """Why TensorFlow can't use the handler of a kind for a dtype, or None when it can."""
     try:
+        if _version_of_interface()[0] != 0 or _api()[0] < _NEEDED:
+            return f"XLA's interface in this TensorFlow is of version {_version_of_interface()}"
+        if not _is_right():
+            return "a step compiled with this TensorFlow gives wrong numbers"
         _registered_handler(kind, dtype)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
@@ -351,32 +352,22 @@ def reason_against_dtype(dtype: str, kind: str = "step") -> str | None:
 
 
 @functools.cache
-def reason_against() -> str | None:
-    """Why TensorFlow can't use the kernel on this machine, or None when it can.
-
-    Makes one small step and compares it with the rule, in a thread of its own: there is no graph,
-    strategy or device of the caller's.
-    """
+def _is_right() -> bool:
+    """Whether a small step, compiled, is what the rule makes of it."""
+    # In a thread of its own there is no graph, strategy or device of the caller's.
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(_reason_against).result()
+        return thread.submit(_trial).result()
 
 
-def _reason_against() -> str | None:
-    try:
-        if _version_of_interface()[0] != 0 or _api()[0] < _NEEDED:
-            return f"XLA's interface in this TensorFlow is of version {_version_of_interface()}"
-        row, call, options = xla_target.trial()
-        limit = precision.largest_gradient(options.epsilon, "float32")
-        settings = np.array(layout.settings(options, call, row.action, limit), np.float32)
-        with tf.device("CPU:0"):
-            parameter, square_avg, acc_delta = map(tf.Variable, (row[0], *row[2:4]))
-            variables = Row(parameter, None, square_avg, acc_delta)
-            program = Program([variables[: layout.COLUMNS]])
-            own = layout.row_settings([row.weight_decay], np.float32)
-            program.step(settings, own, [row.gradient])
-            made = variables._replace(gradient=row.gradient)
-            if not xla_target.is_right(made, row, call, options):
-                return "a step compiled with this TensorFlow gives wrong numbers"
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    return None
+def _trial() -> bool:
+    row, call, options = xla_target.trial()
+    limit = precision.largest_gradient(options.epsilon, "float32")
+    settings = np.array(layout.settings(options, call, row.action, limit), np.float32)
+    with tf.device("CPU:0"):
+        parameter, square_avg, acc_delta = map(tf.Variable, (row[0], *row[2:4]))
+        variables = Row(parameter, None, square_avg, acc_delta)
+        program = Program([variables[: layout.COLUMNS]])
+        own = layout.row_settings([row.weight_decay], np.float32)
+        program.step(settings, own, [row.gradient])
+        made = variables._replace(gradient=row.gradient)
+        return xla_target.is_right(made, row, call, options)
