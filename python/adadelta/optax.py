@@ -297,7 +297,7 @@ class _Adadelta:
     ) -> tuple[Any, AdadeltaState]:
         del extra_args
         rows, structure = self._rows("updates", updates, state, params)
-        call, options = self._call_at(state.count), self._options()
+        call, options = self._told(state.count)
 
         def one(row: Row) -> tuple[Any, Any, Any]:
             e_g = row.square_avg
@@ -314,7 +314,7 @@ class _Adadelta:
         if params is None:
             raise ValueError(hyperparameters.refusal("params", "the parameters", params))
         rows, structure = self._rows("gradients", gradients, state, params)
-        call, options = self._call_at(state.count), self._options()
+        call, options = self._told(state.count)
         given = [
             precision.with_pairs(row)._replace(parameter=jnp.asarray(row.parameter))
             for row in rows
@@ -344,11 +344,10 @@ class _Adadelta:
         numbers = {"rho": self.rho, "eps": self.eps}
         parameters.check_numbers(str(dtype), numbers, f"averages of dtype {dtype}")
 
-    def _call_at(self, count: Any) -> Call:
-        return Call(arguments.at("learning_rate", self.learning_rate, count))
-
-    def _options(self) -> Options:
-        return Options(self.rho, self.eps, decay_mode=str(_CONVENTION.weight_decay_mode))
+    def _told(self, count: Any) -> tuple[Call, Options]:
+        mode = str(_CONVENTION.weight_decay_mode)
+        rate = arguments.at("learning_rate", self.learning_rate, count)
+        return Call(rate), Options(self.rho, self.eps, decay_mode=mode)
 
     def _decays_at(self, count: Any, params: Any, size: int) -> list[Any]:
         """The weight decay of each leaf, 0 where it has none."""
