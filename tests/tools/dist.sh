@@ -18,7 +18,10 @@ find "$work/source" -name __pycache__ -type d -prune -exec rm -rf {} +
 python -m venv "$work/tools"
 "$work/tools/bin/python" -m pip install -q build twine
 # The wheel is made of the source distribution, which shows that nothing is missing in that.
-"$work/tools/bin/python" -m build --outdir "$dist" "$work/source"
+if ! "$work/tools/bin/python" -m build --outdir "$dist" "$work/source" >"$work/log" 2>&1; then
+  tail -n 40 "$work/log" >&2
+  exit 1
+fi
 "$work/tools/bin/python" -m twine check --strict "$dist"/*
 
 wheel=$(echo "$dist"/adadelta-*.whl)
