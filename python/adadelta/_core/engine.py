@@ -1,12 +1,14 @@
 """What front ends ask of the engine of their framework."""
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from adadelta._core import clipping
 from adadelta._core.clipping import Factors
 from adadelta._core.rule import Number
 from adadelta._core.step import Call, Options, Row
+
+Kind = TypeVar("Kind", bound=Hashable)
 
 # Why there is no kernel where none is wanted.
 UNWANTED = "`fused` is False"
@@ -77,7 +79,7 @@ class Group(Protocol):
         """Make their step, with gradients divided and then multiplied by these."""
 
 
-def alike(rows: Sequence[Row], kind_of: Callable[[Row], Hashable]) -> dict[Hashable, list[int]]:
+def alike(rows: Sequence[Row], kind_of: Callable[[Row], Kind]) -> dict[tuple[int, Kind], list[int]]:
     """Return the places of rows that have the same action and are of the same kind.
 
     An action that is only known when a program runs is the same as itself.
@@ -87,7 +89,7 @@ def alike(rows: Sequence[Row], kind_of: Callable[[Row], Hashable]) -> dict[Hasha
         kind_of: Returns the kind of a row.
 
     """
-    places: dict[Hashable, list[int]] = {}
+    places: dict[tuple[int, Kind], list[int]] = {}
     for place, row in enumerate(rows):
         action = row.action if isinstance(row.action, int) else id(row.action)
         places.setdefault((action, kind_of(row)), []).append(place)
