@@ -181,7 +181,11 @@ class Group:
             strategy = tf.distribute.get_strategy()
             # The other replicas have objects of their own for these.
             members = [row._replace(action=UPDATE) for row in self._rows]
-            tf.__internal__.distribute.interim.maybe_merge_call(run, strategy, members)
+            if tf.distribute.in_cross_replica_context():
+                # No replica runs when training ends, and what is left of a window makes an update.
+                run(strategy, members)
+            else:
+                tf.__internal__.distribute.interim.maybe_merge_call(run, strategy, members)
         else:
             run(None, self._rows)
 
