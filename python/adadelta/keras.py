@@ -776,8 +776,10 @@ class Adadelta(keras.optimizers.Optimizer):
 
         """
         try:
-            settings = {name: getattr(self, name) for name in hyperparameters.ARGUMENTS}
-            settings["learning_rate"] = self._rate
+            # The rate itself, which is a function's answer otherwise.
+            own = {"learning_rate": self._rate}
+            names = hyperparameters.ARGUMENTS
+            settings = {name: own.get(name) or getattr(self, name) for name in names}
             if self._exclusions.as_text():
                 settings["exclude_from_weight_decay"] = self._exclusions.as_text()
             return summaries.representation(type(self).__name__, settings, self._held())

@@ -129,12 +129,7 @@ class Program:
         self._run(self._traced_step, settings, row_settings, *gradients)
 
     def norms(
-        self,
-        settings: Array,
-        gradients: Sequence[Array],
-        together: bool,
-        with_window: bool = True,
-        wide: bool = False,
+        self, settings: Array, gradients: Sequence[Array], together: bool, wide: bool = False
     ) -> tuple[Array, Array]:
         """Return the norm of each gradient, or the one of all, as two factors.
 
@@ -142,15 +137,15 @@ class Program:
             settings: As for `step`. They say what a gradient is divided by.
             gradients: As for `step`.
             together: Whether the norm of all is wanted, of shape (1,).
-            with_window: Whether what was collected before is added to the gradients first.
             wide: Whether the factors are to be float64, instead of in the state's dtype.
 
         """
-        key = together, with_window, wide
-        function = functools.partial(
-            self._traced_norms, together=together, with_window=with_window, wide=wide
-        )
-        divisor, norm = self._run(function, settings, *gradients, key=key)
+        key = together, wide
+
+        def traced(settings: Array, *gradients: Array) -> tuple[Array, Array]:
+            return norms(settings, self._rows_with(gradients), *key)
+
+        divisor, norm = self._run(traced, settings, *gradients, key=key)
         return divisor, norm
 
     def _run(self, function: Any, *arrays: Any, key: Any = "step") -> Any:
@@ -167,10 +162,10 @@ class Program:
             return self._compiled[key](*tensors)
 
     def _rows_with(self, gradients: Sequence[Array]) -> list[list[Any]]:
-        rows = [list(row) for row in self.rows]
-        for row, gradient in zip(rows, gradients, strict=True):
-            row[layout.GRADIENT] = gradient
-        return rows
+        return [
+            [*row[: layout.GRADIENT], gradient, *row[layout.GRADIENT + 1 :]]
+            for row, gradient in zip(self.rows, gradients, strict=True)
+        ]
 
     def _traced_step(self, settings: Array, row_settings: Array, *gradients: Array) -> None:
         values = [
@@ -181,15 +176,6 @@ class Program:
             for variable, value in zip(row, new, strict=True):
                 if value is not None:
                     variable.assign(value)
-
-    def _traced_norms(
-        self, settings: Array, *gradients: Array, together: bool, with_window: bool, wide: bool
-    ) -> tuple[Array, Array]:
-        rows = self._rows_with(gradients)
-        if not with_window:
-            for row in rows:
-                row[layout.WINDOW] = None
-        return norms(settings, rows, together, wide)
 
 
 def step(settings: Array, row_settings: Array, rows: Rows) -> list[list[Array | None]]:

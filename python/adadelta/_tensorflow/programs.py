@@ -85,7 +85,7 @@ class Part:
 
     def norms(self, together: bool, wide: bool) -> Factors:
         """Return the norms of the gradients, as `clipping.factors_of_groups` takes them."""
-        return self._program.norms(self._settings, self._gradients, together, wide=wide)
+        return self._program.norms(self._settings, self._gradients, together, wide)
 
     def step(self, factors: Factors | None) -> None:
         """Make the step."""
