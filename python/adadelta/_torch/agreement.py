@@ -38,8 +38,10 @@ def groups(params: Iterable[Tensor], named: Any = None) -> list[Any]:
         found = [named]
     else:
         meshes = shards.meshes(params)
+        # A process outside of a mesh has none of its groups.
+        own = [mesh for mesh in meshes if mesh.get_coordinate() is not None]
         # A mesh has a group for each of its dimensions; one after the other they reach all of it.
-        found = [mesh.get_group(dim) for mesh in meshes for dim in range(mesh.ndim)]
+        found = [mesh.get_group(dim) for mesh in own for dim in range(mesh.ndim)]
         found = found if meshes else [dist.group.WORLD]
     # Meshes share groups, also as other objects.
     by_ranks = {tuple(dist.get_process_group_ranks(group)): group for group in found}
