@@ -26,7 +26,7 @@ def can_serve(row: Row, options: Options) -> bool:
     # Under a distribution strategy the averages are several variables in one.
     return (
         is_resource
-        # For half precision the rule's operators take as long, and round once.
+        # Of a half-precision variable it wants averages in half precision too.
         and variable.dtype in (tf.float32, tf.float64)
         and row.constraint is None
         and options.are_only(*_KNOWN)
