@@ -3,12 +3,12 @@
 import re
 
 import jax
-import jax_layouts as layouts
 import keras
 import numpy as np
 import pytest
 
 import adadelta
+import jax_layouts as layouts
 
 SHAPES = [("kernel", (16, 8)), ("bias", (8,)), ("kernel", (8, 24)), ("bias", (24,))]
 NORM = {"global_clipnorm": 0.1}

@@ -3,11 +3,11 @@
 import itertools
 
 import jax
-import jax_layouts as layouts
 import numpy as np
 import pytest
 
 import adadelta
+import jax_layouts as layouts
 
 # Each of these takes a decision for all devices, so they are tested in pairs as well.
 DECIDING = ("global_clipnorm", "skipping", "dynamic scale", "accumulation", "overwriting")

@@ -1,11 +1,11 @@
 """Training on JAX that goes on with another number of devices, or in another layout."""
 
-import jax_layouts as layouts
 import keras
 import numpy as np
 import pytest
 
 import adadelta
+import jax_layouts as layouts
 
 OPTIONS = ("decoupled decay", "global_clipnorm", "skipping", "accumulation", "overwriting")
 # Where the first, second and third part of the calls are made. 10 calls are not a whole number of
