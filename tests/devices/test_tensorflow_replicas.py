@@ -158,6 +158,8 @@ def train_to_the_middle(option, replicas, folder):
 
 def check_the_rest(option, replicas, way, folder):
     strategy = strategy_of(replicas)
+    # Lets Keras know our class.
+    training.host("keras")
     with strategy.scope():
         if way == "model":
             path = f"{folder}/model.keras"
