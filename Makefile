@@ -5,6 +5,7 @@ SETUP   := environments/setup.sh
 STOCK   := environments/use.sh stock
 INSTALL := environments/install.sh
 RUN     := $(STOCK) python tests/run.py
+NEEDS   := tests/tools/needs.sh
 
 # The Python core is used where it lies.
 CORE := PYTHONPATH="$(CURDIR)/python"
@@ -12,7 +13,7 @@ RUFF := $(STOCK) ruff
 CODE := python tests bench vignettes pkgdown
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint document coverage site vectors hosts bench compare paper traps check install clean
+.PHONY: help demo test test-all lint document coverage site vectors hosts bench compare paper traps check dist install clean
 
 help: ## list these targets
 	@awk -F ': *|## ' '/^[a-z-]+:.*##/ { printf "make %-9s %s\n", $$1, $$NF }' Makefile
@@ -54,6 +55,7 @@ coverage: ## what the tests run of R/ and of python/, which takes long
 	$(STOCK) python tests/tools/coverage_python.py
 
 site: ## the documentation as web pages, in docs/
+	@$(NEEDS) site
 	@$(SETUP) stock site
 	@$(INSTALL) stock
 	$(STOCK) Rscript pkgdown/build.R
@@ -69,6 +71,7 @@ hosts: ## vignettes/hosts.json from the other frameworks' own classes
 	$(STOCK) python vignettes/hosts.py
 
 bench: ## the measurements in bench/results.md
+	@$(NEEDS) bench
 	@$(SETUP) stock all
 	@$(SETUP) latest test
 	@$(INSTALL) stock
@@ -82,6 +85,7 @@ compare: ## the same beside another checkout, in turns, which WITH=path names
 	$(STOCK) python bench/compare.py "$(WITH)" $(ARGUMENTS)
 
 paper: ## what is missing of the paper's experiments in inst/paper, all of them in half an hour
+	@$(NEEDS) paper
 	@$(SETUP) stock demo
 	@$(INSTALL) stock
 	$(STOCK) Rscript bench/paper.R
@@ -95,10 +99,14 @@ check: ## R CMD check --as-cran
 	@$(SETUP) stock test
 	@$(RUN) check
 
+dist: ## what goes to PyPI and CRAN, in dist/, checked
+	@$(SETUP) stock test
+	@$(STOCK) tests/tools/dist.sh
+
 install: ## the R package into the stock environment's own library
 	@$(SETUP) stock demo
 	@$(INSTALL) stock
 
 clean: ## caches, pictures and the site
-	rm -rf demo-output docs .mypy_cache .pytest_cache .ruff_cache .hypothesis *.Rcheck *.tar.gz
+	rm -rf demo-output dist docs .mypy_cache .pytest_cache .ruff_cache .hypothesis *.Rcheck *.tar.gz
 	find python tests bench -name __pycache__ -type d -prune -exec rm -rf {} +

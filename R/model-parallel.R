@@ -88,14 +88,15 @@ check_layouts <- function(layouts, axes, call) {
     refuse("layouts", "a list with names, the paths of variables", layouts, call)
   }
   for (path in names(layouts)) {
-    layout <- layouts[[path]]
-    is_known <- (is.character(layout) || all(is.na(layout))) && is.atomic(layout) &&
-      length(layout) > 0 && all(is.na(layout) | layout %in% axes)
-    if (!is_known) {
+    if (!is_layout(layouts[[path]], axes)) {
       wanted <- paste("axes of `shape` or NA for each dimension:", listed(axes, "or"))
-      refuse(sprintf("layouts[[\"%s\"]]", path), wanted, layout, call)
+      refuse(sprintf("layouts[[\"%s\"]]", path), wanted, layouts[[path]], call)
     }
   }
+}
+
+is_layout <- function(layout, axes) {
+  is.atomic(layout) && length(layout) > 0 && all(layout %in% c(axes, NA))
 }
 
 are_names <- function(names) {

@@ -1,13 +1,15 @@
 """One step of the kernel on NumPy arrays, beside the rule and the limit."""
 
 import functools
+import os
 
 import numpy as np
 from measure import HEADER, measure, row, scaled
 
 from adadelta._core import rule
 from adadelta._core.step import UPDATE, Call, Options
-from adadelta._kernels import cpu, layout, threads
+from adadelta._kernels import cpu, layout
+from adadelta._kernels.threads import PythonThreads
 
 ELEMENTS = scaled(20_000_000)
 
@@ -17,8 +19,9 @@ def kernel_step(arrays):
     table = np.array([[*(array.ctypes.data for array in arrays), 0, 0]], np.int64)
     numbers = layout.settings(Options(0.95, 1e-7), Call(1.0), UPDATE, 2.9e15)
     settings, row_settings = np.array(numbers, "float32"), layout.row_settings([0.0], "float32")
+    workers = PythonThreads(os.cpu_count() or 1)
     return functools.partial(
-        cpu.step, "float32", table, np.array([ELEMENTS]), settings, row_settings, threads.default()
+        cpu.step, "float32", table, np.array([ELEMENTS]), settings, row_settings, workers
     )
 
 

@@ -72,11 +72,13 @@ MEASUREMENTS = [
         for script in ("keras_step.py", "fit.py", "monitor.py", "memory.py", "first_step.py")
         for backend in BACKENDS
     ),
+    Measurement("jax_devices.py", backend="jax"),
     *(
         Measurement(script, framework)
         for script in ("frameworks_step.py", "frameworks_training.py")
         for framework in ("torch", "tf_keras", "optax", "brainpy")
     ),
+    Measurement("devices_step.py"),
     Measurement("from_r.R", backend="jax"),
 ]
 

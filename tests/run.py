@@ -15,7 +15,8 @@ Suites:
     devices  tests/devices, several devices and processes beside one; devices-fast leaves out
              what is marked slow
     rpy2     tests/rpy2, R and Python in one process
-    check    R CMD build and R CMD check --as-cran, which must say "Status: OK"
+    check    R CMD build and R CMD check --as-cran, which must say "Status: OK"; the package is
+             then copied to the folder $ADADELTA_DIST, where that is set
     demo     demo(diamonds), whose checks are counted; its pictures go to
              $ADADELTA_DEMO_OUTPUT, or demo-output/ when that is not set
 
@@ -35,6 +36,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -263,6 +265,8 @@ def run_check(suite: Suite, result: Result, scratch: pathlib.Path) -> None:
     )  # fmt: skip
     if check.status == 0 and "Status: OK" in check.lines:
         result.passed += 1
+        if kept := os.environ.get("ADADELTA_DIST"):
+            shutil.copy(tarballs[0], kept)
         return
     result.failed += 1
     say(f"\nR CMD check must end with 'Status: OK' (exit status {check.status}). What it found:")

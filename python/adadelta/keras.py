@@ -5,18 +5,20 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from keras import ops
 
 from adadelta._core.backend import keras_needed_by
 
 with keras_needed_by("adadelta.Adadelta"):
     import keras
+    from keras import ops
 
 from adadelta._core import hyperparameters, interrupts, parameters
 from adadelta._core.arguments import Checked, checked
+from adadelta._core.engine import no_kernel
 from adadelta._core.messages import Message
 from adadelta._core.precision import is_complex, state_dtype, without_noise
 from adadelta._core.step import Options
+from adadelta._core.weight_decay import Exclusions
 from adadelta._keras import jax_trainer, loss_scale, precision, saving
 from adadelta._keras import learning_rate as rates
 from adadelta._keras import summary as summaries
@@ -32,7 +34,6 @@ from adadelta._keras.gradients import fitting
 from adadelta._keras.known import number_of
 from adadelta._keras.state import State, counters, path_of
 from adadelta._keras.step import Steps, is_overwritten
-from adadelta._keras.weight_decay import Exclusions
 from adadelta._kernels import report
 from adadelta._state import keras_file
 from adadelta._state.summary import Summary
@@ -64,6 +65,11 @@ class Adadelta(keras.optimizers.Optimizer):
 
     Float16 and bfloat16 parameters are updated in float32 and have float32 state. Complex
     parameters are pairs of real ones.
+
+    On several devices, with `keras.distribution` on JAX, state lies in the shards of its variable,
+    and norms, skipped calls and the loss scale are those of all devices. Set the distribution
+    before you make the optimizer and the model. A state or a `.keras` file can be loaded into any
+    other layout.
 
     Args:
         learning_rate: A finite number of at least 0, a scalar float variable, a
@@ -390,11 +396,16 @@ class Adadelta(keras.optimizers.Optimizer):
         return self._state if self.built else None
 
     def _refuse_trainer(self, model: Any, shares: bool) -> None:
-        """Raise when a model that trains on JAX has other variables, or can't ask for the rate."""
+        """Raise when training on JAX has other variables, lacks a kernel or can't ask the rate."""
         if model is None:
             return
         if self.built:
             self._refuse_other_variables(list(model.trainable_variables), shares)
+        if self.fused:
+            # Before it is built there is nothing to report.
+            for served in self._kernel_report():
+                if served.reason is not None:
+                    raise no_kernel(served.reason)
         if self._rate.callable is not None and model.jit_compile and not model.run_eagerly:
             self._rate.callable.refuse_main_thread()
 
@@ -410,7 +421,8 @@ class Adadelta(keras.optimizers.Optimizer):
     def _use_weight_decay(self, variable: Any) -> bool:
         # On TensorFlow the variable may be the one inside the Keras variable.
         variable = self._trainable_variables[self._get_variable_index(variable)]
-        is_excluded = self._exclusions.have(self._var_key(variable), path_of(variable))
+        path = path_of(variable)
+        is_excluded = self._exclusions.have(self._var_key(variable), path, path.__contains__)
         return self.weight_decay is not None and not is_excluded
 
     def add_variable_from_reference(

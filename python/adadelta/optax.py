@@ -2,6 +2,34 @@
 
 optax itself is not needed. `adadelta` takes the place of `optax.adadelta`; `fused_adadelta` makes
 the new parameters itself, in the place of `update()` and `optax.apply_updates()`.
+
+Several devices: `update()` and `apply()` work on each element by itself, so under `jax.jit` they
+need no communication, and state stays in the shards of its parameter. On several devices XLA makes
+the step, without the kernel.
+
+- `init()` called directly puts the averages where the parameters lie. `jax.jit(init)` puts them all
+  on one device, as with optax' own transformations, unless you give it `out_shardings`, as in the
+  example below.
+- Inside `jax.shard_map` the step of the shards is the step of the whole: give the averages the
+  `PartitionSpec` of their parameter, and `count` the empty one. This holds for Adadelta alone:
+  `optax.clip_by_global_norm` sees the shards of one device there, takes their norm for that of
+  all, and so clips differently on each device. Clip under `jax.jit`, or compute the norm with
+  `jax.lax.psum` over the axes of the mesh.
+
+Example:
+    >>> import jax, jax.numpy as jnp, adadelta.optax
+    >>> from jax.sharding import NamedSharding, PartitionSpec
+    >>> mesh = jax.make_mesh((jax.device_count(),), ("data",))
+    >>> rows = NamedSharding(mesh, PartitionSpec("data"))
+    >>> params = {"w": jax.device_put(jnp.ones((16, 4)), rows)}
+    >>> transformation = adadelta.optax.adadelta()
+    >>> like_params = jax.tree.map(lambda param: param.sharding, params)
+    >>> everywhere = NamedSharding(mesh, PartitionSpec())
+    >>> shardings = adadelta.optax.AdadeltaState(everywhere, like_params, like_params)
+    >>> state = jax.jit(transformation.init, out_shardings=shardings)(params)
+    >>> state.e_g["w"].sharding == params["w"].sharding
+    True
+
 """
 
 from collections.abc import Callable
@@ -269,7 +297,7 @@ class _Adadelta:
     ) -> tuple[Any, AdadeltaState]:
         del extra_args
         rows, structure = self._rows("updates", updates, state, params)
-        call, options = self._call_at(state.count), self._options()
+        call, options = self._told(state.count)
 
         def one(row: Row) -> tuple[Any, Any, Any]:
             e_g = row.square_avg
@@ -286,7 +314,7 @@ class _Adadelta:
         if params is None:
             raise ValueError(hyperparameters.refusal("params", "the parameters", params))
         rows, structure = self._rows("gradients", gradients, state, params)
-        call, options = self._call_at(state.count), self._options()
+        call, options = self._told(state.count)
         given = [
             precision.with_pairs(row)._replace(parameter=jnp.asarray(row.parameter))
             for row in rows
@@ -316,11 +344,10 @@ class _Adadelta:
         numbers = {"rho": self.rho, "eps": self.eps}
         parameters.check_numbers(str(dtype), numbers, f"averages of dtype {dtype}")
 
-    def _call_at(self, count: Any) -> Call:
-        return Call(arguments.at("learning_rate", self.learning_rate, count))
-
-    def _options(self) -> Options:
-        return Options(self.rho, self.eps, decay_mode=str(_CONVENTION.weight_decay_mode))
+    def _told(self, count: Any) -> tuple[Call, Options]:
+        mode = str(_CONVENTION.weight_decay_mode)
+        rate = arguments.at("learning_rate", self.learning_rate, count)
+        return Call(rate), Options(self.rho, self.eps, decay_mode=mode)
 
     def _decays_at(self, count: Any, params: Any, size: int) -> list[Any]:
         """The weight decay of each leaf, 0 where it has none."""

@@ -178,10 +178,7 @@ class Adadelta(session.KerasOptimizer):
         """The number that was given, or what its variable was set to since."""
         given = self._rates[name]
         variable = self._rate_variables.get(name)
-        is_readable = variable is not None and (
-            session.graph_of(variable) is None or session.has_session()
-        )
-        if not is_readable:
+        if variable is None or not session.can_read(variable):
             return given
         now = session.read([variable])[0]
         return given if now == np.asarray(given, now.dtype) else float(now)
@@ -244,6 +241,9 @@ class Adadelta(session.KerasOptimizer):
     def _create_all_weights(self, params: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         """Make the state, and return its two halves; tf_keras calls this when it loads a model."""
         self.build(params)
+        return self._averages()
+
+    def _averages(self) -> tuple[list[Any], list[Any]]:
         count = len(self._parameters)
         return self.weights[:count], self.weights[count:]
 
@@ -299,11 +299,9 @@ class Adadelta(session.KerasOptimizer):
         ]
 
     def _rows(self, gradients: Sequence[Any]) -> list[Row]:
-        params, count = self._parameters, len(self._parameters)
-        averages = self.weights[:count], self.weights[count:]
         return [
             Row(*own, constraint=getattr(own[0], "constraint", None))
-            for own in zip(params, gradients, *averages, strict=True)
+            for own in zip(self._parameters, gradients, *self._averages(), strict=True)
         ]
 
     def _kernel_report(self) -> list[report.Served]:
@@ -372,14 +370,9 @@ class Adadelta(session.KerasOptimizer):
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that make this optimizer again, in plain Python values."""
-        config = {name: getattr(self, name) for name in _CLIPS if getattr(self, name) is not None}
-        return {
-            **config,
-            "lr": self._rate("lr"),
-            "rho": self.rho,
-            "decay": self._rate("decay"),
-            "epsilon": self.epsilon,
-        }
+        rates = {name: self._rate(name) for name in self._rates}
+        rest = {name: getattr(self, name) for name in ("rho", "epsilon", *_CLIPS)}
+        return {**rates, **{name: value for name, value in rest.items() if value is not None}}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Adadelta":
@@ -395,11 +388,10 @@ class Adadelta(session.KerasOptimizer):
         return {"step": self.iterations}
 
     def _slots(self) -> dict[str, dict[str, Any]]:
-        count = len(self._parameters)
         names = matching.distinct(map(name_of, self._parameters))
         return {
-            name: {"square_avg": self.weights[index], "acc_delta": self.weights[count + index]}
-            for index, name in enumerate(names)
+            name: {"square_avg": square_avg, "acc_delta": acc_delta}
+            for name, square_avg, acc_delta in zip(names, *self._averages(), strict=True)
         }
 
     def _rate_number(self) -> float:

@@ -12,6 +12,7 @@ with needed_by("adadelta.tf_keras", extra="tf-keras"):
 from adadelta._core import hyperparameters
 from adadelta._core.arguments import Checked, checked
 from adadelta._core.precision import shortest
+from adadelta._core.weight_decay import Exclusions
 from adadelta._tensorflow import arrays
 from adadelta._tensorflow.engine import Engine
 from adadelta._tf_keras import learning_rate as rates
@@ -156,7 +157,7 @@ class Adadelta(Step):
                     f"lr={hyperparameters.received(lr)}"
                 )
             learning_rate = lr
-        excluded = kwargs.pop("exclude_from_weight_decay", None)
+        excluded = kwargs.pop("exclude_from_weight_decay", None) or {}
         arguments = {
             "rho": rho,
             "epsilon": tf_keras.backend.epsilon() if epsilon is None else epsilon,
@@ -192,9 +193,7 @@ class Adadelta(Step):
         self._skipped: Any = None
         self._engine = Engine(sums_replicas=False)
         self._waiting_state = None
-        self._excluded_names: frozenset[str] = frozenset((excluded or {}).get("names", ()))
-        if (excluded or {}).get("words"):
-            self.exclude_from_weight_decay(var_names=excluded["words"])
+        self._exclusions = Exclusions(excluded.get("names", ()), excluded.get("words", ()))
 
     def __setattr__(self, name: str, value: Any) -> None:
         is_rate = name in ("learning_rate", "lr")
@@ -267,36 +266,27 @@ class Adadelta(Step):
         config = super().get_config()
         config["learning_rate"] = self._rate_config()
         config.update({argument: getattr(self, argument) for argument in _OWN})
-        words = getattr(self, "_exclude_from_weight_decay_names", ())
-        if self._excluded_names or words:
-            config["exclude_from_weight_decay"] = {
-                "names": sorted(self._excluded_names),
-                "words": sorted(words),
-            }
+        if self._exclusions.as_text():
+            names, words = sorted(self._exclusions.paths), sorted(self._exclusions.words)
+            config["exclude_from_weight_decay"] = {"names": names, "words": words}
         return config
 
     def _rate_config(self) -> Any:
-        rate = self._learning_rate
+        rate, number = self._learning_rate, self._rate_number()
         if isinstance(rate, rates.CallableRate):
             return tf_keras.saving.serialize_keras_object(rate.function)
-        number = self._rate_number()
-        if number is None:
-            return tf_keras.optimizers.schedules.serialize(rate)
-        return number
+        return tf_keras.optimizers.schedules.serialize(rate) if number is None else number
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Adadelta":
         """Return an optimizer with the same arguments that takes this one's state when it is built.
 
         As for Keras' optimizers: the copy is for other variables, those of a copy of the model.
         """
-        rate = self._learning_rate
+        rate, number = self._learning_rate, self._rate_number()
         config = self._with_any_rate().get_config()
-        if isinstance(rate, rates.CallableRate):
-            config["learning_rate"] = rate.function
-        elif isinstance(rate, rates.LearningRateSchedule):
-            config["learning_rate"] = copy.deepcopy(rate, memo)
-        else:
-            config["learning_rate"] = self._rate_number()
+        if not isinstance(rate, rates.CallableRate):
+            rate = copy.deepcopy(rate, memo) if number is None else number
+        config["learning_rate"] = rate
         if self._mesh:
             config["mesh"] = self._mesh
         new = type(self).from_config(config)

@@ -15,9 +15,8 @@ from adadelta._core import hyperparameters, interrupts
 from adadelta._core.hyperparameters import CONVENTIONS
 from adadelta._core.step import UPDATE, Call, Columns, Options, Row
 from adadelta._kernels import report
-from adadelta._torch import arguments, loading
+from adadelta._torch import agreement, arguments, loading, shards
 from adadelta._torch.engine import Engine, Plan
-from adadelta._torch.finite import all_finite
 
 __all__ = ["Adadelta", "adadelta"]
 
@@ -63,6 +62,20 @@ class Adadelta(Optimizer):
       takes copies of all tensors, and refuses what does not fit before it changes anything.
     * Gradients are clipped with `torch.nn.utils.clip_grad_norm_`, as everywhere in torch.
 
+    On several devices, with DDP, FSDP, tensor parallelism or `ZeroRedundancyOptimizer`, the
+    parameters and their state are those of one device on the same global batch:
+
+    * A step of DTensors (FSDP2, tensor parallelism) is done by each process on its own shards, with
+      the fused kernel where it serves. Nothing is gathered. State is sharded as its parameter is,
+      so `torch.distributed.checkpoint` can save it and load it on another number of processes. A
+      gradient that is sharded in another way than its parameter is redistributed first.
+    * `skip_nonfinite` is decided once for all processes, by a reduction of one number over each
+      process group that shares the step. So all of these processes must call `step()` together,
+      also those without parameters or gradients. Nothing is communicated in a single process, or
+      where `skip_nonfinite` is False.
+    * `load_state_dict()` takes whole tensors for DTensors; each process keeps its part.
+      `adadelta.export_state()` gathers the averages of DTensors, one parameter after the other.
+
     Args:
         params: Parameters, pairs of names and parameters (`model.named_parameters()`), or
             dictionaries of parameter groups with values of their own.
@@ -86,6 +99,14 @@ class Adadelta(Optimizer):
         skip_nonfinite: Skip a step, for all groups, in which a gradient of this group is NaN or
             infinite, and count it in `skipped`. `False` lets it into the parameters, as torch
             does.
+        process_group: The processes that decide about a step together, for `skip_nonfinite`.
+            `None` means those of the device meshes of the parameters, or, if no parameter is a
+            DTensor, all processes. Name the group if you gave one to FSDP or
+            `ZeroRedundancyOptimizer` (there by `optimizer.optim.process_group = group`, since the
+            argument is its own). For processes that train independently, or that run out of data
+            at different times (`torch.distributed.algorithms.Join`), give each its own:
+            `torch.distributed.new_subgroups(group_size=1)[0]`. It is not saved or copied with the
+            optimizer.
 
     Raises:
         TypeError: An argument is of the wrong kind.
@@ -126,7 +147,9 @@ class Adadelta(Optimizer):
         fused: bool | None = None,
         decoupled_weight_decay: bool = False,
         skip_nonfinite: bool = False,
+        process_group: Any = None,
     ) -> None:
+        self.process_group = process_group
         defaults = arguments.checked(
             {
                 "lr": lr,
@@ -182,6 +205,15 @@ class Adadelta(Optimizer):
         if group["skip_nonfinite"]:
             group["skipped"] = torch.zeros((), dtype=torch.int64)
         super().add_param_group(group)
+
+    @property
+    def process_group(self) -> Any:
+        """The processes that decide together about a step, or None; see the argument."""
+        return self.__dict__.get("_process_group")
+
+    @process_group.setter
+    def process_group(self, group: Any) -> None:
+        self._process_group = agreement.checked(group)
 
     @property
     def skipped(self) -> int:
@@ -255,20 +287,22 @@ class Adadelta(Optimizer):
             new_values = list(map(arguments.check_again, self.param_groups, known))
             for group, values in zip(self.param_groups, new_values, strict=True):
                 group.update(values)
-        proceed = self._all_finite(compiling)
-        if proceed is False:
-            return loss
         new: dict[Tensor, Any] = {}
-        planned: list[_Planned] = []
-        for group, noted in zip(self.param_groups, known, strict=True):
+        given: list[_Given] = []
+        for group in self.param_groups:
             columns: list[list[Tensor]] = [[], [], [], [], []]
             if compiling:
                 self._init_group(group, *columns)
             else:
                 columns = self._tensors_of(group, new)
-            *tensors, counts = columns
-            rows = _rows(tensors, group["weight_decay"])
-            planned.append(_planned(rows, counts, group, proceed, noted))
+            given.append(_given(columns, group))
+        proceed = self._all_finite(given, known, compiling)
+        if proceed is False:
+            return loss
+        planned = [
+            _planned(it, group, proceed, noted)
+            for it, group, noted in zip(given, self.param_groups, known, strict=True)
+        ]
         with contextlib.nullcontext() if compiling else interrupts.Deferred():
             if new:
                 self.state.update(new)
@@ -276,28 +310,35 @@ class Adadelta(Optimizer):
                 step.run()
         return loss
 
-    def _all_finite(self, compiling: bool) -> Any:
+    def _all_finite(self, given: Sequence["_Given"], known: Sequence[Any], compiling: bool) -> Any:
         """Whether the step takes place: None when nobody asks, a tensor when it can't be asked."""
-        asking = [group for group in self.param_groups if group["skip_nonfinite"]]
-        pairs = [
-            (param, param.grad)
-            for group in asking
-            for param in group["params"]
-            if param.grad is not None
+        asking = [
+            (it, group, noted)
+            for it, group, noted in zip(given, self.param_groups, known, strict=True)
+            if group["skip_nonfinite"]
         ]
-        if not pairs:
+        if not asking:
             return None
+        every = (param for group in self.param_groups for param in group["params"])
+        sharing = agreement.groups(every, self.process_group)
+        ask = not compiling and not any(group["capturable"] for group in self.param_groups)
         with torch.no_grad():
-            finite = all_finite(pairs)
-            if finite is None:
-                return None
-            ask = not compiling and not any(group["capturable"] for group in self.param_groups)
-            if ask and bool(finite):
+            finite = agreement.all_of(
+                [
+                    _engine_of(group, noted or {}).all_finite(_rows(it, group), Call(0.0))
+                    for it, group, noted in asking
+                ],
+                sharing,
+                waits=ask,
+            )
+            if finite is True or (ask and bool(finite)):
                 return None
             with contextlib.nullcontext() if compiling else interrupts.Deferred():
-                for group in asking:
+                for _, group, _ in asking:
                     count = group.setdefault("skipped", torch.zeros((), dtype=torch.int64))
-                    count += finite.logical_not().to(count.device)
+                    count += (
+                        finite.logical_not().to(count.device) if isinstance(finite, Tensor) else 1
+                    )
         return False if ask else finite
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -411,18 +452,36 @@ def adadelta(
                 "`state_steps` argument must contain a list of singleton tensors; received "
                 f"{hyperparameters.received(state_steps)}"
             )
-    rows = _rows([params, grads, square_avgs, acc_deltas], group["weight_decay"])
     with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
-        step = _planned(rows, state_steps, group, proceed=None)
+        given = _given([params, grads, square_avgs, acc_deltas, state_steps], group)
+        step = _planned(given, group, proceed=None)
         with contextlib.nullcontext() if compiling else interrupts.Deferred():
             step.run()
 
 
-def _rows(tensors: Sequence[list[Tensor]], decay: float) -> Sequence[Row]:
-    """Return rows of parameters, gradients and both averages."""
-    size = len(tensors[0])
+class _Given(NamedTuple):
+    """The tensors of a group that has a step, in which shards stand for DTensors."""
+
+    params: list[Tensor]
+    # Parameters, gradients and both averages.
+    columns: list[list[Tensor]]
+    counts: list[Tensor]
+
+
+def _given(columns: Sequence[list[Tensor]], group: dict[str, Any]) -> _Given:
+    *tensors, counts = columns
+    params = tensors[0]
+    # Gradients that flow through a step need torch's own operations.
+    if not group["differentiable"]:
+        tensors = shards.local(tensors)
+    return _Given(params, tensors, counts)
+
+
+def _rows(given: _Given, group: dict[str, Any]) -> Sequence[Row]:
+    size = len(given.params)
     none = [None] * size
-    return Columns([*tensors, none, none, [decay] * size, [UPDATE] * size, none])
+    decays, actions = [group["weight_decay"]] * size, [UPDATE] * size
+    return Columns([*given.columns, none, none, decays, actions, none])
 
 
 class _Planned(NamedTuple):
@@ -430,20 +489,18 @@ class _Planned(NamedTuple):
 
     engine: Engine
     plan: Plan
-    counts: list[Tensor]
+    given: _Given
 
     def run(self) -> None:
         """Do it."""
-        _count(self.counts, self.plan.proceed)
+        _count(self.given.counts, self.plan.proceed)
         self.engine.run(self.plan)
+        if self.given.columns[0] is not self.given.params:
+            shards.mark_changed(self.given.params)
 
 
 def _planned(
-    rows: Sequence[Row],
-    counts: list[Tensor],
-    group: dict[str, Any],
-    proceed: Any,
-    known: dict[str, Any] | None = None,
+    given: _Given, group: dict[str, Any], proceed: Any, known: dict[str, Any] | None = None
 ) -> _Planned:
     as_tensor = group["capturable"] or group["differentiable"] or torch.compiler.is_compiling()
     call = Call(arguments.rate_of_step(group["lr"], as_tensor))
@@ -455,11 +512,11 @@ def _planned(
     )
     known = {} if known is None else known
     engine = _engine_of(group, known)
-    plan = engine.plan(rows, call, options, proceed)
+    plan = engine.plan(_rows(given, group), call, options, proceed)
     if not torch.compiler.is_compiling() and engine.reasons is not known.get("last"):
-        params = (row.parameter for row in rows)
-        known.update(last=engine.reasons, reasons=dict(zip(params, engine.reasons, strict=True)))
-    return _Planned(engine, plan, counts)
+        reasons = dict(zip(given.params, engine.reasons, strict=True))
+        known.update(last=engine.reasons, reasons=reasons)
+    return _Planned(engine, plan, given)
 
 
 def _engine_of(group: dict[str, Any], known: dict[str, Any]) -> Engine:

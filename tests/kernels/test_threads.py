@@ -16,7 +16,7 @@ from kernel_tools import arguments, assert_same, tensors
 from test_cpu import run
 
 from adadelta._kernels import layout, threads
-from adadelta._kernels.threads import PythonThreads, default
+from adadelta._kernels.threads import PythonThreads
 
 
 def torch_threads(count):
@@ -232,12 +232,3 @@ def test_a_child_of_fork_can_step_too(kind):
     finally:
         child.kill()
         child.join()
-
-
-@pytest.mark.parametrize("name", ["NUMBA_NUM_THREADS", "OMP_NUM_THREADS"])
-def test_the_environment_limits_the_threads(name, monkeypatch):
-    monkeypatch.delenv("NUMBA_NUM_THREADS", raising=False)
-    monkeypatch.setenv(name, "1")
-    assert default().number == 1
-    monkeypatch.setenv(name, "many")
-    assert default().number >= 1

@@ -194,6 +194,16 @@ def test_norms_of_huge_and_tiny_gradients_are_finite(magnitude):
     np.testing.assert_allclose(float(norm[0]), magnitude / float(divisor[0]) * 100, rtol=1e-12)
 
 
+def test_norms_of_gradients_of_very_different_sizes_in_one_call():
+    sizes = np.array([1e300, 2.0, 1e-300, 0.0, np.inf])
+    with precision("float64"):
+        gradients = [jnp.full(10_000, size, "float64") for size in sizes]
+        rows = [[None, gradient, gradient, None, None, None] for gradient in gradients]
+        divisor, norm = norms_of("float64", rows, {}, False)
+    # The divisors are powers of two; the sums have 10,000 terms.
+    np.testing.assert_allclose(np.asarray(norm), sizes / np.asarray(divisor) * 100, rtol=1e-12)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("wide", [False, True])
 def test_norms_under_vmap_are_those_of_the_kernel(dtype, wide):

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,38 @@ def test_make_targets_exist():
     assert used and set(used) <= set(TARGETS)
     named = re.findall(r"(?:^|`)make ([a-z-]+)", CONTRIBUTING, flags=re.M)
     assert named and set(named) <= set(TARGETS)
+
+
+@pytest.mark.parametrize("target", ["bench", "paper", "site"])
+def test_long_commands_say_what_they_need_before_they_begin(target, tmp_path):
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
+    planned = subprocess.run(
+        ["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert planned.stdout.splitlines()[0] == f"tests/tools/needs.sh {target}"
+    result = subprocess.run(
+        [ROOT / "tests" / "tools" / "needs.sh", target],
+        env={**os.environ, "ADADELTA_MNIST": str(tmp_path / "none")},
+        capture_output=True,
+        text=True,
+    )
+    assert f"make {target} takes" in result.stdout
+    complaint = f"ADADELTA_MNIST names no file that can be read: {tmp_path / 'none'}"
+    assert (result.returncode, complaint in result.stderr) == ((0, False), (1, True))[
+        target != "site"
+    ]
+
+
+def test_the_extras_of_the_readme_are_there():
+    project = tomllib.loads((ROOT / "python" / "pyproject.toml").read_text())["project"]
+    table = README.partition("| extra | for |")[2].partition("\n\n")[0]
+    named = {
+        name for names in re.findall(r"^\| `([\w,-]+)`", table, re.M) for name in names.split(",")
+    }
+    # The others are parts of these, and `test` is for contributors.
+    parts = {"kernel", "state", "keras-files", "plot", "test"}
+    assert named == set(project["optional-dependencies"]) - parts
 
 
 def test_the_count_of_cases_is_right():

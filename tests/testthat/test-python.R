@@ -82,7 +82,7 @@ test_that("a Python without Keras, or without what Keras needs, is such an error
   ))
   expect_identical(complaint(c(keras = "99.0", jax = "1.0"), KERAS_BACKEND = "torch"), c(
     "Keras is to compute with \"torch\", which is not installed in PYTHON.",
-    paste(install, "torch")
+    paste("Set KERAS_BACKEND=jax, or install it.", install, "torch")
   ))
 })
 

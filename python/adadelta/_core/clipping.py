@@ -35,17 +35,31 @@ def scaled_norm(gradients: Sequence[Array], array: Any, choose: Choose) -> tuple
 
     def careful() -> tuple[Array, Array]:
         magnitudes = [array.max(array.absolute(gradient)) for gradient in gradients]
-        largest = array.max(array.stack(magnitudes))
-        usable = array.logical_and(largest > 0, array.isfinite(largest))
-        # Compilers may multiply by the reciprocal, as XLA does (JAX 0.10): it must be a normal
-        # number, which that of the largest and of the smallest ones of a dtype is not.
-        scale = array.where(largest > 1, largest * 2.0**-20, largest * 2.0**24)
-        scale = array.where(usable, scale, one)
+        scale = scale_of(array.max(array.stack(magnitudes)), array)
         divided = [array.divide(gradient, scale) for gradient in gradients]
         return scale, array.sqrt(_sum_of_squares(divided, array))
 
-    is_safe = array.logical_and(squares > _SAFE_SQUARES[0], squares < _SAFE_SQUARES[1])
-    return choose(is_safe, plain, careful)
+    return choose(are_safe(squares, array), plain, careful)
+
+
+def are_safe(squares: Array, array: Any) -> Array:
+    """Whether sums of squares show that no square left the range of its dtype."""
+    return array.logical_and(squares > _SAFE_SQUARES[0], squares < _SAFE_SQUARES[1])
+
+
+def scale_of(largest: Array, array: Any) -> Array:
+    """Return by what to divide gradients before they are squared.
+
+    Args:
+        largest: The largest magnitude in them, for each sum of squares.
+        array: A namespace.
+
+    """
+    usable = array.logical_and(largest > 0, array.isfinite(largest))
+    # Compilers may multiply by the reciprocal, as XLA does (JAX 0.10): it must be a normal
+    # number, which that of the largest and of the smallest ones of a dtype is not.
+    scale = array.where(largest > 1, largest * 2.0**-20, largest * 2.0**24)
+    return array.where(usable, scale, array.ones_like(largest))
 
 
 def factors(
@@ -87,6 +101,18 @@ def combined(norms: Sequence[tuple[Array, Array]], array: Any) -> tuple[Array, A
     if len(norms) == 1:
         return norms[0]
     divisors, found = (array.stack(column) for column in zip(*norms, strict=True))
+    return joined(divisors, found, array)
+
+
+def joined(divisors: Array, found: Array, array: Any) -> tuple[Array, Array]:
+    """Return the norms that parts have together, each as two factors.
+
+    Args:
+        divisors: The first factors, with a first axis by part.
+        found: The second factors.
+        array: A namespace.
+
+    """
     # The divisor of a part that is 0 says nothing about the size of the others.
     divisor = array.max(array.where(found > 0, divisors, array.zeros_like(divisors)), axis=0)
     divisor = array.where(divisor > 0, divisor, array.ones_like(divisor))

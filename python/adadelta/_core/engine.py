@@ -1,10 +1,14 @@
 """What front ends ask of the engine of their framework."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Hashable, Sequence
+from typing import Protocol, TypeVar
 
+from adadelta._core import clipping
+from adadelta._core.clipping import Factors
 from adadelta._core.rule import Number
 from adadelta._core.step import Call, Options, Row
+
+Kind = TypeVar("Kind", bound=Hashable)
 
 # Why there is no kernel where none is wanted.
 UNWANTED = "`fused` is False"
@@ -56,3 +60,61 @@ class Engine(Protocol):
             RuntimeError: The kernel is asked for, and can't take a row. Nothing has changed then.
 
         """
+
+
+class Group(Protocol):
+    """Rows of one call that make their step together.
+
+    Attributes:
+        dtype: That of their state, by name.
+
+    """
+
+    dtype: str
+
+    def norms(self, together: bool, wide: bool) -> Factors:
+        """Return the norms of their gradients, as `clipping.factors_of_groups` takes them."""
+
+    def step(self, factors: Factors | None) -> object:
+        """Make their step, with gradients divided and then multiplied by these."""
+
+
+def alike(rows: Sequence[Row], kind_of: Callable[[Row], Kind]) -> dict[tuple[int, Kind], list[int]]:
+    """Return the places of rows that have the same action and are of the same kind.
+
+    An action that is only known when a program runs is the same as itself.
+
+    Args:
+        rows: The rows.
+        kind_of: Returns the kind of a row.
+
+    """
+    places: dict[tuple[int, Kind], list[int]] = {}
+    for place, row in enumerate(rows):
+        action = row.action if isinstance(row.action, int) else id(row.action)
+        places.setdefault((action, kind_of(row)), []).append(place)
+    return places
+
+
+def may_grow(call: Call) -> bool:
+    """Whether a finite gradient may leave the range of its dtype when it is unscaled."""
+    scale = call.loss_scale
+    return isinstance(scale, int | float) and scale < 1
+
+
+def factors(groups: Sequence[Group], options: Options, array: object) -> list[Factors | None]:
+    """Return by what the gradients of each group are divided and then multiplied.
+
+    Args:
+        groups: All groups of a call.
+        options: What the optimizer is told.
+        array: A namespace, as for `clipping`.
+
+    """
+    limit, together = options.norm_limit, options.global_clipnorm is not None
+    if limit is None:
+        return [None] * len(groups)
+    dtypes = [group.dtype for group in groups]
+    wide = together and clipping.is_wide(dtypes)
+    norms = [group.norms(together, wide) for group in groups]
+    return list(clipping.factors_of_groups(norms, dtypes, limit, array, together))

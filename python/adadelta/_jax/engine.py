@@ -9,9 +9,9 @@ from jax.experimental.sparse import JAXSparse
 
 from adadelta._core import clipping, precision, step
 from adadelta._core.clipping import Factors
-from adadelta._core.engine import UNWANTED, no_kernel
+from adadelta._core.engine import UNWANTED, alike, factors, may_grow, no_kernel
 from adadelta._core.step import Call, Options, Row
-from adadelta._kernels import choose, jax_arrays, layout
+from adadelta._kernels import choose, jax_arrays, jax_devices, layout
 
 Array = Any
 
@@ -59,15 +59,22 @@ class Engine:
 
     def all_finite(self, rows: Sequence[Row], call: Call) -> Any:
         """See there."""
-        scale = call.loss_scale
-        # A finite gradient may leave the range of its dtype only where the scale is less than 1.
-        may_grow = isinstance(scale, int | float) and scale < 1
         gradients = [
-            step.unscaled(row, call, jax_arrays) if may_grow else row.gradient
+            step.unscaled(row, call, jax_arrays) if may_grow(call) else row.gradient
             for row in map(_with_dense_gradient, rows)
             if row.gradient is not None
         ]
-        return jnp.all(jnp.stack([jnp.all(jnp.isfinite(gradient)) for gradient in gradients]))
+
+        def found(*gradients: Array) -> Array:
+            return jnp.stack([jnp.all(jnp.isfinite(gradient)) for gradient in gradients])
+
+        def whole(*gradients: Array) -> Array:
+            return jnp.all(found(*gradients))
+
+        function = jax_devices.together(
+            whole, found, lambda found, _: jnp.all(found), range(len(gradients))
+        )
+        return function(*gradients)
 
     def step(self, rows: Sequence[Row], call: Call, options: Options) -> list[Row]:
         """See there. An action may only be known when a compiled program runs."""
@@ -76,38 +83,67 @@ class Engine:
         if self.fused:
             for reason in filter(None, self.reasons):
                 raise no_kernel(reason)
-        groups = _groups(rows, self.fused is not False)
-        factors = _factors(groups, call, options)
         made = list(rows)
-        for group, its_factors in zip(groups, factors, strict=True):
-            new = group.step(call, options, its_factors, bool(self.fused))
-            for place, row in zip(group.places, new, strict=True):
+        groups = self._groups(rows, call, options)
+        for group, its_factors in zip(groups, factors(groups, options, jnp), strict=True):
+            for place, row in zip(group.places, group.step(its_factors), strict=True):
                 made[place] = row
         return made
+
+    def _groups(self, rows: Sequence[Row], call: Call, options: Options) -> list["_Group"]:
+        def kind_of(row: Row) -> tuple[bool, Any]:
+            # Without a gradient a row may only follow, which the kernel does not know.
+            may_be_served = self.fused is not False and row.gradient is not None
+            if not may_be_served or _reason_against_arrays(row) is not None:
+                return False, row.square_avg.dtype.name
+            arrays = (array is not None for array in _for_kernel(row)[: layout.COLUMNS])
+            return True, (row.parameter.dtype.name, *arrays)
+
+        return [
+            _Group(rows, places, call, options, is_for_kernel, bool(self.fused))
+            for (action, (is_for_kernel, _)), places in alike(rows, kind_of).items()
+            if action != step.SKIP
+        ]
 
 
 class _Group:
     """Rows that have the same action, and for the kernel the same dtype and arrays."""
 
-    def __init__(self, rows: Sequence[Row], places: Sequence[int], is_for_kernel: bool) -> None:
-        self.places, self.is_for_kernel = places, is_for_kernel
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        places: Sequence[int],
+        call: Call,
+        options: Options,
+        is_for_kernel: bool,
+        is_required: bool,
+    ) -> None:
+        self.places, self._told = places, (call, options)
+        self.is_for_kernel, self._is_required = is_for_kernel, is_required
         self.rows = [rows[place] for place in places]
         self.dtype: str = self.rows[0].square_avg.dtype.name
 
-    def norms(self, call: Call, options: Options, together: bool, wide: bool) -> Factors:
+    def norms(self, together: bool, wide: bool) -> Factors:
         """Return the norms of the gradients, as `clipping.factors_of_groups` takes them."""
+        call, options = self._told
         if self.is_for_kernel:
             from adadelta._kernels import xla
 
             return xla.norms([_for_kernel(row) for row in self.rows], call, options, together, wide)
         dtype = "float64" if wide else self.dtype
 
+        def whole(*gradients: Array) -> Array:
+            parts = [gradients] if together else [[gradient] for gradient in gradients]
+            return jnp.stack([jnp.stack(_norm(part, dtype)) for part in parts])
+
+        def found(*gradients: Array) -> Array:
+            return jax_devices.norm_of_each(gradients, together)
+
         def careful() -> Factors:
             gradients = [step.mean(row, call, jax_arrays).astype(dtype) for row in self.rows]
-            parts = [gradients] if together else [[gradient] for gradient in gradients]
-            columns = zip(*(_norm(part, dtype) for part in parts), strict=True)
-            divisor, norm = map(jnp.stack, columns)
-            return divisor, norm
+            rows = range(len(gradients))
+            factors = jax_devices.norms(whole, found, rows, together)(*gradients)
+            return factors[:, 0], factors[:, 1]
 
         action = self.rows[0].action
         if not isinstance(action, jax.core.Tracer):
@@ -117,10 +153,9 @@ class _Group:
         divisor, norm = jax.lax.cond(action == step.UPDATE, careful, lambda: nothing)
         return divisor, norm
 
-    def step(
-        self, call: Call, options: Options, factors: Factors | None, is_required: bool
-    ) -> list[Row]:
-        """Return what a call makes of the rows."""
+    def step(self, factors: Factors | None) -> list[Row]:
+        """Return what the call makes of the rows."""
+        call, options = self._told
         if not self.is_for_kernel:
             pairs: list[Factors | None] = [None] * len(self.rows)
             if factors is not None:
@@ -130,28 +165,11 @@ class _Group:
         from adadelta._kernels import xla
 
         given = [_for_kernel(row) for row in self.rows]
-        made = xla.step(given, call, options, factors, is_required)
+        made = xla.step(given, call, options, factors, self._is_required)
         return [
             _after_constraint(row, old, call, options)
             for row, old in zip(made, self.rows, strict=True)
         ]
-
-
-def _groups(rows: Sequence[Row], use_kernel: bool) -> list[_Group]:
-    found: dict[Any, list[int]] = {}
-    for place, row in enumerate(rows):
-        if isinstance(row.action, int) and row.action == step.SKIP:
-            continue
-        # Without a gradient a row may only follow, which the kernel does not know.
-        may_be_served = use_kernel and row.gradient is not None
-        is_for_kernel = may_be_served and _reason_against_arrays(row) is None
-        action = row.action if isinstance(row.action, int) else id(row.action)
-        alike: Any = row.square_avg.dtype.name
-        if is_for_kernel:
-            arrays = [array is not None for array in _for_kernel(row)[: layout.COLUMNS]]
-            alike = (row.parameter.dtype.name, *arrays)
-        found.setdefault((is_for_kernel, action, alike), []).append(place)
-    return [_Group(rows, places, key[0]) for key, places in found.items()]
 
 
 def _reason_against_arrays(row: Row) -> str | None:
@@ -204,17 +222,6 @@ def _after_constraint(made: Row, row: Row, call: Call, options: Options) -> Row:
 def _with_dense_gradient(row: Row) -> Row:
     gradient = row.gradient
     return row._replace(gradient=gradient.todense()) if isinstance(gradient, JAXSparse) else row
-
-
-def _factors(groups: Sequence[_Group], call: Call, options: Options) -> list[Factors | None]:
-    """Return by what the gradients of each group are divided and then multiplied."""
-    limit, together = options.norm_limit, options.global_clipnorm is not None
-    if limit is None:
-        return [None] * len(groups)
-    dtypes = [group.dtype for group in groups]
-    wide = together and clipping.is_wide(dtypes)
-    norms = [group.norms(call, options, together, wide) for group in groups]
-    return list(clipping.factors_of_groups(norms, dtypes, limit, jnp, together))
 
 
 def _norm(gradients: Sequence[Array], dtype: str) -> Factors:

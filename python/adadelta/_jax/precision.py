@@ -106,4 +106,6 @@ def like_record(average: Array) -> jax.ShapeDtypeStruct:
 def from_record(array: np.ndarray, like: Array) -> Array:
     """Return a portable array as an average, of the dtype and where `like` is."""
     average = from_pairs(jnp.array(array, like_record(like).dtype), like)
-    return jax.device_put(average, like.sharding) if hasattr(like, "sharding") else average
+    # What is not committed to a device, as a counter is at first, JAX moves to the parameters'.
+    is_placed = hasattr(like, "sharding") and getattr(like, "committed", True)
+    return jax.device_put(average, like.sharding) if is_placed else average

@@ -41,7 +41,7 @@ def read(folder: str, name: str, identity: str) -> bytes | None:
     """Return what was written to a file, or None where it can't be trusted or is damaged.
 
     Args:
-        folder: What `status` returned. Nobody else can put a file there.
+        folder: What `folder` returned. Nobody else can put a file there.
         name: The name of the file.
         identity: Of what the content is.
 

@@ -54,10 +54,10 @@ def reason_against_dtype(kernel: str, dtype: str) -> str | None:
 @functools.cache
 def _reason_against(kernel: str, dtype: str, is_tensorflow_loaded: bool) -> str | None:
     module, *packages = _TRIED_BY[kernel]
-    absent = [package for package in packages if find_spec(package) is None]
-    if absent:
-        return f"{' and '.join(absent)} can't be imported"
     try:
+        absent = [package for package in packages if find_spec(package) is None]
+        if absent:
+            return f"{' and '.join(absent)} can't be imported"
         reason = _reason_against_processor() if "numba" in packages else None
         if reason is None and (kernel != "tensorflow" or is_tensorflow_loaded):
             # TensorFlow is not loaded for this: it takes seconds, and beside torch and Triton it

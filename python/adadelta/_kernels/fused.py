@@ -107,14 +107,13 @@ def _conversion(given: Any, returned: Any, *instructions: tuple[str, Any]) -> An
     return convert
 
 
-_BITS, _HALF_BITS = ir.IntType(32), ir.IntType(16)
-_bits = _conversion(types.float32, types.uint32, ("bitcast", _BITS))
+_bits = _conversion(types.float32, types.uint32, ("bitcast", ir.IntType(32)))
 _float = _conversion(types.uint32, types.float32, ("bitcast", ir.FloatType()))
 _from_half = _conversion(
     types.uint16, types.float32, ("bitcast", ir.HalfType()), ("fpext", ir.FloatType())
 )
 _to_half = _conversion(
-    types.float32, types.uint16, ("fptrunc", ir.HalfType()), ("bitcast", _HALF_BITS)
+    types.float32, types.uint16, ("fptrunc", ir.HalfType()), ("bitcast", ir.IntType(16))
 )
 
 

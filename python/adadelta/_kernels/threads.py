@@ -80,14 +80,6 @@ def _finish(work: Callable[[], None], control: Control, others: list[Future[None
         raise failure
 
 
-def default() -> PythonThreads:
-    """Return as many threads as there are processors, or as the environment allows."""
-    asked = os.environ.get("NUMBA_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS") or ""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-    most = available or os.cpu_count() or 1
-    return PythonThreads(max(1, min(most, int(asked))) if asked.isdigit() else most)
-
-
 @functools.cache
 def _worker(kernel: int) -> Callable[[int], int]:
     return compiled.call(kernel, arguments=1)

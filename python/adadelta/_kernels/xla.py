@@ -17,10 +17,11 @@ import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from adadelta._core import clipping
 from adadelta._core.clipping import Factors
 from adadelta._core.engine import no_kernel
 from adadelta._core.step import Call, Options, Row, mean
-from adadelta._kernels import jax_arrays, layout, xla_target
+from adadelta._kernels import jax_arrays, jax_devices, layout, xla_target
 from adadelta._kernels.locks import Lock
 
 Array = Any
@@ -134,7 +135,8 @@ def norms(
     of_norms, columns = xla_target.for_norms(
         [row[: layout.COLUMNS] for row in rows], together, wide
     )
-    factors = _norms(settings, *xla_target.flat(of_norms), columns=columns)
+    is_scaled = call.loss_scale is not None
+    factors = _norms(settings, *xla_target.flat(of_norms), columns=columns, is_scaled=is_scaled)
     return factors[:, 0], factors[:, 1]
 
 
@@ -144,9 +146,16 @@ def _step(settings: Array, row_settings: Array, *arrays: Array, known: Known) ->
     return new
 
 
-@functools.partial(jax.jit, static_argnames="columns", inline=True)
-def _norms(settings: Array, *arrays: Array, columns: int) -> Array:
-    return _norms_primitive.bind(settings, *arrays, known=columns)[0]
+@functools.partial(jax.jit, static_argnames=("columns", "is_scaled"), inline=True)
+def _norms(settings: Array, *arrays: Array, columns: int, is_scaled: bool) -> Array:
+    def whole(*operands: Array) -> Array:
+        return _norms_primitive.bind(*operands, known=columns)[0]
+
+    found = functools.partial(_norm_of_each, columns=columns, is_scaled=is_scaled)
+    numbered = xla_target.split(range(len(arrays)), columns)
+    rows = [number for number, row in enumerate(numbered) for it in row if it is not None]
+    of_all = bool(columns & layout.TOGETHER)
+    return jax_devices.norms(whole, found, [None, *rows], of_all)(settings, *arrays)
 
 
 def _step_by_rule(
@@ -172,25 +181,31 @@ def _step_by_rule(
 
 
 def _norms_by_rule(settings: Array, *arrays: Array, known: int) -> list[Array]:
-    (call, _), result = layout.told(settings), _dtype_of_norms(settings, known)
-    updates = settings[layout.ACTION] == layout.UPDATE
-    squares, divisors = [], []
-    for row in xla_target.split(arrays, known):
-        # Of the state only the dtype counts.
-        gradient, window = row[layout.GRADIENT], row[layout.WINDOW]
-        given = mean(Row(None, gradient, settings, settings, window=window), call, jax_arrays)
-        given = given.astype(result)
-        magnitude = jnp.max(jnp.abs(given), initial=0)
-        usable = (magnitude > 0) & jnp.isfinite(magnitude)
-        divisors.append(jnp.where(usable, magnitude, 1))
-        squares.append(jnp.sum(jnp.square(given / divisors[-1])))
-    norm, divisor = jnp.sqrt(jnp.stack(squares)), jnp.stack(divisors)
+    found = _norm_of_each(settings, *arrays, columns=known)
     if known & layout.TOGETHER:
-        largest = jnp.max(divisor, keepdims=True)
-        norm = jnp.sqrt(jnp.sum(jnp.square(norm * (divisor / largest)), keepdims=True))
-        divisor = largest
-    norm = jnp.where(updates, norm, 0)
-    return [jnp.stack([divisor, norm], axis=1)]
+        found = jnp.stack(clipping.joined(found[:, :1], found[:, 1:], jnp), axis=1)
+    return [found]
+
+
+def _norm_of_each(settings: Array, *arrays: Array, columns: int, is_scaled: bool = True) -> Array:
+    (call, _), result = layout.told(settings), _dtype_of_norms(settings, columns)
+    if not is_scaled:
+        # XLA would write out all that it divides by 1.
+        call = call._replace(loss_scale=None)
+    rows = xla_target.split(arrays, columns)
+
+    def of_update() -> Array:
+        gradients = []
+        for row in rows:
+            # Of the state only the dtype counts.
+            gradient, window = row[layout.GRADIENT], row[layout.WINDOW]
+            given = mean(Row(None, gradient, settings, settings, window=window), call, jax_arrays)
+            gradients.append(given.astype(result))
+        return jax_devices.norm_of_each(gradients, bool(columns & layout.TOGETHER))
+
+    nothing = jnp.stack([jnp.ones(len(rows), result), jnp.zeros(len(rows), result)], axis=1)
+    updates = settings[layout.ACTION] == layout.UPDATE
+    return jax.lax.cond(updates, of_update, lambda: nothing)
 
 
 def _new_primitive(name: str, by_rule: Any, shapes: Any, target: Any) -> Primitive:

@@ -129,12 +129,7 @@ class Program:
         self._run(self._traced_step, settings, row_settings, *gradients)
 
     def norms(
-        self,
-        settings: Array,
-        gradients: Sequence[Array],
-        together: bool,
-        with_window: bool = True,
-        wide: bool = False,
+        self, settings: Array, gradients: Sequence[Array], together: bool, wide: bool = False
     ) -> tuple[Array, Array]:
         """Return the norm of each gradient, or the one of all, as two factors.
 
@@ -142,15 +137,15 @@ class Program:
             settings: As for `step`. They say what a gradient is divided by.
             gradients: As for `step`.
             together: Whether the norm of all is wanted, of shape (1,).
-            with_window: Whether what was collected before is added to the gradients first.
             wide: Whether the factors are to be float64, instead of in the state's dtype.
 
         """
-        key = together, with_window, wide
-        function = functools.partial(
-            self._traced_norms, together=together, with_window=with_window, wide=wide
-        )
-        divisor, norm = self._run(function, settings, *gradients, key=key)
+        key = together, wide
+
+        def traced(settings: Array, *gradients: Array) -> tuple[Array, Array]:
+            return norms(settings, self._rows_with(gradients), *key)
+
+        divisor, norm = self._run(traced, settings, *gradients, key=key)
         return divisor, norm
 
     def _run(self, function: Any, *arrays: Any, key: Any = "step") -> Any:
@@ -167,10 +162,10 @@ class Program:
             return self._compiled[key](*tensors)
 
     def _rows_with(self, gradients: Sequence[Array]) -> list[list[Any]]:
-        rows = [list(row) for row in self.rows]
-        for row, gradient in zip(rows, gradients, strict=True):
-            row[layout.GRADIENT] = gradient
-        return rows
+        return [
+            [*row[: layout.GRADIENT], gradient, *row[layout.GRADIENT + 1 :]]
+            for row, gradient in zip(self.rows, gradients, strict=True)
+        ]
 
     def _traced_step(self, settings: Array, row_settings: Array, *gradients: Array) -> None:
         values = [
@@ -181,15 +176,6 @@ class Program:
             for variable, value in zip(row, new, strict=True):
                 if value is not None:
                     variable.assign(value)
-
-    def _traced_norms(
-        self, settings: Array, *gradients: Array, together: bool, with_window: bool, wide: bool
-    ) -> tuple[Array, Array]:
-        rows = self._rows_with(gradients)
-        if not with_window:
-            for row in rows:
-                row[layout.WINDOW] = None
-        return norms(settings, rows, together, wide)
 
 
 def step(settings: Array, row_settings: Array, rows: Rows) -> list[list[Array | None]]:
@@ -339,11 +325,12 @@ def _version_of_interface() -> tuple[int, int]:
 
 @functools.cache
 def reason_against_dtype(dtype: str, kind: str = "step") -> str | None:
-    """Why there is no handler of a kind for a dtype, or None when there is one."""
-    reason = reason_against()
-    if reason is not None:
-        return reason
+    """Why TensorFlow can't use the handler of a kind for a dtype, or None when it can."""
     try:
+        if _version_of_interface()[0] != 0 or _api()[0] < _NEEDED:
+            return f"XLA's interface in this TensorFlow is of version {_version_of_interface()}"
+        if not _is_right():
+            return "a step compiled with this TensorFlow gives wrong numbers"
         _registered_handler(kind, dtype)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
@@ -351,32 +338,22 @@ def reason_against_dtype(dtype: str, kind: str = "step") -> str | None:
 
 
 @functools.cache
-def reason_against() -> str | None:
-    """Why TensorFlow can't use the kernel on this machine, or None when it can.
-
-    Makes one small step and compares it with the rule, in a thread of its own: there is no graph,
-    strategy or device of the caller's.
-    """
+def _is_right() -> bool:
+    """Whether a small step, compiled, is what the rule makes of it."""
+    # In a thread of its own there is no graph, strategy or device of the caller's.
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(_reason_against).result()
+        return thread.submit(_trial).result()
 
 
-def _reason_against() -> str | None:
-    try:
-        if _version_of_interface()[0] != 0 or _api()[0] < _NEEDED:
-            return f"XLA's interface in this TensorFlow is of version {_version_of_interface()}"
-        row, call, options = xla_target.trial()
-        limit = precision.largest_gradient(options.epsilon, "float32")
-        settings = np.array(layout.settings(options, call, row.action, limit), np.float32)
-        with tf.device("CPU:0"):
-            parameter, square_avg, acc_delta = map(tf.Variable, (row[0], *row[2:4]))
-            variables = Row(parameter, None, square_avg, acc_delta)
-            program = Program([variables[: layout.COLUMNS]])
-            own = layout.row_settings([row.weight_decay], np.float32)
-            program.step(settings, own, [row.gradient])
-            made = variables._replace(gradient=row.gradient)
-            if not xla_target.is_right(made, row, call, options):
-                return "a step compiled with this TensorFlow gives wrong numbers"
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    return None
+def _trial() -> bool:
+    row, call, options = xla_target.trial()
+    limit = precision.largest_gradient(options.epsilon, "float32")
+    settings = np.array(layout.settings(options, call, row.action, limit), np.float32)
+    with tf.device("CPU:0"):
+        parameter, square_avg, acc_delta = map(tf.Variable, (row[0], *row[2:4]))
+        variables = Row(parameter, None, square_avg, acc_delta)
+        program = Program([variables[: layout.COLUMNS]])
+        own = layout.row_settings([row.weight_decay], np.float32)
+        program.step(settings, own, [row.gradient])
+        made = variables._replace(gradient=row.gradient)
+        return xla_target.is_right(made, row, call, options)

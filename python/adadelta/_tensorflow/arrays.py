@@ -25,15 +25,6 @@ def choose(predicate: Any, if_true: Callable[[], Any], if_false: Callable[[], An
     return tf.cond(predicate, if_true, if_false)
 
 
-def _where_on_a_mesh(predicate: Any, if_true: Any, if_false: Any) -> Any:
-    return choose(predicate, lambda: if_true, lambda: if_false)
-
-
-# The same for scalars on a DTensor mesh: tf.where ends the process when it has to spread one over
-# a DTensor (TensorFlow 2.21).
-ON_A_MESH = SimpleNamespace(**{**globals(), "where": _where_on_a_mesh})
-
-
 def number(number: Any, like: Array) -> Any:
     """See `adadelta._core.step.Arrays`, as for all that follow."""
     # A Python float stays one: rounded to float32 first, 1 - rho would be off by 2e-7.
@@ -88,3 +79,12 @@ def exact_rate(variable: Any, given: float | None) -> Any:
     # Adding the difference gives the number exactly; a tensor chosen by tf.where has no layout
     # on a DTensor mesh.
     return rate + tf.cast(tf.equal(rate, held), tf.float64) * (given - held)
+
+
+def _where_scalar(predicate: Any, if_true: Any, if_false: Any) -> Any:
+    return choose(predicate, lambda: if_true, lambda: if_false)
+
+
+# The same where conditions are scalars: no array is read to choose it. And on a DTensor mesh
+# tf.where ends the process when it has to spread one over a DTensor (TensorFlow 2.21).
+ON_SCALARS = SimpleNamespace(**{**globals(), "where": _where_scalar})

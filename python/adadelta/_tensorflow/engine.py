@@ -8,16 +8,14 @@ from typing import Any
 
 import tensorflow as tf
 
-from adadelta._core import clipping, precision
 from adadelta._core import step as steps
-from adadelta._core.clipping import Factors
-from adadelta._core.engine import UNWANTED, no_kernel
+from adadelta._core.engine import UNWANTED, Group, factors, may_grow, no_kernel
 from adadelta._core.step import SKIP, Call, Options, Row
 from adadelta._kernels import report, xla_tensorflow
 from adadelta._state import matching
 from adadelta._tensorflow import arrays, programs, rows
 from adadelta._tensorflow.gradients import name_of
-from adadelta._tensorflow.plain import Plain, grouped, is_on_a_mesh, norm_of, ready
+from adadelta._tensorflow.plain import Plain, is_on_a_mesh, ready
 
 
 class Engine:
@@ -95,21 +93,12 @@ class Engine:
     @tf.autograph.experimental.do_not_convert
     def all_finite(self, given: Sequence[Row], call: Call) -> Any:
         """See there; unscaled, in the dtype of the state, and on all replicas."""
-        scale = call.loss_scale
-        # A finite gradient may leave the range of a dtype.
-        may_grow = isinstance(scale, int | float) and scale < 1
         values = []
-        for row in map(_with_tensor, given):
+        for row in map(ready, map(_with_tensor, given)):
             if row.gradient is not None:
-                gradient, dtype = row.gradient, arrays.dtype_of(row.gradient)
-                is_narrow = not precision.is_complex(dtype) and (
-                    precision.state_dtype(dtype) == row.square_avg.dtype.name
-                )
-                if may_grow or not is_narrow or rows.is_rows(gradient):
-                    values_in_state = rows.values_of(ready(row).gradient)
-                    row = row._replace(gradient=values_in_state)
-                    gradient = steps.unscaled(row, call, arrays)
-                values.append(gradient)
+                row = row._replace(gradient=rows.values_of(row.gradient))
+                unscaled = steps.unscaled(row, call, arrays) if may_grow(call) else row.gradient
+                values.append(unscaled)
         finite = tf.reduce_all(tf.stack([tf.reduce_all(tf.math.is_finite(it)) for it in values]))
         if self.sums_replicas and _is_in_a_replica():
             others = tf.distribute.get_replica_context().all_reduce(
@@ -136,14 +125,14 @@ class Engine:
             # A row without gradient may only follow, which the kernel does not know.
             is_served = reason is None and row.gradient is not None
             (served if is_served else plain).append(row if is_served else ready(row))
-        parts = self._programs.parts(served, call, options) if served else []
-        groups = grouped(plain)
-        factors = self._factors(parts, groups, call, options)
-        for part, its_factors in zip(parts, factors, strict=False):
-            part.step(its_factors)
+        groups: list[Group] = [
+            *self._programs.parts(served, call, options),
+            *self.plain.groups(plain, call, options),
+        ]
+        namespace = arrays.ON_SCALARS if is_on_a_mesh(plain) else arrays
+        for group, its in zip(groups, factors(groups, options, namespace), strict=True):
+            group.step(its)
         self.plain.constrain([row for row in served if row.constraint is not None], call, options)
-        for group, its_factors in zip(groups, factors[len(parts) :], strict=True):
-            self.plain.step(group, call, options, its_factors)
         return rows
 
     def _summed(self, given: Sequence[Row]) -> list[Row]:
@@ -154,34 +143,6 @@ class Engine:
         context = tf.distribute.get_replica_context()
         sums = iter(context.all_reduce(tf.distribute.ReduceOp.SUM, own) if own else ())
         return [row if row.gradient is None else row._replace(gradient=next(sums)) for row in given]
-
-    def _factors(
-        self,
-        parts: Sequence[programs.Part],
-        groups: Sequence[list[Row]],
-        call: Call,
-        options: Options,
-    ) -> list[Factors | None]:
-        """Return by what gradients are divided and then multiplied, for each part and group.
-
-        A group has none where the norm of each gradient is clipped: the rows find theirs.
-        """
-        limit, together = options.norm_limit, options.global_clipnorm is not None
-        if limit is None:
-            return [None] * (len(parts) + len(groups))
-        dtypes = [part.dtype for part in parts]
-        dtypes += [group[0].square_avg.dtype.name for group in groups] if together else []
-        wide = together and clipping.is_wide(dtypes)
-        norms = [part.norms(together, wide) for part in parts]
-        if together:
-            of_groups = (norm_of(group, call, wide) for group in groups)
-            # Those of the kernel have the shape (1,).
-            norms += [(it[0][None], it[1][None]) for it in of_groups] if parts else of_groups
-        namespace = arrays.ON_A_MESH if any(map(is_on_a_mesh, groups)) else arrays
-        found: list[Factors | None] = []
-        if norms:
-            found += clipping.factors_of_groups(norms, dtypes, limit, namespace, together)
-        return found if together else [*found, *[None] * len(groups)]
 
 
 def kernel_report(engine: Engine, given: Sequence[Row]) -> list[report.Served]:

@@ -1,19 +1,22 @@
 """The step of TensorFlow's variables by `_core/step.py` or TensorFlow's own operation, in place."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import tensorflow as tf
 
-from adadelta._core import clipping, precision
+from adadelta._core import clipping, engine, precision
 from adadelta._core import step as steps
 from adadelta._core.clipping import Factors
 from adadelta._core.step import COLLECT, FOLLOW, UPDATE, Call, Options, Row
 from adadelta._tensorflow import arrays, operation, rows
-from adadelta._tensorflow.arrays import choose
+from adadelta._tensorflow.arrays import ON_SCALARS, choose
 
 Array = Any
+
+_VARIABLES = ("parameter", "square_avg", "acc_delta", "average", "window")
 
 
 class Plain:
@@ -31,75 +34,43 @@ class Plain:
     def __init__(self, takes_operation: bool) -> None:
         self.takes_operation, self.compiles_rows = takes_operation, False
         self.operations: list[Any] = []
-        self._compiled = tf.function(self._advance, jit_compile=True, autograph=False)
+        self._compiled = tf.function(self._update, jit_compile=True, autograph=False)
 
-    def step(
-        self, group: Sequence[Row], call: Call, options: Options, factors: Factors | None
-    ) -> None:
-        """Make what a call makes of rows that have the same action."""
-        action = group[0].action
-        if factors is not None:
-            factors = tf.reshape(factors[0], ()), tf.reshape(factors[1], ())
+    def groups(self, given: Sequence[Row], call: Call, options: Options) -> list["Group"]:
+        """Return rows that `ready` returned in groups, each of which makes its step together."""
+        # On a mesh several norms can't be in one tensor.
+        alone = options.global_clipnorm is None and is_on_a_mesh(given)
+        groups = [[row] for row in given] if alone else _grouped(given)
+        return [Group(self, members, call, options) for members in groups]
 
-        def run(strategy: Any, members: Sequence[Row]) -> None:
-            each = _directly if strategy is None else partial(_on_each_device, strategy)
-
-            def update() -> None:
-                for row in members:
-                    each(row, partial(self._update, call=call, options=options, factors=factors))
-                self._follow(members, call, options, each)
-
-            def collect() -> None:
-                for row in members:
-                    each(row, partial(self._collect, call=call))
-
-            branches = {UPDATE: update}
-            if call.steps is not None:
-                branches[COLLECT] = collect
-            if any(row.gradient is None for row in members):
-                branches[FOLLOW] = partial(self._follow, members, call, options, each)
-            _branch(action, branches)
-
-        if tf.distribute.has_strategy() and not is_on_a_mesh(group):
-            strategy = tf.distribute.get_strategy()
-            # The other replicas have objects of their own for these.
-            members = [row._replace(action=UPDATE) for row in group]
-            if tf.distribute.in_cross_replica_context():
-                # No replica runs when training ends, and what is left of a window makes an update.
-                run(strategy, members)
-            else:
-                tf.__internal__.distribute.interim.maybe_merge_call(run, strategy, members)
+    def step(self, row: Row, call: Call, options: Options, factors: Factors | None = None) -> None:
+        """Make what a call makes of a row whose action is known."""
+        gradient, window = row.gradient, row.window
+        if row.action == UPDATE:
+            update = (
+                self._compiled if self.compiles_rows and not is_on_a_mesh([row]) else self._update
+            )
+            update(row, call, options, factors)
+        elif row.action == COLLECT and window is not None and rows.is_rows(gradient):
+            values = steps.unscaled(row._replace(gradient=rows.values_of(gradient)), call, arrays)
+            self._assigned(window.scatter_add(rows.with_values(gradient, values)))
         else:
-            run(None, group)
+            self._take(row, lambda values: steps.step(values, call, options, ON_SCALARS))
 
     def _update(self, row: Row, call: Call, options: Options, factors: Factors | None) -> None:
-        if self.compiles_rows and not is_on_a_mesh([row]):
-            self._compiled(row, call, options, factors)
-        else:
-            self._advance(row, call, options, factors)
-
-    def _advance(self, row: Row, call: Call, options: Options, factors: Factors | None) -> None:
-        """Make an update of a row, but for its moving average."""
         row = _whole(row)
-        if options.norm_limit is not None and options.global_clipnorm is None:
-            factors = _factors_of(row, call, options.norm_limit)
         if rows.is_rows(row.gradient):
             self._advance_rows(row, call, options, factors)
-            return
-        values = _read(row)
-        may_take_operation = self.takes_operation and not is_on_a_mesh([row])
-        if may_take_operation and operation.can_serve(row, options):
-            gradient = steps.clipped(values, call, options, arrays, factors)
+        elif self.takes_operation and not is_on_a_mesh([row]) and operation.can_serve(row, options):
+            gradient = steps.clipped(_read(row), call, options, arrays, factors)
             self._assigned(operation.update(row, gradient, call, options))
             if row.window is not None:
-                self._assign(row.window, arrays.zeros_like(values.window))
+                self._assign(row.window, arrays.zeros_like(row.window))
+        else:
+            self._take(row, lambda values: steps.step(values, call, options, ON_SCALARS, factors))
             return
-        new = steps.constrain(steps.advance(values, call, options, arrays, factors))
-        self._assign(row.square_avg, new.square_avg)
-        self._assign(row.acc_delta, new.acc_delta)
-        if row.window is not None:
-            self._assign(row.window, new.window)
-        self._assign(row.parameter, new.parameter)
+        if row.average is not None:
+            self._take(row, lambda values: steps.follow(values, call, options, ON_SCALARS))
 
     def _advance_rows(
         self, row: Row, call: Call, options: Options, factors: Factors | None
@@ -114,7 +85,6 @@ class Plain:
             gradient=gradient.values,
             square_avg=rows.take(old_square_avg, gradient),
             acc_delta=rows.take(old_acc_delta, gradient),
-            constraint=None,
         )
         new = steps.advance(some, call, options, arrays, factors)
         self._assign(row.square_avg, rows.put(rho * old_square_avg, gradient, new.square_avg))
@@ -122,40 +92,12 @@ class Plain:
         change = rows.with_values(gradient, new.parameter - some.parameter)
         self._assigned(row.parameter.scatter_add(change))
 
-    def _collect(self, row: Row, call: Call) -> None:
-        gradient, window = row.gradient, row.window
-        if gradient is None or window is None:
-            return
-        if rows.is_rows(gradient):
-            values = steps.unscaled(row._replace(gradient=gradient.values), call, arrays)
-            self._assigned(window.scatter_add(rows.with_values(gradient, values)))
-        else:
-            self._assign(window, steps.collect(_read(row), call, arrays).window)
-
-    def _follow(
-        self, members: Sequence[Row], call: Call, options: Options, each: Callable[..., None]
-    ) -> None:
-        """Let moving averages follow, after an update."""
-        averaged = [row for row in members if row.average is not None]
-
-        def follow(starts: bool, overwrites: bool) -> None:
-            told = call._replace(average_starts=starts, average_overwrites=overwrites)
-            for row in averaged:
-                each(row, partial(self._follow_row, call=told, options=options))
-
-        def when_known(starts: bool) -> None:
-            overwrites = call.average_overwrites
-            _run(overwrites, partial(follow, starts, True), partial(follow, starts, False))
-
-        if averaged:
-            starts = call.average_starts
-            _run(starts, partial(when_known, True), partial(when_known, False))
-
-    def _follow_row(self, row: Row, call: Call, options: Options) -> None:
-        new = steps.follow(_read(row), call, options, arrays)
-        self._assign(row.average, new.average)
-        if call.average_overwrites:
-            self._assign(row.parameter, new.parameter)
+    def _take(self, row: Row, made: Callable[[Row], Row]) -> None:
+        """Give the variables of a row what a function makes of their values."""
+        values = _read(row)
+        for variable, old, new in zip(row, values, made(values), strict=True):
+            if new is not old:
+                self._assign(variable, new)
 
     def _assign(self, variable: Any, value: Array) -> None:
         self._assigned(variable.assign(value))
@@ -167,46 +109,111 @@ class Plain:
     def constrain(self, served: Sequence[Row], call: Call, options: Options) -> None:
         """Do what is left of an update after the kernel: constraints, and averages of these."""
 
+        def constrained(values: Row) -> Row:
+            return steps.follow(steps.constrain(values), call, options, ON_SCALARS)
+
         def constrain(members: Sequence[Row]) -> None:
             for row in members:
-                new = steps.constrain(_read(row))
-                row.parameter.assign(new.parameter)
-            self._follow(members, call, options, _directly)
+                self._take(row, constrained)
 
-        for group in grouped(served):
+        for group in _grouped(served):
             _branch(group[0].action, {UPDATE: partial(constrain, group)})
+
+
+class Group:
+    """Rows that have the same action and dtype of state, and make their step together."""
+
+    def __init__(self, plain: Plain, members: Sequence[Row], call: Call, options: Options) -> None:
+        self._plain, self._rows, self._call, self._options = plain, members, call, options
+        self.dtype: str = members[0].square_avg.dtype.name
+
+    def norms(self, together: bool, wide: bool) -> Factors:
+        """Return the norms of the gradients, as `clipping.factors_of_groups` takes them."""
+        dtype = "float64" if wide else self.dtype
+        on_a_mesh = is_on_a_mesh(self._rows)
+        namespace = ON_SCALARS if on_a_mesh else arrays
+
+        def norm(gradients: Sequence[Array]) -> Factors:
+            filled = [gradient for gradient in gradients if 0 not in gradient.shape]
+            if not filled:
+                return tf.ones((), dtype), tf.zeros((), dtype)
+            return clipping.scaled_norm(filled, namespace, choose)
+
+        def norms() -> Factors:
+            gradients = [tf.cast(_gradient_values(row, self._call), dtype) for row in self._rows]
+            parts = [gradients] if together else [[gradient] for gradient in gradients]
+            found = [norm(part) for part in parts]
+            if on_a_mesh:
+                return found[0]
+            divisors, norms = map(tf.stack, zip(*found, strict=True))
+            return divisors, norms
+
+        action = self._rows[0].action
+        if isinstance(action, int):
+            return norms()
+        shape = () if on_a_mesh else (1 if together else len(self._rows),)
+        nothing = tf.ones(shape, dtype), tf.zeros(shape, dtype)
+        return choose(tf.equal(action, UPDATE), norms, lambda: nothing)
+
+    def step(self, factors: Factors | None) -> None:
+        """Make what the call makes of the rows."""
+        call, options, action = self._call, self._options, self._rows[0].action
+        pairs: list[Factors | None] = [None]
+        if factors is not None:
+            columns = (tf.unstack(it) if it.shape.rank else [it] for it in factors)
+            pairs = list(zip(*columns, strict=True))
+        actions = [UPDATE]
+        if call.steps is not None:
+            actions.append(COLLECT)
+        if any(row.gradient is None for row in self._rows):
+            actions.append(FOLLOW)
+
+        def run(strategy: Any, members: Sequence[Row]) -> None:
+            def run_known(action: int) -> None:
+                # One pair for all, or one for each.
+                for row, pair in zip(members, itertools.cycle(pairs), strict=False):
+                    step = partial(self._plain.step, call=call, options=options, factors=pair)
+                    _on_each_device(strategy, row._replace(action=action), step)
+
+            _branch(action, {known: partial(run_known, known) for known in actions})
+
+        if tf.distribute.has_strategy() and not is_on_a_mesh(self._rows):
+            strategy = tf.distribute.get_strategy()
+            # The other replicas have objects of their own for these.
+            members = [row._replace(action=UPDATE) for row in self._rows]
+            if tf.distribute.in_cross_replica_context():
+                # No replica runs when training ends, and what is left of a window makes an update.
+                run(strategy, members)
+            else:
+                tf.__internal__.distribute.interim.maybe_merge_call(run, strategy, members)
+        else:
+            run(None, self._rows)
 
 
 def clipped(gradient: Any, variable: Any, options: Options) -> Any:
     """Return the gradient of a variable, clipped alone, in the dtype and shape of its state."""
     dtype = precision.state_dtype(arrays.dtype_of(variable))
-    gradient = _in_state(gradient, variable, tf.as_dtype(dtype))
-    values = rows.values_of(gradient)
-    # Of the state only the dtype counts.
-    row, call = Row(variable, values, values, values), Call(None)
-    limit = options.norm_limit
-    factors = None if limit is None else _factors_of(row, call, limit)
-    return rows.with_values(gradient, steps.clipped(row, call, options, arrays, factors))
+    state = tf.TensorSpec(arrays.state_shape(variable), dtype)
+    row, call = ready(Row(variable, gradient, state, state)), Call(None)
+    group = Group(Plain(takes_operation=False), [row], call, options)
+    (factors,) = engine.factors([group], options, arrays)
+    values = row._replace(gradient=rows.values_of(row.gradient))
+    found = steps.clipped(values, call, options, arrays, factors)
+    return rows.with_values(row.gradient, found)
 
 
-def _in_state(gradient: Any, variable: Any, dtype: Any) -> Any:
-    """Return a gradient in the dtype and shape of the state, with rows that each occur once."""
-    own = arrays.dtype_of(variable)
+def ready(row: Row) -> Row:
+    """Return a row with a gradient as the plain step takes it, with rows that each occur once."""
+    if row.gradient is None:
+        return row
+    own = arrays.dtype_of(row.parameter)
 
     def in_state(values: Array) -> Array:
         if precision.is_complex(own) != values.dtype.is_complex:
             values = tf.cast(values, own)
-        return arrays.in_state(values, dtype)
+        return arrays.to_state(values, row.square_avg)
 
-    return rows.map_values(in_state, rows.summed(gradient))
-
-
-def ready(row: Row) -> Row:
-    """Return a row with a gradient as the plain step takes it."""
-    if row.gradient is None:
-        return row
-    gradient = _in_state(row.gradient, row.parameter, row.square_avg.dtype)
-    row = row._replace(gradient=gradient)
+    row = row._replace(gradient=rows.map_values(in_state, rows.summed(row.gradient)))
     return _with_dense_gradient(row) if is_on_a_mesh([row]) else row
 
 
@@ -224,26 +231,16 @@ def _with_dense_gradient(row: Row) -> Row:
 
 def _read(row: Row) -> Row:
     """Return a row of the values of its variables."""
-
-    def value(variable: Any) -> Any:
-        return None if variable is None else tf.convert_to_tensor(variable)
-
-    return row._replace(
-        parameter=value(row.parameter),
-        square_avg=value(row.square_avg),
-        acc_delta=value(row.acc_delta),
-        average=value(row.average),
-        window=value(row.window),
-    )
+    given = {name: getattr(row, name) for name in _VARIABLES}
+    present = {name: variable for name, variable in given.items() if variable is not None}
+    return row._replace(**{name: tf.convert_to_tensor(it) for name, it in present.items()})
 
 
-def grouped(members: Sequence[Row]) -> list[list[Row]]:
-    """Return rows that have the same action and dtype of state together."""
-    groups: dict[Any, list[Row]] = {}
-    for row in members:
-        action = row.action if isinstance(row.action, int) else id(row.action)
-        groups.setdefault((action, row.square_avg.dtype.name), []).append(row)
-    return list(groups.values())
+def _grouped(given: Sequence[Row]) -> list[list[Row]]:
+    def kind_of(row: Row) -> Any:
+        return row.square_avg.dtype.name
+
+    return [[given[it] for it in places] for places in engine.alike(given, kind_of).values()]
 
 
 def _branch(action: Any, branches: dict[int, Callable[[], None]]) -> None:
@@ -251,38 +248,30 @@ def _branch(action: Any, branches: dict[int, Callable[[], None]]) -> None:
     if isinstance(action, int) or tf.executing_eagerly():
         branches.get(int(action), lambda: None)()
         return
-    (chosen, body), *others = branches.items()
-    rest = partial(_branch, action, dict(others)) if others else lambda: None
-    _run(tf.equal(action, chosen), body, rest)
 
-
-def _run(predicate: Any, if_true: Callable[[], None], if_false: Callable[[], None]) -> None:
-    def returning(body: Callable[[], None]) -> Callable[[], Any]:
+    def run(body: Callable[[], None]) -> Any:
         # tf.cond wants the same outputs from both, and runs the assignments for their effect.
-        def run() -> Any:
-            body()
-            return tf.constant(0)
+        body()
+        return tf.constant(0)
 
-        return run
-
-    if isinstance(predicate, bool):
-        (if_true if predicate else if_false)()
-    else:
-        choose(predicate, returning(if_true), returning(if_false))
-
-
-def _directly(row: Row, function: Callable[[Row], None]) -> None:
-    function(row)
+    for known, body in branches.items():
+        choose(tf.equal(action, known), partial(run, body), lambda: tf.constant(0))
 
 
 def _on_each_device(strategy: Any, row: Row, function: Callable[[Row], None]) -> None:
+    """Call a function with a row, or with what each device of a strategy has of it."""
+
     def update(parameter: Any, own: Row) -> None:
         function(own._replace(parameter=parameter))
 
-    strategy.extended.update(row.parameter, update, args=(row,), group=False)
+    if strategy is None:
+        function(row)
+    else:
+        strategy.extended.update(row.parameter, update, args=(row,), group=False)
 
 
 def is_on_a_mesh(members: Sequence[Row]) -> bool:
+    """Whether rows lie on a mesh of DTensor."""
     dvariable = tf.experimental.dtensor.DVariable
     return any(isinstance(row.parameter, dvariable) for row in members)
 
@@ -290,32 +279,3 @@ def is_on_a_mesh(members: Sequence[Row]) -> bool:
 def _gradient_values(row: Row, call: Call) -> Array:
     row = _whole(row)
     return steps.mean(row._replace(gradient=rows.values_of(row.gradient)), call, arrays)
-
-
-def _norm(gradients: Sequence[Array], dtype: str, on_a_mesh: bool) -> Factors:
-    filled = [gradient for gradient in gradients if 0 not in gradient.shape]
-    if not filled:
-        return tf.ones((), dtype), tf.zeros((), dtype)
-    namespace = arrays.ON_A_MESH if on_a_mesh else arrays
-    return clipping.scaled_norm(filled, namespace, choose)
-
-
-def norm_of(group: Sequence[Row], call: Call, wide: bool) -> Factors:
-    """Return the norm of all gradients of rows that have the same action, if they are updated."""
-    dtype = "float64" if wide else group[0].square_avg.dtype.name
-
-    def norm() -> Factors:
-        gradients = [tf.cast(_gradient_values(row, call), dtype) for row in group]
-        return _norm(gradients, dtype, is_on_a_mesh(group))
-
-    action = group[0].action
-    if isinstance(action, int):
-        return norm()
-    return choose(tf.equal(action, UPDATE), norm, lambda: (tf.ones((), dtype), tf.zeros((), dtype)))
-
-
-def _factors_of(row: Row, call: Call, limit: float) -> Factors | None:
-    """Return by what the gradient of a row is divided and then multiplied, to clip it alone."""
-    on_a_mesh = is_on_a_mesh([row])
-    norm = _norm([_gradient_values(row, call)], row.square_avg.dtype.name, on_a_mesh)
-    return clipping.factors(*norm, limit, arrays.ON_A_MESH if on_a_mesh else arrays)

@@ -1,12 +1,13 @@
 """The step of TensorFlow's variables by the kernel, in programs that XLA compiles."""
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from adadelta._core import precision
+from adadelta._core import engine, precision
 from adadelta._core.clipping import Factors
 from adadelta._core.step import Call, Options, Row
 from adadelta._kernels import choose, layout, xla_tensorflow
@@ -29,7 +30,8 @@ def reason_against(row: Row) -> str | None:
     dtype = arrays.dtype_of(row.parameter)
     if dtype not in layout.DTYPES:
         return f"it is {dtype}"
-    reasons = map(xla_tensorflow.reason_against_variable, _variables(row))
+    variables = (variable for variable in _columns(row) if variable is not None)
+    reasons = map(xla_tensorflow.reason_against_variable, variables)
     return next(filter(None, reasons), None) or _reason_against_gradient(row.gradient, dtype)
 
 
@@ -83,7 +85,7 @@ class Part:
 
     def norms(self, together: bool, wide: bool) -> Factors:
         """Return the norms of the gradients, as `clipping.factors_of_groups` takes them."""
-        return self._program.norms(self._settings, self._gradients, together, wide=wide)
+        return self._program.norms(self._settings, self._gradients, together, wide)
 
     def step(self, factors: Factors | None) -> None:
         """Make the step."""
@@ -108,22 +110,16 @@ class Programs:
 
     def parts(self, chosen: Sequence[Row], call: Call, options: Options) -> list[Part]:
         """Return the parts of a call, for rows that the kernel can take."""
-        known = self._known.setdefault(_names(chosen), {})
-        groups: dict[Any, list[Row]] = {}
-        for row in chosen:
-            action = row.action if isinstance(row.action, int) else id(row.action)
-            columns = tuple(array is None for array in _columns(row))
-            dtype = arrays.dtype_of(row.parameter)
-            groups.setdefault((dtype, columns, action), []).append(row)
+        known = self._known.setdefault(_names(chosen), {}) if chosen else {}
         found = []
-        for (dtype, columns, _), members in groups.items():
-            for start in range(0, len(members), TOGETHER):
-                some = members[start : start + TOGETHER]
-                columns_of_some = [_columns(row) for row in some]
-                key = (dtype, columns, id(some[0].parameter))
+        for places in engine.alike(chosen, _kind_of).values():
+            for start in range(0, len(places), TOGETHER):
+                some = [chosen[place] for place in places[start : start + TOGETHER]]
+                variables = [_columns(row) for row in some]
+                key = (*_kind_of(some[0]), id(some[0].parameter))
                 # A variable that was given a new one in its place is another.
-                if key not in known or not _are_same(known[key].rows, columns_of_some):
-                    known[key] = Program(columns_of_some)
+                if key not in known or not _are_same(known[key].rows, variables):
+                    known[key] = Program(variables)
                 found.append(Part(known[key], some, call, options))
         return found
 
@@ -138,13 +134,11 @@ def _columns(row: Row) -> list[Any]:
     return list(row._replace(gradient=None, average=average)[: layout.COLUMNS])
 
 
-def _variables(row: Row) -> list[Any]:
-    return [variable for variable in _columns(row) if variable is not None]
+def _kind_of(row: Row) -> tuple[Any, ...]:
+    return arrays.dtype_of(row.parameter), tuple(array is None for array in _columns(row))
 
 
 def _are_same(rows: Any, others: Any) -> bool:
     return len(rows) == len(others) and all(
-        mine is other
-        for row, its_other in zip(rows, others, strict=True)
-        for mine, other in zip(row, its_other, strict=True)
+        all(map(operator.is_, *pair)) for pair in zip(rows, others, strict=True)
     )

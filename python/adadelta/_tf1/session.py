@@ -38,15 +38,10 @@ def variable(value: Any, name: str, dtype: Any) -> Any:
     return made
 
 
-def graph_of(variable: Any) -> Any:
-    """The graph of a variable, or None for one that is eager."""
-    # An eager variable has the attribute and raises when it is asked.
-    return None if _is_eager(variable) else variable.graph
-
-
-def has_session() -> bool:
-    """Whether variables of a graph have values now."""
-    return tf.compat.v1.get_default_session() is not None or _keras_backend() is not None
+def can_read(variable: Any) -> bool:
+    """Whether a variable has a value now: it is eager, or there is a session."""
+    current = tf.compat.v1.get_default_session() or _keras_backend()
+    return _is_eager(variable) or current is not None
 
 
 def read(variables: Iterable[Any]) -> list[np.ndarray]:

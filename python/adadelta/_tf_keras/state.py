@@ -10,6 +10,7 @@ import tf_keras
 
 from adadelta._core import parameters
 from adadelta._core.precision import state_dtype
+from adadelta._core.weight_decay import Exclusions
 from adadelta._state import keras_file, matching
 from adadelta._state.exchange import mapped, refuse_unbuilt, state_of
 from adadelta._state.record import OptimizerState
@@ -23,7 +24,7 @@ _HOST = "tf_keras.optimizers.Adadelta"
 class State(tf_keras.optimizers.Optimizer):
     """The variables of the optimizer."""
 
-    _excluded_names: frozenset[str]
+    _exclusions: Exclusions
     # What was loaded before there were variables.
     _waiting_state: Any
     # Whether the `.keras` file that is being loaded says that the host's own Adadelta wrote it.
@@ -248,13 +249,9 @@ class State(tf_keras.optimizers.Optimizer):
         saved = {own: name.partition("#")[0] for own, name in names.items()}
         # A loaded optimizer knows what is excluded from weight decay by the names in the model
         # that was saved, whose layers can have had other numbers.
-        if self._excluded_names and self._excluded_names <= set(saved.values()):
-            own = matching.distinct(map(name_of, self._parameters))
-            self._excluded_names = frozenset(
-                name_of(variable)
-                for name, variable in zip(own, self._parameters, strict=True)
-                if saved[name] in self._excluded_names
-            )
+        own = matching.distinct(map(name_of, self._parameters))
+        now = map(name_of, self._parameters)
+        self._exclusions.rename([(name, saved[it]) for name, it in zip(now, own, strict=True)])
 
     def _state_in(self, saved: dict[str, np.ndarray]) -> OptimizerState:
         """Return what a file has, or raise."""

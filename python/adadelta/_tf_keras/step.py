@@ -1,5 +1,6 @@
 """One call of the optimizer, from the gradients to the counters, on every device."""
 
+import re
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -91,26 +92,22 @@ class Step(State):
 
     def _apply(self, pairs: list[tuple[Any, Any]]) -> Any:
         """Let the engine make the step, on all devices, and the counters follow."""
-        averages = self.use_ema
-        rows = [self._row(gradient, variable, averages) for gradient, variable in pairs]
+        rows = [self._row(gradient, variable, self.use_ema) for gradient, variable in pairs]
         call = Call(self._rate(), average_overwrites=self._overwrites())
+        finite: Any = True
         if self.skip_nonfinite:
             finite = self._engine.all_finite(rows, call)
             # A number chosen by tf.where has no layout on a DTensor mesh.
-            action: Any = UPDATE if finite is True else tf.cast(finite, tf.int32) * UPDATE
+            action = tf.cast(finite, tf.int32) * UPDATE
             rows = [row._replace(action=action) for row in rows]
-            self._make(rows, call, self._options())
+        self._make(rows, call, Options.of(self))
+        if self.skip_nonfinite:
             self._skipped.assign_add(tf.cast(tf.logical_not(finite), tf.int64))
-        else:
-            self._make(rows, call, self._options())
         return self.iterations.assign_add(1)
 
     def _make(self, rows: Sequence[Row], call: Call, options: Options) -> None:
         self._engine.plain.compiles_rows = self.jit_compile
         self._engine.step(rows, call, options)
-
-    def _options(self) -> Options:
-        return Options.of(self)
 
     def _row(self, gradient: Any, variable: Any, with_average: bool) -> Row:
         index = self._index_dict[self._var_key(variable)]
@@ -171,27 +168,17 @@ class Step(State):
 
         """
         variables, words = parameters.excluded(var_list, var_names)
-        names = frozenset(map(name_of, variables))
-        if self.built:
-            # A loaded optimizer knows the names alone.
-            excluded = set(getattr(self, "_exclude_from_weight_decay", ()))
-            same = (
-                set(words) == set(getattr(self, "_exclude_from_weight_decay_names", ()))
-                and names == self._excluded_names
-                and (not excluded or excluded == set(map(self._var_key, variables)))
-            )
-            if not same:
-                raise parameters.too_late_to_exclude()
-            return
-        super().exclude_from_weight_decay(variables, frozenset(words))
-        self._excluded_names = names
+        named = list(map(self._var_key, variables)), list(map(name_of, variables)), words
+        if not self.built:
+            self._exclusions.set(*named)
+        elif not self._exclusions.are(*named):
+            raise parameters.too_late_to_exclude()
 
     def _use_weight_decay(self, variable: Any) -> bool:
-        # The names are those of a loaded config, where the variables themselves are unknown.
-        by_name = not getattr(self, "_exclude_from_weight_decay", None)
-        if by_name and name_of(variable) in self._excluded_names:
-            return False
-        return bool(super()._use_weight_decay(variable))
+        def finds(word: str) -> Any:
+            return re.search(word, variable.name)
+
+        return not self._exclusions.have(self._var_key(variable), name_of(variable), finds)
 
     # ------------------------------------------------------------------ the moving average
 

@@ -17,7 +17,7 @@ from adadelta._core.clipping import Factors
 from adadelta._core.engine import UNWANTED, no_kernel
 from adadelta._core.step import COLLECT, FOLLOW, SKIP, UPDATE, Call, Options, Row, columns_of
 from adadelta._kernels import cuda, layout, torch_memory
-from adadelta._torch import finite, plain
+from adadelta._torch import finite, plain, shards
 from adadelta._torch import kernel as processor
 from adadelta._torch.arrays import arrays_of
 from adadelta._torch.kernel import TableCall
@@ -92,8 +92,9 @@ class Engine:
         return processor.reason_against_dtype(getattr(torch, dtype))
 
     def reason_against(self, row: Row) -> str | None:
-        """See there."""
-        return self._reason_against_all() or processor.reason_against(row)
+        """See there. Shards stand for DTensors, as in a step."""
+        own = [None if it is None else shards.shard(it) for it in arrays_of(row)]
+        return self._reason_against_all() or processor.reason_against(Row(*own))
 
     def all_finite(self, rows: Sequence[Row], call: Call) -> bool | Tensor:
         """See there. It is a tensor where the engine must not wait for it."""
@@ -108,7 +109,7 @@ class Engine:
         found = finite.all_finite(pairs, scale)
         if found is None:
             return True
-        return bool(found) if self.waits else found
+        return bool(found) if self.waits and not torch.compiler.is_compiling() else found
 
     def step(self, rows: Sequence[Row], call: Call, options: Options) -> Sequence[Row]:
         """See there. Tensors are changed in place.
@@ -231,7 +232,7 @@ class Engine:
     ) -> tuple[Part, list[str | None]]:
         """Sort rows by how they are done, with the reasons against kernels, or raise."""
         compiling = torch.compiler.is_compiling()
-        rows = [row._replace(gradient=plain.dense(row)) for row in rows]
+        rows = list(map(plain.with_dense_gradient, rows))
         for row in rows:
             _check(row, compiling)
         shared: set[int] = set()

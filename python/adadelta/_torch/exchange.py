@@ -13,7 +13,7 @@ import torch
 
 from adadelta._state import exchange
 from adadelta._state.record import AVERAGES, OptimizerState, StateMismatchError
-from adadelta._torch import arguments, loading
+from adadelta._torch import arguments, loading, shards
 from adadelta._torch.arrays import as_real, state_dtype
 
 # The values of a group under the names that every front end shares.
@@ -32,7 +32,8 @@ def export_state(optimizer: Any) -> OptimizerState:
     """Return what the optimizer knows.
 
     `hyperparameters` holds the first group's values, and with several groups "groups" those of
-    each. A parameter that has had no gradient yet has averages of 0, as it will have.
+    each. A parameter that has had no gradient yet has averages of 0, as it will have. The state
+    of DTensors is gathered, for which all processes of their mesh must export together.
     """
     groups = [_values_of(group) for group in optimizer.param_groups]
     update = max((int(state["step"]) for state in optimizer.state.values() if state), default=0)
@@ -74,7 +75,7 @@ def import_state(optimizer: Any, state: OptimizerState) -> None:
         own = optimizer.state[param]
         own["step"].fill_(state.update)
         for slot in AVERAGES:
-            _fill(own[slot], state.parameters[names[name]][slot])
+            _fill(own[slot], state.parameters[names[name]][slot], param)
 
 
 def _named(optimizer: Any) -> dict[str, torch.Tensor]:
@@ -101,12 +102,15 @@ def _array(optimizer: Any, param: torch.Tensor, slot: str) -> np.ndarray:
     if not state:
         like = _like(param)
         return np.zeros(like.shape, like.dtype)
-    value = state[slot].detach().to(device="cpu", dtype=state_dtype(param.dtype))
+    value = shards.whole(state[slot].detach())
+    value = value.to(device="cpu", dtype=state_dtype(param.dtype))
     return np.array(as_real(value).numpy())
 
 
-def _fill(tensor: torch.Tensor, array: np.ndarray) -> None:
-    as_real(tensor).copy_(torch.from_numpy(np.array(array)))
+def _fill(average: torch.Tensor, array: np.ndarray, param: torch.Tensor) -> None:
+    value = torch.from_numpy(np.array(array))
+    value = torch.view_as_complex(value) if average.is_complex() else value
+    average.copy_(shards.like(value.to(param.device), param))
 
 
 def _values_of(group: dict[str, Any]) -> dict[str, Any]:

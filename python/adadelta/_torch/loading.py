@@ -8,7 +8,7 @@ import torch
 from adadelta._core.hyperparameters import as_number, received
 from adadelta._state import matching
 from adadelta._state.record import AVERAGES
-from adadelta._torch import arguments
+from adadelta._torch import arguments, shards
 from adadelta._torch.arrays import state_dtype
 
 # These a checkpoint of torch.optim.Adadelta may lack, older ones more of them.
@@ -74,6 +74,8 @@ def fit(optimizer: Any, state_dict: dict[str, Any]) -> dict[str, Any]:
                     f"the {slot} of parameter {name} must have shape {tuple(param.shape)}; "
                     f"received {tuple(value.shape)}"
                 )
+            elif reason := shards.reason_against(value, param):
+                problems.append(f"parameter {name}: {reason}")
         problems += [
             f"the {slot} of parameter {name} must be {kind}; received {received(state[slot])}"
             for slot, (fits, kind) in _KINDS.items()
@@ -100,7 +102,8 @@ def take(optimizer: Any, state_dict: dict[str, Any]) -> None:
                     continue
                 if name in AVERAGES:
                     dtype = state_dtype(param.dtype)
-                    state[name] = value.to(device=param.device, dtype=dtype, copy=True)
+                    value = value.to(device=param.device, dtype=dtype, copy=True)
+                    state[name] = shards.like(value, param)
                 elif state[name] is value:
                     state[name] = value.clone()
 

@@ -18,14 +18,17 @@ from adadelta._torch.arrays import real_state_dtype
 _WRITTEN = ("parameter", "square_avg", "acc_delta", "average", "window")
 
 
-def dense(row: Row) -> Tensor | None:
-    """Return the gradient of a row as a dense tensor; rows that occur twice are summed."""
+def with_dense_gradient(row: Row) -> Row:
+    """Return a row whose gradient is a dense tensor; rows that occur twice are summed."""
     gradient = row.gradient
     if gradient is None:
-        return None
+        return row
     if not isinstance(gradient, Tensor):
         gradient = torch.as_tensor(gradient, device=row.parameter.device)
-    return gradient if gradient.layout == torch.strided else gradient.to_dense()
+    if gradient.layout != torch.strided:
+        gradient = gradient.to_dense()
+    # A new row takes longer than all of this.
+    return row if gradient is row.gradient else row._replace(gradient=gradient)
 
 
 def real(row: Row) -> Row:
@@ -49,8 +52,9 @@ def state_name(row: Row) -> str:
 
 def kind_of(row: Row) -> Any:
     """Return what rows must have in common for `update`."""
-    present = tuple(array is not None for array in arrays.arrays_of(row))
-    return row.parameter.device, row.parameter.dtype, row.weight_decay, present
+    parameter, gradient, _, _, average, window, decay, *_ = row
+    present = gradient is None, average is None, window is None
+    return parameter.device, parameter.dtype, decay, present
 
 
 def update(

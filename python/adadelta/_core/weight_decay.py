@@ -1,6 +1,6 @@
 """Which variables are not decayed."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 
@@ -9,7 +9,7 @@ class Exclusions:
 
     Args:
         paths: The paths that a configuration names.
-        words: A variable is excluded when one of them occurs in its path.
+        words: A variable is excluded when one of them is found in its name.
 
     """
 
@@ -32,10 +32,17 @@ class Exclusions:
             and (frozenset(keys) == self._keys or self._loaded_paths)
         )
 
-    def have(self, key: Any, path: str) -> bool:
-        """Whether a variable is excluded."""
+    def have(self, key: Any, path: str, finds: Callable[[str], Any]) -> bool:
+        """Whether a variable is excluded.
+
+        Args:
+            key: Its key.
+            path: Its path.
+            finds: Whether a word is found in its name, as the host looks for it.
+
+        """
         is_named = key in self._keys or path in self._loaded_paths
-        return is_named or any(word in path for word in self.words)
+        return is_named or any(map(finds, self.words))
 
     def meet(self, paths: Sequence[str]) -> None:
         """Take note of the paths of all variables.

@@ -1,0 +1,136 @@
+"""DTensors: each process does the step on its own shard, so nothing is ever gathered.
+
+The rule acts on each element, so a shard is served as a tensor of its own is. A DTensor is only
+asked where its shard is, and what a gradient must be to lie as its parameter does.
+"""
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adadelta._kernels.torch_memory import PLAIN
+
+
+def is_sharded(tensor: Any) -> bool:
+    """Whether a tensor is a DTensor."""
+    # Where the module has not been imported, which takes 0.3 s, there is no DTensor.
+    kind = getattr(sys.modules.get("torch.distributed.tensor"), "DTensor", None)
+    return kind is not None and isinstance(tensor, kind)
+
+
+def among(tensors: Sequence[Any]) -> bool:
+    """Whether any of these tensors is a DTensor."""
+    if "torch.distributed.tensor" not in sys.modules or set(map(type, tensors)) <= set(PLAIN):
+        return False
+    return any(map(is_sharded, tensors))
+
+
+def local(columns: Sequence[list[Tensor]]) -> list[list[Tensor]]:
+    """Return parameters, gradients and averages with this process' shard of each DTensor.
+
+    Args:
+        columns: Parameters, their gradients, and columns of their state. A gradient that is
+            distributed in another way than its parameter is redistributed, for which all
+            processes of its mesh must come here together.
+
+    Raises:
+        ValueError: A tensor is not distributed as it must be.
+
+    """
+    params, gradients, *states = columns
+    if not among(params):
+        return list(columns)
+    for param in filter(is_sharded, params):
+        if any(placement.is_partial() for placement in param.placements):
+            raise ValueError(
+                "a parameter can't be a DTensor whose value is spread over processes as a sum "
+                f"(Partial); received {param.placements}"
+            )
+    gradients = [
+        _placed(gradient, param) if is_sharded(param) else gradient
+        for param, gradient in zip(params, gradients, strict=True)
+    ]
+    for state in states:
+        for param, average in zip(params, state, strict=True):
+            if is_sharded(param) and not _lies_as(average, param):
+                raise ValueError(_refusal("an average", average, param))
+    return [list(map(shard, column)) for column in (params, gradients, *states)]
+
+
+def shard(tensor: Tensor) -> Tensor:
+    """Return this process' shard of a DTensor, and any other tensor as it is."""
+    if not is_sharded(tensor):
+        return tensor
+    if torch.compiler.is_compiling():
+        return tensor.to_local()
+    # `to_local()` makes a new tensor of a parameter's shard in each call, and a step looks at less
+    # where it knows the tensors.
+    found: Any = tensor._local_tensor
+    # What an operation has not finished to communicate.
+    return found if type(found) in PLAIN or not hasattr(found, "wait") else found.wait()
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """Return all of a DTensor, gathered from all processes of its mesh; others as they are."""
+    return tensor.full_tensor() if is_sharded(tensor) else tensor
+
+
+def reason_against(value: Any, param: Tensor) -> str | None:
+    """Return why `like` can't take a tensor, or None when it can."""
+    if is_sharded(param) and is_sharded(value) and value.device_mesh != param.device_mesh:
+        return _refusal("an average", value, param)
+    return None
+
+
+def like(value: Tensor, param: Any) -> Tensor:
+    """Return a tensor distributed as a parameter is.
+
+    A tensor that every process has whole is not communicated: each takes its own part.
+    """
+    if not is_sharded(param):
+        return whole(value)
+    if is_sharded(value):
+        return _placed(value, param)
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(value, param.device_mesh, param.placements, src_data_rank=None)
+
+
+def meshes(tensors: Iterable[Any]) -> list[Any]:
+    """Return the device meshes of DTensors."""
+    return list(dict.fromkeys(it.device_mesh for it in tensors if is_sharded(it)))
+
+
+def mark_changed(params: Sequence[Tensor]) -> None:
+    """Tell autograd that the shards of DTensors have changed."""
+    if among(params):
+        torch.autograd.graph.increment_version(filter(is_sharded, params))
+
+
+def _placed(tensor: Any, param: Any) -> Tensor:
+    if _lies_as(tensor, param):
+        return tensor
+    if not is_sharded(tensor) or tensor.device_mesh != param.device_mesh:
+        raise ValueError(_refusal("the gradient", tensor, param))
+    return tensor.redistribute(placements=param.placements)
+
+
+def _lies_as(tensor: Any, param: Any) -> bool:
+    return (
+        is_sharded(tensor)
+        and tensor.placements == param.placements
+        and tensor.device_mesh == param.device_mesh
+    )
+
+
+def _refusal(what: str, tensor: Any, param: Any) -> str:
+    received = "a tensor that is not distributed"
+    if is_sharded(tensor):
+        received = f"one with {tensor.placements} on {tensor.device_mesh}"
+    return (
+        f"{what} of a DTensor must be a DTensor with {param.placements} on {param.device_mesh}; "
+        f"received {received}"
+    )
