@@ -24,10 +24,10 @@ from adadelta._keras import learning_rate as rates
 from adadelta._keras import summary as summaries
 from adadelta._keras.engines import (
     Engine,
+    apply_uncompiled,
     eagerly,
     has_several_workers,
     is_compiling,
-    outside_of_compiled,
     without_recording,
 )
 from adadelta._keras.gradients import fitting
@@ -547,7 +547,7 @@ class Adadelta(keras.optimizers.Optimizer):
         """
         gradients = list(grads)
         if is_compiling():
-            outside_of_compiled(self.apply)(gradients, trainable_variables)
+            apply_uncompiled(self, gradients, trainable_variables)
             return
         if not gradients:
             return

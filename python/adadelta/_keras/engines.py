@@ -28,12 +28,12 @@ Engine: Callable[[bool | None], engine.Engine] = importlib.import_module(
 
 __all__ = [
     "Engine",
+    "apply_uncompiled",
     "array_of",
     "device_of",
     "eagerly",
     "has_several_workers",
     "is_compiling",
-    "outside_of_compiled",
     "without_recording",
 ]
 
@@ -64,9 +64,13 @@ def is_compiling() -> bool:
     return torch is not None and bool(torch.compiler.is_compiling())
 
 
-def outside_of_compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that torch's compiler calls, and does not trace."""
-    return function if torch is None else torch._disable_dynamo(function)
+def _apply(optimizer: Any, gradients: list[Any], variables: Any) -> None:
+    optimizer.apply(gradients, variables)
+
+
+# The compiler calls this and does not trace it. It is imported, which takes seconds, when this is
+# first called.
+apply_uncompiled = _apply if torch is None else torch._disable_dynamo(_apply)
 
 
 def without_recording() -> contextlib.AbstractContextManager[Any]:
