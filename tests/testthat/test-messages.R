@@ -50,7 +50,9 @@ test_that("another sentence in Python changes nothing of what R says", {
   local_reworded()
   expect_match(reticulate::py_eval("str(Message('a text', 'argument'))"), "None of the words")
   expect_identical(said(), before)
-  expect_false(any(grepl("None|True|False|nan", before)))
+  # What a message says of adadelta.torch, which is there in Python only, is Python's.
+  of_r <- sub("takes `decoupled_weight_decay=True`", "", before, fixed = TRUE)
+  expect_false(any(grepl("None|True|False|nan", of_r)))
 })
 
 test_that("there is a sentence for each kind of message, and for no other", {
