@@ -401,7 +401,7 @@ class Adadelta(keras.optimizers.Optimizer):
             return
         if self.built:
             self._refuse_other_variables(list(model.trainable_variables), shares)
-        if self.fused:
+        if self.fused and not jax_trainer.has_taken(model):
             # Before it is built there is nothing to report.
             for served in self._kernel_report():
                 if served.reason is not None:

@@ -104,7 +104,8 @@ def scale_of(names, run):
     """By what the loss of the call to come is multiplied."""
     if "dynamic loss scale" in names:
         optimizer = run.optimizer
-        return float(numpy(optimizer._state.loss_scale)) if optimizer.built else loss_scale.FIRST
+        scale = optimizer._state.loss_scale if optimizer.built else None
+        return loss_scale.FIRST if scale is None else float(numpy(scale))
     return OPTIONS["loss scale"]["loss_scale_factor"] if "loss scale" in names else 1.0
 
 

@@ -30,3 +30,8 @@ def reading_trainer(optimizer: Any) -> tuple[Any, bool]:
         is_for_all = owner is optimizer or isinstance(owner, keras.optimizers.LossScaleOptimizer)
         shares = shares or not is_for_all
     return None, False
+
+
+def has_taken(model: Any) -> bool:
+    """Whether the trainer has the values of a model's variables, as it has while it trains."""
+    return any(variable._value is None for variable in model.trainable_variables)

@@ -71,7 +71,8 @@ def write(state: OptimizerState, path: str | os.PathLike[str]) -> None:
 
 def read(path: str | os.PathLike[str]) -> OptimizerState:
     """Read a state, or raise with what is wrong with the file."""
-    import safetensors
+    with needed_by("A file of a state", extra="state"):
+        import safetensors
 
     with opened(path) as file:
         try:
@@ -157,8 +158,7 @@ def _content(file: BufferedReader) -> tuple[dict[str, str], dict[str, np.ndarray
 
 
 def _tensors(content: bytes) -> dict[str, np.ndarray]:
-    with needed_by("A file of a state", extra="state"):
-        import safetensors
+    import safetensors
 
     tensors = {}
     for name, about in safetensors.deserialize(content):
