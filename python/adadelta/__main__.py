@@ -191,7 +191,9 @@ def _checks() -> Iterator[str]:
 
 def _packages() -> Iterator[str]:
     versions = {name: installation.version(name) for name in _PACKAGES}
-    yield from aligned([(it, versions[it] or "missing", _PACKAGES[it]) for it in _PACKAGES])
+    yield from aligned(
+        [(package, versions[package] or "missing", _PACKAGES[package]) for package in _PACKAGES]
+    )
     missing = [name for name, version in versions.items() if version is None]
     if missing:
         yield from ("", f"To get what is missing: {installation.pip_install(' '.join(missing))}")

@@ -390,9 +390,8 @@ class Adadelta(brainpy.optim.Optimizer):
         except (TypeError, ValueError) as error:
             advice = "To load it strictly, call optimizer.load_state_dict()."
             matching.warn_left_out(error, "goes on as it is", advice)
-            return [it for it in own if it not in state_dict], [
-                it for it in state_dict if it not in own
-            ]
+            missing = [key for key in own if key not in state_dict]
+            return missing, [key for key in state_dict if key not in own]
         return [], []
 
     def __repr__(self) -> str:

@@ -177,7 +177,7 @@ def _kernel(backend: str) -> Check:
     kernel = FOR_KERAS.get(backend)
     try:
         info = kernel_info()
-        serving = [name for name, it in info.items() if it["serves"]]
+        serving = [name for name, kernel in info.items() if kernel["serves"]]
         own = info[kernel] if kernel else {"reason": None}
         reason, why_not_kept = own["reason"], own.get("cache_reason")
     except Exception as error:  # a numba or jax that is broken

@@ -346,7 +346,7 @@ class Adadelta(keras.optimizers.Optimizer):
         self._engine = Engine(self.fused)
         self._refuse_without_kernel(variables)
         options = Options.of(self)
-        self._settle_rate({state_dtype(precision.dtype_of(it)) for it in variables})
+        self._settle_rate({state_dtype(precision.dtype_of(variable)) for variable in variables})
         super().build(variables)
         self.built = False
         self._accumulated_grads, self._accumulated_delta_vars = self.add_optimizer_variables(
@@ -412,7 +412,10 @@ class Adadelta(keras.optimizers.Optimizer):
     def _decays(self) -> list[float]:
         """The weight decay of each variable."""
         decay = self.weight_decay or 0.0
-        return [decay if self._use_weight_decay(it) else 0.0 for it in self._trainable_variables]
+        return [
+            decay if self._use_weight_decay(variable) else 0.0
+            for variable in self._trainable_variables
+        ]
 
     def _rename_exclusions(self, paths: list[tuple[str, str]]) -> None:
         if self._exclusions.rename(paths):
@@ -470,7 +473,7 @@ class Adadelta(keras.optimizers.Optimizer):
     def _refuse_without_kernel(self, variables: list[Any]) -> None:
         if not self.fused:
             return
-        taken = [it for it in variables if not is_overwritten(it)]
+        taken = [variable for variable in variables if not is_overwritten(variable)]
         dtypes = sorted({precision.dtype_of(variable) for variable in taken})
         reason = next(filter(None, map(self._engine.reason_against_dtype, dtypes)), None)
         if reason is not None:
@@ -559,7 +562,7 @@ class Adadelta(keras.optimizers.Optimizer):
                 indices = [self._get_variable_index(variable) for variable in variables]
                 self._steps.rows.note(variables, gradients, indices)
                 pairs = zip(indices, gradients, strict=True)
-                present = [(index, it) for index, it in pairs if it is not None]
+                present = [(index, gradient) for index, gradient in pairs if gradient is not None]
                 indices, gradients = map(list, zip(*present, strict=True))
             self._steps.make(indices, gradients, self._rate, self.assign)
 
@@ -665,7 +668,10 @@ class Adadelta(keras.optimizers.Optimizer):
             self._steps.close_window(self._rate, self.assign)
             if not self.use_ema or not number_of(self._state.updates):
                 return
-            places = [self._trainable_variables_indices.get(self._var_key(it)) for it in variables]
+            places = [
+                self._trainable_variables_indices.get(self._var_key(variable))
+                for variable in variables
+            ]
             self._steps.take_averages(variables, places)
         known = zip(variables, places, strict=True)
         unknown = [path_of(variable) for variable, place in known if place is None]

@@ -395,7 +395,7 @@ def _rows(name: str, gradients: Any, state: Any, params: Any) -> tuple[list[Row]
                 f"received {structure}"
             )
         columns[other] = leaves
-    in_order = (columns[it] for it in ("params", name, "state.e_g", "state.e_x"))
+    in_order = (columns[tree] for tree in ("params", name, "state.e_g", "state.e_x"))
     rows = [Row(*arrays) for arrays in zip(*in_order, strict=True)]
     for path, row in zip(paths, rows, strict=True):
         gradient, parameter, e_g = row.gradient, row.parameter, row.square_avg

@@ -329,14 +329,16 @@ def comparable(target: Any, current: Any) -> list[dict[str, Any] | None]:
     from adadelta._state import conversion, matching
     from adadelta.state import export_state
 
-    mine, other = (export_state(it) if it.built else None for it in (target, current))
+    mine, other = (
+        export_state(optimizer) if optimizer.built else None for optimizer in (target, current)
+    )
     if mine is not None and other is not None:
         names = matching.paired(other.parameters, mine.parameters)
         mapping = {theirs: own for own, theirs in names.items()}
         other = conversion.convert(other, mapping, keep_others=True)
     return [
-        None if it is None else {"counters": it.counters(), "parameters": it.parameters}
-        for it in (mine, other)
+        None if state is None else {"counters": state.counters(), "parameters": state.parameters}
+        for state in (mine, other)
     ]
 
 

@@ -216,7 +216,7 @@ class Adadelta(session.KerasOptimizer):
         """
         params = list(params)
         if self.built:
-            if [id(it) for it in params] != [id(it) for it in self._parameters]:
+            if list(map(id, params)) != list(map(id, self._parameters)):
                 raise ValueError(parameters.other_variables("adadelta.tf1.Adadelta"))
             return
         if not params:
@@ -364,7 +364,7 @@ class Adadelta(session.KerasOptimizer):
 
         """
         values = [np.asarray(weight) for weight in weights]
-        expected = [(name_of(it), tuple(it.shape.as_list())) for it in self.weights]
+        expected = [(name_of(weight), tuple(weight.shape.as_list())) for weight in self.weights]
         parameters.check_weights(map(np.shape, values), expected, "weights")
         session.write(self.weights, values)
 

@@ -179,11 +179,11 @@ class Adadelta(Step):
             "adadelta.tf_keras.Adadelta",
             ("learning_rate", *arguments, "jit_compile", "mesh"),
         )
-        arguments = {it: hyperparameters.check(it, value) for it, value in arguments.items()}
+        arguments = {name: hyperparameters.check(name, value) for name, value in arguments.items()}
         hyperparameters.check_clips(arguments)
         jit_compile = bool(hyperparameters.Flag()("jit_compile", jit_compile))
         learning_rate = rates.checked(learning_rate)
-        own = {it: arguments.pop(it) for it in _OWN}
+        own = {name: arguments.pop(name) for name in _OWN}
         super().__init__(jit_compile=jit_compile, **arguments, **kwargs)
         for argument, value in own.items():
             setattr(self, argument, value)
@@ -304,7 +304,7 @@ class Adadelta(Step):
 
     def _portable_config(self) -> dict[str, Any]:
         host_only = ("name", "jit_compile", "is_legacy_optimizer")
-        return {it: value for it, value in self.get_config().items() if it not in host_only}
+        return {name: value for name, value in self.get_config().items() if name not in host_only}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "Adadelta":

@@ -300,8 +300,8 @@ class Adadelta(Optimizer):
         if proceed is False:
             return loss
         planned = [
-            _planned(it, group, proceed, noted)
-            for it, group, noted in zip(given, self.param_groups, known, strict=True)
+            _planned(tensors, group, proceed, noted)
+            for tensors, group, noted in zip(given, self.param_groups, known, strict=True)
         ]
         with contextlib.nullcontext() if compiling else interrupts.Deferred():
             if new:
@@ -313,8 +313,8 @@ class Adadelta(Optimizer):
     def _all_finite(self, given: Sequence["_Given"], known: Sequence[Any], compiling: bool) -> Any:
         """Whether the step takes place: None when nobody asks, a tensor when it can't be asked."""
         asking = [
-            (it, group, noted)
-            for it, group, noted in zip(given, self.param_groups, known, strict=True)
+            (tensors, group, noted)
+            for tensors, group, noted in zip(given, self.param_groups, known, strict=True)
             if group["skip_nonfinite"]
         ]
         if not asking:
@@ -325,8 +325,8 @@ class Adadelta(Optimizer):
         with torch.no_grad():
             finite = agreement.all_of(
                 [
-                    _engine_of(group, noted or {}).all_finite(_rows(it, group), Call(0.0))
-                    for it, group, noted in asking
+                    _engine_of(group, noted or {}).all_finite(_rows(tensors, group), Call(0.0))
+                    for tensors, group, noted in asking
                 ],
                 sharing,
                 waits=ask,
@@ -534,7 +534,7 @@ def _count(counts: list[Tensor], proceed: Tensor | None) -> None:
     if not counts:
         return
     if proceed is not None:
-        torch._foreach_add_(counts, [proceed.to(it.device, it.dtype) for it in counts])
+        torch._foreach_add_(counts, [proceed.to(count.device, count.dtype) for count in counts])
     elif not torch.compiler.is_compiling() and counts[0].is_cpu:
         # A number would become a tensor once for each of them: 2.7 us a parameter instead of 0.4.
         torch._foreach_add_(counts, torch.ones(()), alpha=1.0)

@@ -96,7 +96,9 @@ def installed_backends() -> list[str]:
 def _without_backend(missing: str) -> str:
     install = f'pip install "adadelta[{missing}]"'
     others = [f"KERAS_BACKEND={backend}" for backend in installed_backends()]
-    cure = " or ".join([*(f"set {it} before Keras is imported" for it in others[:1]), install])
+    cure = " or ".join(
+        [*(f"set {choice} before Keras is imported" for choice in others[:1]), install]
+    )
     return f'Keras is to compute with "{missing}", which is not installed: {cure}'
 
 

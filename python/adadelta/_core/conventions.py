@@ -44,12 +44,12 @@ class Conventions(list[dict[str, Any]]):
     def __repr__(self) -> str:
         head = ("framework", *_SHOWN, "the decay")
         rows = [head]
-        for it in self:
+        for row in self:
             cells = (
-                "" if it[f"{name}_name"] is None else f"{it[f'{name}_name']} = {it[name]}"
+                "" if row[f"{name}_name"] is None else f"{row[f'{name}_name']} = {row[name]}"
                 for name in _SHOWN
             )
-            rows.append((it["framework"], *cells, it["weight_decay_mode"] or ""))
+            rows.append((row["framework"], *cells, row["weight_decay_mode"] or ""))
         lines = [*aligned(rows), "", *(f"{mode}: {meaning}" for mode, meaning in _DECAYS.items())]
         return "\n".join([*lines, "epsilon = None: keras.config.epsilon(), which is 1e-07"])
 
@@ -69,7 +69,7 @@ def conventions() -> Conventions:
     Example:
         >>> import adadelta
         >>> table = adadelta.conventions()
-        >>> {it["framework"]: it["rho"] for it in table}["torch"]
+        >>> {row["framework"]: row["rho"] for row in table}["torch"]
         0.9
         >>> table  # doctest: +ELLIPSIS
         framework  learning_rate          rho ...

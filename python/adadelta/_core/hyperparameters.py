@@ -54,7 +54,9 @@ def shortened(text: str, most: int = _LONGEST_VALUE) -> str:
     """Write a text on one line, and cut it off where it is longer than `most`."""
     # Only the beginning is read: the text may have a gigabyte.
     words = " ".join(text[: 2 * most].split())
-    line = "".join(it if it.isprintable() else ascii(it)[1:-1] for it in words)
+    line = "".join(
+        character if character.isprintable() else ascii(character)[1:-1] for character in words
+    )
     is_whole = len(text) <= 2 * most and len(line) <= most
     return line if is_whole else line[: most - 3] + "..."
 
@@ -116,7 +118,10 @@ def refusal(argument: str, requirement: Requirement, value: Any) -> Message:
 def in_words(requirement: Requirement) -> str:
     """Return what an argument must be as Python says it."""
     alternatives = (requirement,) if isinstance(requirement, str) else requirement
-    *others, last = (it if isinstance(it, str) else repr(it) for it in alternatives)
+    *others, last = (
+        alternative if isinstance(alternative, str) else repr(alternative)
+        for alternative in alternatives
+    )
     # Single words take no comma before the last.
     comma = "," if isinstance(alternatives[0], str) else ""
     return f"{', '.join(others)}{comma} or {last}" if others else last

@@ -159,7 +159,7 @@ class _Group:
         if not self.is_for_kernel:
             pairs: list[Factors | None] = [None] * len(self.rows)
             if factors is not None:
-                columns = (jnp.broadcast_to(it, len(self.rows)) for it in factors)
+                columns = (jnp.broadcast_to(factor, len(self.rows)) for factor in factors)
                 pairs = list(zip(*columns, strict=True))
             return jax_arrays.step(self.rows, call, options, pairs)
         from adadelta._kernels import xla

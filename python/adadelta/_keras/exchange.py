@@ -92,7 +92,9 @@ def start_of(own: State, hyperparameters: dict[str, Any]) -> OptimizerState:
     """What a built optimizer knows before its first call."""
     slots = own.slots()
     # Not by their values: while TensorFlow traces a step, new variables have none yet.
-    arrays = exchange.mapped(lambda it: np.zeros(tuple(it.shape), precision.dtype_of(it)), slots)
+    arrays = exchange.mapped(
+        lambda variable: np.zeros(tuple(variable.shape), precision.dtype_of(variable)), slots
+    )
     for name, variable in zip(own.names, own.parameters, strict=True):
         if "average" in slots.get(name, ()):
             arrays[name]["average"] = array_of(precision.value_in_state(variable))

@@ -45,7 +45,9 @@ class Progress(keras.callbacks.Callback):
         if is_on_main_thread() and not self._has_failed:
             parameters = self.params or {}
             # A metric may be an array, for which a line has no place.
-            metrics = {name: float(it) for name, it in (logs or {}).items() if np.ndim(it) == 0}
+            metrics = {
+                name: float(value) for name, value in (logs or {}).items() if np.ndim(value) == 0
+            }
             epochs, steps = parameters.get("epochs"), parameters.get("steps")
             answer = self._show(what, self._epoch, epochs or 0, batch, steps or 0, metrics)
             if answer["kind"] in ("error", "interrupt"):

@@ -19,7 +19,9 @@ def fitting(gradients: list[Any], variables: list[Any]) -> list[Any]:
     if all(gradient is None for gradient in gradients):
         raise ValueError("No gradients provided for any variable.")
     pairs = zip(gradients, variables, strict=True)
-    return [None if it is None else _fitting(it, variable) for it, variable in pairs]
+    return [
+        None if gradient is None else _fitting(gradient, variable) for gradient, variable in pairs
+    ]
 
 
 def _fitting(gradient: Any, variable: Any) -> Any:

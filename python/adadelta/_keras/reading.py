@@ -103,7 +103,7 @@ def number(value: Any) -> Any:
 
 def _watched(state: State) -> list[tuple[str, int]]:
     """The names and indices of the variables with averages, of which an empty one has none."""
-    return [it for it in state.updated() if math.prod(state.parameters[it[1]].shape)]
+    return [entry for entry in state.updated() if math.prod(state.parameters[entry[1]].shape)]
 
 
 def _elements(variable: Any, sample: int) -> np.ndarray:

@@ -144,7 +144,8 @@ def _like(gradients: Sequence[Any]) -> Callable[[Sequence[Any]], bool] | None:
     # 200 gradients take 11 us, and 27 with a look at the type and shape of each. A sparse one would
     # end the process.
     if keras.config.backend() == "torch" and not any(
-        torch_memory.reason_against(it, "the gradient", it.dtype) for it in gradients
+        torch_memory.reason_against(gradient, "the gradient", gradient.dtype)
+        for gradient in gradients
     ):
         look = torch_memory.look(*gradients)
         if look is not None:

@@ -89,7 +89,9 @@ class Steps:
         has_gradient, overwriting = indices, {}
         if self._overwriting:
             given = dict(zip(indices, gradients, strict=True))
-            overwriting = {it: given.pop(it) for it in indices if it in self._overwriting}
+            overwriting = {
+                index: given.pop(index) for index in indices if index in self._overwriting
+            }
             indices, gradients = list(given), list(given.values())
         now = rate.now(self._state.step)
         call = self._told(now, self._accumulation_steps)
@@ -239,7 +241,7 @@ class Steps:
         self._make(list(rows), list(rows.values()), call, self._options, assign)
         if state.update is not None:
             count(state.update)
-        sums = (it for it in state.window_sum if it is not None)
+        sums = (window_sum for window_sum in state.window_sum if window_sum is not None)
         for counter in (*sums, state.window_has_gradient, state.window):
             counter.assign(ops.zeros(counter.shape, counter.dtype))
 

@@ -54,5 +54,7 @@ def representation(kind: str, settings: dict[str, Any], state: State | None) -> 
 def _averages(state: State) -> Iterator[summary.Averages]:
     columns = state.names, state.parameters, state.square_avg, state.acc_delta
     for name, variable, *averages in zip(*columns, strict=True):
-        arrays = (None if it is None else array_of(it, copy=False) for it in averages)
+        arrays = (
+            None if average is None else array_of(average, copy=False) for average in averages
+        )
         yield summary.Averages(name, tuple(variable.shape), *arrays)

@@ -235,7 +235,7 @@ def _is_group_of_user_alone(number: int) -> bool:
     return (
         group.gr_name == user.pw_name
         and set(group.gr_mem) <= {user.pw_name}
-        and all(it.pw_gid != number or it.pw_uid == user.pw_uid for it in pwd.getpwall())
+        and all(entry.pw_gid != number or entry.pw_uid == user.pw_uid for entry in pwd.getpwall())
     )
 
 

@@ -106,9 +106,9 @@ def _surroundings() -> bytes:
     versions = [version(package) for package in ("numba", "llvmlite")]
     # An application that is one file has no sources: there the version of the package has to do.
     own = (platform.python_version(), sys.modules["adadelta"].__version__)
-    files = sorted(it for it in Path(__file__).parent.glob("*.py*") if it.is_file())
+    files = sorted(file for file in Path(__file__).parent.glob("*.py*") if file.is_file())
     described = repr((machine, versions, own)).encode()
-    return b"".join((described, *(it.read_bytes() for it in files)))
+    return b"".join((described, *(file.read_bytes() for file in files)))
 
 
 def _link(code: bytes) -> int:

@@ -101,7 +101,9 @@ def _start(module: str, names: Sequence[str]) -> subprocess.Popen[bytes] | None:
     flags = [flag for flag, name in given.items() if getattr(sys.flags, name)]
     root = str(Path(__file__).parents[2])
     try:
-        path = [os.path.abspath(it) for it in sys.path if it and isinstance(it, str)]
+        path = [
+            os.path.abspath(folder) for folder in sys.path if folder and isinstance(folder, str)
+        ]
         return subprocess.Popen(
             [executable or "", "-P", *flags, "-c", _PROGRAM, root, module, ",".join(names), *path],
             # Numba reads settings from a file in the current directory, which may be another's.

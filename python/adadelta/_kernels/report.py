@@ -49,7 +49,9 @@ class KernelInfo(list[dict[str, Any]]):
     def __repr__(self) -> str:
         if not self:
             return "Adadelta, not yet built: the first step builds it, or build(variables)"
-        rows = [tuple("" if it is None else str(it) for it in row.values()) for row in self]
+        rows = [
+            tuple("" if value is None else str(value) for value in row.values()) for row in self
+        ]
         return "\n".join(aligned([Served._fields, *rows]))
 
     def __reduce__(self) -> Any:

@@ -91,8 +91,10 @@ class Rows:
             gradient: Which of the columns is not written.
 
         """
-        places = [np.flatnonzero([it is not None for it in column]) for column in columns]
-        extents = [_extents([it for it in column if it is not None]) for column in columns]
+        places = [np.flatnonzero([tensor is not None for tensor in column]) for column in columns]
+        extents = [
+            _extents([tensor for tensor in column if tensor is not None]) for column in columns
+        ]
         self.gradients, self.rows_of_gradients = extents.pop(gradient), places.pop(gradient)
         self.written, self.rows = np.concatenate(extents), np.concatenate(places)
 
@@ -220,7 +222,10 @@ def _extents(tensors: Sequence[Tensor]) -> Places:
         return _extents_of_any(tensors)
     try:
         addresses, storages, sizes = np.array(_places(tensors), np.int64).reshape(3, -1)
-        spans = [_numel(it) * it.itemsize if it.is_contiguous() else _span(it) for it in tensors]
+        spans = [
+            _numel(tensor) * tensor.itemsize if tensor.is_contiguous() else _span(tensor)
+            for tensor in tensors
+        ]
     except (RuntimeError, NotImplementedError):
         return _extents_of_any(tensors)
     ends = addresses + np.array(spans, np.int64)
@@ -231,7 +236,10 @@ def _extents_of_any(tensors: Sequence[Tensor]) -> Places:
     if len(tensors) <= 1:
         return np.zeros((len(tensors), 3), np.int64)
     return np.concatenate(
-        [_extents([it]) if type(it) in PLAIN else np.zeros((1, 3), np.int64) for it in tensors]
+        [
+            _extents([tensor]) if type(tensor) in PLAIN else np.zeros((1, 3), np.int64)
+            for tensor in tensors
+        ]
     )
 
 

@@ -97,7 +97,7 @@ def step(
 
 
 def _settings(rows: Sequence[Row], call: Call, options: Options, action: Any) -> Array:
-    state = next(it for it in rows[0][2:6] if it is not None)
+    state = next(array for array in rows[0][2:6] if array is not None)
     limit = jax_arrays.largest_gradient(options.epsilon, state)
     numbers = layout.settings(options, call, action, limit)
     if not any(hasattr(number, "dtype") for number in numbers):
@@ -153,7 +153,7 @@ def _norms(settings: Array, *arrays: Array, columns: int, is_scaled: bool) -> Ar
 
     found = functools.partial(_norm_of_each, columns=columns, is_scaled=is_scaled)
     numbered = xla_target.split(range(len(arrays)), columns)
-    rows = [number for number, row in enumerate(numbered) for it in row if it is not None]
+    rows = [number for number, row in enumerate(numbered) for array in row if array is not None]
     of_all = bool(columns & layout.TOGETHER)
     return jax_devices.norms(whole, found, [None, *rows], of_all)(settings, *arrays)
 
@@ -243,7 +243,9 @@ def _new_primitive(name: str, by_rule: Any, shapes: Any, target: Any) -> Primiti
 
     def differentiate(primals: Any, tangents: Any, known: Any) -> Any:
         function = functools.partial(by_rule, known=known)
-        return jax.jvp(function, primals, tuple(ad.instantiate_zeros(it) for it in tangents))
+        return jax.jvp(
+            function, primals, tuple(ad.instantiate_zeros(tangent) for tangent in tangents)
+        )
 
     ad.primitive_jvps[primitive] = differentiate
     return primitive

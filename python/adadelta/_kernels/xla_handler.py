@@ -46,7 +46,7 @@ _METADATA = 3
 _CREATE_ERROR, _DESTROY_ERROR, _SCHEDULE, _NUMBER_OF_THREADS = 6, 8, 17, 18
 # XLA_FFI_Error_Code_INVALID_ARGUMENT.
 _INVALID_ARGUMENT = 3
-_INT32, _FLOAT32, _FLOAT64 = (layout.XLA_DTYPES[it] for it in ("int32", "float32", "float64"))
+_INT32, _FLOAT32, _FLOAT64 = (layout.XLA_DTYPES[name] for name in ("int32", "float32", "float64"))
 
 # The columns without which there is no step.
 _NEEDED = 1 << layout.PARAMETER | 1 << layout.SQUARE_AVG | 1 << layout.ACC_DELTA

@@ -79,7 +79,7 @@ def for_norms(
 def scratch_of_norms(shapes: Sequence[Sequence[int]], columns: int) -> int:
     """Return how many int32 of scratch norms need, from the shapes of their operands."""
     rows = split(shapes, columns)
-    elements = sum(math.prod(next(it for it in row if it is not None)) for row in rows)
+    elements = sum(math.prod(next(array for array in row if array is not None)) for row in rows)
     return layout.scratch_size(len(rows), layout.number_of_squares(len(rows), elements))
 
 
@@ -118,7 +118,7 @@ def handler(kind: str, dtype: str, version: tuple[int, int], wide: bool = False)
     known = np.zeros(layout.KNOWN, np.int64)
     known[[layout.WORKER, layout.TASK]] = worker, task
     known[[layout.MALLOC, layout.FREE, layout.YIELD]] = [
-        ctypes.cast(it, ctypes.c_void_p).value for it in functions
+        ctypes.cast(function, ctypes.c_void_p).value for function in functions
     ]
     known[layout.VERSION] = version[0] | version[1] << 32
     known[layout.DTYPE] = layout.XLA_DTYPES[dtype]

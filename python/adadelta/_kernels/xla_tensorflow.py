@@ -94,11 +94,13 @@ def _is_the_processor(device: str) -> bool:
 def together(numbers: Sequence[Any], dtype: str) -> Array:
     """Return numbers and scalar tensors as one array, or where a graph is made as one tensor."""
     if tf.executing_eagerly():
-        return np.array([np.asarray(it) for it in numbers], dtype)
+        return np.array([np.asarray(number) for number in numbers], dtype)
     return tf.stack(
         [
-            tf.cast(it, dtype) if tf.is_tensor(it) else tf.constant(np.asarray(it, dtype))
-            for it in numbers
+            tf.cast(number, dtype)
+            if tf.is_tensor(number)
+            else tf.constant(np.asarray(number, dtype))
+            for number in numbers
         ]
     )
 
@@ -153,7 +155,7 @@ class Program:
         # Not while the gradient of what is around it is recorded: there is none.
         with record.stop_recording(), tf.device(self._device):
             if key not in self._compiled:
-                specs = [tf.TensorSpec(it.shape, it.dtype) for it in tensors]
+                specs = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in tensors]
                 # All calls have these shapes: TensorFlow need not look for another trace, nor
                 # count how many there are.
                 self._compiled[key] = tf.function(
@@ -169,7 +171,7 @@ class Program:
 
     def _traced_step(self, settings: Array, row_settings: Array, *gradients: Array) -> None:
         values = [
-            [None if it is None else tf.convert_to_tensor(it) for it in row]
+            [None if array is None else tf.convert_to_tensor(array) for array in row]
             for row in self._rows_with(gradients)
         ]
         for row, new in zip(self.rows, step(settings, row_settings, values), strict=True):
@@ -220,7 +222,7 @@ def _call(
     kind: str, dtype: str, operands: Any, results: Any, columns: int, aliases: dict[int, int]
 ) -> list[Array]:
     """Return the results of a handler, each given as its shape and dtype."""
-    given = [(tuple(it.shape.as_list()), it.dtype.name) for it in operands]
+    given = [(tuple(operand.shape.as_list()), operand.dtype.name) for operand in operands]
     returned = [(tuple(shape), dtype.name) for shape, dtype in results]
     target = _registered_handler(kind, dtype, bool(columns & layout.WIDE))
     called = xla.call_module(
@@ -248,7 +250,7 @@ def _module(
 
     names = [f"%operand{i}" for i in range(len(operands))]
     types = described(operands).split(", ")
-    arguments = ", ".join(f"{name}: {its}" for name, its in zip(names, types, strict=True))
+    arguments = ", ".join(f"{name}: {kind}" for name, kind in zip(names, types, strict=True))
     places = ", ".join(
         f"#stablehlo.output_operand_alias<output_tuple_indices = [{result}], "
         f"operand_index = {operand}, operand_tuple_indices = []>"

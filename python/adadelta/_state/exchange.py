@@ -38,7 +38,9 @@ def refuse_unbuilt(optimizer: Any) -> None:
 
 def mapped(function: Callable[[_In], _Out], slots: Slots[_In]) -> dict[str, dict[str, _Out]]:
     """Return slots with the result of a function in the place of each variable."""
-    return {name: {slot: function(it) for slot, it in own.items()} for name, own in slots.items()}
+    return {
+        name: {slot: function(value) for slot, value in own.items()} for name, own in slots.items()
+    }
 
 
 def state_of(
@@ -126,7 +128,7 @@ def fit(
 
     def fits(saved: str, own: str) -> bool:
         arrays, likes = state.parameters[saved], slots[own]
-        return not any(_misfit(arrays[it], likes[it]) for it in arrays.keys() & likes.keys())
+        return not any(_misfit(arrays[slot], likes[slot]) for slot in arrays.keys() & likes.keys())
 
     found = _problems_with_slots(state, slots)
     names = matching.paired(state.parameters, slots, numbering, fits)

@@ -276,7 +276,7 @@ def _without_lost_parents(
 ) -> tuple[list[_Entry], list[_Entry]] | None:
     """Shorten the longer one of each two paths to the end that the other has, if there is one."""
     pairs = list(zip(saved, own, strict=False))
-    if len(saved) != len(own) or all(len(it[0]) == len(other[0]) for it, other in pairs):
+    if len(saved) != len(own) or all(len(one[0]) == len(other[0]) for one, other in pairs):
         return None
     theirs, mine = [], []
     for (parts, name), (own_parts, own_name) in pairs:

@@ -99,7 +99,9 @@ class Engine:
                 row = row._replace(gradient=rows.values_of(row.gradient))
                 unscaled = steps.unscaled(row, call, arrays) if may_grow(call) else row.gradient
                 values.append(unscaled)
-        finite = tf.reduce_all(tf.stack([tf.reduce_all(tf.math.is_finite(it)) for it in values]))
+        finite = tf.reduce_all(
+            tf.stack([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in values])
+        )
         if self.sums_replicas and _is_in_a_replica():
             others = tf.distribute.get_replica_context().all_reduce(
                 tf.distribute.ReduceOp.SUM, tf.cast(tf.logical_not(finite), tf.int32)
@@ -130,8 +132,8 @@ class Engine:
             *self.plain.groups(plain, call, options),
         ]
         namespace = arrays.ON_SCALARS if is_on_a_mesh(plain) else arrays
-        for group, its in zip(groups, factors(groups, options, namespace), strict=True):
-            group.step(its)
+        for group, its_factors in zip(groups, factors(groups, options, namespace), strict=True):
+            group.step(its_factors)
         self.plain.constrain([row for row in served if row.constraint is not None], call, options)
         return rows
 

@@ -26,7 +26,10 @@ def learned(optimizer: Any) -> OptimizerState:
     exchange.refuse_unbuilt(optimizer)
     counters, slots = _counters_of(optimizer, wrapper), optimizer._slots()
     # All at once: in a graph each call is a run of the session.
-    variables = [*counters.values(), *(it for own in slots.values() for it in own.values())]
+    variables = [
+        *counters.values(),
+        *(variable for own in slots.values() for variable in own.values()),
+    ]
     values = iter(optimizer._read(variables))
     counted = dict(zip(counters, values, strict=False))
     return exchange.state_of(exchange.mapped(lambda _: np.array(next(values)), slots), counted)

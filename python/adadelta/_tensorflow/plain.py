@@ -160,7 +160,7 @@ class Group:
         call, options, action = self._call, self._options, self._rows[0].action
         pairs: list[Factors | None] = [None]
         if factors is not None:
-            columns = (tf.unstack(it) if it.shape.rank else [it] for it in factors)
+            columns = (tf.unstack(factor) if factor.shape.rank else [factor] for factor in factors)
             pairs = list(zip(*columns, strict=True))
         actions = [UPDATE]
         if call.steps is not None:
@@ -233,14 +233,16 @@ def _read(row: Row) -> Row:
     """Return a row of the values of its variables."""
     given = {name: getattr(row, name) for name in _VARIABLES}
     present = {name: variable for name, variable in given.items() if variable is not None}
-    return row._replace(**{name: tf.convert_to_tensor(it) for name, it in present.items()})
+    return row._replace(
+        **{name: tf.convert_to_tensor(variable) for name, variable in present.items()}
+    )
 
 
 def _grouped(given: Sequence[Row]) -> list[list[Row]]:
     def kind_of(row: Row) -> Any:
         return row.square_avg.dtype.name
 
-    return [[given[it] for it in places] for places in engine.alike(given, kind_of).values()]
+    return [[given[place] for place in places] for places in engine.alike(given, kind_of).values()]
 
 
 def _branch(action: Any, branches: dict[int, Callable[[], None]]) -> None:

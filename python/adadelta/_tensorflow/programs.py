@@ -92,7 +92,7 @@ class Part:
         own: Any = layout.row_settings(self._decays, self.dtype)
         if factors is not None:
             ones = own[:, layout.CLIP_FACTOR]
-            divisor, factor = (tf.cast(it, self.dtype) for it in factors)
+            divisor, factor = (tf.cast(factor, self.dtype) for factor in factors)
             own = tf.stack([own[:, layout.WEIGHT_DECAY], ones * divisor, ones * factor], axis=1)
         self._program.step(self._settings, own, self._gradients)
 

@@ -54,7 +54,11 @@ def read(variables: Iterable[Any]) -> list[np.ndarray]:
         asked = [tf.compat.v1.is_variable_initialized(variable) for variable in variables]
         known = session.run(asked)
         session.run(
-            [it.initializer for it, is_known in zip(variables, known, strict=True) if not is_known]
+            [
+                variable.initializer
+                for variable, is_known in zip(variables, known, strict=True)
+                if not is_known
+            ]
         )
         return list(session.run([variable.read_value() for variable in variables]))
 

@@ -74,9 +74,9 @@ def lists_in_checkpoint() -> tuple[int, dict[str, list[str]]] | None:
     lists: dict[str, list[str]] = {}
     for child in position.object_proto.children:
         entries = {
-            int(it.local_name): nodes[it.node_id].attributes
-            for it in nodes[child.node_id].children
-            if it.local_name.isdecimal()
+            int(entry.local_name): nodes[entry.node_id].attributes
+            for entry in nodes[child.node_id].children
+            if entry.local_name.isdecimal()
         }
         lists[child.local_name] = [
             entries[place][0].full_name if entries[place] else "" for place in sorted(entries)

@@ -141,7 +141,9 @@ class State(tf_keras.optimizers.Optimizer):
             self._import_or_warn(lambda: loaders.from_hdf5(weights))
             return
         values = [np.asarray(weight) for weight in weights]
-        expected = [(name_of(it), tuple(it.shape.as_list())) for it in self.variables]
+        expected = [
+            (name_of(variable), tuple(variable.shape.as_list())) for variable in self.variables
+        ]
         parameters.check_weights(map(np.shape, values), expected, "variables")
         self._write(self.variables, values)
 
@@ -251,7 +253,7 @@ class State(tf_keras.optimizers.Optimizer):
         # that was saved, whose layers can have had other numbers.
         own = matching.distinct(map(name_of, self._parameters))
         now = map(name_of, self._parameters)
-        self._exclusions.rename([(name, saved[it]) for name, it in zip(now, own, strict=True)])
+        self._exclusions.rename([(name, saved[path]) for name, path in zip(now, own, strict=True)])
 
     def _state_in(self, saved: dict[str, np.ndarray]) -> OptimizerState:
         """Return what a file has, or raise."""

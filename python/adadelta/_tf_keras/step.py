@@ -208,9 +208,15 @@ class Step(State):
         """
         variables = list(var_list)
         if self.use_ema and self.built:
-            known = [it for it in variables if self._var_key(it) in self._index_dict]
+            known = [
+                variable for variable in variables if self._var_key(variable) in self._index_dict
+            ]
             self._overwrite_model_variables_with_average_value(known)
-            unknown = [name_of(it) for it in variables if not any(it is its for its in known)]
+            unknown = [
+                name_of(variable)
+                for variable in variables
+                if not any(variable is other for other in known)
+            ]
             if unknown:
                 # An error here, after training, would cost the caller what fit() returns.
                 warnings.warn(

@@ -57,8 +57,8 @@ def all_of(answers: Sequence[bool | Tensor], groups: Sequence[Any], waits: bool)
         waits: Whether the answer is read on the host, so that it may be there.
 
     """
-    unknown = [it for it in answers if isinstance(it, Tensor)]
-    known = all(it for it in answers if not isinstance(it, Tensor))
+    unknown = [answer for answer in answers if isinstance(answer, Tensor)]
+    known = all(answer for answer in answers if not isinstance(answer, Tensor))
     if not groups and not unknown:
         return known
     found = torch.tensor(known)
@@ -74,7 +74,11 @@ def _device(group: Any, waits: bool) -> torch.device:
     """Return where a group communicates, which is the same for a process without parameters."""
     # Such as "cpu:gloo,cuda:nccl".
     types = [entry.partition(":")[0] for entry in dist.get_backend_config(group).split(",")]
-    on_host, others = "cpu" in types, [it for it in types if it != "cpu"]
+    on_host, others = "cpu" in types, [kind for kind in types if kind != "cpu"]
     # gloo names every device, those that are not there too.
-    others = [it for it in others if getattr(torch, it, None) and getattr(torch, it).is_available()]
+    others = [
+        kind
+        for kind in others
+        if getattr(torch, kind, None) and getattr(torch, kind).is_available()
+    ]
     return torch.device("cpu" if on_host and (waits or not others) else others[0])

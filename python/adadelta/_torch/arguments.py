@@ -67,8 +67,10 @@ def checked(
             "`foreach` and `differentiable` can't be True together: torch's operations on lists "
             "of tensors have no gradients"
         )
-    tensors = [it for it in map(_tensor_of, params) if isinstance(it, torch.Tensor)]
-    for dtype in {it.dtype for it in tensors if it.is_floating_point() or it.is_complex()}:
+    tensors = [param for param in map(_tensor_of, params) if isinstance(param, torch.Tensor)]
+    for dtype in {
+        tensor.dtype for tensor in tensors if tensor.is_floating_point() or tensor.is_complex()
+    }:
         for name in ("rho", "eps"):
             number, its_state = {name: result[name]}, str(state_dtype(dtype))
             try:
@@ -78,7 +80,11 @@ def checked(
             except ValueError as error:
                 raise _in_torchs_words(name, result[name], error) from None
     rate = result["lr"]
-    if isinstance(rate, torch.Tensor) and rate.is_meta and not all(it.is_meta for it in tensors):
+    if (
+        isinstance(rate, torch.Tensor)
+        and rate.is_meta
+        and not all(tensor.is_meta for tensor in tensors)
+    ):
         raise ValueError(hyperparameters.refusal("lr", "a tensor with a value", rate))
     return result
 
@@ -104,7 +110,7 @@ def check_again(group: Mapping[str, Any], known: dict[str, Any]) -> dict[str, An
     if known.get("types") == types and _PLAIN.issuperset(types) and known["values"] == values:
         return {}
     numbers = [group.get(name) for name in ("rho", "eps")]
-    is_plain = all(type(it) is float for it in numbers)
+    is_plain = all(type(number) is float for number in numbers)
     params = () if is_plain and known.get("numbers") == numbers else group["params"]
     result = checked(group, params, read_rate)
     known["numbers"] = [result[name] for name in ("rho", "eps")]

@@ -93,7 +93,7 @@ class Engine:
 
     def reason_against(self, row: Row) -> str | None:
         """See there. Shards stand for DTensors, as in a step."""
-        own = [None if it is None else shards.shard(it) for it in arrays_of(row)]
+        own = [None if array is None else shards.shard(array) for array in arrays_of(row)]
         return self._reason_against_all() or processor.reason_against(Row(*own))
 
     def all_finite(self, rows: Sequence[Row], call: Call) -> bool | Tensor:
@@ -370,14 +370,14 @@ def _check(row: Row, compiling: bool) -> None:
 
 def _what_does_not_fit(row: Row) -> str:
     param, grad, *state = arrays_of(row)
-    averages = [it for it in state if it is not None]
+    averages = [average for average in state if average is not None]
     for average in averages:
         if average.device != param.device:
             return (
                 f"a parameter is on {param.device} and its state on {average.device}; move "
                 "parameters before the optimizer's first step, or load its state again"
             )
-    shapes = " and ".join(str(tuple(it.shape)) for it in averages)
+    shapes = " and ".join(str(tuple(average.shape)) for average in averages)
     of_gradient = "no gradient" if grad is None else f"a gradient of shape {tuple(grad.shape)}"
     return (
         f"a parameter of shape {tuple(param.shape)} has {of_gradient} and averages of shapes "
@@ -391,7 +391,7 @@ def _clip(
     """Clip by norm: tell the kernel's calls, and return the factors of the other rows."""
     rows = [row for rows in (*part.together, part.alone) for row in rows]
     states = [plain.state_name(row) for row in rows]
-    dtypes = [it.settings.dtype.name for it in calls]
+    dtypes = [call.settings.dtype.name for call in calls]
     together = options.global_clipnorm is not None
     wide = together and clipping.is_wide([*dtypes, *states])
     norms = processor.norms(calls, together, wide)

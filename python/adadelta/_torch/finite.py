@@ -30,9 +30,9 @@ def all_finite(pairs: Iterable[tuple[Tensor, Tensor]], loss_scale: Any = None) -
         torch.stack(torch._foreach_norm(values, torch.inf)).to(dtype)
         for (_, _, dtype), values in alike.items()
     ]
-    scaled = largest if loss_scale is None else [it / loss_scale for it in largest]
-    found = [it.isfinite().all() for it in scaled]
-    return torch.stack([it.to(found[0].device) for it in found]).all() if found else None
+    scaled = largest if loss_scale is None else [magnitude / loss_scale for magnitude in largest]
+    found = [magnitude.isfinite().all() for magnitude in scaled]
+    return torch.stack([answer.to(found[0].device) for answer in found]).all() if found else None
 
 
 def _values_of(gradient: Tensor) -> Tensor:

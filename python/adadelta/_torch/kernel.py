@@ -94,7 +94,9 @@ class Rows:
     def __init__(self, rows: Sequence[Row]) -> None:
         """Look at rows against which there is no reason, and that share no memory."""
         columns = columns_of(rows)
-        self.missing = [[it is None for it in column] for column in columns[: layout.COLUMNS]]
+        self.missing = [
+            [tensor is None for tensor in column] for column in columns[: layout.COLUMNS]
+        ]
         self.constrained = [row.constraint is not None for row in rows]
         self.are_constrained = any(self.constrained)
         gradients = columns[layout.GRADIENT]
@@ -103,7 +105,9 @@ class Rows:
         self.can_repeat = all(
             len(set(self.missing[column])) == 1 for column in (*_LASTING, layout.GRADIENT)
         )
-        lasting = [it for column in _LASTING for it in columns[column] if it is not None]
+        lasting = [
+            tensor for column in _LASTING for tensor in columns[column] if tensor is not None
+        ]
         self.noted = torch_memory.Noted(lasting, gradients if self.has_gradients else ())
         self.groups = _groups(rows)
 
@@ -150,7 +154,7 @@ def _groups(rows: Sequence[Row]) -> list[Group]:
 
 
 def _addresses(row: Row) -> list[int]:
-    addresses = [0 if it is None else it.data_ptr() for it in arrays_of(row)]
+    addresses = [0 if tensor is None else tensor.data_ptr() for tensor in arrays_of(row)]
     if row.constraint is not None:
         # An average is of the constrained value, so the kernel leaves it alone then.
         addresses[layout.AVERAGE] = 0

@@ -49,7 +49,7 @@ def update(
                 for rows in zip(*waiting, strict=True)
             )
             new = function(
-                *([_flatten_dense_tensors(it) for it in part] for part in (reads, writes))
+                *([_flatten_dense_tensors(tensor) for tensor in part] for part in (reads, writes))
             )
             for old, its_new in zip(writes, new, strict=True):
                 torch._foreach_copy_(old, list(_unflatten_dense_tensors(its_new, old)))

@@ -40,7 +40,7 @@ def real(row: Row) -> Row:
     if row.parameter.is_complex():
         if gradient is not None:
             gradient = arrays.as_real(gradient.to(row.parameter.dtype).resolve_conj())
-        its_arrays = [None if it is None else arrays.as_real(it) for it in _arrays(row)]
+        its_arrays = [None if array is None else arrays.as_real(array) for array in _arrays(row)]
         row = _with_arrays(row._replace(gradient=gradient), its_arrays)
     return row if row.constraint is None else row._replace(constraint=None, average=None)
 
@@ -105,7 +105,8 @@ def _spread(factors: Factors | None, row: Row) -> list[Tensor]:
     like = row.square_avg
     dtype = real_state_dtype(row.parameter.dtype)
     return [
-        torch.full((), it, dtype=dtype, device=like.device).expand(like.shape) for it in factors
+        torch.full((), factor, dtype=dtype, device=like.device).expand(like.shape)
+        for factor in factors
     ]
 
 
@@ -178,7 +179,9 @@ def in_dtype(row: Row) -> Row:
     """Return a row whose state has the dtype that it should have: somebody may have changed it."""
     dtype = arrays.real_state_dtype(row.parameter.dtype)
     parameter, *state = _arrays(row)
-    return _with_arrays(row, [parameter, *(None if it is None else it.to(dtype) for it in state)])
+    return _with_arrays(
+        row, [parameter, *(None if average is None else average.to(dtype) for average in state)]
+    )
 
 
 def _arrays(row: Row) -> list[Any]:
@@ -202,14 +205,14 @@ def norms(
 
     """
     gradients = [steps.mean(in_dtype(row), call, arrays) for row in rows]
-    gradients = [it.double() if wide else it for it in gradients]
+    gradients = [gradient.double() if wide else gradient for gradient in gradients]
     if together:
         return [_norm(gradients)]
     return [_norm([gradient]) for gradient in gradients]
 
 
 def _norm(gradients: Sequence[Tensor]) -> tuple[np.ndarray, np.ndarray]:
-    filled = [it for it in gradients if it.numel()]
+    filled = [gradient for gradient in gradients if gradient.numel()]
     if not filled:
         dtype = str(gradients[0].dtype).removeprefix("torch.")
         return np.ones(1, dtype), np.zeros(1, dtype)

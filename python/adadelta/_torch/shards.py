@@ -101,7 +101,7 @@ def like(value: Tensor, param: Any) -> Tensor:
 
 def meshes(tensors: Iterable[Any]) -> list[Any]:
     """Return the device meshes of DTensors."""
-    return list(dict.fromkeys(it.device_mesh for it in tensors if is_sharded(it)))
+    return list(dict.fromkeys(tensor.device_mesh for tensor in tensors if is_sharded(tensor)))
 
 
 def mark_changed(params: Sequence[Tensor]) -> None:
