@@ -9,7 +9,7 @@ import sys
 
 import lightning
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, DistributedSampler
 from torch_trainers import CLIP, HALF, OPTIONS, examples, start
 from torch_training import BATCH
 
@@ -46,8 +46,12 @@ trainer = lightning.Trainer(
     logger=False,
     enable_checkpointing=False,
     enable_progress_bar=False,
+    enable_model_summary=False,
 )
-loader = DataLoader(examples(0 if verb == "save" else HALF), batch_size=BATCH // processes)
+data = examples(0 if verb == "save" else HALF)
+# Lightning's own sampler shuffles.
+sampler = DistributedSampler(data, processes, trainer.global_rank, shuffle=False)
+loader = DataLoader(data, batch_size=BATCH // processes, sampler=sampler)
 checkpoint = f"{folder}/half.ckpt"
 if verb == "save":
     trainer.fit(Module(), loader)
