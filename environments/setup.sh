@@ -215,7 +215,7 @@ say "installing Python packages (a few minutes the first time)"
 quietly "$venv/bin/python" -m pip install --disable-pip-version-check --no-input \
   "${requirements[@]/#/--requirement=}" "${constraints[@]/#/--constraint=}"
 
-# On top, because they bring packages that could hide a requirement which is missing above.
+# On top, so that the packages they bring along can't hide that the stack lacks one.
 install_trainers() {
   local python=$venv/trainers/bin/python
   local folder='import sysconfig; print(sysconfig.get_path("purelib"))'

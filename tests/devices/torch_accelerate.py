@@ -2,7 +2,7 @@
 
     torch_accelerate.py save|continue FOLDER
 
-The first half is saved, the second half continues it and writes its result.
+"save" trains the first half and saves it; "continue" trains the second and writes its result.
 """
 
 import sys

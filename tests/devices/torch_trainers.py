@@ -1,4 +1,4 @@
-"""What the programs of the trainers share: one half of a training that is saved in between."""
+"""What the programs with Accelerate and Lightning share: options, and half of the examples."""
 
 import torch
 from torch.utils.data import TensorDataset
@@ -16,7 +16,7 @@ def start():
 
 
 def examples(first):
-    """Return those of half of all steps; one of `BAD_STEP` is infinite, for one process only."""
+    """Return those of half of the steps. One of `BAD_STEP` is infinite, for one process only."""
     batches = [global_batch(step, torch.float64) for step in range(first, first + HALF)]
     inputs, targets = (torch.cat(parts) for parts in zip(*batches, strict=True))
     if first <= BAD_STEP < first + HALF:
