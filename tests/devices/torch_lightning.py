@@ -34,7 +34,7 @@ class Module(lightning.LightningModule):
         return training.optimizer
 
 
-# Each half is an epoch: Lightning saves which epoch comes next, not which batch.
+# Each half is an epoch, so that it is continued where the next one starts.
 trainer = lightning.Trainer(
     accelerator="cpu",
     devices=processes,
