@@ -29,7 +29,7 @@ test: ## the tests on the stock environment, default backend
 	@$(RUN) r+check python:jax kernels devices-fast rpy2
 
 test-all: ## and on every backend and the latest environment
-	@$(SETUP) stock all
+	@$(SETUP) stock trainers
 	@$(SETUP) latest test
 	@$(INSTALL) stock
 	@$(INSTALL) latest

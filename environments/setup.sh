@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# Prepares one of the two supported stacks:  setup.sh stock|latest demo|test|all|site
+# Prepares one of the two supported stacks:
+#   setup.sh stock|latest demo|test|all|trainers|site
 #
-#   stock   what Debian 12 ships: its R packages, NumPy 1
-#   latest  NumPy 2, newest JAX and Keras, reticulate 1.41 or newer
+#   stock     what Debian 12 ships: its R packages, NumPy 1
+#   latest    NumPy 2, newest JAX and Keras, reticulate 1.41 or newer
 #
-#   demo    enough to train with the default backend and to plot
-#   test    and to run the tests and the linters
-#   all     and the TensorFlow and torch backends
-#   site    and to build the web pages and to measure the coverage of the tests
+#   demo      enough to train with the default backend and to plot
+#   test      and to run the tests and the linters
+#   all       and the TensorFlow and torch backends
+#   trainers  and Accelerate and Lightning, in an environment on top
+#   site      and to build the web pages and to measure the coverage of the tests
 #
 # What is already installed is used as it is; only what is missing is added.
 # Python packages go to a virtual environment outside the repository, because
@@ -15,13 +17,13 @@
 set -euo pipefail
 
 usage() {
-  echo "usage: environments/setup.sh stock|latest demo|test|all|site" >&2
+  echo "usage: environments/setup.sh stock|latest demo|test|all|trainers|site" >&2
   exit 2
 }
 stack=${1:-}
 level=${2:-}
 case $stack in stock | latest) ;; *) usage ;; esac
-case $level in demo | test | all | site) ;; *) usage ;; esac
+case $level in demo | test | all | trainers | site) ;; *) usage ;; esac
 
 here=$(cd "$(dirname "$0")" && pwd)
 root=${ADADELTA_ENVIRONMENTS:-${XDG_CACHE_HOME:-$HOME/.cache}/adadelta}
@@ -32,7 +34,7 @@ export R_LIBS="$library${R_LIBS:+:$R_LIBS}"
 
 requirements=("$here/demo.txt")
 [ "$level" = demo ] || requirements+=("$here/test.txt")
-case $level in all | site) requirements+=("$here/backends.txt") ;; esac
+case $level in all | trainers | site) requirements+=("$here/backends.txt") ;; esac
 [ "$level" != site ] || requirements+=("$here/site.txt")
 
 # --- Nothing to do? -------------------------------------------------------
@@ -44,7 +46,7 @@ ready() {
   "$venv/bin/python" -c "" 2>/dev/null || return 1
   local now stamp
   now=$(fingerprint)
-  for stamp in demo test all site; do
+  for stamp in demo test all trainers site; do
     [ "$stamp" != "$level" ] || local enough=yes
     if [ "${enough:-}" ] && [ "$(cat "$venv/.ready-$stamp" 2>/dev/null)" = "$now" ]; then
       return 0
@@ -212,6 +214,18 @@ fi
 say "installing Python packages (a few minutes the first time)"
 quietly "$venv/bin/python" -m pip install --disable-pip-version-check --no-input \
   "${requirements[@]/#/--requirement=}" "${constraints[@]/#/--constraint=}"
+
+# On top, so that the packages they bring along can't hide that the stack lacks one.
+install_trainers() {
+  local python=$venv/trainers/bin/python
+  local folder='import sysconfig; print(sysconfig.get_path("purelib"))'
+  say "installing Accelerate and Lightning"
+  quietly "$venv/bin/python" -m venv "$venv/trainers"
+  "$venv/bin/python" -c "$folder" >"$("$python" -c "$folder")/$stack.pth"
+  quietly "$python" -m pip install --disable-pip-version-check --no-input \
+    --requirement="$here/trainers.txt" "${constraints[@]/#/--constraint=}"
+}
+case $level in trainers | site) install_trainers ;; esac
 
 fingerprint >"$venv/.ready-$level"
 say "ready in $root"

@@ -28,6 +28,13 @@ def model(dtype):
     return made.to(dtype)
 
 
+def global_batch(step, dtype):
+    """Return the inputs and targets that all processes share in a step."""
+    generator = torch.Generator().manual_seed(step)
+    inputs = torch.randn(BATCH, 5, generator=generator, dtype=dtype)
+    return inputs, inputs.sum(1, keepdim=True)
+
+
 def ddp(made):
     return nn.parallel.DistributedDataParallel(made)
 
@@ -149,9 +156,7 @@ class Training:
         return self
 
     def _batch(self):
-        generator = torch.Generator().manual_seed(self.step)
-        inputs = torch.randn(BATCH, 5, generator=generator, dtype=self.dtype)
-        targets = inputs.sum(1, keepdim=True)
+        inputs, targets = global_batch(self.step, self.dtype)
         if self.engine in (None, "tensor_parallel"):
             return inputs, targets
         parts, part = dist.get_world_size(), dist.get_rank()
