@@ -41,7 +41,6 @@ from adadelta._state.summary import Summary
 __all__ = ["Adadelta"]
 
 
-_OTHER_VARIABLES = parameters.other_variables("adadelta.Adadelta")
 _HOST = hyperparameters.CONVENTIONS["keras"]
 # The arguments that Keras' base class does not keep.
 _OWN = ("rho", "epsilon", "maximize", "decoupled_weight_decay", "skip_nonfinite", "fused")
@@ -489,13 +488,13 @@ class Adadelta(keras.optimizers.Optimizer):
         if shares:
             places = sorted(place for place in places if place is not None)
         if places != list(range(len(known))):
-            raise ValueError(_OTHER_VARIABLES)
+            raise ValueError(_other_variables())
 
     def _check_variables_are_known(self, variables: Iterable[Any]) -> None:
         # Keras' message has all values of the variable in it.
         for variable in variables:
             if self._var_key(variable) not in self._trainable_variables_indices:
-                raise ValueError(f"Unknown variable: {path_of(variable)}. {_OTHER_VARIABLES}")
+                raise ValueError(f"Unknown variable: {path_of(variable)}. {_other_variables()}")
 
     @property
     def iterations(self) -> Any:
@@ -792,6 +791,10 @@ class Adadelta(keras.optimizers.Optimizer):
         except Exception:
             # While it is being made, or has tracers for values: an error would hide another one.
             return super().__repr__()
+
+
+def _other_variables() -> str:
+    return parameters.other_variables("adadelta.Adadelta")
 
 
 # The name by which users, saved models and R's S3 classes know it.

@@ -469,7 +469,8 @@ def _message(error: Exception) -> Any:
 def told(message: str) -> Any:
     """A message as R takes it: its kind and its fields, of which R makes a sentence, or a text."""
     if not isinstance(message, Message):
-        return message
+        # reticulate does not convert what is derived from str.
+        return str(message)
     fields = dict(message.fields)
     if "received" in fields:
         fields["received"] = _came(fields["received"])
