@@ -54,7 +54,7 @@ ADDED = {
     "tf_keras": {"maximize", "decoupled_weight_decay", "skip_nonfinite", "kwargs"},
     "tf1": {"kwargs"},
     "brainpy": set(),
-    "torch": {"fused", "decoupled_weight_decay", "skip_nonfinite"},
+    "torch": {"fused", "decoupled_weight_decay", "skip_nonfinite", "process_group"},
     "optax": set(),
 }
 
