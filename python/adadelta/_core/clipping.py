@@ -83,9 +83,10 @@ def factors(
     is_small = norm <= limit / divisor
     factor = limit / norm
     # A weak factor may itself leave the range: so all of the norm but 2^20, which leaves room for
-    # the norm of 2^40 elements, goes into the divisor.
+    # the norm of 2^40 elements, goes into the divisor. TensorFlow's graphs would take a constant
+    # out of a product of three, and the product of the other two leaves the range.
     is_weak = factor < 2.0**-64
-    divisor = array.where(is_weak, divisor * (norm * 2.0**-20), divisor)
+    divisor = array.multiply(divisor, array.where(is_weak, norm * 2.0**-20, one))
     factor = array.where(is_weak, limit * 2.0**-20 * one, factor)
     return array.where(is_small, one, divisor), array.where(is_small, one, factor)
 
