@@ -34,7 +34,7 @@ test-all: ## and on every backend and the latest environment
 	@$(INSTALL) stock
 	@$(INSTALL) latest
 	@$(RUN) r+check python:jax python:tensorflow python:torch kernels frameworks devices \
-	  rpy2+latest/r latest/python:jax latest/kernels latest/frameworks latest/devices latest/rpy2
+	  rpy2+latest/r latest/python:jax latest/kernels latest/frameworks latest/devices-fast latest/rpy2
 
 lint: ## ruff, mypy, lintr and spelling
 	@$(SETUP) stock test
