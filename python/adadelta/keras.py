@@ -227,7 +227,7 @@ class Adadelta(keras.optimizers.Optimizer):
         self._exclusions = Exclusions()
         self._saved = saving.Saved()
         if has_several_workers():
-            # fit() fails before it reaches any optimizer, so this is the place to say it.
+            # fit() fails before it calls the optimizer, so the warning comes when this is made.
             warnings.warn(
                 "Keras' fit() fails with several workers of a MultiWorkerMirroredStrategy, "
                 "whatever the optimizer. Train by strategy.run(), with adadelta.tf_keras, or on "
@@ -430,7 +430,7 @@ class Adadelta(keras.optimizers.Optimizer):
     def add_variable_from_reference(
         self, reference_variable: Any, name: str | None = None, initializer: Any = "zeros"
     ) -> Any:
-        """Make a state variable for a parameter; an average starts at the parameter's value."""
+        """Make a state variable of a parameter. A moving average starts at the parameter's value."""
         if name == "average":
 
             def initializer(shape: Any, dtype: Any = None) -> Any:

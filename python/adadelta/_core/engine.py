@@ -10,7 +10,7 @@ from adadelta._core.step import Call, Options, Row
 
 Kind = TypeVar("Kind", bound=Hashable)
 
-# Why there is no kernel where none is wanted.
+# The reason that `kernel_info()` gives when the user has turned kernels off.
 UNWANTED = "`fused` is False"
 
 

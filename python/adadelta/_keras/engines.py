@@ -79,7 +79,7 @@ def without_recording() -> contextlib.AbstractContextManager[Any]:
 
 
 def has_several_workers() -> bool:
-    """Whether the scope of a `MultiWorkerMirroredStrategy` with other processes is open."""
+    """Whether a `MultiWorkerMirroredStrategy` of several workers is the current strategy."""
     if keras.config.backend() != "tensorflow":
         return False
     import tensorflow as tf

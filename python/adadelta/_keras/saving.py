@@ -129,7 +129,7 @@ class Saved:
             keras_file.warn_left_out(error)
 
     def take_waiting(self, optimizer: Any) -> None:
-        """Take what waits for the optimizer, which is built now."""
+        """Load the state that was read from a file before the optimizer was built."""
         waiting, self.waiting = self.waiting, None
         if waiting is not None:
             self._take(optimizer, waiting)

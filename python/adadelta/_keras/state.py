@@ -1,4 +1,4 @@
-"""The state variables of an optimizer, and their names."""
+"""The variables that hold an optimizer's state, and the names of its parameters."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

@@ -38,7 +38,7 @@ class UntrustedError(Exception):
 
 
 def read(folder: str, name: str, identity: str) -> bytes | None:
-    """Return what was written to a file, or None where it can't be trusted or is damaged.
+    """Return the content of a cached file, or None if it is damaged or others can change it.
 
     Args:
         folder: What `folder` returned. Nobody else can put a file there.

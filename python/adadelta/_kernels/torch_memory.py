@@ -161,7 +161,8 @@ class Noted:
             if not self._fit(places):
                 return False
             self._gradient_places = places
-        # Others that lie at the same addresses will do; autograd is told of these.
+        # These tensors may be other objects at the same addresses. They are the ones that autograd
+        # must be told about.
         self.lasting = list(lasting)
         return True
 

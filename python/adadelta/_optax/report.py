@@ -12,11 +12,11 @@ from adadelta._optax.state import name_of
 
 
 def kernel_report(params: Any, reason: str | None = None) -> list[report.Served]:
-    """Return what `adadelta.kernel_info()` says of parameters.
+    """Return the rows of `adadelta.kernel_info()` for a tree of parameters.
 
     Args:
-        params: Their tree.
-        reason: Why no kernel can take any of them, or None.
+        params: The tree.
+        reason: Why no kernel can update any of them, or None.
 
     """
     rows, devices = {}, {}

@@ -93,7 +93,7 @@ class Plain:
         self._assigned(row.parameter.scatter_add(change))
 
     def _take(self, row: Row, made: Callable[[Row], Row]) -> None:
-        """Give the variables of a row what a function makes of their values."""
+        """Apply a function to the values of a row, and assign the results to its variables."""
         values = _read(row)
         for variable, old, new in zip(row, values, made(values), strict=True):
             if new is not old:
