@@ -198,7 +198,7 @@ class Training:
             saved = self.optimizer.state_dict()["state"]
             named = dict(plain.named_parameters())
             return named, {name: saved[place] for place, name in enumerate(named)}
-        # Without `cpu_offload`: with it, torch 2.13 ends the process if FSDP1 runs on the processor.
+        # No `cpu_offload`: with it, torch 2.13 ends the process if FSDP1 runs on the processor.
         options = StateDictOptions(full_state_dict=True)
         # FSDP1 is deprecated.
         with warnings.catch_warnings():
