@@ -289,10 +289,7 @@ class Adadelta(brainpy.optim.Optimizer):
     def _kernel_report(self) -> list[report.Served]:
         """Return what `kernel_info()` says of the variables."""
         rows = {name: self._row(name, None) for name in self.vars_to_train}
-        devices = {
-            name: ", ".join(sorted(map(str, row.parameter.devices()))) for name, row in rows.items()
-        }
-        return report.served(self._engine, rows, devices, self._found_reasons)
+        return report.served(self._engine, rows, self._found_reasons)
 
     def averages(self) -> dict[str, dict[str, Any]]:
         """Return the variables that hold the averages: by name, then `square_avg`, `acc_delta`."""

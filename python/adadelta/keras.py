@@ -430,7 +430,7 @@ class Adadelta(keras.optimizers.Optimizer):
     def add_variable_from_reference(
         self, reference_variable: Any, name: str | None = None, initializer: Any = "zeros"
     ) -> Any:
-        """Make a state variable of a parameter. An average (EMA) starts at the parameter's value."""
+        """Make a state variable of a parameter. An EMA starts at the value of the parameter."""
         if name == "average":
 
             def initializer(shape: Any, dtype: Any = None) -> Any:

@@ -227,12 +227,11 @@ class Adadelta(Optimizer):
         for place, group in enumerate(self.param_groups):
             noted = self.__dict__.get("_known", {}).get(place, {})
             rows, reasons = {}, {}
-            for name, param in zip(names, group["params"], strict=False):
+            for param, name in zip(group["params"], names, strict=False):
                 state = self.state.get(param) or loading.new_state(param, group["capturable"])
                 rows[name] = Row(param, None, state["square_avg"], state["acc_delta"])
                 reasons[name] = noted.get("reasons", {}).get(param)
-            devices = {name: str(row.parameter.device) for name, row in rows.items()}
-            found += report.served(_engine_of(group, {}), rows, devices, reasons)
+            found += report.served(_engine_of(group, {}), rows, reasons)
         return found
 
     def _tensors_of(self, group: dict[str, Any], new: dict[Tensor, Any]) -> list[list[Tensor]]:

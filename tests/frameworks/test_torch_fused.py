@@ -12,6 +12,7 @@ import torch
 from torch.testing._internal.two_tensor import TwoTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from adadelta import kernel_info
 from adadelta._core.step import Call, Options, Row
 from adadelta._kernels import choose
 from adadelta._torch.engine import Engine
@@ -530,3 +531,16 @@ def test_gradients_are_not_kept_in_memory():
         optimizer.step()
         optimizer.zero_grad()
         assert kept() is None
+
+
+def test_kernel_info_names_the_parameters_of_every_group():
+    weight, bias, other = (torch.nn.Parameter(torch.ones(size)) for size in (2, 3, 4))
+    groups = [{"params": [weight, bias]}, {"params": [other], "fused": False}]
+    rows = kernel_info(Adadelta(groups))
+    assert [(row["variable"], row["shape"]) for row in rows] == [
+        ("0", (2,)),
+        ("1", (3,)),
+        ("2", (4,)),
+    ]
+    assert {row["device"] for row in rows} == {"cpu"}
+    assert rows[2]["reason"] == "`fused` is False"

@@ -30,7 +30,6 @@ __all__ = [
     "Engine",
     "apply_uncompiled",
     "array_of",
-    "device_of",
     "eagerly",
     "has_several_workers",
     "is_compiling",
@@ -41,13 +40,6 @@ __all__ = [
 def array_of(variable: Any) -> Any:
     """Return what an engine works on: the array, tensor or `tf.Variable` of a Keras variable."""
     return variable.value if isinstance(variable, keras.Variable) else variable
-
-
-def device_of(variable: Any) -> str:
-    """Return where a variable lies, in the words of its framework."""
-    value = array_of(variable)
-    devices = value.devices() if keras.config.backend() == "jax" else {value.device}
-    return ", ".join(sorted(map(str, devices)))
 
 
 def eagerly() -> contextlib.AbstractContextManager[Any]:

@@ -16,7 +16,6 @@ from adadelta._core import interrupts
 from adadelta._core.engine import Engine
 from adadelta._core.step import COLLECT, FOLLOW, SKIP, UPDATE, Call, Options, Row
 from adadelta._keras import loss_scale, precision
-from adadelta._keras.engines import device_of
 from adadelta._keras.known import both, is_equal, known, known_all, opposite, where
 from adadelta._keras.learning_rate import Rate
 from adadelta._keras.rows import Rows
@@ -262,6 +261,5 @@ class Steps:
         return report.served(
             self.engine,
             {name: self.rows.row(index, None) for name, index in taken.items()},
-            {name: device_of(self._state.parameters[index]) for name, index in taken.items()},
             {name: self.rows.reasons.get(index) for name, index in taken.items()},
         )

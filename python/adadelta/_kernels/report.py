@@ -61,7 +61,6 @@ class KernelInfo(list[dict[str, Any]]):
 def served(
     engine: Engine,
     rows: Mapping[str, Row],
-    devices: Mapping[str, str],
     found: Mapping[str, str | None],
 ) -> list[Served]:
     """Return what is known of variables.
@@ -69,7 +68,6 @@ def served(
     Args:
         engine: The engine of their optimizer.
         rows: Their rows by name. Gradients may be None.
-        devices: Where they lie.
         found: For those of the last step, why the kernel did not take them.
 
     """
@@ -80,8 +78,17 @@ def served(
         dtype = row.parameter.dtype
         dtype = getattr(dtype, "name", None) or str(dtype).rpartition(".")[2]
         shape = tuple(row.parameter.shape)
-        result.append(Served(name, shape, dtype, devices[name], made_by, reason))
+        device = _device_of(row.parameter)
+        result.append(Served(name, shape, dtype, device, made_by, reason))
     return result
+
+
+def _device_of(parameter: Any) -> str:
+    """Return where an array lies, in the words of its framework."""
+    # An array of JAX can lie on several devices.
+    several = hyperparameters.attribute(parameter, "devices")
+    devices = several() if callable(several) else {parameter.device}
+    return ", ".join(sorted(map(str, devices)))
 
 
 def kernel_info(optimizer: Any = None, params: Any = None) -> Any:

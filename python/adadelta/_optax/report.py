@@ -19,9 +19,8 @@ def kernel_report(params: Any, reason: str | None = None) -> list[report.Served]
         reason: Why no kernel can update any of them, or None.
 
     """
-    rows, devices = {}, {}
-    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
-        name, parameter = name_of(path), jnp.asarray(leaf)
-        rows[name] = Row(parameter, None, None, None)
-        devices[name] = ", ".join(sorted(map(str, parameter.devices())))
-    return report.served(Engine(), rows, devices, dict.fromkeys(rows, reason))
+    rows = {
+        name_of(path): Row(jnp.asarray(leaf), None, None, None)
+        for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]
+    }
+    return report.served(Engine(), rows, dict.fromkeys(rows, reason))

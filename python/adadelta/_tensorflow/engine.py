@@ -150,9 +150,7 @@ class Engine:
 def kernel_report(engine: Engine, given: Sequence[Row]) -> list[report.Served]:
     """Return what `kernel_info()` says of rows."""
     names = matching.distinct(name_of(row.parameter) for row in given)
-    devices = (row.parameter.device for row in given)
-    by_name = dict(zip(names, given, strict=True))
-    return report.served(engine, by_name, dict(zip(names, devices, strict=True)), {})
+    return report.served(engine, dict(zip(names, given, strict=True)), {})
 
 
 def _is_in_a_replica() -> bool:
