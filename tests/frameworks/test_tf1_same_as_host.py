@@ -5,16 +5,13 @@ TF 1.13 can't be installed beside this Python. Its class lives on in tf_keras as
 """
 
 import itertools
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
+from programs import answer_of
 from tf_keras.src.optimizers import optimizer_v1
 
 import adadelta.tf1
@@ -23,7 +20,6 @@ OURS = adadelta.tf1.Adadelta
 LEGACY = tf_keras.optimizers.legacy.Adadelta
 V1 = tf.compat.v1
 HERE = Path(__file__).resolve().parent
-PACKAGE = Path(adadelta.__file__).resolve().parent.parent
 STEPS = 300
 # Of the largest displacement. In float32 both round every operation to 6e-8, in another order,
 # and 300 steps add that up. In float64 that is 1e-16.
@@ -133,16 +129,7 @@ def test_same_numbers_as_the_legacy_class_eagerly(options):
 
 
 def trained_in_graph_mode(which, folder):
-    result = subprocess.run(
-        [sys.executable, HERE / "tf1_graph_mode.py", which, str(folder)],
-        env={**os.environ, "PYTHONPATH": str(PACKAGE)},
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    return json.loads(result.stdout.splitlines()[-1])
+    return answer_of(HERE / "tf1_graph_mode.py", which, folder)
 
 
 def test_models_of_tf_keras_in_graph_mode(tmp_path):
