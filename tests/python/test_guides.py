@@ -7,7 +7,9 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    "guide", [it for it in guides.GUIDES if not guides.of_another_framework(it)], ids=lambda it: it.stem
+    "guide",
+    [it for it in guides.GUIDES if not guides.of_another_framework(it)],
+    ids=lambda it: it.stem,
 )
 def test_guide_runs_and_prints_what_it_shows(guide, tmp_path, monkeypatch):
     is_jax = os.environ["KERAS_BACKEND"] == "jax"
