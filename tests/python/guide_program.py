@@ -1,10 +1,10 @@
 """Run the Python blocks of a guide from top to bottom, in this process: guide_program.py FILE.
 
 In a guide, lines that begin with `#> ` show what the block that they stand in prints, warnings and
-the error that ends it included. A block whose first line is a comment with the name of a file, such as
-`# in_torch.py`, is a program of its own. Blocks marked `py` instead of `python` are only shown. The
-last line that this program writes is JSON: for each block that shows something, the number of its
-line in the file, what it shows, and what it has printed.
+the error that ends it included. A block whose first line is a comment with the name of a file, such
+as `# in_torch.py`, is a program of its own. Blocks marked `py` instead of `python` are only shown.
+The last line that this program writes is JSON: for each block that shows something, the number of
+its line in the file, what it shows, and what it has printed.
 """
 
 import contextlib
