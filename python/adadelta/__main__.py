@@ -5,7 +5,7 @@ import ast
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import adadelta
 from adadelta import installation
@@ -71,14 +71,8 @@ def _fail(message: str) -> int:
 # ------------------------------------------------------------------ the command line
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        # argparse repeats words that it does not know, whatever is in them.
-        super().error(shortened(message, 180))
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = argparse.ArgumentParser(
         prog="adadelta", description="Adadelta (Zeiler 2012) for R and Python."
     )
     parser.add_argument("--version", action="version", version=f"adadelta {adadelta.__version__}")
