@@ -254,11 +254,11 @@ class Adadelta(keras.optimizers.Optimizer):
             rate.assign(value)
         else:
             if rate.is_in_a_graph:
-                text = (
+                text = hyperparameters.with_received(
                     "`learning_rate` can't be replaced by another kind of rate once TensorFlow "
-                    "has compiled the training step, which would not see it; give it before "
-                    "training, start with a number and set numbers, or compile the model with "
-                    f"run_eagerly=True; received {hyperparameters.received(value)}"
+                    "has compiled the training step; set it before training, or compile the model "
+                    "with run_eagerly=True",
+                    value,
                 )
                 raise ValueError(Message(text, "rate_compiled", received=value))
             if rate.is_number:
@@ -633,8 +633,9 @@ class Adadelta(keras.optimizers.Optimizer):
             self.build(variables)
         missing = [path_of(v) for g, v in zip(gradients, variables, strict=True) if g is None]
         if missing:
+            names = hyperparameters.first_of(missing)
             warnings.warn(
-                f"Gradients do not exist for variables {missing} when minimizing the loss. If "
+                f"Gradients do not exist for variables {names} when minimizing the loss. If "
                 "using `model.compile()`, did you forget to provide a `loss` argument?",
                 stacklevel=5,
             )

@@ -47,8 +47,7 @@ class Function:
     # Read by the optimizer, which then asks from no other thread.
     needs_main_thread = (
         "an R function, which R can call on its own thread only, and compiled training calls it "
-        "from others; use one of Keras' learning rate schedules, or compile the model with "
-        "run_eagerly = TRUE"
+        "from others; use one of Keras' schedules, or compile the model with run_eagerly = TRUE"
     )
 
     def __init__(
@@ -97,7 +96,7 @@ class Function:
             raise ValueError(
                 "the learning rate was an R function, which can't be saved; load the model with "
                 "compile = FALSE and compile it with a new optimizer; it was "
-                f"{textwrap.shorten(config['code'], 80, placeholder=' ...')}"
+                f"{textwrap.shorten(config['code'], 60, placeholder=' ...')}"
             )
         return _NOTES[config["note"]]
 
@@ -123,9 +122,12 @@ def register(warn: Callable[[Any], Any]) -> None:
     """
     import keras
 
+    from adadelta._state import keras_file
+
     keras.saving.register_keras_serializable(package="adadelta")(Function)
     _send_state_warnings(warn)
     parameters.renewing_call = "update(optimizer)"
+    keras_file.strict_call = "load_keras_adadelta(model, path)"
 
 
 def _send_state_warnings(warn: Callable[[Any], Any]) -> None:

@@ -226,11 +226,11 @@ class Adadelta(Step):
             # Refuses when the rate is a schedule or a function.
             tf_keras.optimizers.Optimizer.learning_rate.fset(self, value)
         elif self._rate_is_in_a_graph:
-            raise ValueError(
+            text = (
                 "`learning_rate` can't be replaced by another kind of rate once TensorFlow has "
-                "compiled the training step, which would not see it; give it before training, or "
-                f"start with a number and set numbers; received {hyperparameters.received(value)}"
+                "compiled the training step; set it before training"
             )
+            raise ValueError(hyperparameters.with_received(text, value))
         else:
             self._learning_rate = self._build_learning_rate(value)
         self._given_rate = value if isinstance(value, float) else None

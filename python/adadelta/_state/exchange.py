@@ -215,8 +215,8 @@ def _problems_with_counters(
         problems.append("it has no window, which `gradient_accumulation_steps` needs")
     elif steps and state.window is not None and state.window >= steps:
         problems.append(
-            f"its open window has {state.window} calls, and with "
-            f"`gradient_accumulation_steps` = {steps} it would never be full"
+            f"its window of {state.window} calls is never full with "
+            f"`gradient_accumulation_steps` = {steps}"
         )
     is_complete = state.loss_scale is not None and state.finite_calls is not None
     if "loss_scale" in counters and not is_complete:

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from adadelta._core import parameters
+from adadelta._core import hyperparameters, parameters
 from adadelta._core.precision import state_dtype
 from adadelta._core.weight_decay import Exclusions
 from adadelta._state import keras_file, matching
@@ -109,10 +109,10 @@ class State(tf_keras.optimizers.Optimizer):
     def _refuse_unknown(self, variables: list[Any]) -> None:
         for variable in variables:
             if self._var_key(variable) not in self._index_dict:
+                name = hyperparameters.shortened(name_of(variable), 60)
                 raise KeyError(
-                    f"The optimizer cannot recognize variable {name_of(variable)}: it was "
-                    "built on other variables. Build it on all that it is to update with "
-                    "optimizer.build(variables), or make a new optimizer for these"
+                    f"The optimizer cannot recognize variable {name}: it was built on others. "
+                    "Build it on all that it is to update, or make a new optimizer"
                 )
 
     @property

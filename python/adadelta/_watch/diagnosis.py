@@ -83,9 +83,8 @@ def nothing_moves(watched: Watched) -> str | None:
         return None
     return (
         f"in {watched.updates} updates at learning rate {_short(rate)} the weights changed by "
-        f"{change:.2%} of their size, so hardly anything is learned; Adadelta needs a "
-        "learning rate near 1, which is the published method, while 0.001 is Keras' default: try "
-        "`learning_rate = 1`"
+        f"{change:.2%} of their size; Adadelta needs a learning rate near 1, while Keras' default "
+        "is 0.001: try `learning_rate = 1`"
     )
 
 
@@ -126,10 +125,13 @@ def saturated(watched: Watched) -> str | None:
     if not found:
         return None
     return (
-        f"gradients or steps of {_list(found)} are so large that they are limited, to keep the "
-        f"averages finite (gradients to {largest:.1e}), and the weights follow them no more; "
-        "bring the data and the loss to a size near 1, or set `global_clipnorm`"
+        f"gradients or steps of {_list(found)} are so large that they are limited (gradients to "
+        f"{largest:.1e}); scale the data and the loss to about 1, or set `global_clipnorm`"
     )
+
+
+# Why a gradient is NaN or infinite.
+_CAUSES = "look for missing values in the data, and for logarithms of 0 and divisions by 0"
 
 
 def calls_are_skipped(watched: Watched) -> str | None:
@@ -145,8 +147,7 @@ def calls_are_skipped(watched: Watched) -> str | None:
         return None
     return (
         f"calls skipped so far: {skipped} of {calls}, because a gradient was NaN or infinite; "
-        "look for missing values in the data, and for logarithms or divisions of 0 in the model "
-        "and the loss"
+        + _CAUSES
     )
 
 
@@ -161,10 +162,8 @@ def averages_are_lost(watched: Watched) -> str | None:
         return None
     variables = _list(found)
     text = (
-        f"the averages of {variables} became NaN, because a gradient was NaN or infinite, and "
-        "the weights with them; train again from new weights with `skip_nonfinite = True`, and "
-        "look for missing values in the data, and for logarithms or divisions of 0 in the model "
-        "and the loss"
+        f"the averages of {variables} became NaN; train again from new weights with "
+        f"`skip_nonfinite = True`, and {_CAUSES}"
     )
     return Message(text, "averages_lost", variables=variables)
 
@@ -181,9 +180,8 @@ def no_gradient(watched: Watched) -> str | None:
         return None
     names = [one.variable for one in watched.readings if one.variable in suspects]
     return (
-        f"in {watched.updates} updates {_list(names)} had no gradient other than 0, so nothing "
-        "is learned there; either the loss does not depend on it, or what comes before or after "
-        "is 0 for all data, as of a ReLU that is never active"
+        f"in {watched.updates} updates {_list(names)} had no gradient other than 0: the loss does "
+        "not depend on it, or a layer gives 0 for all data, such as a ReLU that is never active"
     )
 
 
@@ -203,4 +201,4 @@ def _short(number: float) -> str:
 
 def _list(names: Iterable[str]) -> str:
     """Names in quotes, the first few of many."""
-    return hyperparameters.first_of([hyperparameters.received(name) for name in names], 5)
+    return hyperparameters.first_of([hyperparameters.received(name, 40) for name in names])
