@@ -96,7 +96,8 @@ class Adadelta(keras.optimizers.Optimizer):
             precision.
         gradient_accumulation_steps: `None`, or over how many calls the mean gradient is taken for
             one update. Calls weigh the same, whatever the size of their batch. Schedules count
-            calls, `ema_overwrite_frequency` counts updates.
+            calls, `ema_overwrite_frequency` counts updates. As in Keras, the gradients are added
+            up first, so their sum must be finite too: at most 3.4e38 in float32.
         name: The optimizer's name; `None` for "adadelta", numbered where that is taken.
         maximize: Ascend instead of descend.
         decoupled_weight_decay: `True` takes the decay from the weights (Keras), `False` adds
@@ -494,7 +495,8 @@ class Adadelta(keras.optimizers.Optimizer):
         # Keras' message has all values of the variable in it.
         for variable in variables:
             if self._var_key(variable) not in self._trainable_variables_indices:
-                raise ValueError(f"Unknown variable: {path_of(variable)}. {_other_variables()}")
+                name = hyperparameters.shortened(path_of(variable), 40)
+                raise ValueError(f"Unknown variable: {name}. {_other_variables()}")
 
     @property
     def iterations(self) -> Any:

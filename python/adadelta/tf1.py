@@ -290,8 +290,9 @@ class Adadelta(session.KerasOptimizer):
         ]
         if missing:
             raise ValueError(
-                f"The gradient can't be computed for {hyperparameters.first_of(missing)}: `loss` does "
-                "not depend on it, or only by operations without a gradient, such as argmax and round"
+                f"The gradient can't be computed for {hyperparameters.first_of(missing)}: `loss` "
+                "does not depend on it, or only by operations without a gradient, such as argmax "
+                "and round"
             )
         return [
             fitting(gradient, variable)
