@@ -11,13 +11,13 @@ sentences <- list(
   fixed = function(it) {
     with_received(paste0(
       in_quotes(it$argument), " can't be changed once the optimizer is built, since compiled ",
-      "training would not see it; make a new optimizer, for example with update(optimizer)"
+      "training would not see it; make a new one, for example with update(optimizer)"
     ), it$received)
   },
   rate_compiled = function(it) {
     with_received(paste0(
       "`learning_rate` can't be replaced by another kind of rate once TensorFlow has compiled the ",
-      "training step; set it before training, or compile the model with run_eagerly = TRUE"
+      "training step; set it before training, or compile with run_eagerly = TRUE"
     ), it$received)
   },
   together = function(it) {
@@ -50,9 +50,9 @@ sentences <- list(
   unbuilt = function(it) not_built("state"),
   averages_lost = function(it) {
     paste0(
-      "the averages of ", it$variables, " became NaN; train again from new weights with ",
-      "`skip_nonfinite = TRUE`, and look for missing values in the data, and for logarithms of 0 ",
-      "and divisions by 0"
+      "the averages of ", it$variables, " became NaN; train new weights with ",
+      "`skip_nonfinite = TRUE`, and look for missing values in the data, logarithms of 0 and ",
+      "divisions by 0"
     )
   },
   not_converted = function(it) {

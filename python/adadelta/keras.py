@@ -257,8 +257,8 @@ class Adadelta(keras.optimizers.Optimizer):
             if rate.is_in_a_graph:
                 text = hyperparameters.with_received(
                     "`learning_rate` can't be replaced by another kind of rate once TensorFlow "
-                    "has compiled the training step; set it before training, or compile the model "
-                    "with run_eagerly=True",
+                    "has compiled the training step; set it before training, or compile with "
+                    "run_eagerly=True",
                     value,
                 )
                 raise ValueError(Message(text, "rate_compiled", received=value))

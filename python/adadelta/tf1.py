@@ -276,11 +276,11 @@ class Adadelta(session.KerasOptimizer):
                 value = loss()
             gradients = tape.gradient(value, params)
         elif tf.executing_eagerly():
-            raise ValueError(
+            text = (
                 "Eagerly, `loss` must be a function of no argument that returns the loss, since "
-                "gradients of a number can't be computed; received "
-                f"{hyperparameters.received(loss)}"
+                "gradients of a number can't be computed"
             )
+            raise ValueError(hyperparameters.with_received(text, loss))
         else:
             gradients = tf.gradients(loss, params)
         missing = [

@@ -121,6 +121,6 @@ test_that("a message about a bad value is no longer than a few lines of a termin
     list(kind = "fixed", argument = "gradient_accumulation_steps", received = came),
     list(kind = "rate_compiled", received = came),
     list(kind = "decay", owner = "adadelta.tf_keras.Adadelta", received = came),
-    list(kind = "averages_lost", variables = strrep("x", 60))
+    list(kind = "averages_lost", variables = strrep("x", 45))
   )) expect_lte(nchar(sentence(message)), 200)
 })

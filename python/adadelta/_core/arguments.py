@@ -32,7 +32,7 @@ class Checked:
             return None
         return (
             "once the optimizer is built, since compiled training would not see it; make a new "
-            "optimizer, for example with from_config()"
+            "one, for example with from_config()"
         )
 
     def __set_name__(self, owner: type, name: str) -> None:

@@ -131,7 +131,7 @@ def saturated(watched: Watched) -> str | None:
 
 
 # Why a gradient is NaN or infinite.
-_CAUSES = "look for missing values in the data, and for logarithms of 0 and divisions by 0"
+_CAUSES = "look for missing values in the data, logarithms of 0 and divisions by 0"
 
 
 def calls_are_skipped(watched: Watched) -> str | None:
@@ -162,7 +162,7 @@ def averages_are_lost(watched: Watched) -> str | None:
         return None
     variables = _list(found)
     text = (
-        f"the averages of {variables} became NaN; train again from new weights with "
+        f"the averages of {variables} became NaN; train new weights with "
         f"`skip_nonfinite = True`, and {_CAUSES}"
     )
     return Message(text, "averages_lost", variables=variables)
@@ -201,4 +201,4 @@ def _short(number: float) -> str:
 
 def _list(names: Iterable[str]) -> str:
     """Names in quotes, the first few of many."""
-    return hyperparameters.first_of([hyperparameters.received(name, 40) for name in names])
+    return hyperparameters.first_of([hyperparameters.received(name, 40) for name in names], 45)
