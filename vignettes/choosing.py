@@ -17,6 +17,7 @@ import itertools
 import json
 import math
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -38,7 +39,7 @@ RATES = {
     "Adadelta": (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0),
     "Adam": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1),
     "AdamW": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1),
-    "SGD with momentum": (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0),
+    "SGD with momentum": (3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0),
 }
 TUNING_SEED = 0
 TEST_SEEDS = (1, 2, 3, 4, 5)
@@ -125,7 +126,9 @@ def diamonds() -> Task:
     def dollars_off(predicted: np.ndarray, truth: np.ndarray) -> float:
         # A network that diverged can predict prices that are too large for a number.
         with np.errstate(over="ignore"):
-            apart = np.exp(predicted.astype(float) * width + center) - np.exp(truth * width + center)
+            apart = np.exp(predicted.astype(float) * width + center) - np.exp(
+                truth * width + center
+            )
         return float(np.abs(apart).mean())
 
     return Task(
@@ -347,6 +350,22 @@ def write(runs: list[Run]) -> None:
     temporary.replace(FILE)
 
 
+def table(runs: list[Run]) -> str:
+    """Return the test scores as the table of python/guides/choosing.md."""
+    digits = {"diamonds": 0, "digits": 2, "sentences": 3}
+    lines = ["| optimizer | " + " | ".join(digits) + " |", "|---|" + "---|" * len(digits)]
+    for optimizer in RATES:
+        cells = [optimizer]
+        for task, places in digits.items():
+            scores = [it["scores"][-1] for it in runs if key(it)[:3] == (task, "test", optimizer)]
+            best = chosen(runs, task, optimizer)
+            rate = f"{best['rate']:g}{' falling' if best['falling'] else ''}"
+            mean, spread = statistics.mean(scores), statistics.stdev(scores)
+            cells.append(f"{mean:.{places}f} ± {spread:.{places}f} ({rate})")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Make the runs that are missing."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -381,7 +400,8 @@ def make_missing(mnist: str, until: float) -> None:
             runs.append(execute(load(name), run))
             write(runs)
             print(*key(run), runs[-1]["scores"][-1], f"{runs[-1]['seconds']} s", flush=True)
-    print("All runs are there.")
+    print("All runs are there. The table in python/guides/choosing.md:")
+    print(table(runs))
 
 
 if __name__ == "__main__":
