@@ -378,7 +378,7 @@ def main() -> None:
 
     # Runs differ in numbers and not in their program, which then is compiled once.
     with tempfile.TemporaryDirectory() as folder:
-        jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_CACHE", folder))
+        jax.config.update("jax_compilation_cache_dir", folder)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
         make_missing(mnist_path(options.mnist), until)
