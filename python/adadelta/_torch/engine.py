@@ -175,9 +175,7 @@ class Engine:
         if part.action == UPDATE:
             groups += [plain.Group(rows, call, options, proceed) for rows in part.together]
             if part.alone:
-                groups.append(
-                    plain.Alone(part.alone, call, options, proceed, self.differentiable)
-                )
+                groups.append(plain.Alone(part.alone, call, options, proceed, self.differentiable))
         pairs: Sequence[Factors | None] = [None] * len(groups)
         if part.action == UPDATE and options.norm_limit is not None:
             with np.errstate(all="ignore"):
@@ -189,7 +187,8 @@ class Engine:
             for tensor, stand_in in part.stand_ins:
                 tensor.copy_(stand_in)
         if part.action == UPDATE:
-            cuda.step(part.on_gpu, call, options)
+            if part.on_gpu:
+                cuda.step(part.on_gpu, call, options)
             for row in part.constrained:
                 plain.finish(row, call, options)
             return

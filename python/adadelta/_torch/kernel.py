@@ -135,12 +135,11 @@ class Rows:
         gradients = columns[layout.GRADIENT] if self.has_gradients else ()
         return self.noted.still_holds(lasting, gradients)
 
-
     def row_settings(self, weight_decays: Sequence[float]) -> list[np.ndarray]:
         """Return `layout.row_settings` of each of the `members`: those of the last step, if so."""
         known, settings = self._row_settings
         if known != weight_decays:
-            decays = np.array(weight_decays, np.float64)
+            decays: Any = np.array(weight_decays, np.float64)
             settings = [
                 layout.row_settings(decays[members.places], members.state)
                 for members in self.members

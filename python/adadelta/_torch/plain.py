@@ -104,7 +104,9 @@ class Group:
         size = len(self.rows)
         if factors is None:
             return [None] * size
-        return list(zip(*(np.broadcast_to(factor, size).tolist() for factor in factors), strict=True))
+        return list(
+            zip(*(np.broadcast_to(factor, size).tolist() for factor in factors), strict=True)
+        )
 
     def _updated(self, row: Row, factors: Factors | None) -> Row:
         """Return what an update makes of a row."""
