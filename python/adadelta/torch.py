@@ -359,7 +359,7 @@ class Adadelta(Optimizer):
         """
         fitted: dict[str, Any] = {}
 
-        def fit(optimizer: Any, state_dict: dict[str, Any]) -> dict[str, Any]:
+        def fit(optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
             fitted.update(loading.fit(self, state_dict))
             return fitted
 
