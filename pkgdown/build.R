@@ -26,6 +26,7 @@ package <- pkgdown::as_pkgdown(
 )
 
 if (mode != "frame") {
+  before <- list.files("vignettes", full.names = TRUE)
   pkgdown::clean_site(package)
   pkgdown::build_site(
     package,
@@ -35,6 +36,8 @@ if (mode != "frame") {
   # Scripts of pkgdown's own templates, which pkgdown/templates/head.html does without, and pictures
   # that examples draw in steps of which only the last is shown.
   unlink(c("docs/pkgdown.js", Sys.glob("docs/reference/Rplot*.png")))
+  # Files that articles wrote.
+  unlink(setdiff(list.files("vignettes", full.names = TRUE), before), recursive = TRUE)
 }
 
 # The frames of Python's guides and of its reference: the same header, menus and search.

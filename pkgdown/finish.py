@@ -15,6 +15,8 @@ from pathlib import Path
 import python_pages
 import search_index
 
+# The longest line of a result; check_pages.py says how long a line may be.
+RESULT = 80
 MATH = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]|\$\$(.+?)\$\$", flags=re.S)
 
 
@@ -56,6 +58,29 @@ def described_pictures(text: str) -> str:
     return re.sub(r'(class="r-plt img"><img src="[^"]+") alt=""', described, text)
 
 
+def wrapped_results(text: str) -> str:
+    """Wrap the long lines of results of R, which are messages: tables keep within R's width."""
+    lines = text.split("\n")
+    return "\n".join(
+        wrapped(line) if re.match(r"(<[^>]*>)*#&gt;", line) else line for line in lines
+    )
+
+
+def wrapped(line: str) -> str:
+    pieces = re.findall(r"<[^>]*>|&\w+;|[^<&]", line)
+    width = space = 0
+    for place, piece in enumerate(pieces):
+        if piece.startswith("<"):
+            continue
+        width += 1
+        if width > RESULT and space:
+            pieces[space] = "\n#&gt;   "
+            width, space = 5 + sum(not it.startswith("<") for it in pieces[space:place]), 0
+        elif piece == " " and width > 6:
+            space = place
+    return "".join(pieces)
+
+
 def methods_below(text: str) -> str:
     """In the index of functions, put the methods of R's own functions below the functions."""
     # A method of a generic of ggplot2, which pkgdown does not know.
@@ -78,7 +103,7 @@ def main(folder: str) -> None:
     root = Path(folder)
     python_pages.write(root)
     for page in root.rglob("*.html"):
-        text = described_pictures(formulas(page.read_text("utf-8")))
+        text = wrapped_results(described_pictures(formulas(page.read_text("utf-8"))))
         # README is the first page here.
         page.write_text(text.replace('href="README.html"', 'href="index.html"'), "utf-8")
     functions = root / "reference" / "index.html"

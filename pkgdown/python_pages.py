@@ -9,6 +9,7 @@ import html
 import importlib
 import inspect
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -52,8 +53,13 @@ def write(folder: Path) -> None:
     guide_frame, api_frame = frames.values()
     for path in sorted(GUIDES.glob("*.md")):
         title, _, text = path.read_text("utf-8").removeprefix("# ").partition("\n")
+        # Other guides and R's articles, which are pages here.
+        text = re.sub(r"\]\((\w+)\.md(#[\w-]+)?\)", r"](\1.html\2)", text)
+        text = re.sub(r"\]\(../../vignettes/(\w+)\.Rmd\)", r"](../articles/\1.html)", text)
         page = framed(guide_frame, title, with_links(from_markdown(text), "adadelta", "api/"))
         (folder / "python" / f"{path.stem}.html").write_text(page, "utf-8")
+    for picture in GUIDES.glob("*.png"):
+        shutil.copy(picture, folder / "python")
     for name in MODULES:
         text = with_links(from_markdown(module_text(documented(name))), name, "")
         (folder / "python" / "api" / f"{name}.html").write_text(
@@ -67,11 +73,14 @@ def write(folder: Path) -> None:
 
 def framed(frame: str, title: str, body: str) -> str:
     page = frame.replace("FRAME-TITLE", html.escape(title))
+    # pkgdown leaves this out where a page has no sections yet.
+    contents = '<nav id="toc"><h2>On this page</h2></nav>'
+    page = page.replace("</main>", f'</main><aside class="col-md-3">{contents}</aside>')
     return page.replace('<div id="frame-body"></div>', body)
 
 
 def from_markdown(text: str) -> str:
-    command = ["pandoc", "--from=markdown-smart", "--to=html", "--mathml", "--section-divs"]
+    command = ["pandoc", "--from=markdown-smart+autolink_bare_uris", "--to=html", "--mathml", "--section-divs"]
     command += ["--indented-code-classes=python", "--wrap=preserve"]
     result = subprocess.run(command, input=text, capture_output=True, text=True, check=True)
     return result.stdout
@@ -197,9 +206,10 @@ def with_links(text: str, module: str, folder: str) -> str:
 
     def link(match: re.Match[str]) -> str:
         name = match[1].partition("(")[0]
-        for full in (name, f"{module}.{name}"):
-            if full in places():
-                return f'<a href="{folder}{places()[full]}">{match[0]}</a>'
-        return match[0]
+        # "torch" is that package, and "adadelta.torch" the module here.
+        inside = f"{module}.{name}"
+        full = name if name in places() or inside in MODULES else inside
+        place = places().get(full)
+        return f'<a href="{folder}{place}">{match[0]}</a>' if place else match[0]
 
     return re.sub(r"(?<!>)<code>([\w.]+(?:\([^<]*\))?)</code>", link, text)
