@@ -16,7 +16,9 @@ library(adadelta)
 # The menu of Python's guides, each called what its first line says.
 configuration <- yaml::read_yaml("pkgdown/_pkgdown.yml")
 python <- configuration$navbar$components$python
-guides <- lapply(configuration$guides, function(name) {
+names <- tools::file_path_sans_ext(list.files("python/guides", "[.]md$"))
+names <- names[order(match(names, configuration$guides))]
+guides <- lapply(names, function(name) {
   first <- readLines(file.path("python", "guides", paste0(name, ".md")), n = 1, encoding = "UTF-8")
   list(text = sub("^# +", "", first), href = paste0("python/", name, ".html"))
 })
