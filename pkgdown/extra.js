@@ -21,7 +21,7 @@ if (contents) {
     list.append(element("li", { className: "toc-" + heading.tagName.toLowerCase() }, link));
   }
   if (list.children.length > 1) contents.append(list);
-  else contents.remove();
+  else (contents.closest("aside") ?? contents).remove();
 }
 
 // Light or dark: what the reader chose here, or else what the browser prefers; see head.html.
