@@ -111,7 +111,9 @@ class Adadelta(brainpy.optim.Optimizer):
         >>> import adadelta.brainpy
         >>> import brainpy.math as bm
         >>> x = bm.TrainVar(bm.asarray([1.0, 2.0]))
-        >>> optimizer = adadelta.brainpy.Adadelta(train_vars={"x": x}, rho=0.75, epsilon=0.25)
+        >>> optimizer = adadelta.brainpy.Adadelta(
+        ...     train_vars={"x": x}, rho=0.75, epsilon=0.25
+        ... )
         >>> optimizer.update({"x": bm.asarray([1.0, -1.0])})
         >>> [round(float(value), 4) for value in x]
         [0.2929, 2.7071]
