@@ -61,6 +61,7 @@ site: ## the documentation as web pages, in docs/
 	$(STOCK) Rscript pkgdown/build.R
 	$(CORE) $(STOCK) python pkgdown/finish.py docs
 	$(STOCK) python pkgdown/check_links.py docs
+	$(STOCK) python pkgdown/check_pages.py docs
 
 vectors: ## tests/vectors from 50-digit arithmetic
 	@$(SETUP) stock test
