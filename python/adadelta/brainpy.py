@@ -111,7 +111,9 @@ class Adadelta(brainpy.optim.Optimizer):
         >>> import adadelta.brainpy
         >>> import brainpy.math as bm
         >>> x = bm.TrainVar(bm.asarray([1.0, 2.0]))
-        >>> optimizer = adadelta.brainpy.Adadelta(train_vars={"x": x}, rho=0.75, epsilon=0.25)
+        >>> optimizer = adadelta.brainpy.Adadelta(
+        ...     train_vars={"x": x}, rho=0.75, epsilon=0.25
+        ... )
         >>> optimizer.update({"x": bm.asarray([1.0, -1.0])})
         >>> [round(float(value), 4) for value in x]
         [0.2929, 2.7071]
@@ -363,7 +365,7 @@ class Adadelta(brainpy.optim.Optimizer):
         """
         if compatible not in ("v1", "v2"):
             raise ValueError(hyperparameters.refusal("compatible", '"v1" or "v2"', compatible))
-        exchange.import_state(self, exchange.of_state_dict(self, state_dict))
+        exchange.import_state(self, exchange.of_state_dict(state_dict, self.averages()))
         return StateLoadResult([], [])
 
     def __load_state__(
@@ -383,7 +385,8 @@ class Adadelta(brainpy.optim.Optimizer):
             return list(own), []
         name = next(iter(state_dict)).partition(".")[0]
         try:
-            exchange.import_state(self, exchange.of_state_dict(self, {name: state_dict}))
+            saved = exchange.of_state_dict({name: state_dict}, self.averages())
+            exchange.import_state(self, saved)
         except (TypeError, ValueError) as error:
             advice = "optimizer.load_state_dict() loads it strictly"
             matching.warn_left_out(error, "goes on as it is", advice)

@@ -1,5 +1,6 @@
 """Adadelta for Keras 3, on the JAX, TensorFlow and torch backends: the core of this package."""
 
+import functools
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -19,7 +20,7 @@ from adadelta._core.messages import Message
 from adadelta._core.precision import is_complex, state_dtype, without_noise
 from adadelta._core.step import Options
 from adadelta._core.weight_decay import Exclusions
-from adadelta._keras import jax_trainer, loss_scale, precision, saving
+from adadelta._keras import exchange, jax_trainer, loss_scale, precision, saving
 from adadelta._keras import learning_rate as rates
 from adadelta._keras import summary as summaries
 from adadelta._keras.engines import (
@@ -380,7 +381,7 @@ class Adadelta(keras.optimizers.Optimizer):
             self.loss_scale_factor,
             self.ema_overwrite_frequency,
         )
-        self._saved.take_waiting(self)
+        self._saved.take_waiting(self._parts())
 
     def _settle_rate(self, dtypes: set[str]) -> None:
         rate = self._rate
@@ -394,6 +395,18 @@ class Adadelta(keras.optimizers.Optimizer):
 
     def _held(self) -> State | None:
         return self._state if self.built else None
+
+    def _parts(self) -> exchange.Parts:
+        return exchange.Parts(
+            step=self._iterations,
+            rate=self._rate,
+            set_rate=functools.partial(setattr, self, "learning_rate"),
+            built=self._held(),
+            variables=lambda: self.variables,
+            accumulation_steps=self.gradient_accumulation_steps,
+            rename_exclusions=self._rename_exclusions,
+            config_but_rate=self._config_but_rate,
+        )
 
     def _refuse_trainer(self, model: Any, shares: bool) -> None:
         """Raise when training on JAX has other variables, lacks a kernel or can't ask the rate."""
@@ -683,7 +696,7 @@ class Adadelta(keras.optimizers.Optimizer):
 
     def save_own_variables(self, store: Any) -> None:
         """Write the state into a Keras file, by name; what waits is written as it was loaded."""
-        self._saved.write(self, store)
+        self._saved.write(self._parts(), store)
 
     def load_own_variables(self, store: Any) -> None:
         """Take the state from a Keras file, ours or a `.keras` file of `keras.optimizers.Adadelta`.
@@ -693,11 +706,11 @@ class Adadelta(keras.optimizers.Optimizer):
         `StateWarning`, and the optimizer starts anew; numbered arrays of which the file does not
         say that `keras.optimizers.Adadelta` has written them change nothing.
         """
-        self._saved.read(self, store)
+        self._saved.read(self._parts(), store)
 
     def load_strictly(self, contents: keras_file.Contents, target: Any) -> None:
         """Take the state from a Keras file, or raise: see `adadelta.load_keras_adadelta()`."""
-        saving.load_strictly(self, contents, target)
+        saving.load_strictly(contents, exchange.parts_of(target))
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that make this optimizer again, in plain Python values."""

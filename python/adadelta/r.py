@@ -199,14 +199,15 @@ def settings(optimizer: Any) -> dict[str, Any]:
     To serialize a function or a schedule Keras imports TensorFlow, which takes seconds and writes
     to the terminal: printing does without.
     """
-    return {"learning_rate": _shown_rate(optimizer), **optimizer._config_but_rate()}
+    from adadelta._keras.exchange import parts_of
+
+    parts = parts_of(optimizer)
+    return {"learning_rate": _shown_rate(parts.rate), **parts.config_but_rate()}
 
 
-def _shown_rate(optimizer: Any) -> Any:
+def _shown_rate(rate: Any) -> Any:
     from adadelta._keras import learning_rate as rates
-    from adadelta._keras.exchange import rate_of
 
-    rate = rate_of(optimizer)
     if rate.callable is not None:
         function = rate.callable.function
         code = (
@@ -229,19 +230,19 @@ def _is_plain(value: Any) -> bool:
 
 def progress(optimizer: Any) -> str:
     """Say what an optimizer is built on and how far it has come."""
-    from adadelta._keras.exchange import variables_of
+    from adadelta._keras.exchange import parts_of
     from adadelta._keras.summary import progress_of
 
-    return progress_of(variables_of(optimizer) if optimizer.built else None)
+    return progress_of(parts_of(optimizer).built)
 
 
 def changed(optimizer: Any, changes: dict[str, Any]) -> Any:
     """Make an optimizer with the settings of another, but for these."""
     from adadelta._keras import learning_rate as rates
-    from adadelta._keras.exchange import rate_of
+    from adadelta._keras.exchange import parts_of
 
     settings = optimizer.get_config()
-    rate = rate_of(optimizer).value
+    rate = parts_of(optimizer).rate.value
     # A schedule or function itself, which may be of a class that Keras can't make again.
     if rates.is_schedule(rate):
         settings["learning_rate"] = rate

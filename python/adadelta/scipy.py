@@ -130,8 +130,10 @@ def adadelta(
         >>> from scipy.optimize import minimize, rosen, rosen_der
         >>> import adadelta.scipy
         >>> options = {"learning_rate": lambda step: 0.3 / (1 + step / 50), "epsilon": 0.01}
-        >>> result = minimize(rosen, [-1.2, 1.0], jac=rosen_der, method=adadelta.scipy.adadelta,
-        ...                   options={**options, "gtol": 0.1})
+        >>> result = minimize(
+        ...     rosen, [-1.2, 1.0], jac=rosen_der, method=adadelta.scipy.adadelta,
+        ...     options={**options, "gtol": 0.1},
+        ... )
         >>> result.success, result.x.round(1)
         (True, array([1., 1.]))
 

@@ -252,17 +252,12 @@ class Adadelta(Step):
             return shortest(now)
         return given
 
-    def _set_rate_number(self, rate: float) -> None:
-        self.learning_rate = rate
-
-    _checked_rate = staticmethod(rates.checked)
-
     # ------------------------------------------------------------------ the config
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that make this optimizer again, in plain Python values."""
         if legacy.is_asking():
-            return legacy.config_of(self)
+            return legacy.config_of(self, self._rate_number())
         config = super().get_config()
         config["learning_rate"] = self._rate_config()
         config.update({argument: getattr(self, argument) for argument in _OWN})

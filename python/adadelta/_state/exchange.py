@@ -25,15 +25,13 @@ def unwrapped(optimizer: Any) -> tuple[Any, Any]:
     return (optimizer, None) if inner is None else (inner, optimizer)
 
 
-def refuse_unbuilt(optimizer: Any) -> None:
-    """Refuse an optimizer without variables; `build_argument` is what builds it."""
-    if not optimizer.built:
-        argument = getattr(optimizer, "build_argument", "model.trainable_variables")
-        text = (
-            "This optimizer is not built, so it has no state yet: call "
-            f"optimizer.build({argument}) first"
-        )
-        raise StateMismatchError(Message(text, "unbuilt"))
+def unbuilt(argument: str = "model.trainable_variables") -> StateMismatchError:
+    """Return the error about an optimizer without variables; the argument is what builds it."""
+    text = (
+        "This optimizer is not built, so it has no state yet: call "
+        f"optimizer.build({argument}) first"
+    )
+    return StateMismatchError(Message(text, "unbuilt"))
 
 
 def mapped(function: Callable[[_In], _Out], slots: Slots[_In]) -> dict[str, dict[str, _Out]]:

@@ -11,7 +11,8 @@ from adadelta._core import hyperparameters
 from adadelta._core.messages import Message
 from adadelta._core.precision import largest_gradient, largest_number
 from adadelta._keras import loss_scale, precision, reading
-from adadelta._keras.exchange import rate_of, variables_of
+from adadelta._keras.exchange import parts_of
+from adadelta.keras import Adadelta
 
 # Measured on four small problems, of 32 to 6,000 rows: in 100 updates weights changed by 0.03 % to
 # 0.1 % of their size at a learning rate of 0.001, by 0.3 % to 1.1 % at 0.01, by 2.6 % to 11 % at
@@ -55,7 +56,7 @@ class Watched:
         self,
         common: dict[str, Any],
         readings: list[reading.Reading],
-        optimizer: Any,
+        optimizer: Adadelta,
         batches: int,
         loss: float,
     ) -> None:
@@ -74,7 +75,7 @@ class Watched:
 def nothing_moves(watched: Watched) -> str | None:
     """At a low and constant learning rate neither the weights nor the loss have changed."""
     rate = watched.last["learning_rate"]
-    is_constant = rate_of(watched.optimizer).is_number
+    is_constant = parts_of(watched.optimizer).rate.is_number
     if not (0 < rate < LOW_RATE and is_constant and watched.updates >= UPDATES_TO_MOVE):
         return None
     change = _change_of_weights(watched)
@@ -111,7 +112,7 @@ def _change_of_loss(watched: Watched) -> float:
 
 def saturated(watched: Watched) -> str | None:
     """Gradients are about as large as they are limited to, or averages as numbers can be."""
-    own = variables_of(watched.optimizer)
+    own = parts_of(watched.optimizer).state
     dtypes = dict(zip(own.names, map(precision.dtype_of, own.parameters), strict=True))
     found, largest = [], 0.0
     for one in watched.readings:
@@ -175,7 +176,7 @@ def no_gradient(watched: Watched) -> str | None:
     suspects = {one.variable for one in watched.readings if not one.square_avg.any()}
     if suspects:
         # A sample may miss the rows of an embedding that were used.
-        suspects -= reading.has_gradient(variables_of(watched.optimizer), suspects)
+        suspects -= reading.has_gradient(parts_of(watched.optimizer).state, suspects)
     if not suspects:
         return None
     names = [one.variable for one in watched.readings if one.variable in suspects]
