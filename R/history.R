@@ -51,7 +51,9 @@ as.data.frame.keras.src.callbacks.history.History <- function(x, row.names = NUL
   # nolint end
   check_session(x, method_call(sys.call(), "as.data.frame"))
   values <- lapply(in_r(x$history), function(column) unlist(in_r(column), use.names = FALSE))
-  epochs <- as.integer(unlist(in_r(x$epoch))) + 1L
+  # There is none before the training begins.
+  has_begun <- reticulate::py_has_attr(x, "epoch")
+  epochs <- as.integer(if (has_begun) unlist(in_r(x$epoch))) + 1L
   values <- Filter(function(column) is.numeric(column) && length(column) <= length(epochs), values)
   metrics <- sub("^val_", "", names(values))
   lengths <- lengths(values)

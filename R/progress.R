@@ -80,8 +80,10 @@ lines_of_epochs <- function() {
     if (what == "begin") clock <<- started()
     every <- max(1, epochs %/% 20)
     if (what == "epoch") {
-      line <- epoch_line(epoch, epochs, metrics, clock)
-      if (epoch %% every == 0 || clock$epochs == 1 || epoch == epochs) cat(line, "\n", sep = "")
+      clock <<- after_epoch(clock)
+      if (epoch %% every == 0 || clock$epochs == 1 || epoch == epochs) {
+        cat(epoch_line(epoch, epochs, metrics, clock), "\n", sep = "")
+      }
     }
     NULL
   }
@@ -104,7 +106,10 @@ bar <- function(place = new.env(parent = emptyenv())) {
       cli::cli_progress_done(id = place$id, .envir = place)
       cat(place$last, "\n", sep = "")
     } else {
-      if (what == "epoch") place$last <- epoch_line(epoch, epochs, metrics, place$clock)
+      if (what == "epoch") {
+        place$clock <- after_epoch(place$clock)
+        place$last <- epoch_line(epoch, epochs, metrics, place$clock)
+      }
       before <- if (what == "epoch") epoch else epoch - 1
       status <- paste0(
         epoch_of(epoch, epochs), format_metrics(metrics),
@@ -119,15 +124,17 @@ bar <- function(place = new.env(parent = emptyenv())) {
   }
 }
 
-# When training began, and how many epochs have ended: it may go on from an earlier one.
-started <- function() {
-  list2env(list(start = proc.time()[["elapsed"]], epochs = 0), parent = emptyenv())
+# When training began, how long it has taken, and how many epochs have ended in it: a training may
+# go on from an earlier one.
+started <- function() list(start = proc.time()[["elapsed"]], took = 0, epochs = 0)
+
+after_epoch <- function(clock) {
+  clock$took <- proc.time()[["elapsed"]] - clock$start
+  clock$epochs <- clock$epochs + 1
+  clock
 }
 
-# Takes note that an epoch has ended.
 epoch_line <- function(epoch, epochs, metrics, clock) {
-  clock$epochs <- clock$epochs + 1
-  clock$took <- proc.time()[["elapsed"]] - clock$start
   left <- epochs - epoch
   total <- if (left > 0) {
     paste(in_time(left * clock$took / clock$epochs), "left")

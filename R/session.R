@@ -4,12 +4,15 @@
 # nolint start: object_name_linter.
 #' @export
 `$.adadelta.Adadelta` <- function(x, name) {
-  check_session(x, sys.call())
+  check_session(x, method_call(sys.call(), "$"))
   NextMethod()
 }
 
 #' @export
-`[[.adadelta.Adadelta` <- `$.adadelta.Adadelta`
+`[[.adadelta.Adadelta` <- function(x, name) {
+  check_session(x, method_call(sys.call(), "[["))
+  NextMethod()
+}
 
 #' @export
 `$.adadelta.Monitor` <- `$.adadelta.Adadelta`
