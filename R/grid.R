@@ -113,7 +113,8 @@ trained <- function(make, number, fit, arguments, call) {
       break
     }
     results[[cell]] <- result
-    # Python's objects are freed when R has let go of them, and R's memory is not full yet.
+    # Python's objects are freed when R has let go of them, and R's own memory is not full yet: 12
+    # models of a million weights took 22 MB more from the first to the last, without this 164 MB.
     gc()
     reticulate::import("gc")$collect()
   }

@@ -81,7 +81,7 @@ plot.keras.src.callbacks.history.History <- function(x, ...) {
   shown <- drawable_history(x, method_call(sys.call(), "plot"))
   metrics <- levels(shown$metric)
   before <- graphics::par(
-    mfrow = c(length(metrics), 1), mar = c(4, 4.5, 1, 1), las = 1
+    mfrow = c(length(metrics), 1), mar = c(4, 4.5, 2.5, 1), las = 1
   )
   on.exit(graphics::par(before))
   colors <- grDevices::hcl.colors(3, "viridis")[1:2]
@@ -101,7 +101,11 @@ plot.keras.src.callbacks.history.History <- function(x, ...) {
     }
     if (metric == metrics[[1]]) {
       numbers <- match(kinds, levels(rows$data))
-      graphics::legend("topright", kinds, col = colors[numbers], lty = numbers, lwd = 1.5, bty = "n")
+      # Above the panel, where no line is.
+      graphics::legend(
+        "bottomright", kinds, col = colors[numbers], lty = numbers, lwd = 1.5, bty = "n",
+        horiz = TRUE, inset = c(0, 1), xpd = NA
+      )
     }
   }
   invisible(shown)

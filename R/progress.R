@@ -10,8 +10,8 @@
 #' training takes more than two seconds. Elsewhere it is a line for each epoch, or
 #' for about 20 epochs where there are more. Both show the metrics, the mean time
 #' of an epoch so far, and how long the remaining epochs will take at that pace; the
-#' last line shows how long training took. The first epoch often takes longer than
-#' the others, since the model is compiled in it.
+#' last line shows how long training took. The first epoch counts only until there
+#' is a second one: the model is compiled in it, so it often takes much longer.
 #'
 #' While it is among the callbacks Keras calls all of them from R's thread, also
 #' its own progress bar.
@@ -124,29 +124,36 @@ bar <- function(place = new.env(parent = emptyenv())) {
   }
 }
 
-# When training began, how long it has taken, and how many epochs have ended in it: a training may
-# go on from an earlier one.
-started <- function() list(start = proc.time()[["elapsed"]], took = 0, epochs = 0)
+# When training began, how many epochs have ended since, and when the first and the last of them
+# did: a training may go on from an earlier epoch.
+started <- function() list(start = proc.time()[["elapsed"]], epochs = 0)
 
-after_epoch <- function(clock) {
-  clock$took <- proc.time()[["elapsed"]] - clock$start
+after_epoch <- function(clock, now = proc.time()[["elapsed"]]) {
   clock$epochs <- clock$epochs + 1
+  if (clock$epochs == 1) clock$first <- now
+  clock$now <- now
   clock
+}
+
+# The seconds of an epoch. The first one took 0.5 s where the others took 7 ms.
+pace <- function(clock) {
+  if (clock$epochs == 1) return(clock$now - clock$start)
+  (clock$now - clock$first) / (clock$epochs - 1)
 }
 
 epoch_line <- function(epoch, epochs, metrics, clock) {
   left <- epochs - epoch
   total <- if (left > 0) {
-    paste(in_time(left * clock$took / clock$epochs), "left")
+    paste(in_time(left * pace(clock)), "left")
   } else {
-    paste(in_time(clock$took), "in all")
+    paste(in_time(clock$now - clock$start), "in all")
   }
   paste0(
     epoch_of(epoch, epochs), format_metrics(metrics), "  (", per_epoch(clock), ", ", total, ")"
   )
 }
 
-per_epoch <- function(clock) paste(in_time(clock$took / clock$epochs), "per epoch")
+per_epoch <- function(clock) paste(in_time(pace(clock)), "per epoch")
 
 in_time <- function(seconds) {
   if (seconds < 1) return(sprintf("%.0f ms", 1000 * seconds))

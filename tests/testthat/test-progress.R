@@ -33,13 +33,16 @@ test_that("of many epochs about 20 are shown, the first and the last among them"
 
 test_that("the time that is left is that of the epochs that are left, at the pace so far", {
   clock <- started()
-  # Two epochs of a training that goes on from its fifth, in 10 seconds.
-  clock$start <- clock$start - 10
-  clock <- after_epoch(after_epoch(clock))
-  line <- epoch_line(6, 12, list(loss = 0.5), clock)
-  expect_match(line, "^epoch  6/12  loss 0.5000  \\(5 s per epoch, 30 s left\\)$")
-  line <- epoch_line(12, 12, list(), after_epoch(clock))
-  expect_match(line, "^epoch 12/12  \\(3.3 s per epoch, 10 s in all\\)$")
+  # A training that goes on from its fifth epoch, and compiles its model in 10 seconds.
+  clock <- after_epoch(clock, clock$start + 11)
+  line <- epoch_line(5, 12, list(loss = 0.5), clock)
+  expect_match(line, "^epoch  5/12  loss 0.5000  \\(11 s per epoch, 77 s left\\)$")
+  clock <- after_epoch(clock, clock$start + 12)
+  clock <- after_epoch(clock, clock$start + 14)
+  line <- epoch_line(7, 12, list(), clock)
+  expect_match(line, "^epoch  7/12  \\(1.5 s per epoch, 7.5 s left\\)$")
+  line <- epoch_line(12, 12, list(), clock)
+  expect_match(line, "^epoch 12/12  \\(1.5 s per epoch, 14 s in all\\)$")
   times <- c(0.0123, 0.56, 1.23, 12.3, 99, 100, 3599, 7300)
   expect_identical(
     vapply(times, in_time, ""),
