@@ -137,8 +137,10 @@ as_result <- function(result, arguments) {
   }
   clashing <- intersect(names, c(arguments, "error"))
   if (length(clashing)) {
-    text <- paste(in_quotes(clashing[[1]]), "in what `fit` returns is a column of the table already")
-    stop(text, call. = FALSE)
+    stop(
+      in_quotes(clashing[[1]]), " in what `fit` returns is a column of the table already",
+      call. = FALSE
+    )
   }
   as.data.frame(as.list(result), optional = TRUE)
 }
@@ -153,7 +155,7 @@ table_of <- function(results) {
     unlist(values)
   })
   message <- function(result) {
-    if (inherits(result, "condition")) trimws(conditionMessage(result)) else NA_character_
+    if (inherits(result, "condition")) plain_message(result) else NA_character_
   }
   data.frame(
     c(filled, list(error = vapply(results, message, ""))), check.names = FALSE

@@ -76,8 +76,7 @@ in_r <- function(value) if (is_python(value)) reticulate::py_to_r(value) else va
 
 #' @rdname history
 #' @export
-# nolint next: object_name_linter, object_length_linter.
-plot.keras.src.callbacks.history.History <- function(x, ...) {
+plot.keras.src.callbacks.history.History <- function(x, ...) { # nolint: object_length_linter.
   shown <- drawable_history(x, method_call(sys.call(), "plot"))
   metrics <- levels(shown$metric)
   before <- graphics::par(
@@ -113,8 +112,9 @@ plot.keras.src.callbacks.history.History <- function(x, ...) {
 
 #' @rdname history
 #' @exportS3Method ggplot2::autoplot
-# nolint next: object_name_linter, object_length_linter.
+# nolint start: object_name_linter, object_length_linter.
 autoplot.keras.src.callbacks.history.History <- function(object, ...) {
+  # nolint end
   shown <- drawable_history(object, method_call(sys.call(), "autoplot"))
   # R CMD check knows of no variables that ggplot2 finds in the data.
   .data <- ggplot2::.data

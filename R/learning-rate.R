@@ -53,6 +53,8 @@ learning_rate <- function(optimizer) {
 
 of_optimizer <- function(name, optimizer, call, ...) {
   check_session(optimizer, call)
-  if (!is_python(optimizer)) refuse("optimizer", "one made by optimizer_adadelta()", optimizer, call)
+  if (!is_python(optimizer)) {
+    refuse("optimizer", "one made by optimizer_adadelta()", optimizer, call)
+  }
   value_of(core(call)$attempt(name, optimizer, ...), "argument", call)
 }

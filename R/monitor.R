@@ -232,7 +232,8 @@ summary.adadelta.Monitor <- function(object, ...) {
 #' @rdname adadelta_monitor
 #' @export
 print.summary.adadelta.Monitor <- function(x, ...) {
-  rates <- c("5%" = "effective_rate_q05", median = "effective_rate_q50", "95%" = "effective_rate_q95")
+  rates <- paste0("effective_rate_q", c("05", "50", "95"))
+  names(rates) <- c("5%", "median", "95%")
   rms <- c(gradient = "gradient_rms", update = "update_rms", weight = "weight_rms")
   # A part of a summary prints as the data frame that it is.
   if (!all(c("variable", rates, rms, "update", "epoch", "loss", "learning_rate") %in% names(x))) {

@@ -11,7 +11,8 @@
 #' for about 20 epochs where there are more. Both show the metrics, the mean time
 #' of an epoch so far, and how long the remaining epochs will take at that pace; the
 #' last line shows how long training took. The first epoch counts only until there
-#' is a second one: the model is compiled in it, so it often takes much longer.
+#' is a second one: the model is compiled in it, so it often takes much longer, and
+#' what is left after it is an upper bound.
 #'
 #' While it is among the callbacks Keras calls all of them from R's thread, also
 #' its own progress bar.
@@ -144,7 +145,7 @@ pace <- function(clock) {
 epoch_line <- function(epoch, epochs, metrics, clock) {
   left <- epochs - epoch
   total <- if (left > 0) {
-    paste(in_time(left * pace(clock)), "left")
+    paste0(if (clock$epochs == 1) "up to ", in_time(left * pace(clock)), " left")
   } else {
     paste(in_time(clock$now - clock$start), "in all")
   }

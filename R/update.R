@@ -51,6 +51,5 @@ updated <- function(optimizer, changes, call) {
 #' @rdname update.adadelta.Adadelta
 #' @export
 as.list.adadelta.Adadelta <- function(x, ...) {
-  check_session(x, method_call(sys.call(), "as.list"))
-  x$get_config()
+  core_call("config", method_call(sys.call(), "as.list"), x)
 }

@@ -191,6 +191,11 @@ def _is_single(value: Any) -> bool:
     return isinstance(value, (bool, int, float, str))
 
 
+def config(optimizer: Any) -> dict[str, Any]:
+    """The configuration of an optimizer, or the error of a schedule that has none."""
+    return dict(optimizer.get_config())
+
+
 def settings(optimizer: Any) -> dict[str, Any]:
     """The configuration of an optimizer, to be shown.
 
@@ -487,11 +492,8 @@ def attempt(name: str, *arguments: Any) -> dict[str, Any]:
 def _message(error: Exception) -> Any:
     if isinstance(error, OSError) and error.filename is not None:
         return f'{error.strerror}: "{error.filename}"'
-    if isinstance(error, (TypeError, ValueError, OSError)):
-        return told(message_of(error))
-    # What Keras and its backends add below the first lines is where in Python it happened.
-    first, *_ = str(error).strip().split("\n\n")
-    return f"{type(error).__name__}: {first}"
+    is_refusal = isinstance(error, (TypeError, ValueError, OSError))
+    return told(message_of(error)) if is_refusal else f"{type(error).__name__}: {error}"
 
 
 def told(message: str) -> Any:

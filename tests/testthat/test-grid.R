@@ -29,7 +29,8 @@ test_that("lists hold schedules, functions and NULL, and their names are shown",
   expect_identical(table$learning_rate, rep(c("falling", "own", "1"), 2))
   expect_identical(table$clipnorm, rep(c(NA, 2), each = 3))
   expect_equal(table$value, rep(c(0.5, 0.25, 1), 2))
-  table <- adadelta_grid(optimizer_adadelta(), learning_rate = list(function() 1), fit = learning_rate)
+  rates <- list(function() 1)
+  table <- adadelta_grid(optimizer_adadelta(), learning_rate = rates, fit = learning_rate)
   expect_identical(table$learning_rate, "function () 1")
 })
 
@@ -71,7 +72,8 @@ test_that("an error of Keras is one of its cell", {
     1
   })
   expect_identical(names(table), c("rho", "error"))
-  expect_match(table$error, "shape")
+  expect_match(table$error, "^ValueError: .*shape.*")
+  expect_false(grepl("\n|\033|py_last_error|JAX has removed", table$error))
 })
 
 test_that("an interrupt keeps what was trained", {

@@ -16,7 +16,7 @@ test_that("there is a line for each epoch, with all metrics", {
   expect_length(lines, 3)
   metrics <- "^epoch [123]/3  loss [0-9.e-]+  mae [0-9.e-]+  val_loss .*  "
   time <- "[0-9.]+ m?s"
-  expect_match(lines[1:2], paste0(metrics, "\\(", time, " per epoch, ", time, " left\\)$"))
+  expect_match(lines[1:2], paste0(metrics, "\\(", time, " per epoch, (up to )?", time, " left\\)$"))
   expect_match(lines[[3]], paste0(metrics, "\\(", time, " per epoch, ", time, " in all\\)$"))
   shown <- as.numeric(sub(".* val_loss ([^ ]*) .*", "\\1", lines))
   # Four digits are shown.
@@ -36,7 +36,7 @@ test_that("the time that is left is that of the epochs that are left, at the pac
   # A training that goes on from its fifth epoch, and compiles its model in 10 seconds.
   clock <- after_epoch(clock, clock$start + 11)
   line <- epoch_line(5, 12, list(loss = 0.5), clock)
-  expect_match(line, "^epoch  5/12  loss 0.5000  \\(11 s per epoch, 77 s left\\)$")
+  expect_match(line, "^epoch  5/12  loss 0.5000  \\(11 s per epoch, up to 77 s left\\)$")
   clock <- after_epoch(clock, clock$start + 12)
   clock <- after_epoch(clock, clock$start + 14)
   line <- epoch_line(7, 12, list(), clock)

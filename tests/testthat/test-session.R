@@ -26,7 +26,7 @@ test_that("attributes of an optimizer of this session are as Python has them", {
 test_that("a process that was forked from one with Keras is warned, once and at once", {
   testthat::skip_on_os("windows")
   skip_without_keras()
-  lines <- run_in_child('
+  lines <- run_in_child("
     invisible(optimizer_adadelta())
     forked <- function(code) {
       job <- parallel::mcparallel(code, silent = FALSE)
@@ -41,7 +41,7 @@ test_that("a process that was forked from one with Keras is warned, once and at 
       c(first[[1]], second[[1]])
     }))
     print(forked(try(optimizer_adadelta(rho = 2), silent = TRUE)))
-  ')
+  ")
   text <- paste(lines, collapse = "\n")
   expect_match(text, "\"adadelta_warning_fork\" +\"adadelta_error_argument\"")
   expect_match(text, "Warning in optimizer_adadelta\\(rho = 2\\) : *\n? *this process was forked")
@@ -50,9 +50,9 @@ test_that("a process that was forked from one with Keras is warned, once and at 
 test_that("a process in which Keras was not loaded before the fork is not warned", {
   testthat::skip_on_os("windows")
   skip_without_keras()
-  lines <- run_in_child('
+  lines <- run_in_child("
     job <- parallel::mcparallel(tryCatch(class(optimizer_adadelta())[[1]], warning = class))
     print(parallel::mccollect(job)[[1]])
-  ')
+  ")
   expect_match(paste(lines, collapse = "\n"), "\"adadelta.Adadelta\"", fixed = TRUE)
 })
