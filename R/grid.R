@@ -125,17 +125,13 @@ as_result <- function(result, arguments) {
   if (is.numeric(result) && length(result) == 1 && is.null(names(result))) {
     result <- c(value = as.vector(result))
   }
-  names <- names(result)
-  is_row <- (is.atomic(result) || is.list(result)) && length(result) > 0 &&
-    all(lengths(as.list(result)) == 1) && all(nzchar(names)) && !anyDuplicated(names) &&
-    length(names) == length(result)
-  if (!is_row) {
+  if (!is_row(result)) {
     stop(
       "`fit` must return a number, or numbers with names as a vector, a list or a data frame of ",
       "one row; received ", shortened(r_code(result)), call. = FALSE
     )
   }
-  clashing <- intersect(names, c(arguments, "error"))
+  clashing <- intersect(names(result), c(arguments, "error"))
   if (length(clashing)) {
     stop(
       in_quotes(clashing[[1]]), " in what `fit` returns is a column of the table already",
@@ -143,6 +139,14 @@ as_result <- function(result, arguments) {
     )
   }
   as.data.frame(as.list(result), optional = TRUE)
+}
+
+# Whether a value can be a row of a table: single values, each with a name of its own.
+is_row <- function(value) {
+  if (!is.atomic(value) && !is.list(value)) return(FALSE)
+  names <- names(value)
+  length(names) > 0 && all(nzchar(names)) && !anyDuplicated(names) &&
+    all(lengths(as.list(value)) == 1)
 }
 
 table_of <- function(results) {
