@@ -72,6 +72,15 @@ sentences <- list(
   }
 )
 
+# The message of an error in a line: without the colors of a terminal, and without what JAX and
+# reticulate add about where Python shows more of it.
+plain_message <- function(error) {
+  text <- gsub("\033\\[[0-9;]*m", "", conditionMessage(error))
+  text <- sub("\n-{10,}\nFor simplicity, JAX .*", "", text)
+  text <- sub("\nRun `reticulate::py_last_error\\(\\)`.*", "", text)
+  in_one_line(strsplit(trimws(text), "\n+")[[1]])
+}
+
 not_built <- function(what) {
   paste0(
     "this optimizer is not built, so it has no ", what, " yet: fit() builds it, or ",

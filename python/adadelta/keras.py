@@ -244,7 +244,10 @@ class Adadelta(keras.optimizers.Optimizer):
 
     @property
     def learning_rate(self) -> Any:
-        """The rate of the next step: a variable, or what the schedule or function gives."""
+        """The rate of the next step: a variable, or what the schedule or function gives.
+
+        `float(optimizer.learning_rate)` is its number, in single precision mostly.
+        """
         return self._get_current_learning_rate()
 
     @learning_rate.setter
