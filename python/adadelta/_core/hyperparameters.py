@@ -7,6 +7,7 @@ A value of the wrong kind is a TypeError, one out of range a ValueError. The mes
 import difflib
 import math
 import numbers
+import os
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -59,6 +60,13 @@ def shortened(text: str, most: int = _LONGEST_VALUE) -> str:
     )
     is_whole = len(text) <= 2 * most and len(line) <= most
     return line if is_whole else line[: most - 3] + "..."
+
+
+def shortened_path(path: Any, most: int = _LONGEST_VALUE) -> str:
+    """Write the path of a file in quotes, and only its end where it is longer than `most`."""
+    text = os.fsdecode(path)
+    end = text if len(text) <= most else f"...{text[3 - most :]}"
+    return f'"{shortened(end, most)}"'
 
 
 def first_of(names: Sequence[str], most: int = 1) -> str:
