@@ -11,20 +11,19 @@ sentences <- list(
   fixed = function(it) {
     paste0(
       in_quotes(it$argument), " can't be changed once the optimizer is built, since compiled ",
-      "training would not see it; make a new optimizer, for example with update(optimizer); ",
-      "received ", shortened(shown(it$received))
+      "training would not see it; make a new one, for example with update(optimizer); ",
+      "received ", shortened(shown(it$received), 20)
     )
   },
   rate_compiled = function(it) {
     paste0(
-      "`learning_rate` can't be replaced by another kind of rate once TensorFlow has compiled the ",
-      "training step, which would not see it; give it before training, start with a number and ",
-      "set numbers, or compile the model with run_eagerly = TRUE; received ",
-      shortened(shown(it$received))
+      "`learning_rate` can't be replaced by another kind of rate in compiled training; set a ",
+      "number, give it before training, or compile with run_eagerly = TRUE; received ",
+      shortened(shown(it$received), 40)
     )
   },
   together = function(it) {
-    given <- vapply(it$given, shown, "")
+    given <- vapply(it$given, function(came) shortened(shown(came), 20), "")
     paste0(
       "Only one of ", listed(in_quotes(it$arguments)), " can be given; received ",
       paste0(names(given), "=", given, collapse = ", ")
@@ -53,15 +52,17 @@ sentences <- list(
   unbuilt = function(it) not_built("state"),
   averages_lost = function(it) {
     paste0(
-      "the averages of ", it$variables, " became NaN, because a gradient was NaN or infinite, and ",
-      "the weights with them; train again from new weights with `skip_nonfinite = TRUE`, and look ",
-      "for missing values in the data, and for logarithms or divisions of 0 in the model and the ",
-      "loss"
+      "the averages of ", it$variables, " and the weights became NaN after a gradient that was ",
+      "NaN or infinite; train again with `skip_nonfinite = TRUE`, and look for missing values and ",
+      "log(0)"
     )
   },
   not_converted = function(it) {
-    problems <- vapply(as.list(it$problems), sentence, "")
-    paste("The state can't be converted:", paste(problems, collapse = "; "))
+    with_problems("The state can't be converted: ", problems_of(it))
+  },
+  not_fitting = function(it) {
+    start <- "The state does not fit this optimizer, which was left as it is: "
+    with_problems(start, problems_of(it))
   },
   left_out = function(it) {
     paste("neither in `rename` nor in `perm`:", paste(it$names, collapse = ", "))
@@ -76,6 +77,21 @@ sentences <- list(
   }
 )
 
+# All that a state fails in, also what a short message has no room for.
+problems_of <- function(message) {
+  if (is.list(message)) vapply(as.list(message$problems), sentence, "")
+}
+
+with_problems <- function(start, problems) {
+  text <- paste0(start, paste(problems, collapse = "; "))
+  if (nchar(text) <= longest_message) return(text)
+  others <- length(problems) - 1L
+  end <- paste0(if (others) paste0("; ", others, " more"), " (all are in `problems` of this error)")
+  paste0(start, shortened(problems[[1]], longest_message - nchar(start) - nchar(end)), end)
+}
+
+longest_message <- 200L
+
 not_built <- function(what) {
   paste0(
     "this optimizer is not built, so it has no ", what, " yet: fit() builds it, or ",
@@ -86,7 +102,7 @@ not_built <- function(what) {
 # The one form of every message about a bad argument. `came` is a value that Python sends.
 refusal <- function(argument, requirement, value, came = list(value = value)) {
   start <- paste0(in_quotes(argument), " must be ", requirement, "; received ")
-  paste0(start, shortened(shown(came), max(20, min(80, 200 - nchar(start)))))
+  paste0(start, shortened(shown(came), max(20, min(80, longest_message - nchar(start)))))
 }
 
 # What an argument must be: words, or values that R writes in its own way.

@@ -255,10 +255,9 @@ class Adadelta(keras.optimizers.Optimizer):
         else:
             if rate.is_in_a_graph:
                 text = (
-                    "`learning_rate` can't be replaced by another kind of rate once TensorFlow "
-                    "has compiled the training step, which would not see it; give it before "
-                    "training, start with a number and set numbers, or compile the model with "
-                    f"run_eagerly=True; received {hyperparameters.received(value)}"
+                    "`learning_rate` can't be replaced by another kind of rate in compiled "
+                    "training; set a number, give it before training, or compile with "
+                    f"run_eagerly=True; received {hyperparameters.received(value, 40)}"
                 )
                 raise ValueError(Message(text, "rate_compiled", received=value))
             if rate.is_number:
@@ -494,7 +493,8 @@ class Adadelta(keras.optimizers.Optimizer):
         # Keras' message has all values of the variable in it.
         for variable in variables:
             if self._var_key(variable) not in self._trainable_variables_indices:
-                raise ValueError(f"Unknown variable: {path_of(variable)}. {_other_variables()}")
+                path = hyperparameters.shortened(path_of(variable), 40)
+                raise ValueError(f"Unknown variable: {path}. {_other_variables()}")
 
     @property
     def iterations(self) -> Any:

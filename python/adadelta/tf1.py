@@ -290,8 +290,8 @@ class Adadelta(session.KerasOptimizer):
         ]
         if missing:
             raise ValueError(
-                f"The gradient can't be computed for {', '.join(missing)}: `loss` does not depend "
-                "on it, or only by operations without a gradient, such as argmax and round"
+                f"There is no gradient for {hyperparameters.first_of(missing)}: `loss` does not "
+                "depend on it, or only by operations without a gradient, such as argmax and round"
             )
         return [
             fitting(gradient, variable)

@@ -43,7 +43,7 @@ def test_lines_of_all_tables_are_read(script):
     measure, compare = script("measure"), script("compare")
     text = "\n".join([
         *("### One", "", *measure.HEADER),
-        measure.row("ours", [0.0012345] * 3, None, [0.003] * 3, "1 x peer"),
+        measure.row("ours", [0.0012345] * 3, None, [0.003] * 3),
         measure.row("Keras' own", [1.25] * 3, 0.5),
         *("", "### Memory", "", "A sentence of 2 | 3.", "", "### Two", "", *measure.HEADER),
         measure.row("ours", [0.05] * 3, None),
@@ -53,6 +53,57 @@ def test_lines_of_all_tables_are_read(script):
         ("One", "Keras' own"): 1250,
         ("Two", "ours"): 50,
     }
+    marker = script("targets").Marker()
+    assert compare.lines("\n".join(map(marker.marked, text.splitlines()))) == compare.lines(text)
+
+
+@pytest.mark.parametrize(
+    ("target", "found", "mark"),
+    [
+        ({"limit": 1.3}, (10, 1.3, None), "reached"),
+        ({"limit": 1.3}, (10, 1.31, 0.1), "missed: the reason is not known"),
+        ({"limit": 1.3, "peer": 0.2, "reason": "why"}, (10, 1.2, 0.21), "missed: why"),
+        ({"peer": 1}, (10, 1.2, None), "missed: the reason is not known"),
+        ({"ms": 10}, (10, None, None), "reached"),
+        ({"ms": 10}, (10.1, None, None), "missed: the reason is not known"),
+        ({"more_ms": 200}, (300, None, 2.9), "reached"),
+        ({"more_ms": 200}, (300, None, 3.1), "missed: the reason is not known"),
+    ],
+)
+def test_a_line_reaches_its_target_or_misses_it(script, target, found, mark):
+    assert script("targets").Target(**target).mark(*found) == mark
+
+
+def test_each_line_with_a_target_is_marked_and_the_others_are_listed(script):
+    targets, measure = script("targets"), script("measure")
+    marker = targets.Marker()
+    *_, head, rule, kernel, own, sentence = map(
+        marker.marked,
+        [
+            "### NumPy",
+            *measure.HEADER,
+            measure.row("20 M float32: the kernel", [0.01] * 3, 0.005) + "\n",
+            measure.row("20 M float32: the rule", [0.1] * 3, 0.01),
+            "A sentence | of | 5 | cells | of | text.",
+        ],
+    )
+    assert head.endswith("| x peer | at most | target |") and rule.count("---") == 7
+    assert kernel.endswith("| 2.00 |  | 1.3 x limit | missed: the reason is not known |\n")
+    assert own.endswith("| 10.00 |  |  |  |")
+    assert sentence == "A sentence | of | 5 | cells | of | text."
+    missing = marker.not_measured()
+    count = sum(map(len, targets.TARGETS.values()))
+    assert len(missing) == count - 1 and not any("NumPy" in line for line in missing)
+    assert "- From R: optimizer_adadelta(), after the first: at most 10 ms\n" in missing
+
+
+def test_a_measurement_runs_in_small_and_is_marked(script, monkeypatch, capsys):
+    monkeypatch.setenv("ADADELTA_BENCH_SCALE", "0.001")
+    run, targets = script("run"), script("targets")
+    text = run.Measurement("numpy_step.py").output(marker=targets.Marker())
+    assert text == capsys.readouterr().out
+    (line,) = [line for line in text.splitlines() if ": the kernel" in line]
+    assert line.endswith(("| reached |", "| missed: the reason is not known |"))
 
 
 class Checkout:

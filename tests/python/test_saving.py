@@ -395,7 +395,7 @@ def test_averages_and_windows_are_not_taken_for_each_other(tmp_path):
 
 def test_what_keras_has_saved_and_does_not_fit(tmp_path):
     message = refused_strictly(fresh(names=("a", "b", "c")), theirs(), tmp_path)
-    assert "6 arrays and no names" in message and "7 or 8" in message
+    assert "6 arrays without names" in message and "7 or 8" in message
     wide = theirs()
     wide["2"] = np.ones((5, 5), "float32")
     message = refused_strictly(fresh(), wide, tmp_path)

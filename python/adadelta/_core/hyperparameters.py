@@ -19,7 +19,7 @@ Check = Callable[[str, Any], Any]
 
 
 # Messages are read in terminals and logs: a longer one hides what is wrong.
-_LONGEST_MESSAGE = 200
+LONGEST_MESSAGE = 200
 _LONGEST_VALUE = 80
 
 _MISSING = object()
@@ -75,6 +75,21 @@ def first_of(names: Sequence[str], most: int = 1) -> str:
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
+def with_problems(start: str, problems: Sequence[str]) -> str:
+    """Write all of the problems behind the start of a message, or the first where they don't fit.
+
+    The error that has the message also has the attribute `problems`.
+    """
+    text = f"{start}: {'; '.join(problems)}"
+    if len(text) <= LONGEST_MESSAGE:
+        return text
+    first, *others = problems
+    end = f"; {len(others)} more" if others else ""
+    end += " (all are in `problems` of this error)"
+    room = LONGEST_MESSAGE - len(f"{start}: {end}")
+    return f"{start}: {shortened(getattr(first, 'brief', first), room)}{end}"
+
+
 def received(value: Any, most: int = _LONGEST_VALUE) -> str:
     """Write a value the way an error message shows it: short, on one line, strings in quotes.
 
@@ -113,7 +128,7 @@ Requirement = str | tuple[str | bool | None, ...]
 def refusal(argument: str, requirement: Requirement, value: Any) -> Message:
     """The one form of every message about a bad argument."""
     start = f"`{argument}` must be {in_words(requirement)}; received "
-    most = max(20, min(_LONGEST_VALUE, _LONGEST_MESSAGE - len(start)))
+    most = max(20, min(_LONGEST_VALUE, LONGEST_MESSAGE - len(start)))
     return Message(
         start + received(value, most),
         "argument",
@@ -345,7 +360,7 @@ def check_clips(arguments: Mapping[str, Any]) -> None:
     given = {name: arguments[name] for name in ways if arguments[name] is not None}
     if len(given) > 1:
         names = [f"`{name}`" for name in ways]
-        shown = ", ".join(f"{name}={received(value)}" for name, value in given.items())
+        shown = ", ".join(f"{name}={received(value, 20)}" for name, value in given.items())
         text = f"Only one of {', '.join(names[:-1])} and {names[-1]} can be given; received {shown}"
         raise ValueError(Message(text, "together", arguments=ways, given=given))
 

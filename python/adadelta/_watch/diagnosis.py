@@ -83,9 +83,8 @@ def nothing_moves(watched: Watched) -> str | None:
         return None
     return (
         f"in {watched.updates} updates at learning rate {_short(rate)} the weights changed by "
-        f"{change:.2%} of their size, so hardly anything is learned; Adadelta needs a "
-        "learning rate near 1, which is the published method, while 0.001 is Keras' default: try "
-        "`learning_rate = 1`"
+        f"{change:.2%} of their size; Adadelta was published with a learning rate of 1, and 0.001 "
+        "is Keras' default: try `learning_rate = 1`"
     )
 
 
@@ -126,9 +125,8 @@ def saturated(watched: Watched) -> str | None:
     if not found:
         return None
     return (
-        f"gradients or steps of {_list(found)} are so large that they are limited, to keep the "
-        f"averages finite (gradients to {largest:.1e}), and the weights follow them no more; "
-        "bring the data and the loss to a size near 1, or set `global_clipnorm`"
+        f"gradients or steps of {_list(found)} are so large that they are limited (gradients to "
+        f"{largest:.1e}); scale the data and the loss to a size near 1, or set `global_clipnorm`"
     )
 
 
@@ -145,8 +143,7 @@ def calls_are_skipped(watched: Watched) -> str | None:
         return None
     return (
         f"calls skipped so far: {skipped} of {calls}, because a gradient was NaN or infinite; "
-        "look for missing values in the data, and for logarithms or divisions of 0 in the model "
-        "and the loss"
+        "look for missing values in the data, and for log(0) or 1/0 in the model and the loss"
     )
 
 
@@ -161,10 +158,8 @@ def averages_are_lost(watched: Watched) -> str | None:
         return None
     variables = _list(found)
     text = (
-        f"the averages of {variables} became NaN, because a gradient was NaN or infinite, and "
-        "the weights with them; train again from new weights with `skip_nonfinite = True`, and "
-        "look for missing values in the data, and for logarithms or divisions of 0 in the model "
-        "and the loss"
+        f"the averages of {variables} and the weights became NaN after a gradient that was NaN or "
+        "infinite; train again with `skip_nonfinite = True`, and look for missing values and log(0)"
     )
     return Message(text, "averages_lost", variables=variables)
 
@@ -181,9 +176,8 @@ def no_gradient(watched: Watched) -> str | None:
         return None
     names = [one.variable for one in watched.readings if one.variable in suspects]
     return (
-        f"in {watched.updates} updates {_list(names)} had no gradient other than 0, so nothing "
-        "is learned there; either the loss does not depend on it, or what comes before or after "
-        "is 0 for all data, as of a ReLU that is never active"
+        f"in {watched.updates} updates {_list(names)} had no gradient other than 0; the loss does "
+        "not depend on it, or a layer before or after is always 0, such as a ReLU never active"
     )
 
 
@@ -202,5 +196,5 @@ def _short(number: float) -> str:
 
 
 def _list(names: Iterable[str]) -> str:
-    """Names in quotes, the first few of many."""
-    return hyperparameters.first_of([hyperparameters.received(name) for name in names], 5)
+    """The first name in quotes, and how many more there are."""
+    return hyperparameters.first_of([hyperparameters.received(name, 40) for name in names])
