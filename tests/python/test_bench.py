@@ -1,6 +1,7 @@
 """The scripts in bench/: what `fit()` is measured on, and how two checkouts are compared."""
 
 import importlib
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -143,3 +144,49 @@ def test_a_line_that_is_in_one_checkout_only_is_a_complaint(script):
     report = script("compare").report
     assert report({("One", "new"): {"after": [1.0, 1.0]}}) == ["One: new: not there before"]
     assert report({("One", "old"): {"before": [1.0, 1.0]}}) == ["One: old: not there after"]
+
+
+@pytest.fixture
+def gpu(script, monkeypatch):
+    gpu = script("gpu")
+    monkeypatch.setattr(gpu.sys, "argv", ["gpu.py", "--dry"])
+    return gpu
+
+
+def test_the_check_of_a_gpu_goes_on_after_a_part_that_fails(gpu, monkeypatch, capfd):
+    python = gpu.sys.executable
+    commands = {
+        "crashes": (python, "-c", "import os; os.abort()"),
+        "hangs": (python, "-c", "import time; time.sleep(60)"),
+        "is not there": ("/nowhere/python",),
+        "works": (python, "-c", "print('it works')"),
+    }
+    made = [gpu.Part(what, command, {}, 2) for what, command in commands.items()]
+    monkeypatch.setattr(gpu, "parts", lambda *_: made)
+    monkeypatch.setattr(gpu, "find_python", lambda _: python)
+    assert gpu.main()
+    out = capfd.readouterr().out
+    assert "it works\n" in out
+    _, _, report = out.partition("## Report\n")
+    assert "DRY RUN ON THE PROCESSOR" in report
+    assert "- crashes: FAILED, exit status -6" in report
+    assert "- hangs: FAILED, stopped after 2 s" in report
+    assert "- is not there: FAILED, " in report
+    assert "- works: passed" in report
+    monkeypatch.setattr(gpu, "parts", lambda *_: made[-1:])
+    assert not gpu.main()
+
+
+def test_the_check_of_a_gpu_stops_where_there_is_none(gpu, monkeypatch):
+    monkeypatch.setattr(gpu.sys, "argv", ["gpu.py"])
+    monkeypatch.setattr(gpu.shutil, "which", lambda _: None)
+    with pytest.raises(SystemExit, match="There is no NVIDIA GPU"):
+        gpu.main()
+
+
+@pytest.mark.skipif(
+    any(find_spec(name) is None for name in ("torch", "triton", "jax")),
+    reason="torch, Triton and JAX are not all here",
+)
+def test_the_check_of_a_gpu_runs_dry(gpu, capfd):
+    assert not gpu.main(), capfd.readouterr().out
