@@ -11,8 +11,7 @@ sentences <- list(
   fixed = function(it) {
     paste0(
       in_quotes(it$argument), " can't be changed once the optimizer is built, since compiled ",
-      "training would not see it; make a new one, for example with update(optimizer); ",
-      "received ", shortened(shown(it$received), 20)
+      "training would not see it; make a new one with update(optimizer); received ", shortened(shown(it$received), 20)
     )
   },
   rate_compiled = function(it) {
@@ -39,9 +38,9 @@ sentences <- list(
   },
   decay = function(it) {
     paste0(
-      "`decay` is not an argument of ", it$owner, "; pass the schedule ",
+      "`decay` is not an argument of ", it$owner, "; pass ",
       "keras$optimizers$schedules$InverseTimeDecay(learning_rate, decay_steps=1, decay_rate=",
-      shortened(shown(it$received), 24), ") as `learning_rate`"
+      shortened(shown(it$received), 20), ") as `learning_rate`"
     )
   },
   no_equal = function(it) {
@@ -79,7 +78,9 @@ sentences <- list(
 
 # All that a state fails in, also what a short message has no room for.
 problems_of <- function(message) {
-  if (is.list(message)) vapply(as.list(message$problems), sentence, "")
+  if (is.list(message) && length(message$problems)) {
+    vapply(as.list(message$problems), sentence, "")
+  }
 }
 
 with_problems <- function(start, problems) {

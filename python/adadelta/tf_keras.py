@@ -227,9 +227,9 @@ class Adadelta(Step):
             tf_keras.optimizers.Optimizer.learning_rate.fset(self, value)
         elif self._rate_is_in_a_graph:
             raise ValueError(
-                "`learning_rate` can't be replaced by another kind of rate once TensorFlow has "
-                "compiled the training step, which would not see it; give it before training, or "
-                f"start with a number and set numbers; received {hyperparameters.received(value)}"
+                "`learning_rate` can't be replaced by another kind of rate in compiled training; "
+                "set a number, or give it before training; received "
+                f"{hyperparameters.received(value, 40)}"
             )
         else:
             self._learning_rate = self._build_learning_rate(value)

@@ -519,8 +519,9 @@ def test_state_that_does_not_fit_changes_nothing():
     ):
         changed = adadelta.export_state(optimizer)
         setattr(changed, name, value)
-        with pytest.raises(StateMismatchError, match=message):
+        with pytest.raises(StateMismatchError) as error:
             adadelta.import_state(optimizer, changed)
+        assert message in "; ".join(error.value.problems)
     for old, new in zip(before, optimizer.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
 

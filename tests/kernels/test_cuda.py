@@ -61,7 +61,7 @@ def _folder(tmp_path_factory):
     kernel_module.folder = tmp_path_factory.mktemp("kernel")
 
 
-def tested_module(name, edit=None):
+def module_on_device(name, edit=None):
     if ON_GPU:
         return kernel_module(name, edit)
     # Triton reads the variable when it decorates a function, so other tests never see it.
@@ -71,14 +71,14 @@ def tested_module(name, edit=None):
 
 
 @pytest.fixture(scope="module")
-def tested_kernel(_folder):
-    return tested_module("tested_step")
+def kernel_on_device(_folder):
+    return module_on_device("tested_step")
 
 
 @pytest.fixture
-def tested(tested_kernel, monkeypatch):
+def on_device(kernel_on_device, monkeypatch):
     """Let cuda.step() run in the interpreter, or on the GPU, in small chunks."""
-    monkeypatch.setattr(_kernels, "triton_step", tested_kernel, raising=False)
+    monkeypatch.setattr(_kernels, "triton_step", kernel_on_device, raising=False)
     monkeypatch.setattr(cuda, "BLOCK", BLOCK)
     cuda._row_of_chunk.cache_clear()  # it depends on BLOCK
     yield
@@ -172,7 +172,7 @@ PAIRS = [
 ]
 
 
-@pytest.mark.usefixtures("tested")
+@pytest.mark.usefixtures("on_device")
 class TestNumbers:
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
     @pytest.mark.parametrize("size", [0, 1, 13, BLOCK, BLOCK + 1, 3 * BLOCK, 53])
@@ -242,7 +242,7 @@ class TestNumbers:
         assert_steps([random_row(5)], Call(rate), steps=1)
 
 
-@pytest.mark.usefixtures("tested")
+@pytest.mark.usefixtures("on_device")
 class TestTable:
     def test_it_is_sent_again_only_when_an_address_changes(self):
         rows = [random_row(20), random_row(7)]
@@ -326,7 +326,7 @@ RUNS = [(case, "float64") for name in vectors.NAMES for case in vectors.load(nam
 RUNS += [(case, "float32") for case in vectors.load("options")]
 
 
-@pytest.mark.usefixtures("tested")
+@pytest.mark.usefixtures("on_device")
 @pytest.mark.parametrize(
     ("case", "dtype"),
     RUNS,
@@ -387,15 +387,15 @@ def assert_everything():
     assert_steps([strange], steps=1)
 
 
-@pytest.mark.usefixtures("tested")
+@pytest.mark.usefixtures("on_device")
 def test_nothing_is_wrong_with_the_kernel_as_it_is():
     assert_everything()
 
 
-@pytest.mark.usefixtures("tested")
+@pytest.mark.usefixtures("on_device")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_noticed(fault, monkeypatch):
-    wrong = tested_module(re.sub(r"\W", "_", fault), FAULTS[fault])
+    wrong = module_on_device(re.sub(r"\W", "_", fault), FAULTS[fault])
     monkeypatch.setattr(_kernels, "triton_step", wrong)
     with pytest.raises(AssertionError, match="of size"):
         assert_everything()
@@ -543,18 +543,18 @@ class TestTheMachine:
         assert cuda.reason_against_dtype("float32") == "torch finds no NVIDIA GPU"
         assert cuda.reason_against(random_row(3)) == "the parameter is on cpu"
 
-    @pytest.mark.usefixtures("tested")
+    @pytest.mark.usefixtures("on_device")
     def test_the_trial_passes_a_kernel_that_is_right(self):
         assert cuda._failure_on(CPU) is None
 
-    @pytest.mark.usefixtures("tested")
+    @pytest.mark.usefixtures("on_device")
     def test_the_trial_notices_a_kernel_that_is_wrong(self, monkeypatch):
         monkeypatch.setattr(
-            _kernels, "triton_step", tested_module("wrong", FAULTS["no epsilon below"])
+            _kernels, "triton_step", module_on_device("wrong", FAULTS["no epsilon below"])
         )
         assert "differ from the rule's" in cuda._failure_on(CPU)
 
-    @pytest.mark.usefixtures("tested")
+    @pytest.mark.usefixtures("on_device")
     def test_the_trial_notices_a_kernel_that_does_not_run(self, monkeypatch):
         def fail(*_):
             raise RuntimeError("no C compiler")
@@ -574,7 +574,7 @@ class TestInTheTorchOptimizer:
     """`adadelta.torch.Adadelta(fused=True)` gives its tensors on a GPU to the kernel."""
 
     @pytest.fixture(autouse=True)
-    def _machine(self, tested, monkeypatch):
+    def _machine(self, on_device, monkeypatch):
         # CPU tensors stand for those of a GPU, so the other kernel must not take them.
         monkeypatch.setattr(choose, "reason_against", lambda kernel: "not here")
 

@@ -72,7 +72,7 @@ def test_the_table_has_the_defaults_of_the_constructor():
 
 def test_a_list_of_problems_is_cut_and_the_error_has_all():
     names = [f"layer_with_a_long_name_{number}" for number in range(40)]
-    with pytest.raises(adadelta.StateMismatchError) as caught:
+    with pytest.raises(adadelta.state.StateMismatchError) as caught:
         matching.refuse(matching.unpaired(names, names[:20]))
     assert len(str(caught.value)) <= 200
     text = "missing: layer_with_a_long_name_0 and 39 more; 1 more (all are in `problems` of "

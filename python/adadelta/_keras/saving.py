@@ -68,7 +68,7 @@ def _refuse_mistaken(
         )
     if sums and not window and any(np.any(array) for array in sums):
         problems.append(
-            "its sums are not 0 where they should be: it was written with another "
+            "its sums are not 0 where accumulation begins: it was written with another "
             "`gradient_accumulation_steps`, or with `use_ema` in its place"
         )
     matching.refuse(problems)

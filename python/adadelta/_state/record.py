@@ -30,12 +30,12 @@ class StateMismatchError(ValueError):
         problems: All that does not fit, each in a few words, where there is a list of it.
 
     Example:
-        >>> import adadelta, numpy as np
+        >>> import adadelta.state, numpy as np
         >>> one = {"square_avg": np.ones(1, "float32"), "acc_delta": np.ones(1, "float32")}
-        >>> state = adadelta.OptimizerState(parameters={"kernel": one, "bias": one})
+        >>> state = adadelta.state.OptimizerState(parameters={"kernel": one, "bias": one})
         >>> try:
         ...     adadelta.convert_state(state, {"kernal": "weight"})
-        ... except adadelta.StateMismatchError as error:
+        ... except adadelta.state.StateMismatchError as error:
         ...     print(*error.problems, sep="\\n")
         unknown: kernal (did you mean kernel?)
         not in the mapping: kernel, bias
@@ -154,7 +154,7 @@ class OptimizerState:
             >>> import adadelta
             >>> one = np.ones(3, "float32")
             >>> parameters = {"dense/bias": {"square_avg": one, "acc_delta": one}}
-            >>> state = adadelta.OptimizerState(step=7, update=7, parameters=parameters)
+            >>> state = adadelta.state.OptimizerState(step=7, update=7, parameters=parameters)
             >>> state.summary(learning_rate=0.5, epsilon=1e-7)[0]["rate_median"]
             0.5
 
