@@ -18,7 +18,7 @@ sentences <- list(
     paste0(
       "`learning_rate` can't be replaced by another kind of rate in compiled training; set a ",
       "number, give it before training, or compile with run_eagerly = TRUE; received ",
-      shortened(shown(it$received), 40)
+      shortened(shown(it$received), 30)
     )
   },
   together = function(it) {
@@ -51,9 +51,8 @@ sentences <- list(
   unbuilt = function(it) not_built("state"),
   averages_lost = function(it) {
     paste0(
-      "the averages of ", it$variables, " and the weights became NaN after a gradient that was ",
-      "NaN or infinite; train again with `skip_nonfinite = TRUE`, and look for missing values and ",
-      "log(0)"
+      "the averages of ", it$variables, " and the weights became NaN after a NaN or infinite ",
+      "gradient; train again with `skip_nonfinite = TRUE`, and look for missing values or log(0)"
     )
   },
   not_converted = function(it) {

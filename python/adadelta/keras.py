@@ -257,7 +257,7 @@ class Adadelta(keras.optimizers.Optimizer):
                 text = (
                     "`learning_rate` can't be replaced by another kind of rate in compiled "
                     "training; set a number, give it before training, or compile with "
-                    f"run_eagerly=True; received {hyperparameters.received(value, 40)}"
+                    f"run_eagerly=True; received {hyperparameters.received(value, 30)}"
                 )
                 raise ValueError(Message(text, "rate_compiled", received=value))
             if rate.is_number:

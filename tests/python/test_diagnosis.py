@@ -81,3 +81,18 @@ def test_of_many_variables_the_first_is_named():
     found = watched(*(read(f"x{number}", acc_delta=math.nan) for number in range(7)))
     message = diagnosis.averages_are_lost(found)
     assert '"x0" and 6 more and the weights became NaN' in message and '"x1"' not in message
+
+
+def test_warnings_are_short_where_names_are_long():
+    layer = "a_block_of_a_network/" * 10
+    lost = watched(*(read(f"{layer}{number}", acc_delta=math.nan) for number in range(100)))
+    unused = watched(
+        *(read(f"{layer}{number}", square_avg=0.0) for number in range(100)),
+        update=diagnosis.UPDATES_TO_HAVE_A_GRADIENT + 10**6,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(diagnosis.reading, "has_gradient", lambda own, suspects: set())
+        patch.setattr(diagnosis, "variables_of", lambda optimizer: None)
+        messages = diagnosis.averages_are_lost(lost), diagnosis.no_gradient(unused)
+    for message in messages:
+        assert "and 99 more" in message and len(message) <= 200

@@ -130,7 +130,7 @@ test_that("every sentence fits a few lines of a terminal", {
     list("together", arguments = names(given), given = given),
     list("unknown", argument = "a", owner = "adadelta.Adadelta", known = names),
     list("decay", owner = "adadelta.Adadelta", received = came),
-    list("averages_lost", variables = paste0("\"", strrep("x", 40), "\" and 10 more")),
+    list("averages_lost", variables = paste0("\"", strrep("x", 30), "\" and 10 more")),
     list("not_converted", problems = problems),
     list("not_fitting", problems = problems)
   )

@@ -158,8 +158,8 @@ def averages_are_lost(watched: Watched) -> str | None:
         return None
     variables = _list(found)
     text = (
-        f"the averages of {variables} and the weights became NaN after a gradient that was NaN or "
-        "infinite; train again with `skip_nonfinite = True`, and look for missing values and log(0)"
+        f"the averages of {variables} and the weights became NaN after a NaN or infinite gradient; "
+        "train again with `skip_nonfinite = True`, and look for missing values or log(0)"
     )
     return Message(text, "averages_lost", variables=variables)
 
@@ -197,4 +197,4 @@ def _short(number: float) -> str:
 
 def _list(names: Iterable[str]) -> str:
     """The first name in quotes, and how many more there are."""
-    return hyperparameters.first_of([hyperparameters.received(name, 40) for name in names])
+    return hyperparameters.first_of([hyperparameters.received(name, 30) for name in names])
