@@ -52,7 +52,7 @@ sentences <- list(
   averages_lost = function(it) {
     paste0(
       "the averages of ", it$variables, " and the weights became NaN after a NaN or infinite ",
-      "gradient; train again with `skip_nonfinite = TRUE`, and look for missing values or log(0)"
+      "gradient; retrain with `skip_nonfinite = TRUE`, and look for missing values or log(0)"
     )
   },
   not_converted = function(it) {

@@ -159,7 +159,7 @@ def averages_are_lost(watched: Watched) -> str | None:
     variables = _list(found)
     text = (
         f"the averages of {variables} and the weights became NaN after a NaN or infinite gradient; "
-        "train again with `skip_nonfinite = True`, and look for missing values or log(0)"
+        "retrain with `skip_nonfinite = True`, and look for missing values or log(0)"
     )
     return Message(text, "averages_lost", variables=variables)
 
