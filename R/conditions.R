@@ -1,8 +1,9 @@
 # Every error of this package is of class "adadelta_error" and names the call that the user wrote.
 
-fail <- function(message, kind, call) {
+# `...` is what else the condition has.
+fail <- function(message, kind, call, ...) {
   classes <- c(paste0("adadelta_error_", kind), "adadelta_error")
-  stop(errorCondition(message, class = classes, call = named_call(call)))
+  stop(errorCondition(message, ..., class = classes, call = named_call(call)))
 }
 
 warn <- function(message, call) warning(own_warning(message, call))

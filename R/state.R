@@ -264,6 +264,7 @@ refuse_object <- function(name, object, call) {
 
 # What Python returned, or its error as ours.
 value_of <- function(result, kind, call) {
-  if (!is.null(result$error)) fail(sentence(result$error), kind, call)
+  error <- result$error
+  if (!is.null(error)) fail(sentence(error), kind, call, problems = problems_of(error))
   result$value
 }

@@ -180,7 +180,7 @@ class Adadelta(keras.optimizers.Optimizer):
         use_ema: bool = False,
         ema_momentum: float = 0.99,
         ema_overwrite_frequency: int | None = None,
-        loss_scale_factor: float | None = None,
+        loss_scale_factor: float | str | None = None,
         gradient_accumulation_steps: int | None = None,
         name: str | None = None,
         *,

@@ -265,10 +265,10 @@ def assign(optimizer: Any, name: str, value: Any) -> None:
 
 def learning_rate(optimizer: Any) -> float:
     """Return the rate of an optimizer's next step, with the digits that somebody gave."""
-    from adadelta._keras.exchange import rate_of, step_of
+    from adadelta._keras.exchange import parts_of
 
-    own = _own(optimizer)
-    return rate_of(own).answer(step_of(own))
+    parts = parts_of(_own(optimizer))
+    return parts.rate.answer(parts.step)
 
 
 def set_learning_rate(optimizer: Any, value: Any) -> None:

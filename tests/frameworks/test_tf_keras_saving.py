@@ -393,7 +393,7 @@ def test_weights_of_the_hosts_adadelta_are_taken_on_request(tmp_path):
         np.testing.assert_array_equal(mine, theirs.numpy())
     other = fit(network(OURS(0.5)), 0, 1)
     before = other.optimizer.get_weights()
-    with pytest.raises(StateMismatchError, match="it has 13 arrays and no names"):
+    with pytest.raises(StateMismatchError, match="it has 13 arrays without names"):
         adadelta.load_keras_adadelta(other, path)
     own.save_weights(path)
     with pytest.raises(StateMismatchError, match="has average"):
@@ -521,8 +521,9 @@ def test_state_that_does_not_fit_changes_nothing():
     ):
         changed = adadelta.export_state(optimizer)
         setattr(changed, name, value)
-        with pytest.raises(StateMismatchError, match=message):
+        with pytest.raises(StateMismatchError) as error:
             adadelta.import_state(optimizer, changed)
+        assert message in "; ".join(error.value.problems)
     for old, new in zip(before, optimizer.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
 

@@ -163,9 +163,9 @@ test_that("the pictures show each layer", {
   expect_length(list.files(folder), 1)
   expect_false(shown$visible)
   expect_identical(shown$value, monitor)
-  expect_error(plot(monitor, variables = "nothing"), "`variables` must be among those recorded",
+  expect_error(plot(monitor, variables = "nothing"), "`variables` must be recorded variables",
                class = "adadelta_error_argument")
-  expect_error(plot(monitor, variables = character()), "`variables` must name at least one",
+  expect_error(plot(monitor, variables = character()), "`variables` must be recorded variables",
                class = "adadelta_error_argument")
 
   skip_if_not_installed("ggplot2")
