@@ -177,6 +177,10 @@ class Descent(Minimization):
         self._begin_period()
         return None
 
+    def _may_be_best(self, gradient: Array) -> bool:
+        # It goes on from there.
+        return bool(self._array.all(self._array.isfinite(gradient)))
+
     def _may_end(self) -> bool:
         # On a plateau far above the best point there is no gradient either.
         return self.x is self._best()[1]

@@ -102,7 +102,7 @@ class Minimization:
         self._value, self._gradient = value, gradient
         if not math.isfinite(value):
             return "value" if self.steps else "value_at_start"
-        if self.best is None or value < self.best[0]:
+        if self.best is None or (value < self.best[0] and self._may_be_best(gradient)):
             self.best = (value, self.x, gradient)
         if not array.all(array.isfinite(gradient)):
             return "gradient" if self.steps else "gradient_at_start"
@@ -136,6 +136,10 @@ class Minimization:
         array = self._array
         is_outward = ((x <= self._lower) & (gradient > 0)) | ((x >= self._upper) & (gradient < 0))
         return array.where(is_outward, 0.0, gradient)
+
+    def _may_be_best(self, gradient: Array) -> bool:
+        """Whether a point with this gradient may be the best one."""
+        return True
 
     def _may_end(self) -> bool:
         """Whether a gradient of 0 at `x` is an end."""
