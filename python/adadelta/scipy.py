@@ -349,8 +349,10 @@ def _limits(bounds: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the lowest and the highest x."""
     try:
         if bounds is None:
-            low, high = -np.inf, np.inf
-        elif isinstance(bounds, Bounds):
+            return np.full_like(x, -np.inf), np.full_like(x, np.inf)
+        low: Any
+        high: Any
+        if isinstance(bounds, Bounds):
             low, high = bounds.lb, bounds.ub
         else:
             # Pairs for each element of x, where None is infinity.

@@ -8,7 +8,7 @@ from pathlib import Path
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # For vectors.py, which reads the shared vectors, and kernel_tools.py.
-for folder in ("python", "kernels"):
+for folder in ("python", "kernels", "problems"):
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent / folder))
 
 # Which tests go together. TensorFlow and torch's compiler (by way of Triton) end a process in

@@ -44,7 +44,6 @@ class Minimization:
     Attributes:
         x: Where the function is to be evaluated next.
         steps: How many steps there were.
-        on_path: Whether the next point is one of the path; always here.
         best: Of what was told, the value, x and gradient with the lowest value, or those where
             `gtol` was reached; None before.
 
@@ -58,8 +57,6 @@ class Minimization:
         ('gtol', 1.0)
 
     """
-
-    on_path = True
 
     def __init__(
         self,
@@ -91,6 +88,11 @@ class Minimization:
         self._x_rests = self._f_rests = 0
         self._square_avg = self._acc_delta = array.zeros_like(x)
         self._largest = precision.largest_gradient(epsilon, "float64")
+
+    @property
+    def on_path(self) -> bool:
+        """Whether the next point is one of the path."""
+        return True
 
     def tell(self, value: float, gradient: Array) -> str | None:
         """Take the value and the gradient at `x`; return why to stop, or None to go on.
