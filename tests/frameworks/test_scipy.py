@@ -337,16 +337,9 @@ def test_disp_says_how_it_ended(capsys):
 @pytest.mark.parametrize("jac", ["exact", "differences"])
 @pytest.mark.parametrize("problem", read_problems(), ids=lambda problem: problem.name)
 def test_it_ends_where_the_best_of_four_methods_does_or_says_what_to_try(problem, jac):
-    slope = problem.slope if jac == "exact" else None
-    values = [
-        minimize(problem.value, problem.start, method=method, jac=slope).fun
-        for method in ("BFGS", "CG", "L-BFGS-B")
-    ]
-    values.append(minimize(problem.value, problem.start, method="Nelder-Mead").fun)
-    result = run(problem.value, problem.start, slope)
-    best = min(values)
+    result = run(problem.value, problem.start, problem.slope if jac == "exact" else None)
     # Values that end at 0 are compared as if they ended at 1e-6.
-    is_there = result.fun - best <= 1e-6 * (abs(best) + 1e-6)
+    is_there = result.fun - problem.best <= 1e-6 * (abs(problem.best) + 1e-6)
     assert (result.success and is_there) or (result.status == 4 and "try `jac`" in result.message)
     assert is_there or (problem.name, jac) == ("Meyer", "differences")
     assert result.fun == problem.value(result.x)
@@ -407,7 +400,7 @@ def test_equal_bounds_keep_an_element():
         rosen, [0.0, 0.5], method=adadelta.scipy.adadelta, bounds=[(None, None), (0.5, 0.5)]
     )
     assert result.success and result.x[1] == 0.5
-    assert result.x[0] == pytest.approx(0.7062, abs=1e-3)
+    assert result.x[0] == pytest.approx(0.70856, abs=1e-4)
 
 
 def test_what_is_not_finite_on_the_way_is_stepped_back_from():

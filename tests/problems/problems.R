@@ -27,7 +27,7 @@ read_problems <- function(path) {
           Im(at(replace(as.complex(x), i, complex(real = x[[i]], imaginary = 1e-100)))) * 1e100
         }, 0)
       }
-      list(name = problem$name, start = problem$start, value = at, slope = slope)
+      c(problem[c("name", "start", "best")], value = at, slope = slope)
     }
   )
   stats::setNames(problems, vapply(problems, `[[`, "", "name"))

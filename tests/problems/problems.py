@@ -16,7 +16,7 @@ def _log_gamma(x):
 
 
 _NAMES = {
-    name: getattr(np, name) for name in ["exp", "log", "sqrt", "sin", "cos", "pi", "sum", "cumsum"]
+    name: getattr(np, name) for name in ("exp", "log", "sqrt", "sin", "cos", "pi", "sum", "cumsum")
 }
 _NAMES |= {
     "atan": np.arctan,
@@ -28,10 +28,14 @@ _NAMES |= {
 
 
 class Problem:
-    """A function of a vector with its gradient, and where to start."""
+    """A function of a vector with its gradient, and where to start.
 
-    def __init__(self, name, source, start, value, data=None):
-        self.name, self.start = name, np.array(start, dtype=float)
+    `best` is the lowest value that BFGS, CG, L-BFGS-B and Nelder-Mead of SciPy reach from there,
+    the first three with exact gradients.
+    """
+
+    def __init__(self, name, source, start, best, value, data=None):
+        self.name, self.start, self.best = name, np.array(start, dtype=float), best
         self._formula = compile(value, name, "eval")
         self._names = _NAMES | {
             key: np.array(values, float) for key, values in (data or {}).items()
