@@ -3,40 +3,65 @@
 #' Minimizes a function of a numeric vector with Adadelta (Zeiler 2012), called
 #' and answering as [stats::optim()]. It needs Python with NumPy, but no Keras.
 #'
-#' Adadelta looks at the gradient only, never at whether the value falls. Its
-#' steps begin at about `learning_rate * sqrt(epsilon / (1 - rho))` and lengthen
-#' as they agree, so it takes thousands of them where [stats::optim()]'s `"BFGS"` takes
-#' tens. It is for functions whose gradient is noisy, and for trying out what
-#' training does. With a constant rate it can swing ever wider in a narrow
-#' valley; a rate that falls settles there, as in the example.
+#' It is for functions without noise, unless `control` has `reduce = FALSE`. After
+#' 20 steps (or twice the number of parameters), or ten in a row that found no
+#' lower value, it goes back to the best point and measures the curvature there,
+#' from two gradients for each parameter. It ends when by that curvature no more
+#' than `reltol` can be gained. Otherwise it goes on from there in coordinates in
+#' which the curvature has the same size in all directions, with half the learning
+#' rate when nothing had been gained. With more than 1,000 parameters it measures
+#' nothing, and ends by `pgtol` alone. `vignette("minimizing", "adadelta")` shows how it
+#' does beside the methods of [stats::optim()]: it needs more calls than `"BFGS"`.
 #'
-#' What is returned is the best point that it saw; of a noisy `fn` that may be the
-#' luckiest. There are no bounds; for a Hessian there is [stats::optimHess()].
+#' With `reduce = FALSE` it is the published method, which looks at the gradient
+#' only, never at whether the value falls: for functions with noise, and for trying
+#' out what training does. Its steps begin at about
+#' `learning_rate * sqrt(epsilon / (1 - rho))` and lengthen as they agree, so it
+#' takes thousands of them. With a constant rate it can swing ever wider in a narrow
+#' valley; a rate that falls settles there, as in the example. What is returned is
+#' the best point that it saw; of a noisy `fn` that may be the luckiest.
+#'
+#' @section Where it differs from optim(): Only numbers in `par` and names reach
+#'   `fn`. Differences are relative to each parameter, unless `control` has `ndeps`.
+#'   All settings of `lower` and `upper` are taken with the only method, and a
+#'   `lower` above `upper` is an error. `fn` is called once with `maxit = 0`. Where
+#'   `fn` or the gradient is `NA` or infinite on the way, it goes back to the best
+#'   point and halves the rate, which may end in code 51; [stats::optim()] with
+#'   differences makes an error of that.
+#'
+#' @section Interrupts: What was found before an interrupt is not lost. It is
+#'   signaled as a condition of class `adadelta_interrupt`, which is also of
+#'   class `interrupt`; its `result` is the list that would have been returned. Where no
+#'   [tryCatch()] takes it, the best parameters are shown, and R returns to the top
+#'   level.
 #'
 #' @section Control: The list `control` takes, as in [stats::optim()]:
 #'   \describe{
-#'     \item{`trace`}{Whether to show progress: a number greater than 0 does.
-#'       Default: 0.}
+#'     \item{`trace`}{Whether to show progress, as `"BFGS"` does, with the lowest value
+#'       so far: a number greater than 0 does. Default: 0.}
 #'     \item{`REPORT`}{After how many iterations it is shown again. Default: 10.}
 #'     \item{`fnscale`}{What values and gradients are divided by; negative to
 #'       maximize. Default: 1.}
 #'     \item{`parscale`}{What the parameters are divided by: `learning_rate` is
 #'       about the divided ones. Default: 1 for each.}
-#'     \item{`ndeps`}{The steps of the differences that stand for the gradient
-#'       without `gr`, on the divided parameters. Default: 0.001 for each.}
+#'     \item{`ndeps`}{The steps of the central differences that stand for the
+#'       gradient without `gr`, on the divided parameters. Default: `2^-20` times
+#'       the parameter, or `2^-27` where it is closer to 0 than 1/128.}
 #'     \item{`maxit`}{The largest number of iterations, a whole number of at
 #'       least 0. Default: 10000.}
-#'     \item{`reltol`}{It ends when in `1 / (1 - rho)` successive iterations the
-#'       value, divided by `fnscale`, changed by no more than
-#'       `reltol * (abs(value) + reltol)`. At least 0. Default:
-#'       `sqrt(.Machine$double.eps)`.}
+#'     \item{`reltol`}{It ends when by the measured curvature no more than
+#'       `reltol * (abs(value) + reltol)` of the value, divided by `fnscale`, can be
+#'       gained; with `reduce = FALSE`, when in `1 / (1 - rho)` successive iterations
+#'       it changed by no more. At least 0. Default: `sqrt(.Machine$double.eps)`.}
 #'     \item{`abstol`}{It ends when the value, divided by `fnscale`, is at most
 #'       this. Default: `-Inf`.}
 #'     \item{`pgtol`}{It ends when no element of the gradient, divided by
-#'       `fnscale` and times `parscale`, is larger. At least 0. Default: 0.}
+#'       `fnscale` and times `parscale`, is larger, but for those that lead across a bound. At
+#'       least 0. Default: 0.}
 #'   }
-#'   and of Adadelta, with the defaults of the paper:
+#'   and of Adadelta, with the defaults of the paper but for `reduce`:
 #'   \describe{
+#'     \item{`reduce`}{`FALSE` for the published method, see above. Default: `TRUE`.}
 #'     \item{`learning_rate`}{A finite number of at least 0, or a function that
 #'       returns one: without arguments, or of the number of iterations so far.
 #'       Default: 1.}
@@ -54,43 +79,55 @@
 #'   as it is. A Python that is missing, too old or without NumPy is an error of
 #'   class `adadelta_error_python`. All are of class `adadelta_error`.
 #'
-#' @param par Where to start: a numeric vector of finite numbers. Its names, and
-#'   no other attributes, are passed on to `fn` and `gr`.
+#' @param par Where to start: a vector, an array or a list of finite numbers. Its
+#'   names, and no other attributes, are passed on to `fn` and `gr`.
 #' @param fn The function to minimize: of a vector such as `par`, and `...`; it
 #'   returns one number.
 #' @param gr The gradient: a function of the same arguments that returns a number
 #'   for each parameter. `NULL`, the default, for differences.
 #' @param ... Further arguments for `fn` and `gr`.
+#' @param lower,upper Bounds: a number, or one for each parameter. Steps end at a
+#'   bound that they would cross, and `fn` is never called outside. `par` is moved
+#'   to the nearest bounds.
 #' @param control A list of settings, see below.
+#' @param hessian Whether to return the Hessian, by [stats::optimHess()].
 #'
 #' @return A list as of [stats::optim()]:
-#'   \item{par}{The best parameters found, with the names of `par`.}
+#'   \item{par}{The best parameters found, with the names and dimensions of `par`.}
 #'   \item{value}{The value of `fn` there.}
-#'   \item{counts}{How often `fn` and `gr` were called, but for the calls of `fn`
-#'     for differences.}
-#'   \item{convergence}{0 for success; 1 when `maxit` was reached; 52 when `fn` or
-#'     the gradient returned `NA` or an infinite number on the way, or the gradient
-#'     did at the start.}
-#'   \item{message}{Why it ended.}
+#'   \item{counts}{How often `fn` and `gr` were called, with the points that
+#'     measure the curvature. As with [stats::optim()], calls of `fn` for differences
+#'     are not in it: without `gr` there are two for each parameter and gradient.}
+#'   \item{convergence}{0 for success; 1 when `maxit` was reached; 51 when no step
+#'     finds a lower value though the gradient is not 0; 52 when `fn` or the gradient
+#'     returned `NA` or an infinite number, with `reduce = FALSE` on the way, or the
+#'     gradient did at the start.}
+#'   \item{message}{Why it ended, and what to try where it was no success.}
+#'   \item{hessian}{With `hessian = TRUE`: the Hessian at `par`.}
 #'
 #' @references
+#' Dauphin, Y. N. et al. (2014). Identifying and attacking the saddle point problem in
+#' high-dimensional non-convex optimization. \doi{10.48550/arXiv.1406.2572}; the
+#' coordinates are those of its saddle-free Newton method.
+#'
 #' Zeiler, M. D. (2012). ADADELTA: An Adaptive Learning Rate Method.
 #' \doi{10.48550/arXiv.1212.5701}; the defaults are those of its section 4.1.
 #'
 #' @seealso [stats::optim()]
 #' @export
 #' @examplesIf keras_available()
-#' # A bowl
-#' adadelta_optim(c(a = 3, b = -2), function(x) sum((x - 1)^2), function(x) 2 * (x - 1))
-#'
-#' # The banana of ?optim, narrow and bent, with a rate that falls
+#' # The banana of ?optim, narrow and bent
 #' fr <- function(x) 100 * (x[2] - x[1]^2)^2 + (1 - x[1])^2
 #' grr <- function(x) {
 #'   c(-400 * x[1] * (x[2] - x[1]^2) - 2 * (1 - x[1]), 200 * (x[2] - x[1]^2))
 #' }
+#' adadelta_optim(c(-1.2, 1), fr, grr)
+#' adadelta_optim(c(-1.2, 1), fr, upper = c(0.5, Inf), hessian = TRUE)
+#'
+#' # The published method, with a rate that falls
 #' falling <- function(step) 0.3 / (1 + step / 50)
 #' adadelta_optim(c(-1.2, 1), fr, grr, control = list(
-#'   learning_rate = falling, epsilon = 0.01, maxit = 8000
+#'   reduce = FALSE, learning_rate = falling, epsilon = 0.01, maxit = 8000
 #' ))
 adadelta_optim <- function(par, fn, gr = NULL, ..., lower = -Inf, upper = Inf, control = list(),
                            hessian = FALSE) {
@@ -389,12 +426,12 @@ progress <- function(control) {
   if (!control$trace) return(function(...) invisible())
   function(step, value, end = NULL) {
     if (!is.null(end)) {
-      cat(sprintf("final  value %f\n", value))
+      cat(sprintf("final  value %f \n", value))
       how <- if (end$convergence == 0) "converged" else end$message
       if (end$convergence == 1) how <- sprintf("stopped after %d iterations", as.integer(step))
       cat(how, "\n", sep = "")
     } else if (step == 0) {
-      cat(sprintf("initial  value %f\n", value))
+      cat(sprintf("initial  value %f \n", value))
     } else if (step %% control$REPORT == 0) {
       cat(sprintf("iter%4d value %f\n", step, value))
     }

@@ -130,7 +130,7 @@ def adadelta(
         maxfev: The largest number of calls of `fun`, or None. Those for one gradient are made
             together.
         finite_diff_rel_step: For `jac=None` differences reach to this times the larger of 1/128
-            and `abs(x)` on both sides; None for the third root of float64's precision, 6.1e-6.
+            and `abs(x)` on both sides; None for 9.5e-7.
         disp: Print how it ended.
         return_all: Return the x of every step in `allvecs`.
         tol: `gtol` where that is None: what `minimize(tol=...)` passes.
