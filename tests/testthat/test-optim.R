@@ -360,8 +360,9 @@ test_that("par may be a list, of any dimensions, or empty, as for optim()", {
 
 test_that("it keeps to bounds", {
   skip_without_keras()
+  is_inside <- TRUE
   fn <- function(x) {
-    expect_true(all(x >= c(-Inf, 4) & x <= c(2, Inf)))
+    is_inside <<- is_inside && all(x >= c(-Inf, 4) & x <= c(2, Inf))
     sum((x - 3)^2) + prod(x)
   }
   gr <- function(x) 2 * (x - 3) + rev(x)
@@ -374,6 +375,7 @@ test_that("it keeps to bounds", {
       expect_identical(ours$convergence, 0L)
     }
   }
+  expect_true(is_inside)
   fixed <- adadelta_optim(c(0, 0.5), fr, lower = c(-Inf, 0.5), upper = c(Inf, 0.5))
   expect_identical(fixed$par[[2]], 0.5)
   expect_identical(fixed$convergence, 0L)
