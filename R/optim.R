@@ -21,7 +21,7 @@
 #' valley; a rate that falls settles there, as in the example. What is returned is
 #' the best point that it saw; of a noisy `fn` that may be the luckiest.
 #'
-#' @section Where it differs from optim(): Only numbers in `par` and names reach
+#' @section Differences from the original: Only numbers in `par` and names reach
 #'   `fn`. Differences are relative to each parameter, unless `control` has `ndeps`.
 #'   All settings of `lower` and `upper` are taken with the only method, and a
 #'   `lower` above `upper` is an error. `fn` is called once with `maxit = 0`. Where

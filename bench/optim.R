@@ -22,8 +22,8 @@ one_run <- function(problem, method, gr) {
     if (method == "adadelta") {
       adadelta_optim(problem$start, fn, slope)
     } else {
-      # As many iterations as ours may take.
-      optim(problem$start, fn, slope, method = method, control = list(maxit = 10000))
+      # The defaults, 100 and 500, are few for some.
+      optim(problem$start, fn, slope, method = method, control = list(maxit = 1000))
     },
     error = function(error) {
       list(value = NA, convergence = NA, message = conditionMessage(error))
@@ -39,13 +39,19 @@ one_run <- function(problem, method, gr) {
 
 methods <- c("adadelta", "BFGS", "CG", "L-BFGS-B", "Nelder-Mead")
 problems <- read_problems(file.path("tests", "problems", "problems.json"))
+# Numbers of problems on the command line choose them, and are added to the file.
+chosen <- as.integer(commandArgs(trailingOnly = TRUE))
+is_part <- length(chosen) > 0
+if (!is_part) chosen <- seq_along(problems)
 # The first call starts Python.
 invisible(adadelta_optim(1, function(x) x^2))
 ways <- expand.grid(
-  method = methods, gr = c(TRUE, FALSE), problem = seq_along(problems), stringsAsFactors = FALSE
+  method = methods, gr = c(TRUE, FALSE), problem = chosen, stringsAsFactors = FALSE
 )
 rows <- Map(function(method, gr, problem) one_run(problems[[problem]], method, gr),
   ways$method, ways$gr, ways$problem
 )
-results <- do.call(rbind, rows)
-utils::write.csv(results, file.path("vignettes", "minimizing.csv"), row.names = FALSE)
+file <- file.path("vignettes", "minimizing.csv")
+is_new <- !is_part || !file.exists(file)
+utils::write.table(do.call(rbind, rows), file, sep = ",", row.names = FALSE, qmethod = "double",
+                   append = !is_new, col.names = is_new)

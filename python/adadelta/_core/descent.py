@@ -71,6 +71,7 @@ class Descent(Minimization):
         super().__init__(x, array, **arguments)
         # In its columns, the directions of the coordinates; None for those of x.
         self._directions: Array = None
+        self._can_measure = len(x) <= LARGEST
         self._rate = 1.0
         self._period = max(_PERIOD, 2 * len(x))
         # The curvature, while it is measured and after.
@@ -131,14 +132,14 @@ class Descent(Minimization):
         best = self._best()
         if self._begun_with - best[0] > self._limit():
             self._rate = min(1.0, 2 * self._rate)
-        elif is_off or self._directions is not None:
+        elif is_off or self._directions is not None or not self._can_measure:
             self._rate /= 2
         if self.steps >= self._maxiter:
             return "maxiter"
         if self._rate < _SMALLEST_RATE:
             return "rate"
         is_measured = self._curvature is not None and self._curvature.center is best
-        if is_measured or len(self.x) > LARGEST:
+        if is_measured or not self._can_measure:
             self._begin_period()
         else:
             self._curvature = _Curvature(best, self._array, self._lower, self._upper)
