@@ -47,7 +47,8 @@
 #' @examplesIf keras_available()
 #' keras <- reticulate::import("keras")
 #' model <- keras$Sequential(list(
-#'   keras$layers$Input(list(2L)), keras$layers$Dense(8L, "relu"), keras$layers$Dense(1L)
+#'   keras$layers$Input(list(2L)), keras$layers$Dense(8L, "relu"),
+#'   keras$layers$Dense(1L)
 #' ))
 #' model$compile(optimizer = optimizer_adadelta(1), loss = "mse")
 #' cars <- scale(as.matrix(mtcars[c("mpg", "wt", "hp")]))

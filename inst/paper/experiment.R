@@ -1,8 +1,8 @@
 # The experiment of Zeiler (2012), section 4: a network with two hidden layers learns MNIST's digits
 # with one optimizer. bench/paper.R runs it for all cells of the paper's tables, and
-# vignette("paper", "adadelta") shows the code and what came out.
+# vignette("paper", "adadelta") shows the results.
 
-## ---- data ----
+# ---- Data ----
 
 # Where MNIST is: the file that ADADELTA_MNIST names, or else the one that Keras keeps. NA when
 # there is none.
@@ -28,7 +28,7 @@ read_mnist <- function(path) {
   list(train = part("train"), test = part("test"))
 }
 
-## ---- network ----
+# ---- Network ----
 
 # 784-500-300-10. The seed decides the first weights and the order of the images. `loss` is the
 # "mean" or the "sum" over the images of a batch; `first_weights` is how Keras draws them.
@@ -65,7 +65,7 @@ train_and_test <- function(data, optimizer, seed, epochs = 6L, ...) {
   round(100 * (1 - found[[2]]), 2)
 }
 
-## ---- optimizers ----
+# ---- Optimizers ----
 
 # The optimizer of one cell of the paper's tables, a row of printed.csv.
 make_optimizer <- function(cell) {
@@ -80,7 +80,7 @@ make_optimizer <- function(cell) {
   )
 }
 
-## ---- rates ----
+# ---- Rates ----
 
 # Trains, and looks at one batch of every `every`: how far it moved weights of each of the three
 # matrices, and their effective rates, by which the rule multiplies the gradients. Shown are 10
@@ -141,7 +141,7 @@ follow_rates <- function(data, optimizer, seed, epochs, every, activation = "tan
   do.call(rbind, found)
 }
 
-## ---- compare ----
+# ---- Compare ----
 
 # For each cell that is printed in the paper, how many runs there are, and the mean and standard
 # deviation of their errors. The printed error is one number without a spread.
@@ -157,5 +157,3 @@ compare_with_paper <- function(errors, printed) {
     difference = of_each(mean) - printed$error
   )
 }
-
-## ---- end ----

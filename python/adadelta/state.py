@@ -144,7 +144,8 @@ def convert_state(
         >>> averages = np.arange(6, dtype="float32").reshape(2, 3)
         >>> slots = {"square_avg": averages, "acc_delta": averages}
         >>> state = adadelta.OptimizerState(parameters={"dense/kernel": slots})
-        >>> moved = adadelta.convert_state(state, {"dense/kernel": ("0.weight", np.transpose)})
+        >>> names = {"dense/kernel": ("0.weight", np.transpose)}
+        >>> moved = adadelta.convert_state(state, names)
         >>> moved.parameters["0.weight"]["square_avg"].shape
         (3, 2)
 

@@ -155,6 +155,11 @@ test_that("the pictures show each layer", {
   rows <- picture$data$layer == "output" & picture$data$quantity == "Update (RMS)"
   expect_identical(picture$data$middle[rows],
                    data$update_rms[grepl("output/kernel", data$variable)])
+  # A band for each layer, of which the title of its panel says what it is.
+  bands <- ggplot2::layer_data(picture, 1)
+  largest <- data[grepl("kernel", data$variable), ]
+  expect_equal(sort(10^bands$ymax), sort(largest$effective_rate_q95))
+  expect_match(monitor_labels[[1]], "band of the middle 90 %", fixed = TRUE)
   expect_error(ggplot2::ggplotGrob(picture), NA)
   bias <- grep("bias", levels(data$variable), value = TRUE)
   expect_identical(levels(ggplot2::autoplot(monitor, variables = bias)$data$layer),
