@@ -13,7 +13,7 @@ RUFF := $(STOCK) ruff
 CODE := python tests bench vignettes pkgdown
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint document coverage site vectors hosts choosing bench gpu compare paper traps check dist install clean
+.PHONY: help demo test test-all lint document coverage site vectors hosts choosing bench gpu compare paper optim traps check dist install clean
 
 help: ## list these targets
 	@awk -F ': *|## ' '/^[a-z-]+:.*##/ { printf "make %-9s %s\n", $$1, $$NF }' Makefile
@@ -99,6 +99,11 @@ paper: ## what is missing of the paper's experiments in inst/paper, all of them 
 	@$(SETUP) stock demo
 	@$(INSTALL) stock
 	$(STOCK) Rscript bench/paper.R
+
+optim: ## vignettes/minimizing.csv, the methods of optim() on the problems of tests/problems
+	@$(SETUP) stock test
+	@$(INSTALL) stock
+	$(STOCK) Rscript bench/optim.R
 
 traps: ## how Keras' own Adadelta goes wrong on this machine, and ours does not
 	@$(SETUP) stock all

@@ -431,7 +431,15 @@ def control_defaults() -> dict[str, Any]:
         "learning_rate": paper.learning_rate,
         "rho": paper.rho,
         "epsilon": paper.epsilon,
+        "reduce": True,
     }
+
+
+def differences() -> dict[str, float]:
+    """At what part of a parameter differences are taken, and what the smallest counts as."""
+    from adadelta._core import descent
+
+    return {"part": descent.DIFFERENCE, "smallest": descent.CLOSE_TO_0}
 
 
 class Minimization:
@@ -440,16 +448,26 @@ class Minimization:
     Arrays come and go as lists of numbers, which every reticulate can exchange with every NumPy.
     """
 
-    def __init__(self, x: list[float], control: dict[str, Any]) -> None:
+    def __init__(
+        self, x: list[float], control: dict[str, Any], lower: list[float], upper: list[float]
+    ) -> None:
         import numpy as np
 
-        from adadelta._core import minimization
+        from adadelta._core import descent, minimization
 
+        names = {**_CONTROL, **{name: name for name in ("rho", "epsilon", "reduce")}}
         checked = {
             name: hyperparameters.MINIMIZATION[name](given, control[given])
-            for given, name in {**_CONTROL, "rho": "rho", "epsilon": "epsilon"}.items()
+            for given, name in names.items()
         }
-        self.run = minimization.Minimization(np.array(x, dtype=np.float64), np, **checked)
+        method = descent.Descent if checked.pop("reduce") else minimization.Minimization
+        start, low, high = (np.array(numbers, dtype=np.float64) for numbers in (x, lower, upper))
+        self.run = method(start, np, lower=low, upper=high, **checked)
+
+    def next(self) -> dict[str, Any]:
+        """Where to evaluate the function, whether that is on the path, and the steps so far."""
+        run = self.run
+        return {"x": run.x.tolist(), "on_path": run.on_path, "step": run.steps}
 
     def tell(self, value: float, gradient: list[float], learning_rate: Any) -> dict[str, Any]:
         """Take what R found at the last point; return the next one, or why there is none."""
@@ -463,7 +481,7 @@ class Minimization:
         if reason is not None:
             return {"reason": next((r for r, own in _CONTROL.items() if own == reason), reason)}
         self.run.step(rate)
-        return {"x": self.run.x.tolist()}
+        return self.next()
 
     def best(self) -> dict[str, Any] | None:
         """The lowest value and where it was found."""

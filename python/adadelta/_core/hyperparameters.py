@@ -345,6 +345,7 @@ MINIMIZATION: Mapping[str, Check] = {
         optional=True,
         smallest=(sys.float_info.epsilon, "2.22e-16, the precision of float64"),
     ),
+    "reduce": Flag(),
     "rho": ARGUMENTS["rho"],
     "epsilon": replace(
         _POSITIVE, smallest=(sys.float_info.min, "2.23e-308, the smallest number of float64")
