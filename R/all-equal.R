@@ -1,7 +1,7 @@
 #' Do two optimizers have the same settings and the same state?
 #'
-#' Compares what two optimizers are set to and what they know, and says what
-#' differs, as [all.equal()] does.
+#' Compares the settings and the state of two optimizers, and says what differs,
+#' as [all.equal()] does.
 #'
 #' Parameters are compared by name. Names that differ only in the numbers that
 #' Keras gives to layers, or in the name of the model, count as the same, as they

@@ -1,7 +1,7 @@
 #' Change an optimizer's settings
 #'
-#' Sets the learning rate of an optimizer at any time, and before the optimizer
-#' is built, which is when training begins, its other settings.
+#' You can set the learning rate of an optimizer at any time, and its other
+#' settings before the optimizer is built, which happens when training begins.
 #'
 #' @param x An optimizer made by [optimizer_adadelta()].
 #' @param name An argument of [optimizer_adadelta()], or another attribute that a

@@ -1,17 +1,17 @@
-#' What each framework means by Adadelta
+#' Arguments of Adadelta in other frameworks
 #'
-#' Every framework has its own names and defaults for the arguments of Adadelta,
-#' and its own idea of weight decay. `adadelta_conventions()` shows them side by
-#' side; `adadelta_translate()` gives the arguments of one in the terms of
-#' another, so that both make the same steps in exact arithmetic. They need
-#' Python, but neither NumPy nor Keras.
+#' Frameworks use different names, defaults and meanings of weight decay for
+#' Adadelta. `adadelta_conventions()` shows them side by side.
+#' `adadelta_translate()` translates the arguments of one framework to those of
+#' another that give the same steps, up to rounding. Both need Python, but
+#' neither NumPy nor Keras.
 #'
-#' Defaults of the one framework that differ from those of the other are among
-#' the result. Arguments that say how a step is computed and not which, such as
-#' torch's `foreach`, are left out. Coupled weight decay goes into `"keras"` with
-#' `decoupled_weight_decay = FALSE`. Decay that is not scaled by the learning
-#' rate becomes decay that is, and the other way round, for the learning rate
-#' that is given here: when that changes in training, they differ.
+#' The result includes defaults that differ between the two frameworks. Arguments
+#' without an effect on the result, such as torch's `foreach`, are left out.
+#' Coupled weight decay becomes `decoupled_weight_decay = FALSE` in `"keras"`.
+#' Weight decay that is not multiplied by the learning rate, as in BrainPy, is
+#' converted with the learning rate that you give; if the learning rate changes
+#' during training, the two frameworks differ.
 #'
 #' @param from,to A framework: one of those in `adadelta_conventions()`.
 #' @param ... Arguments of `from`, by their names there: numbers, `TRUE`, `FALSE`,
@@ -32,8 +32,8 @@
 #'   `adadelta_translate()` returns a list of the arguments for `to`, by their
 #'   names there.
 #' @section Errors: Errors are of class `adadelta_error_argument`: a framework or
-#'   an argument is unknown, an argument is out of range, or `to` has nothing
-#'   equal to one. The message names it and says why.
+#'   an argument is unknown, an argument is out of range, or `to` has no
+#'   equivalent. The message names it and says why.
 #' @references
 #' Zeiler, M. D. (2012). ADADELTA: An Adaptive Learning Rate Method.
 #' \doi{10.48550/arXiv.1212.5701}

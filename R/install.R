@@ -1,18 +1,17 @@
 #' Install Python packages for Adadelta
 #'
-#' Makes a Python environment with all that [optimizer_adadelta()] needs: a Keras
-#' that is new enough, a backend, and the packages that make it fast and save its
-#' state. This downloads some hundred megabytes. R finds an environment of the
-#' name `"r-adadelta"` by itself in later sessions, unless another Python is
-#' named, as by the environment variable `RETICULATE_PYTHON`.
+#' Makes a Python environment with everything that [optimizer_adadelta()] needs:
+#' Keras, a backend, and the packages that make it fast and save its state. This
+#' downloads some hundred megabytes. Later sessions find an environment with the
+#' name `"r-adadelta"` by themselves, unless you choose another Python, for
+#' example with the environment variable `RETICULATE_PYTHON`.
 #'
-#' An environment that exists is never changed without being asked: one that has
-#' all that is needed is used, and for another there is an error, until
-#' `existing` says what to do. An environment that could not be completed is
-#' removed again.
+#' If the environment already exists and has everything that is needed, it is
+#' used as it is. If something is missing, this is an error unless `existing`
+#' says what to do. An environment that could not be completed is removed.
 #'
-#' @param backend What Keras is to compute with: one or more of `"jax"`,
-#'   `"tensorflow"` and `"torch"`. Default: `"jax"`, the smallest.
+#' @param backend The backend of Keras: one or more of `"jax"`, `"tensorflow"`
+#'   and `"torch"`. Default: `"jax"`, the smallest.
 #' @param envname The name or the path of a virtual environment, as
 #'   [reticulate::virtualenv_create()] takes it. Or `NULL`, with reticulate 1.41
 #'   or newer, to have reticulate make one for this session only, by its
@@ -21,16 +20,17 @@
 #'   `pip_options`.
 #' @param extra_packages Further Python packages, as pip takes them, such as
 #'   `c("scipy", "jax[cuda12]")`. Default: `NULL`, which is none.
-#' @param python The Python to make the environment of. Default: `NULL`, which is
-#'   one that is new enough, as reticulate finds it.
-#' @param existing What to do with an environment that exists and lacks something:
-#'   `"refuse"`, which is an error, `"update"` it, or `"replace"` it by a new one,
-#'   which also happens when it lacks nothing. Default: `"refuse"`.
+#' @param python The Python on which to base the environment. Default: `NULL`,
+#'   which means that reticulate finds one that is new enough.
+#' @param existing What to do if the environment exists and something is missing
+#'   in it: `"refuse"` raises an error, `"update"` installs what is missing, and
+#'   `"replace"` makes a new environment, also if nothing is missing. Default:
+#'   `"refuse"`.
 #'
 #' @return The path of the Python in the environment, or `NULL` for `envname =
 #'   NULL`, invisibly.
-#' @section Errors: An error of class `adadelta_error_argument` when an argument
-#'   will not do, of class `adadelta_error_python` when the environment exists,
+#' @section Errors: An error of class `adadelta_error_argument` if an argument is
+#'   not valid; of class `adadelta_error_python` when the environment exists,
 #'   when there is no Python that is new enough, when pip fails, whose output is
 #'   shown above, or when the environment is made and does not work.
 #' @seealso [adadelta_sitrep()] for what is there, [use_backend()]

@@ -1,23 +1,24 @@
-#' Which kernels make the step fast, and which variables they serve
+#' Which compiled kernels are used
 #'
-#' A step of Adadelta is bound by memory. A kernel makes it in one pass over
-#' memory, where Keras' own class makes many. Says which kernels can serve with
-#' the Python that R uses, and why the others can't; [optimizer_adadelta()] uses
-#' them by itself, and gives the same numbers without them, to rounding.
+#' The time of a step of Adadelta is the time to read and write memory. A
+#' compiled kernel makes the step in one pass over memory, where Keras' own class
+#' makes many. [optimizer_adadelta()] uses the kernels that work with your Python
+#' by itself; without them it gives the same results, up to rounding.
+#' `kernel_info()` shows which kernels work, and why the others do not. With an
+#' optimizer, it shows what makes the step of each variable.
 #'
-#' A kernel is compiled when it is first used, which takes seconds, and then kept
-#' in a directory, from which later sessions load it. The directory must be safe:
-#' if other users could write to it, or to one above it, nothing is read from it,
-#' and each session compiles its own kernels. The environment variable
-#' `ADADELTA_KERNEL_CACHE` can name another directory, by an absolute path. By
-#' default it is `adadelta/kernels` in the user's cache directory: that of
-#' `XDG_CACHE_HOME`, or `~/.cache`.
+#' A kernel is compiled when it is first used, which takes some seconds, and kept
+#' in a directory for later sessions. If other users can write to this directory,
+#' or to one above it, the directory is not used and each session compiles its
+#' own kernels. The environment variable `ADADELTA_KERNEL_CACHE` can name another
+#' directory, by an absolute path. By default it is `adadelta/kernels` in the
+#' user's cache directory: that of `XDG_CACHE_HOME`, or `~/.cache`.
 #'
 #' @param optimizer `NULL`, or an optimizer: what [optimizer_adadelta()] returned,
 #'   or `model$optimizer`.
 #' @return Without an optimizer, a data frame with a row for each kernel:
 #'   * `kernel`: its name.
-#'   * `serves`: whether it can serve.
+#'   * `serves`: whether it works here.
 #'   * `reason`: why not, or `NA`.
 #'   * `cache`: the directory in which the compiled kernel is kept, or `NA` if it
 #'     is not kept.
@@ -30,12 +31,13 @@
 #'   With an optimizer, a data frame with a row for each variable, and none before
 #'   the optimizer is built:
 #'   * `variable`, `shape`, `dtype`, and `device`, where it lies.
-#'   * `engine`: what makes its step: the name of a kernel, or the operators of the
-#'     framework that Keras computes with.
-#'   * `reason`: why no kernel makes it, or `NA`. What only shows in a step, such
-#'     as a gradient that the kernel can't take, is known after that step.
+#'   * `engine`: what makes its step: the name of a kernel, or the operations of
+#'     the backend of Keras.
+#'   * `reason`: why no kernel makes it, or `NA`. Some reasons, such as a
+#'     gradient that the kernel does not support, are known only after a step.
 #'
-#'   An `optimizer` that is none is an error of class `adadelta_error_argument`.
+#'   If `optimizer` is something else, this is an error of class
+#'   `adadelta_error_argument`.
 #' @seealso The argument `fused` of [optimizer_adadelta()].
 #' @export
 #' @examplesIf keras_available()

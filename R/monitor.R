@@ -1,17 +1,17 @@
 #' Watch Adadelta at work
 #'
 #' Makes a callback for `fit()` that records what Adadelta does in each layer,
-#' as a data frame and as a picture, and that warns in plain words when something
-#' is wrong with the training.
+#' for a data frame and for figures, and that warns if something is wrong with
+#' the training.
 #'
-#' It records after the first update, after every `every`-th, and at the end. A
-#' second `fit()` of the same optimizer goes on with the records; with another
-#' they begin anew. Recording takes about as long as a small training step, so a
-#' small `every` makes the training of small models slower.
+#' It makes a record after the first update, after every `every` updates, and at
+#' the end. A second `fit()` with the same optimizer adds to the records; with
+#' another optimizer they start anew. A record takes about as long as a small
+#' training step, so a small `every` slows down the training of small models.
 #'
-#' The optimizer has to be one made by [optimizer_adadelta()], alone or inside
-#' the `LossScaleOptimizer` of Keras. With any other, `fit()` stops with an error
-#' before anything has changed.
+#' The optimizer must come from [optimizer_adadelta()]; it may be inside Keras'
+#' `LossScaleOptimizer`. With any other, `fit()` stops with an error before
+#' anything has changed.
 #'
 #' @section Warnings: They are of class `adadelta_warning`, and each comes once,
 #'   when `fit()` has returned:
@@ -26,12 +26,12 @@
 #'
 #'   `vignette("monitoring", "adadelta")` shows them, and what to do.
 #'
-#' @param every After how many updates it records again: a whole number of at
+#' @param every The number of updates between two records: a whole number of at
 #'   least 1. Default: 100.
-#' @param sample At most how many elements of each variable it looks at: a whole
-#'   number of at least 1. They are the same ones at every record and in every
-#'   session, chosen at random by the variable's size. Smaller variables are read
-#'   as a whole. Default: 1000.
+#' @param sample The largest number of elements to read of each variable: a whole
+#'   number of at least 1. They are chosen at random, and are the same in every
+#'   record and every session. Smaller variables are read completely. Default:
+#'   1000.
 #' @param x,object A monitor, made by `adadelta_monitor()`.
 #' @param variables What is drawn: `NULL`, the default, for the largest variable
 #'   of each layer, or a character vector of values of the column `variable`.

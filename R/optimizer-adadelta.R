@@ -1,44 +1,43 @@
 #' The Adadelta optimizer
 #'
-#' Makes a Keras optimizer that trains with Adadelta (Zeiler 2012), which gives
-#' each parameter its own step length from running averages of its squared
-#' gradients and of its squared updates. For a parameter \eqn{x}{x} with gradient
-#' \eqn{g}{g}, and averages \eqn{v}{v} and \eqn{u}{u} that start at 0, a step is
+#' Makes an optimizer for Keras models. Adadelta (Zeiler 2012) chooses the step
+#' length of each weight from moving averages of its squared gradients and its
+#' squared updates. For a parameter \eqn{x}{x} with gradient \eqn{g}{g}, and
+#' averages \eqn{v}{v} and \eqn{u}{u} that start at 0, a step is
 #' \deqn{v \leftarrow \rho v + (1 - \rho) g^2}{v <- rho v + (1 - rho) g^2}
 #' \deqn{d \leftarrow g \sqrt{u + \epsilon} / \sqrt{v + \epsilon}}{
 #'   d <- g sqrt(u + epsilon) / sqrt(v + epsilon)}
 #' \deqn{u \leftarrow \rho u + (1 - \rho) d^2}{u <- rho u + (1 - rho) d^2}
 #' \deqn{x \leftarrow x - \mathit{learning\_rate}\, d}{x <- x - learning_rate d}
 #'
-#' The default learning rate, 0.001, is that of Keras, so that this optimizer and
-#' Keras' own can take each other's place in a program. The paper has none, which
-#' is a rate of 1, and most models train far better with that: at 0.001 they
-#' hardly move.
+#' The default learning rate, 0.001, is that of Keras, so that this optimizer can
+#' replace Keras' own without changing the results. The paper uses 1, and most
+#' models train far better with that: at 0.001 the weights hardly move.
 #'
 #' The arguments work together in this order: the gradients are divided by
 #' `loss_scale_factor`, collected over `gradient_accumulation_steps` calls,
 #' negated by `maximize`, and clipped; then the weights decay, the step above is
 #' made, and the moving average follows.
 #'
-#' @section R functions as learning rate: They are called at every step, and have
-#'   to return a finite number of at least 0. Their warnings are signaled when
+#' @section R functions as learning rate: They are called at every step and must
+#'   return a finite number of at least 0. Their warnings are signaled when
 #'   `fit()` has returned. An error in one ends the training: that step changes
 #'   nothing, and when `fit()` has returned, the error is signaled with the class
 #'   `adadelta_error_function` added. If a function returns something else, such
 #'   as `NA`, the training ends in the same way, with an error of class
-#'   `adadelta_error_argument` that names the call in which you gave the function.
-#'   Compiled training on JAX and
-#'   TensorFlow would call them from threads where R can't run, and refuses them:
-#'   compile the model with `run_eagerly = TRUE`. They can't be saved: a saved
-#'   model that uses one loads in another session with `compile = FALSE` only.
-#'   Keras' own schedules (`keras$optimizers$schedules`) have neither limit, and
-#'   are faster.
+#'   `adadelta_error_argument` that names the call in which you gave the
+#'   function. Compiled training on JAX and TensorFlow would call them from
+#'   threads in which R can't run, so it is an error: compile the model with
+#'   `run_eagerly = TRUE`. They can't be saved: a saved model that uses one loads
+#'   in another session with `compile = FALSE` only. The learning rate schedules
+#'   of Keras (`keras$optimizers$schedules`) have none of these limits and are
+#'   faster.
 #'
 #' @section Errors: Every error is of class `adadelta_error` and names the call
 #'   that it is about. A bad argument is an error of class
-#'   `adadelta_error_argument` that says which argument it is, what it takes and
-#'   what came. A missing or unfit Python or Keras is one of class
-#'   `adadelta_error_python` that says what to do. A reticulate that can't
+#'   `adadelta_error_argument` that names the argument, what it accepts and what
+#'   was given. If Python or Keras is missing or too old, the error has class
+#'   `adadelta_error_python` and says what to do. A reticulate that can't
 #'   exchange arrays with the NumPy in use is a warning of class
 #'   `adadelta_warning`.
 #'
@@ -63,49 +62,52 @@
 #'   whole model. An optimizer that such a file gives back is an error of class
 #'   `adadelta_error_state` when it is used.
 #'
-#' @section The R package keras3: It has a function of this name, which makes
-#'   Keras' own optimizer. Where both packages are attached the one attached last
-#'   is found: write `adadelta::optimizer_adadelta()`.
+#' @section The R package keras3: It has a function with the same name, which
+#'   makes Keras' own optimizer. If both packages are attached, write
+#'   `adadelta::optimizer_adadelta()`.
 #'
 #' @param learning_rate How long the steps are: a finite number of at least 0, a
 #'   learning rate schedule of Keras, a scalar Keras variable, an R function
 #'   without arguments that returns the rate, or an R function of one argument,
 #'   the number of steps so far, which can be a formula such as
 #'   `~ 0.1 / (1 + .x)`. Default: 0.001.
-#' @param rho How slowly both averages change: at least 0 and less than 1.
-#'   Default: 0.95.
-#' @param epsilon What is added inside both square roots: a finite number greater
-#'   than 0. The first step is about `learning_rate * sqrt(epsilon / (1 - rho))`
-#'   long, unless the gradient is smaller than that root. Default: 1e-7.
-#' @param weight_decay `NULL`, or a finite number of at least 0: the share of
-#'   each weight that is taken away at each step, times the learning rate.
-#'   Default: `NULL`, which is none. Before training,
-#'   `optimizer$exclude_from_weight_decay(var_names = "bias")` leaves out every
-#'   variable with that word in its path.
-#' @param clipnorm `NULL`, or a number greater than 0: the norm that no gradient
-#'   may exceed. Only one of `clipnorm`, `clipvalue` and `global_clipnorm` can be
-#'   given; `Inf` means no clipping. Default: `NULL`.
-#' @param clipvalue `NULL`, or a number greater than 0: the magnitude that no
-#'   element of a gradient may exceed. Default: `NULL`.
-#' @param global_clipnorm `NULL`, or a number greater than 0: the norm that all
-#'   gradients together may not exceed. Default: `NULL`.
-#' @param use_ema `TRUE` to keep an exponential moving average of the weights,
-#'   which takes their place when `fit()` ends. Default: `FALSE`.
-#' @param ema_momentum How slowly that average changes: from 0 to 1. Default:
-#'   0.99.
-#' @param ema_overwrite_frequency `NULL`, or a whole number of at least 1: after
-#'   how many updates the weights are overwritten by their average, again and
-#'   again. Default: `NULL`, which is at the end only.
+#' @param rho The decay rate of both averages: at least 0 and less than 1. The
+#'   larger it is, the more slowly they change. Default: 0.95.
+#' @param epsilon Added inside both square roots: a finite number greater than 0.
+#'   The first step is about `learning_rate * sqrt(epsilon / (1 - rho))` long,
+#'   unless the gradient is smaller than that root. Default: 1e-7.
+#' @param weight_decay `NULL`, or a finite number of at least 0: each update
+#'   subtracts `learning_rate * weight_decay * weight` from the weight. Default:
+#'   `NULL`, which means no decay. To exclude every variable whose path contains
+#'   a word, call `optimizer$exclude_from_weight_decay(var_names = "bias")`
+#'   before training.
+#' @param clipnorm `NULL`, or a number greater than 0: the gradient of a variable
+#'   is scaled down to this norm where its norm is larger. Give at most one of
+#'   `clipnorm`, `clipvalue` and `global_clipnorm`. `Inf` means no clipping.
+#'   Default: `NULL`.
+#' @param clipvalue `NULL`, or a number greater than 0: each element of a
+#'   gradient is limited to this magnitude. Default: `NULL`.
+#' @param global_clipnorm `NULL`, or a number greater than 0: all gradients are
+#'   scaled down by the same factor where their joint norm is larger. Default:
+#'   `NULL`.
+#' @param use_ema `TRUE` to keep an exponential moving average (EMA) of the
+#'   weights. It replaces the weights when `fit()` ends. Default: `FALSE`.
+#' @param ema_momentum The momentum of the EMA, from 0 to 1. With 0.99 it
+#'   averages over about 100 updates. Default: 0.99.
+#' @param ema_overwrite_frequency `NULL`, or a whole number of at least 1: the
+#'   EMA replaces the weights each time this many updates were made. Default:
+#'   `NULL`, which means at the end only.
 #' @param name The optimizer's name: a string without `/`, not empty, or `NULL` for
 #'   `"adadelta"`. Default: `"adadelta"`.
 #' @param ... Further arguments of the Python class, by name, each of them
-#'   `FALSE` or `TRUE`: `maximize`, to ascend instead of to descend (default:
-#'   `FALSE`); `decoupled_weight_decay`, to take the decay from the weights as
-#'   Keras does, instead of adding it to the gradients as torch does (default:
-#'   `TRUE`); `skip_nonfinite`, to skip steps in which a gradient is not finite
-#'   (default: `FALSE`); `fused`, to make the step by a kernel in one pass over
-#'   memory for every variable, or an error, or for none (default: `NULL`, which is
-#'   wherever one serves and gains something: see [kernel_info()]). Other names are
+#'   `FALSE` or `TRUE`: `maximize`, to maximize the loss instead of minimizing it
+#'   (default: `FALSE`); `decoupled_weight_decay`, to subtract the decay from the
+#'   weights as Keras does, instead of adding an L2 penalty to the gradients as
+#'   torch does (default: `TRUE`); `skip_nonfinite`, to skip steps in which a
+#'   gradient is not finite (default: `FALSE`); `fused`, to use a compiled
+#'   kernel, which makes the step in one pass over memory, for all variables
+#'   (`TRUE`, an error where it can't) or for none (`FALSE`; default: `NULL`,
+#'   where it is supported and faster, see [kernel_info()]). Other names are
 #'   errors.
 #' @param loss_scale_factor `NULL`, or a finite number greater than 0 by which
 #'   the loss is multiplied and the gradients are divided, or `"dynamic"` for a

@@ -1,7 +1,7 @@
 #' Print an Adadelta optimizer
 #'
-#' Shows the settings that differ from the defaults of [optimizer_adadelta()],
-#' and how far the optimizer has come.
+#' Shows the arguments that differ from the defaults of [optimizer_adadelta()],
+#' and how many steps the optimizer has made.
 #'
 #' @param x An optimizer made by [optimizer_adadelta()].
 #' @param ... Not used.

@@ -1,9 +1,8 @@
-#' See how far training has come
+#' Show the progress of training
 #'
-#' Makes a callback that shows the progress of `fit()`, with `verbose = 0L`. It
-#' takes the place of Keras' own progress bar, which prints from another thread:
-#' in knitr and RStudio, where Python's output goes through R, that can make R
-#' wait for ever.
+#' Makes a callback that shows the progress of `fit()`. Use it with `verbose =
+#' 0L` instead of Keras' own progress bar, which prints from another thread. In
+#' knitr and RStudio, where Python's output goes through R, that can hang R.
 #'
 #' In a terminal or console that can rewrite its last line, and with the package
 #' cli installed, it is a progress bar; like all bars of cli it appears when
@@ -17,9 +16,9 @@
 #' While it is among the callbacks Keras calls all of them from R's thread, also
 #' its own progress bar.
 #'
-#' @param show Whether to show anything: `TRUE` or `FALSE`. By default it does in
-#'   an interactive session that is not running knitr; `TRUE` shows in scripts
-#'   and documents too.
+#' @param show `TRUE` or `FALSE`: whether to show progress. By default progress
+#'   is shown in interactive sessions only, and not by knitr; with `TRUE` it is
+#'   shown in scripts and documents too.
 #' @param x A callback made by `adadelta_progress()`.
 #' @param ... Not used.
 #' @return A callback, a Python object of class `adadelta.Progress`, for the

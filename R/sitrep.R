@@ -1,11 +1,11 @@
-#' What is there, what is missing, and what to do about it
+#' Show what is installed and what is missing
 #'
-#' Looks at all that [optimizer_adadelta()] needs: R, reticulate, Python, NumPy,
-#' Keras, its backend, and what makes it fast and saves its state. It never
-#' fails, whatever is missing, and starts no Python in this session: while none
-#' runs, it asks the one that reticulate would use in a process of its own, which
-#' can take some seconds. In a terminal, `python -m adadelta info` says the same
-#' of a Python.
+#' Checks everything that [optimizer_adadelta()] needs: R, reticulate, Python,
+#' NumPy, Keras, its backend, and the packages that make it fast and save its
+#' state. For each problem it says what to do. It never fails and does not start
+#' Python in this session: if Python is not running, it starts a separate
+#' process, which can take some seconds. At the command line, use `python -m
+#' adadelta info`.
 #'
 #' @return A data frame of class `adadelta_sitrep` with a row for each `subject`:
 #'   whether it is `fine` (`NA` where it could not be looked at), what was

@@ -1,23 +1,23 @@
-#' What an optimizer knows, and keeping it
+#' Save and restore the state of an optimizer
 #'
-#' A run that is stopped and resumed from its weights and its optimizer's state
-#' goes on bit for bit as if it had not been stopped. `optimizer_state()` shows
-#' that state as R arrays, `save_optimizer_state()` writes it to a file, and
-#' `load_optimizer_state()` puts it into an optimizer again.
-#' `read_optimizer_state()` shows what is in a file, and needs no Keras.
+#' A run that is resumed from saved weights and a saved optimizer state gives bit
+#' for bit the same result as a run that was not interrupted. `optimizer_state()`
+#' returns the state as R arrays, `save_optimizer_state()` writes it to a file,
+#' and `load_optimizer_state()` loads it into an optimizer.
+#' `read_optimizer_state()` returns the contents of a file and does not need
+#' Keras.
 #'
-#' Parameters are matched by name. Everything is checked first: either all of a
-#' state is taken, or nothing and the error lists what does not fit. The
-#' optimizer keeps its own arguments; only a learning rate that is a number
-#' comes from the state. A file is written beside the old one, brought to the
-#' disk and renamed, so that there is the old file or the new one at every
-#' moment. Python reads the same files with `adadelta.load_state()`.
+#' Parameters are matched by name. Everything is checked before anything changes:
+#' a state is loaded completely, or an error lists what does not fit. The
+#' optimizer keeps its own arguments; only a learning rate that is a number is
+#' loaded. A new file replaces the old one only when it is completely on the
+#' disk. Python reads the same files with `adadelta.load_state()`.
 #'
 #' `saveRDS()` and `save()` keep nothing of an optimizer or a model, which are Python
 #' objects, but they do keep what `optimizer_state()` returns.
 #'
-#' @param optimizer An optimizer made by [optimizer_adadelta()] that is built,
-#'   which `fit()` does, or `optimizer$build(model$trainable_variables)`.
+#' @param optimizer An optimizer made by [optimizer_adadelta()] that has been
+#'   built, by `fit()` or by `optimizer$build(model$trainable_variables)`.
 #' @param path The name of the file, usually ending in `".safetensors"`.
 #' @return `optimizer_state()` returns a list: the counts `step` (calls),
 #'   `update` (calls that updated the parameters) and `skipped`; where they are
@@ -82,19 +82,18 @@ read_optimizer_state <- function(path) {
   value_of(core_without_keras(call)$attempt("read_state", path), "state", call)
 }
 
-#' Continue from a model that Keras saved
+#' Load the optimizer state from a file of Keras
 #'
-#' Puts the optimizer's state from a Keras file, `".keras"` or `".weights.h5"`,
-#' into an optimizer: all of it, or an error. Keras' own `load_model()` and
-#' `load_weights()` load the weights whatever the optimizer's state is, and leave
-#' out a state that does not fit with a warning.
+#' Loads the state of an optimizer from a file that Keras saved, `".keras"` or
+#' `".weights.h5"`. If the state does not fit, this is an error; Keras'
+#' `load_model()` and `load_weights()` load the weights, leave out the state and
+#' warn.
 #'
-#' A state of [optimizer_adadelta()] is taken from either file. So is that of
-#' Keras' own Adadelta, `keras$optimizers$Adadelta`, if it was made with the same
-#' arguments. A `".keras"` file names the optimizer that wrote it, and
-#' `load_weights()` takes the state from it without being asked. A
-#' `".weights.h5"` file does not: use this function only if you know that Keras'
-#' Adadelta wrote it. The weights of the model are not loaded here.
+#' Either file may come from [optimizer_adadelta()] or from Keras' own Adadelta,
+#' `keras$optimizers$Adadelta`, with the same arguments. A `".keras"` file names
+#' the optimizer that wrote it, so `load_weights()` loads the state by itself. A
+#' `".weights.h5"` file does not: use this function if you know that Keras'
+#' Adadelta wrote it. It does not load the weights of the model.
 #'
 #' @param optimizer A compiled Keras model, or an optimizer made by
 #'   [optimizer_adadelta()] that is built.
@@ -126,24 +125,23 @@ load_keras_adadelta <- function(optimizer, path) {
   invisible(optimizer)
 }
 
-#' Take a run to another framework
+#' Convert a saved state for another framework
 #'
-#' Writes a saved state with other names and layouts of its parameters, for the
-#' same model in another framework, where Python's `adadelta.load_state()` takes
-#' it: the optimizers of this package for Keras, torch, tf_keras, TensorFlow,
-#' optax and BrainPy read the same files. It needs Python with NumPy and
-#' safetensors, but no Keras.
+#' Renames and transposes the parameters in a saved state, for the same model in
+#' another framework. There, Python's `adadelta.load_state()` loads the file into
+#' the optimizer of this package for Keras, torch, tf_keras, TensorFlow, optax or
+#' BrainPy. It needs Python with NumPy and safetensors, but not Keras.
 #'
-#' Frameworks name parameters and lay them out each in their own way: the kernel
-#' of a dense layer in Keras is the transpose of the weight of a linear layer in
-#' torch. A square kernel that was not transposed would fit all the same, so each
-#' parameter has to be named here, unless `keep_others` is `TRUE`. The state's
-#' numbers are moved, never changed.
+#' Frameworks use different names and layouts for parameters: the kernel of a
+#' dense layer in Keras is the transpose of the weight of a linear layer in
+#' torch. A square kernel would fit without being transposed too, so you must
+#' name every parameter, unless `keep_others` is `TRUE`. Numbers are moved, never
+#' changed.
 #'
 #' @param from The file of the state, written by [save_optimizer_state()] or in
 #'   Python.
-#' @param to The file to write, in the place of one that is there: the old file
-#'   or the new one is there at every moment.
+#' @param to The file to write. An existing file is replaced only when the new
+#'   one is complete.
 #' @param rename New names: a character vector whose names are the old ones, which
 #'   [read_optimizer_state()] shows.
 #' @param perm Orders of axes: a list whose names are old names, with the order
@@ -212,10 +210,9 @@ is_permutation <- function(value) {
 
 #' Save a model so that nothing is lost
 #'
-#' As Keras' `model$save(path)`, which destroys the old file when it is
-#' interrupted or the disk is full. This writes beside the old file, brings the
-#' new one to the disk and renames it: there is the old file or the new one at
-#' every moment.
+#' Does the same as Keras' `model$save(path)`, which destroys the old file if it
+#' is interrupted or the disk is full. This function replaces the old file only
+#' when the new one is completely on the disk.
 #'
 #' @param model A Keras model.
 #' @param path The name of the file, ending in `".keras"`.

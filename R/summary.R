@@ -1,21 +1,22 @@
-#' How far each variable's gradients move it
+#' Summarize the effective learning rates of an optimizer
 #'
-#' A table of an optimizer's effective learning rates: the learning rate times
-#' the root of the mean squared update over the root of the mean squared
-#' gradient, for each element of each variable. This is how far the next gradient
-#' of 1 moves an element, but for what that gradient adds to the averages. Rates
-#' that differ by orders of magnitude between layers are what Adadelta is for; a
-#' variable whose rates have all become tiny has all but stopped learning.
+#' Returns a table of the effective learning rates of each variable. The
+#' effective learning rate of an element is the learning rate, times the root
+#' mean square (RMS) of its recent updates, divided by the RMS of its recent
+#' gradients. Adadelta multiplies the next gradient by about this number. It is
+#' normal that effective learning rates differ by orders of magnitude between
+#' layers. A variable whose effective learning rates are all tiny has almost
+#' stopped learning.
 #'
-#' The averages begin at 0, and take some `1 / (1 - rho)` updates to become what
-#' they are averages of. An element that had no gradient yet has the learning
-#' rate itself. Nothing about the optimizer changes; an R function as learning
-#' rate is asked for the rate of the next step.
+#' The averages start at 0 and are too small in about the first `1 / (1 - rho)`
+#' updates. The effective learning rate of an element that had no gradient yet is
+#' the learning rate itself. The optimizer does not change; an R function as
+#' learning rate is called once.
 #'
 #' @param object An optimizer made by [optimizer_adadelta()].
 #' @param x A summary.
-#' @param digits How many significant digits are shown: a whole number from 1 to
-#'   22. Default: 2.
+#' @param digits The number of significant digits to show: a whole number from 1
+#'   to 22. Default: 2.
 #' @param ... Not used.
 #' @return `summary()` returns a data frame of class `summary.adadelta.Adadelta`
 #'   with a row for each variable, and none before the optimizer is built:

@@ -1,14 +1,14 @@
-#' The settings of an optimizer, and one with other settings
+#' Get the settings of an optimizer, or change some in a copy
 #'
 #' `as.list()` returns the settings of an optimizer, which make the same one
 #' again: `do.call(optimizer_adadelta, as.list(optimizer))`. `update()` makes one
 #' with some settings changed.
 #'
-#' The new optimizer is not built and knows nothing of training; the old one is
-#' as it was. A schedule or an R function as learning rate is kept, and so are the
-#' variables that are not decayed. A rate that was changed in training, or that is
-#' a variable, becomes the number that it is now. To take over what the old
-#' optimizer knows, see [save_optimizer_state()].
+#' The new optimizer starts without state, and the old one does not change. A
+#' learning rate schedule or an R function is kept, and so are the variables
+#' excluded from weight decay. A learning rate that was changed during training,
+#' or that is a variable, becomes a number with its current value. To copy the
+#' state too, see [save_optimizer_state()].
 #'
 #' @param x,object An optimizer made by [optimizer_adadelta()].
 #' @param ... For `update()`, arguments of [optimizer_adadelta()], by their full

@@ -1,14 +1,13 @@
-#' Choose what Keras computes with
+#' Choose the backend of Keras
 #'
 #' Sets the backend of Keras for this session: JAX, TensorFlow or torch. Call it
-#' before anything uses Keras, which chooses its backend once, when it is
-#' loaded. Without a choice, `adadelta` takes the first that is installed, in
-#' this order.
+#' before anything uses Keras, because the backend can't be changed after Keras
+#' is loaded. If you do not choose, the first of these that is installed is used.
 #'
 #' For every session, set the environment variable `KERAS_BACKEND` in the file
-#' `.Renviron` instead. The R package keras3 has a function of this name; where
-#' keras3 is loaded, this one calls it, so that both agree, and either will do.
-#' It starts no Python.
+#' `.Renviron` instead. The R package keras3 has a function with the same name.
+#' If keras3 is loaded, this function calls it, so you can use either. It does
+#' not start Python.
 #'
 #' @param backend `"jax"`, `"tensorflow"` or `"torch"`.
 #' @param gpu `FALSE` to hide all GPUs from the backend, by environment variables

@@ -74,33 +74,35 @@ class Adadelta(brainpy.optim.Optimizer):
     As in BrainPy, the learning rate does not scale the weight decay. It works with `bm.jit`,
     `bm.for_loop` and `BPTT`; compiled functions need the JAX that BrainPy needs for them.
 
-    Float16 and bfloat16 variables are updated in float32 and have float32 averages. Complex
-    variables are pairs of real ones; their gradients are the conjugates of what `bm.grad` returns.
+    Float16 and bfloat16 variables are updated in float32 and have float32 averages. A complex
+    variable is treated as a pair of real ones. Its gradient is the conjugate of what `bm.grad`
+    returns.
 
     Args:
         lr: A finite number of at least 0 of any kind, a variable of one such number, a
-            `brainpy.optim.Scheduler`, a function of no argument that returns the rate and is
-            asked at every step, by compiled functions too, or a function of the number of steps
+            `brainpy.optim.Scheduler`, a function without arguments that returns the rate and is
+            called at every step, by compiled functions too, or a function of the number of steps
             so far in `jax.numpy`. `lr.set_value()` reaches compiled functions; for that, the
             number in a scheduler is put into a variable.
         train_vars: `None`, or the variables to train, by name.
-        weight_decay: `None`, or the share of each variable that is taken away at every step, from
-            0 to 1.
+        weight_decay: `None`, or a number from 0 to 1: each step subtracts `weight_decay *
+            variable` from the variable.
         epsilon: Added inside both square roots, greater than 0. The first step is about
             `lr * sqrt(epsilon / (1 - rho))` long, unless the gradient is smaller than that
             root.
-        rho: Decay rate of both averages, at least 0 and less than 1.
+        rho: The decay rate of both averages, at least 0 and less than 1. The larger it is, the
+            more slowly they change.
         name: The optimizer's name; `None` for "Adadelta0" and so on.
 
     Attributes:
         lr: The scheduler of the learning rate.
         vars_to_train: The variables by name.
-        step: How many steps there were, a variable.
+        step: A variable with the number of steps so far.
 
     Raises:
         TypeError: An argument is of the wrong kind.
-        ValueError: An argument is out of range. The message names the argument, what it takes and
-            what came. Nothing has changed then.
+        ValueError: An argument is out of range. The message names the argument, what it accepts
+            and what was given. Nothing has changed then.
         brainpy.errors.MathError: `train_vars` is no dict.
 
     References:

@@ -61,10 +61,11 @@ class Adadelta(keras.optimizers.Optimizer):
     One step is, in this order: divide the gradients by `loss_scale_factor`; collect them over
     `gradient_accumulation_steps` calls; negate them (`maximize`); clip them; decay the weights;
     the equations above; the variable's constraint; the moving average (`use_ema`); the counters.
-    A call that only collects gradients, or is skipped, changes nothing else.
+    While gradients are being accumulated, and when a step is skipped, the weights, the averages
+    and the EMA stay as they are.
 
-    Float16 and bfloat16 parameters are updated in float32 and have float32 state. Complex
-    parameters are pairs of real ones.
+    Float16 and bfloat16 parameters are updated in float32 and have float32 state. A complex
+    parameter is treated as a pair of real ones.
 
     On several devices, with `keras.distribution` on JAX, state lies in the shards of its variable,
     and norms, skipped calls and the loss scale are those of all devices. Set the distribution
@@ -73,57 +74,63 @@ class Adadelta(keras.optimizers.Optimizer):
 
     Args:
         learning_rate: A finite number of at least 0, a scalar float variable, a
-            `keras.optimizers.schedules.LearningRateSchedule`, or a function of no argument that
-            returns the rate. 1.0 is the paper's rate and what most models need. The default, 0.001,
-            is that of `keras.optimizers.Adadelta`, so that either class can take the place of the
-            other in a program.
-        rho: Decay rate of both averages, at least 0 and less than 1.
+            `keras.optimizers.schedules.LearningRateSchedule`, or a function without arguments that
+            returns the rate. 1.0 is the paper's rate and what most models need. The default,
+            0.001, is that of `keras.optimizers.Adadelta`, so that either class can take the place
+            of the other in a program.
+        rho: The decay rate of both averages, at least 0 and less than 1. The larger it is, the
+            more slowly they change.
         epsilon: Added inside both square roots, greater than 0. The first step is about
             `learning_rate * sqrt(epsilon / (1 - rho))` long, unless the gradient is smaller than
             that root.
-        weight_decay: `None`, or a number of at least 0: the share of each weight that is taken
-            away per step, times the learning rate.
-        clipnorm: `None`, or the norm to which each gradient is clipped, greater than 0.
-        clipvalue: `None`, or the magnitude to which each element is clipped, greater than 0.
-        global_clipnorm: `None`, or the norm to which all gradients together are clipped, greater
-            than 0. Only one of the three can be given; infinity means no clipping.
-        use_ema: Keep an exponential moving average of the weights, and put it in their place
-            when `fit()` ends or `finalize_variable_values()` is called.
-        ema_momentum: The average's momentum, from 0 to 1.
-        ema_overwrite_frequency: `None`, or after how many updates, at least 1, the weights are
-            overwritten by their average.
+        weight_decay: `None`, or a number of at least 0: each update subtracts `learning_rate *
+            weight_decay * weight` from the weight.
+        clipnorm: `None`, or a number greater than 0: the gradient of a variable is scaled down to
+            this norm where its norm is larger.
+        clipvalue: `None`, or a number greater than 0: each element of a gradient is limited to
+            this magnitude.
+        global_clipnorm: `None`, or a number greater than 0: all gradients are scaled down by the
+            same factor where their joint norm is larger. Give at most one of the three. Infinity
+            means no clipping.
+        use_ema: Whether to keep an exponential moving average (EMA) of the weights. It replaces
+            the weights when `fit()` ends or `finalize_variable_values()` is called.
+        ema_momentum: The momentum of the EMA, from 0 to 1. With 0.99 it averages over about 100
+            updates.
+        ema_overwrite_frequency: `None`, or a whole number of at least 1: the EMA replaces the
+            weights each time this many updates were made.
         loss_scale_factor: `None`, or a number greater than 0 by which the loss is multiplied and
             the gradients are divided, or `"dynamic"` for a factor that adjusts itself to half
             precision.
-        gradient_accumulation_steps: `None`, or over how many calls the mean gradient is taken for
-            one update. Calls weigh the same, whatever the size of their batch. Schedules count
-            calls, `ema_overwrite_frequency` counts updates. As in Keras, the gradients are added
-            up first, so their sum must be finite too: at most 3.4e38 in float32.
+        gradient_accumulation_steps: `None`, or how many calls to average the gradients over before
+            the weights are updated. All calls have the same weight, whatever the size of their
+            batch. Learning rate schedules count calls, `ema_overwrite_frequency` counts updates.
+            As in Keras, the gradients are added up first, so their sum must be finite too: at most
+            3.4e38 in float32.
         name: The optimizer's name; `None` for "adadelta", numbered where that is taken.
-        maximize: Ascend instead of descend.
-        decoupled_weight_decay: `True` takes the decay from the weights (Keras), `False` adds
-            `weight_decay` times the weights to the gradients (torch, optax).
-        skip_nonfinite: Skip calls in which any gradient is NaN or infinite, and count them in
-            `skipped`. `False` lets them into the weights, as Keras does.
-        fused: `None` makes the step by a kernel, in one pass over memory, for all variables that
-            one can serve here and gains something with; `True` for all of them, small ones too,
-            and raises with the first reason where there is one that it can't serve; `False` uses
-            none, which a TensorFlow function with a step needs that is to be saved and run
-            elsewhere. All give the same numbers, to rounding. `adadelta.kernel_info()` says what
-            serves on this machine, and `adadelta.kernel_info(optimizer)` for each variable what
-            makes its step, and why.
+        maximize: Whether to maximize the loss instead of minimizing it.
+        decoupled_weight_decay: `True` subtracts the decay from the weights, as Keras does. `False`
+            adds an L2 penalty, `weight_decay * weight`, to the gradients, as torch and optax do.
+        skip_nonfinite: Whether to skip a step in which any gradient is NaN or infinite, and count
+            it in `skipped`. With `False`, such a gradient makes weights NaN, as in Keras.
+        fused: `None` uses a compiled kernel, which makes the step in one pass over memory, for the
+            variables that it supports and where it is faster. `True` uses it for all variables,
+            and a step raises an error with the reason where it can't. `False` never uses it:
+            choose this if you export a TensorFlow function that contains a training step. The
+            results are the same up to rounding. `adadelta.kernel_info()` shows which kernels work
+            on this machine, and `adadelta.kernel_info(optimizer)` what makes the step of each
+            variable, and why.
 
     Attributes:
         learning_rate: The current rate; can be set to any of the above at any time.
-        iterations: How many updates there were.
-        skipped: How many calls were skipped.
+        iterations: The number of updates so far.
+        skipped: The number of skipped steps.
 
     Raises:
         TypeError: An argument is of the wrong kind or unknown.
         ValueError: An argument is out of range, or two ways of clipping are given. The message
-            names the argument, what it takes and what came. Nothing has changed then.
-        RuntimeError: By a step, where `fused` is True and the kernel can't take a gradient or a
-            variable. Nothing has changed then.
+            names the argument, what it accepts and what was given. Nothing has changed then.
+        RuntimeError: Raised by a step if `fused` is True and the kernel does not support a
+            gradient or a variable. Nothing has changed then.
 
     References:
         M. D. Zeiler, "ADADELTA: An Adaptive Learning Rate Method", arXiv:1212.5701.

@@ -118,25 +118,26 @@ def adadelta(
     It works in `optax.chain`, `inject_hyperparams`, `multi_transform` and `MultiSteps`, and under
     `jax.jit`, `vmap` and `lax.scan`.
 
-    Float16 and bfloat16 parameters are updated in float32 and have float32 state. Complex
-    parameters are pairs of real ones; as in all of optax, their gradients are the conjugates of
-    what `jax.grad` returns. Updates have the dtype of the gradients, or of the parameters where
+    Float16 and bfloat16 parameters are updated in float32 and have float32 state. A complex
+    parameter is treated as a pair of real ones. As in all of optax, its gradient is the conjugate
+    of what `jax.grad` returns. Updates have the dtype of the gradients, or of the parameters where
     these are given and wider. A gradient that is `None` gives the update `None` and changes
     nothing.
 
     Args:
         learning_rate: A finite number of at least 0, or a schedule, which takes the number of
             steps so far. The default descends, while optax' own, `None`, climbs.
-        rho: Decay rate of both averages, at least 0 and less than 1.
+        rho: The decay rate of both averages, at least 0 and less than 1. The larger it is, the
+            more slowly they change.
         eps: Added inside both square roots, greater than 0. The first step is about
             `learning_rate * sqrt(eps / (1 - rho))` long, unless the gradient is smaller than that
             root.
-        weight_decay: A number of at least 0, a schedule, or `None` for 0: how much of each
-            parameter is added to its gradient. `update()` needs the parameters only where there
-            is weight decay.
-        weight_decay_mask: `None`, or which parameters decay: a tree of `True` and `False` with
-            the parameters' structure or the beginning of it, or a function that makes one of the
-            parameters.
+        weight_decay: L2 penalty: a number of at least 0, a schedule, or `None` for 0.
+            `weight_decay * parameter` is added to the gradient. `update()` needs the parameters
+            only if there is weight decay.
+        weight_decay_mask: `None`, or which parameters decay: a tree of `True` and `False` with the
+            structure of the parameters or a prefix of it, or a function that is given the
+            parameters and returns such a tree.
 
     Raises:
         TypeError: An argument is of the wrong kind; later, a parameter is not of a floating or

@@ -115,7 +115,8 @@ def adadelta(
             that step and the `fun` there. `StopIteration` raised in it ends the run.
         learning_rate: A finite number of at least 0, or a function that returns such a number for
             the number of steps so far.
-        rho: Decay rate of both averages, at least 0 and less than 1.
+        rho: The decay rate of both averages, at least 0 and less than 1. The larger it is, the
+            more slowly they change.
         epsilon: Added inside both square roots, greater than 0.
         gtol: Success when no element of the gradient is larger, but for those that lead across a
             bound; None for `tol`, or else 0, and 1e-5 with `reduce=False`.

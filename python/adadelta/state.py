@@ -44,17 +44,17 @@ __all__ = [
 
 
 def export_state(optimizer: Any) -> OptimizerState:
-    """Return what an optimizer knows, as NumPy arrays by parameter name.
+    """Return the state of an optimizer as NumPy arrays by parameter name.
 
-    The arrays are copies: training on does not change them.
+    The arrays are copies; further training does not change them.
 
     Args:
         optimizer: An optimizer of this package that is built, or a
             `keras.optimizers.LossScaleOptimizer` around one.
 
     Raises:
-        TypeError: It is another optimizer.
-        StateMismatchError: It is not built yet, so it knows nothing.
+        TypeError: `optimizer` is not an optimizer of this package.
+        StateMismatchError: The optimizer is not built yet, so it has no state.
         NotImplementedError: The learning rate is a schedule without `get_config()`.
 
     Example:
@@ -70,16 +70,16 @@ def export_state(optimizer: Any) -> OptimizerState:
 
 
 def import_state(optimizer: Any, state: OptimizerState) -> None:
-    """Put a state into an optimizer, so that it goes on where the other one stopped.
+    """Load a state into an optimizer, so that it continues where the other one stopped.
 
     Parameters are matched by name. Names may differ in the numbers that Keras gives to layers and
     in the names of the models and layers around them, if both models have the same structure: the
-    same kinds of parameters, in the same order and of the same shapes. Everything is checked first:
-    either all is taken or nothing.
+    same kinds of parameters, in the same order and of the same shapes. Everything is checked
+    before anything changes: either the whole state is loaded or nothing.
 
-    The optimizer keeps its own arguments. Only the learning rate comes from the state, since it
-    may have been changed during training: when both, the state's and the optimizer's, are
-    numbers. A schedule or a function stays the optimizer's own.
+    The optimizer keeps its own arguments, except for the learning rate, which may have been
+    changed during training: if it is a number both in the state and in the optimizer, that of the
+    state is loaded. A schedule or a function is not replaced.
 
     Args:
         optimizer: An optimizer of this package, or a `keras.optimizers.LossScaleOptimizer` around
@@ -87,10 +87,10 @@ def import_state(optimizer: Any, state: OptimizerState) -> None:
         state: What `export_state()` or `read_state()` returned.
 
     Raises:
-        TypeError: It is another optimizer, or no state.
+        TypeError: `optimizer` is not an optimizer of this package, or `state` is not a state.
         StateMismatchError: The optimizer is not built, or the state does not fit it: parameters
             are missing, or unknown, or of another shape or dtype, or the state needs an option
-            that the optimizer lacks. The message lists all of it, and nothing has changed.
+            that the optimizer lacks. The message lists every problem, and nothing has changed.
 
     Example:
         >>> import keras, adadelta
@@ -115,12 +115,12 @@ def convert_state(
     *,
     keep_others: bool = False,
 ) -> OptimizerState:
-    """Return a state with other names and layouts, for the same model in another framework.
+    """Rename and transpose the parameters of a state, for another framework.
 
-    Frameworks name parameters and lay them out each in their own way: the kernel of a Keras layer
-    is the transpose of the weight of the same layer in torch. The optimizer of the other framework
-    matches parameters by name and refuses what has another shape, but a square kernel that was not
-    transposed would fit. So every parameter has to be named here, unless `keep_others` is given.
+    Frameworks use different names and layouts for the parameters of the same model: the kernel of
+    a dense layer in Keras is the transpose of the weight of a linear layer in torch. A square
+    kernel would fit without being transposed too. So you must name every parameter, unless
+    `keep_others` is true.
 
     Args:
         state: What `export_state()` or `read_state()` returned. It stays as it is.
@@ -180,20 +180,21 @@ def layout_mapping(
 
 
 def save_state(optimizer: Any, path: str | os.PathLike[str]) -> None:
-    """Write an optimizer's state to a file, in the place of the file that is there.
+    """Write the state of an optimizer to a file, replacing an existing one.
 
-    The file is written beside `path`, brought to the disk and renamed, so `path` is the old file
-    or the new one at every moment, whatever happens. It is a safetensors file with a checksum.
+    An existing file is replaced only when the new one is completely on the disk, so an interrupted
+    save loses nothing. It is a safetensors file with a checksum.
 
     Args:
         optimizer: As for `export_state()`.
         path: The file, usually ending in ".safetensors".
 
     Raises:
-        TypeError: It is another optimizer, its arguments have no JSON, or `path` names no file.
+        TypeError: `optimizer` is not an optimizer of this package, its arguments can't be written
+            as JSON, or `path` is not the name of a file.
         ValueError: An average is NaN, so that no training can go on from it. The old file is
             unharmed.
-        StateMismatchError: It is not built yet.
+        StateMismatchError: The optimizer is not built yet.
         NotImplementedError: The learning rate is a schedule without `get_config()`.
         OSError: The file can't be written, or `path` is no regular file. The old one is unharmed.
 
@@ -215,7 +216,7 @@ def save_state(optimizer: Any, path: str | os.PathLike[str]) -> None:
 
 
 def load_state(optimizer: Any, path: str | os.PathLike[str]) -> None:
-    """Read a file that `save_state()` wrote and put its state into an optimizer.
+    """Load a state that `save_state()` wrote into an optimizer.
 
     Args:
         optimizer: As for `import_state()`.
@@ -225,7 +226,7 @@ def load_state(optimizer: Any, path: str | os.PathLike[str]) -> None:
         OSError: There is no such file, or it can't be read.
         StateFileError: The file is damaged or cut off, is of another kind, or was written by a
             newer version of this package; the message says which.
-        TypeError: It is another optimizer.
+        TypeError: `optimizer` is not an optimizer of this package.
         StateMismatchError: The state does not fit the optimizer, as for `import_state()`.
             Whichever it is, the optimizer has not changed.
 
@@ -241,15 +242,15 @@ def load_state(optimizer: Any, path: str | os.PathLike[str]) -> None:
 
 
 def load_keras_adadelta(optimizer: Any, path: str | os.PathLike[str]) -> None:
-    """Put the optimizer's state from a model or weights file of Keras into an optimizer.
+    """Load the optimizer state from a model or weights file of Keras.
 
-    `load_model()` and `load_weights()` leave a state out with a warning when it does not fit, or
-    when the file does not say what has written it. This loads it, or raises. It takes the state of
-    `adadelta.Adadelta` from all files, and that of `keras.optimizers.Adadelta` from a `.keras` file
-    that names it and from a `.weights.h5` file. Such a file does not name the class, so call this
-    only when you know that it was `keras.optimizers.Adadelta`, with the same arguments.
+    `load_model()` and `load_weights()` warn and leave a state out if it does not fit, or if the
+    file does not say which optimizer wrote it. This function loads it or raises an error. The file
+    may come from `adadelta.Adadelta` or from `keras.optimizers.Adadelta` with the same arguments.
+    A `.weights.h5` file of Keras' class does not name it, so use this function only if you know
+    that it wrote the file.
 
-    The model's weights stay as they are: load them with `model.load_weights(path)`.
+    It does not load the weights of the model: call `model.load_weights(path)` for them.
 
     Args:
         optimizer: A compiled Keras model with an optimizer of this package, the optimizer, or a
@@ -260,7 +261,7 @@ def load_keras_adadelta(optimizer: Any, path: str | os.PathLike[str]) -> None:
     Raises:
         OSError: There is no such file, or it can't be read.
         StateFileError: The file is damaged, of another kind, or has no optimizer in it.
-        TypeError: It is another optimizer, or the model has none.
+        TypeError: `optimizer` is not an optimizer of this package, or the model has no optimizer.
         StateMismatchError: The state does not fit the optimizer, as for `import_state()`, or is
             that of another class. The optimizer has not changed.
 

@@ -66,14 +66,15 @@ class Adadelta(session.KerasOptimizer):
     and then applies the variable's constraint. It works in a `tf.Graph` with a session, in the
     graph mode of tf_keras (as `optimizer` of `model.compile()`), in a `tf.function` and eagerly.
 
-    Float16 and bfloat16 parameters are updated in float32 and have float32 state. Complex
-    parameters are pairs of real ones. A sparse gradient gives the numbers of the dense one.
-    Eagerly and in a `tf.function`, large variables take their step by a kernel, as those of
+    Float16 and bfloat16 parameters are updated in float32 and have float32 state. A complex
+    parameter is treated as a pair of real ones. A sparse gradient gives the same result as a dense
+    one. Eagerly and in a `tf.function`, a compiled kernel makes the step of large variables, as in
     `adadelta.tf_keras`.
 
     Args:
         lr: The learning rate, a finite number of at least 0.
-        rho: Decay rate of both averages, at least 0 and less than 1.
+        rho: The decay rate of both averages, at least 0 and less than 1. The larger it is, the
+            more slowly they change.
         epsilon: Added inside both square roots, greater than 0; `None` for
             `tf.keras.backend.epsilon()`, which is 1e-7 unless it was set.
         decay: How fast the rate falls, a finite number of at least 0.
@@ -92,7 +93,7 @@ class Adadelta(session.KerasOptimizer):
     Raises:
         TypeError: An argument is of the wrong kind or unknown.
         ValueError: An argument is out of range, or two ways of clipping are given. The message
-            names the argument, what it takes and what came. Nothing has changed then.
+            names the argument, what it accepts and what was given. Nothing has changed then.
 
     References:
         M. D. Zeiler, "ADADELTA: An Adaptive Learning Rate Method", arXiv:1212.5701.

@@ -39,60 +39,66 @@ class Adadelta(Step):
         x <- x - learning_rate d
 
     One step is, in this order: sum the rows of sparse gradients; negate the gradients
-    (`maximize`); clip them; decay the weights; the equations above; the variable's constraint;
-    the moving average (`use_ema`); the counters. A sparse gradient gives the numbers of the dense
+    (`maximize`); clip them; decay the weights; the equations above; the variable's constraint; the
+    moving average (`use_ema`); the counters. A sparse gradient gives the same result as a dense
     one.
 
-    Float16 and bfloat16 parameters are updated in float32 and have float32 state. Complex
-    parameters are pairs of real ones.
+    Float16 and bfloat16 parameters are updated in float32 and have float32 state. A complex
+    parameter is treated as a pair of real ones.
 
-    On the processor, variables that are large (16,384 elements on average) take their step by a
-    kernel, in one pass over memory; in a `tf.function` that XLA compiles all do. A function that
-    contains such a step can't be saved and run by another program.
+    On the processor, a compiled kernel makes the step of large variables (16,384 elements on
+    average) in one pass over memory. In a `tf.function` that XLA compiles, it makes the step of
+    all variables. A function that contains such a step can't be exported to another program.
 
     Args:
         learning_rate: A finite number of at least 0, a
-            `tf_keras.optimizers.schedules.LearningRateSchedule`, or a function of no argument
-            that returns the rate and is asked at every step (not with `jit_compile=True` in
-            `compile()`, since XLA can't call Python). 1.0 is the paper's rate and what most
-            models need. The default, 0.001, is that of `tf_keras.optimizers.Adadelta`, so that
-            either class can take the place of the other in a program.
-        rho: Decay rate of both averages, at least 0 and less than 1.
+            `tf_keras.optimizers.schedules.LearningRateSchedule`, or a function without arguments
+            that returns the rate and is called at every step (not with `jit_compile=True` in
+            `compile()`, since XLA can't call Python). 1.0 is the paper's rate and what most models
+            need. The default, 0.001, is that of `tf_keras.optimizers.Adadelta`, so that either
+            class can take the place of the other in a program.
+        rho: The decay rate of both averages, at least 0 and less than 1. The larger it is, the
+            more slowly they change.
         epsilon: Added inside both square roots, greater than 0; `None` for
             `tf_keras.backend.epsilon()`. The first step is about
             `learning_rate * sqrt(epsilon / (1 - rho))` long, unless the gradient is smaller than
             that root.
-        weight_decay: `None`, or a number of at least 0: the share of each weight that is taken
-            away per step, times the learning rate.
-        clipnorm: `None`, or the norm to which each gradient is clipped, greater than 0.
-        clipvalue: `None`, or the magnitude to which each element is clipped, greater than 0.
-        global_clipnorm: `None`, or the norm to which all gradients together are clipped, greater
-            than 0. Only one of the three can be given; infinity means no clipping.
-        use_ema: Keep an exponential moving average of the weights, which starts at the weights,
-            and put it in their place when `fit()` ends or `finalize_variable_values()` is called.
-        ema_momentum: The average's momentum, from 0 to 1.
-        ema_overwrite_frequency: `None`, or after how many updates, at least 1, the weights are
-            overwritten by their average.
+        weight_decay: `None`, or a number of at least 0: each update subtracts `learning_rate *
+            weight_decay * weight` from the weight.
+        clipnorm: `None`, or a number greater than 0: the gradient of a variable is scaled down to
+            this norm where its norm is larger.
+        clipvalue: `None`, or a number greater than 0: each element of a gradient is limited to
+            this magnitude.
+        global_clipnorm: `None`, or a number greater than 0: all gradients are scaled down by the
+            same factor where their joint norm is larger. Give at most one of the three. Infinity
+            means no clipping.
+        use_ema: Whether to keep an exponential moving average (EMA) of the weights, which starts
+            at the weights. It replaces the weights when `fit()` ends or
+            `finalize_variable_values()` is called.
+        ema_momentum: The momentum of the EMA, from 0 to 1. With 0.99 it averages over about 100
+            updates.
+        ema_overwrite_frequency: `None`, or a whole number of at least 1: the EMA replaces the
+            weights each time this many updates were made.
         jit_compile: Compile each variable's update with XLA. Without a GPU it is ignored, as in
             tf_keras.
         name: The optimizer's name.
-        maximize: Ascend instead of descend.
-        decoupled_weight_decay: `True` takes the decay from the weights (Keras), `False` adds
-            `weight_decay` times the weights to the gradients (torch, optax).
-        skip_nonfinite: Skip calls in which any gradient is NaN or infinite, and count them in
-            `skipped`. `False` lets them into the weights, as tf_keras does.
+        maximize: Whether to maximize the loss instead of minimizing it.
+        decoupled_weight_decay: `True` subtracts the decay from the weights, as Keras does. `False`
+            adds an L2 penalty, `weight_decay * weight`, to the gradients, as torch and optax do.
+        skip_nonfinite: Whether to skip a step in which any gradient is NaN or infinite, and count
+            it in `skipped`. With `False`, such a gradient makes weights NaN, as in tf_keras.
         **kwargs: `mesh`, a `tf.experimental.dtensor.Mesh` on which the state is to be; `lr`, which
             is the same as `learning_rate`; `is_legacy_optimizer`, which saved configs have.
 
     Attributes:
         learning_rate: The current rate; can be set to a number at any time.
-        iterations: How many calls there were; a schedule sees this number.
-        skipped: How many of them were skipped.
+        iterations: The number of calls so far, which a learning rate schedule is given.
+        skipped: The number of calls that were skipped.
 
     Raises:
         TypeError: An argument is of the wrong kind or unknown.
         ValueError: An argument is out of range, or two ways of clipping are given. The message
-            names the argument, what it takes and what came. Nothing has changed then.
+            names the argument, what it accepts and what was given. Nothing has changed then.
 
     References:
         M. D. Zeiler, "ADADELTA: An Adaptive Learning Rate Method", arXiv:1212.5701.

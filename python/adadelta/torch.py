@@ -44,7 +44,7 @@ class Adadelta(Optimizer):
 
     What differs from `torch.optim.Adadelta`:
 
-    * A step is done for all groups or, when anything is wrong, for none.
+    * A step updates all groups or, if anything is wrong, none.
     * The values of a group are checked whenever they are new: when they are given, in
       `add_param_group()`, when they are loaded, and when they were assigned to `param_groups`, at
       the next step. `rho = 1`, `eps = 0` and infinite values are refused, as is a parameter that
@@ -53,14 +53,14 @@ class Adadelta(Optimizer):
     * A tensor given as `lr` is copied for each group, so that schedulers change neither it nor
       another group's. To set a rate later, assign to `param_groups[i]["lr"]`, or fill it.
     * Averages of float16 and bfloat16 parameters are float32, and so is the computation.
-    * A finite gradient whose square overflows does not stop its parameter for good: `square_avg`
-      saturates and recovers.
-    * Sparse gradients work, and equal dense ones. Complex parameters are pairs of real ones, as
-      in torch.
+    * After a finite gradient whose square overflows, `square_avg` stays finite and the parameter
+      keeps moving; in torch it never moves again.
+    * Sparse gradients give the same result as dense ones. A complex parameter is treated as a pair
+      of real ones, as in torch.
     * `differentiable` works with a tensor as `lr`, which gets a gradient then.
     * `load_state_dict()` matches named parameters by name, keeps float32 averages in float32,
       takes copies of all tensors, and refuses what does not fit before it changes anything.
-    * Gradients are clipped with `torch.nn.utils.clip_grad_norm_`, as everywhere in torch.
+    * To clip gradients, use `torch.nn.utils.clip_grad_norm_`, as with any optimizer of torch.
 
     On several devices, with DDP, FSDP, tensor parallelism or `ZeroRedundancyOptimizer`, the
     parameters and their state are those of one device on the same global batch:
@@ -80,25 +80,26 @@ class Adadelta(Optimizer):
         params: Parameters, pairs of names and parameters (`model.named_parameters()`), or
             dictionaries of parameter groups with values of their own.
         lr: The learning rate: a finite number of at least 0, or a tensor of one element.
-        rho: Decay rate of both averages, at least 0 and less than 1.
+        rho: The decay rate of both averages, at least 0 and less than 1. The larger it is, the
+            more slowly they change.
         eps: Added inside both square roots, greater than 0.
-        weight_decay: At least 0; times the parameter it is added to the gradient.
-        foreach: `False` updates parameters one at a time, which takes the least memory; `None`
-            and `True` take small ones together.
-        capturable: Keep `step` on the parameters' device and never wait for it, so that a step
-            can be captured in a CUDA graph.
-        maximize: Ascend instead of descend. Applies to the gradient before weight decay.
-        differentiable: Let gradients flow through `step()`.
-        fused: `None` makes the step by a compiled kernel for the tensors on the processor that it
-            can take, unless `foreach` is `False`. `True` takes a kernel for every tensor, on an
-            NVIDIA GPU too, where that needs Triton; a step raises where a tensor can't be taken.
-            `False` takes none. `adadelta.kernel_info(optimizer)` says what makes the step of each
-            tensor, and why.
-        decoupled_weight_decay: Take `lr * weight_decay` times the parameter from the parameter,
-            instead of adding to the gradient.
-        skip_nonfinite: Skip a step, for all groups, in which a gradient of this group is NaN or
-            infinite, and count it in `skipped`. `False` lets it into the parameters, as torch
-            does.
+        weight_decay: L2 penalty, at least 0: `weight_decay * parameter` is added to the gradient.
+        foreach: `False` updates one parameter at a time, which takes the least memory. `None` and
+            `True` update small ones together.
+        capturable: Whether to keep `step` on the device of the parameters, so that a step can be
+            captured in a CUDA graph.
+        maximize: Whether to maximize the loss. The gradient is negated before weight decay.
+        differentiable: Whether gradients can be computed through `step()`.
+        fused: `None` uses a compiled kernel for the tensors on the processor that it supports,
+            unless `foreach` is `False`. `True` uses a kernel for every tensor, also on an NVIDIA
+            GPU, which requires Triton; a step raises an error where a tensor is not supported.
+            `False` never uses it. `adadelta.kernel_info(optimizer)` shows what makes the step of
+            each tensor, and why.
+        decoupled_weight_decay: Whether to subtract `lr * weight_decay * parameter` from the
+            parameter instead of adding to the gradient.
+        skip_nonfinite: Whether to skip a step, for all groups, if a gradient of this group is NaN
+            or infinite, and count it in `skipped`. With `False`, such a gradient makes parameters
+            NaN, as in torch.
         process_group: The processes that decide about a step together, for `skip_nonfinite`.
             `None` means those of the device meshes of the parameters, or, if no parameter is a
             DTensor, all processes. Name the group if you gave one to FSDP or
@@ -110,9 +111,9 @@ class Adadelta(Optimizer):
 
     Raises:
         TypeError: An argument is of the wrong kind.
-        ValueError: An argument is out of range. The message names it, what it takes and what
-            came. Nothing has changed then.
-        RuntimeError: By a step, where `fused` is True and no kernel can take a tensor. Nothing
+        ValueError: An argument is out of range. The message names it, what it accepts and what was
+            given. Nothing has changed then.
+        RuntimeError: Raised by a step if `fused` is True and no kernel supports a tensor. Nothing
             has changed then.
 
     References:
@@ -353,7 +354,7 @@ class Adadelta(Optimizer):
 
         Raises:
             ValueError: It does not fit: it is another optimizer's, it has other parameters or
-                other shapes, or values that are out of range. The message lists all of it, and
+                other shapes, or values that are out of range. The message lists every problem, and
                 nothing has changed.
 
         """
