@@ -13,7 +13,7 @@ RUFF := $(STOCK) ruff
 CODE := python tests bench vignettes pkgdown
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint document coverage site vectors hosts bench gpu compare paper traps check dist install clean
+.PHONY: help demo test test-all lint document coverage site vectors hosts choosing bench gpu compare paper optim traps check dist install clean
 
 help: ## list these targets
 	@awk -F ': *|## ' '/^[a-z-]+:.*##/ { printf "make %-9s %s\n", $$1, $$NF }' Makefile
@@ -61,6 +61,7 @@ site: ## the documentation as web pages, in docs/
 	$(STOCK) Rscript pkgdown/build.R
 	$(CORE) $(STOCK) python pkgdown/finish.py docs
 	$(STOCK) python pkgdown/check_links.py docs
+	$(STOCK) python pkgdown/check_pages.py docs
 
 vectors: ## tests/vectors from 50-digit arithmetic
 	@$(SETUP) stock test
@@ -69,6 +70,11 @@ vectors: ## tests/vectors from 50-digit arithmetic
 hosts: ## vignettes/hosts.json from the other frameworks' own classes
 	@$(SETUP) stock all
 	$(STOCK) python vignettes/hosts.py
+
+choosing: ## what is missing of the comparison in vignettes/choosing.json
+	@$(NEEDS) choosing
+	@$(SETUP) stock test
+	$(CORE) $(STOCK) python vignettes/choosing.py
 
 bench: ## the measurements in bench/results.md
 	@$(NEEDS) bench
@@ -93,6 +99,11 @@ paper: ## what is missing of the paper's experiments in inst/paper, all of them 
 	@$(SETUP) stock demo
 	@$(INSTALL) stock
 	$(STOCK) Rscript bench/paper.R
+
+optim: ## vignettes/minimizing.csv, the methods of optim() on the problems of tests/problems
+	@$(SETUP) stock test
+	@$(INSTALL) stock
+	$(STOCK) Rscript bench/optim.R
 
 traps: ## how Keras' own Adadelta goes wrong on this machine, and ours does not
 	@$(SETUP) stock all

@@ -9,17 +9,16 @@ sentence <- function(message) {
 sentences <- list(
   argument = function(it) refusal(it$argument, alternatives(it$requirement), came = it$received),
   fixed = function(it) {
-    paste0(
+    with_received(paste0(
       in_quotes(it$argument), " can't be changed once the optimizer is built, since compiled ",
-      "training would not see it; make a new one with update(optimizer); received ", shortened(shown(it$received), 20)
-    )
+      "training would not see it; make a new one, for example with update(optimizer)"
+    ), it$received)
   },
   rate_compiled = function(it) {
-    paste0(
-      "`learning_rate` can't be replaced by another kind of rate in compiled training; set a ",
-      "number, give it before training, or compile with run_eagerly = TRUE; received ",
-      shortened(shown(it$received), 30)
-    )
+    with_received(paste0(
+      "`learning_rate` can't be replaced by another kind of rate once TensorFlow has compiled the ",
+      "training step; set it before training, or compile with run_eagerly = TRUE"
+    ), it$received)
   },
   together = function(it) {
     given <- vapply(it$given, function(came) shortened(shown(came), 20), "")
@@ -40,7 +39,7 @@ sentences <- list(
     paste0(
       "`decay` is not an argument of ", it$owner, "; pass ",
       "keras$optimizers$schedules$InverseTimeDecay(learning_rate, decay_steps=1, decay_rate=",
-      shortened(shown(it$received), 20), ") as `learning_rate`"
+      shortened(shown(it$received), 16), ") as `learning_rate`"
     )
   },
   no_equal = function(it) {
@@ -51,8 +50,9 @@ sentences <- list(
   unbuilt = function(it) not_built("state"),
   averages_lost = function(it) {
     paste0(
-      "the averages of ", it$variables, " and the weights became NaN after a NaN or infinite ",
-      "gradient; retrain with `skip_nonfinite = TRUE`, and look for missing values or log(0)"
+      "the averages of ", it$variables, " became NaN; train new weights with ",
+      "`skip_nonfinite = TRUE`, and look for missing values in the data, logarithms of 0 and ",
+      "divisions by 0"
     )
   },
   not_converted = function(it) {
@@ -74,6 +74,15 @@ sentences <- list(
     paste(it$file, what, "save_optimizer_state()")
   }
 )
+
+# The message of an error in a line: without the colors of a terminal, and without what JAX and
+# reticulate add about where Python shows more of it.
+plain_message <- function(error) {
+  text <- gsub("\033\\[[0-9;]*m", "", conditionMessage(error))
+  text <- sub("\n-{10,}\nFor simplicity, JAX .*", "", text)
+  text <- sub("\nRun `reticulate::py_last_error\\(\\)`.*", "", text)
+  in_one_line(strsplit(trimws(text), "\n+")[[1]])
+}
 
 # All that a state fails in, also what a short message has no room for.
 problems_of <- function(message) {
@@ -101,7 +110,12 @@ not_built <- function(what) {
 
 # The one form of every message about a bad argument. `came` is a value that Python sends.
 refusal <- function(argument, requirement, value, came = list(value = value)) {
-  start <- paste0(in_quotes(argument), " must be ", requirement, "; received ")
+  with_received(paste0(in_quotes(argument), " must be ", requirement), came)
+}
+
+# What came behind a text, as far as a message has room for it.
+with_received <- function(text, came) {
+  start <- paste0(text, "; received ")
   paste0(start, shortened(shown(came), max(20, min(80, longest_message - nchar(start)))))
 }
 

@@ -63,13 +63,15 @@
 #'     moves in one update. It is too small at first as well.}
 #'   \item{weight_rms}{The root of the mean of the squared weights.}
 #'
-#'   `summary()` returns the rows of the last record, one for each variable, and
-#'   `head()` and `tail()` return the first and the last rows.
+#'   `summary()` returns the rows of the last record, one for each variable: a data
+#'   frame of class `summary.adadelta.Monitor`, which prints a table that fits the
+#'   width of the page. `head()` and `tail()` return the first and the last rows.
 #'
 #'   `autoplot()` returns a ggplot. `plot()` draws the same with base graphics and
 #'   returns `x`, invisibly, as does `print()`; `format()` returns the lines that
-#'   `print()` shows. Both pictures show the effective learning rates (median, and
-#'   the range of 90 %) and `update_rms`, over training.
+#'   `print()` shows. Both pictures show the effective learning rates and
+#'   `update_rms` over training, with a line for the median of each layer and a
+#'   band for the middle 90 % of its weights.
 #' @section Errors: A bad argument is an error of class
 #'   `adadelta_error_argument`, as is a picture of a monitor that has recorded
 #'   nothing. A monitor of an earlier R session, whose records are gone, is one of
@@ -92,7 +94,7 @@
 #'   epochs = 50L, verbose = 0L, callbacks = list(monitor)
 #' )
 #' monitor
-#' summary(monitor)[c("variable", "gradient_rms", "update_rms", "weight_rms")]
+#' summary(monitor)
 #' tail(as.data.frame(monitor)[c("update", "loss", "layer", "effective_rate_q50")])
 #' plot(monitor)
 adadelta_monitor <- function(every = 100L, sample = 1000L) {
@@ -129,7 +131,7 @@ autoplot.adadelta.Monitor <- function(object, variables = NULL, ...) { # nolint:
   shown <- shown_variables(object, variables, method_call(sys.call(), "autoplot"))
   # R CMD check knows of no variables that ggplot2 finds in the data.
   .data <- ggplot2::.data
-  quantities <- c("Effective learning rate", "Update (RMS)")
+  quantities <- names(monitor_labels)
   rates <- data.frame(
     update = shown$update, layer = shown$label, quantity = quantities[[1]],
     low = shown$effective_rate_q05, middle = shown$effective_rate_q50,
@@ -142,52 +144,78 @@ autoplot.adadelta.Monitor <- function(object, variables = NULL, ...) { # nolint:
   long <- rbind(rates, updates)
   long$quantity <- factor(long$quantity, quantities)
   ggplot2::ggplot(long, ggplot2::aes(x = .data[["update"]])) +
+    # Where bands overlap, their edges tell them apart.
     ggplot2::geom_ribbon(
-      ggplot2::aes(ymin = .data[["low"]], ymax = .data[["high"]], fill = .data[["layer"]]),
-      data = long[long$quantity == quantities[[1]], ], alpha = 0.15
+      ggplot2::aes(
+        ymin = .data[["low"]], ymax = .data[["high"]], fill = .data[["layer"]],
+        color = .data[["layer"]]
+      ),
+      data = long[long$quantity == quantities[[1]], ], alpha = 0.12, linewidth = 0.25
     ) +
     ggplot2::geom_line(
-      ggplot2::aes(y = .data[["middle"]], color = .data[["layer"]]), na.rm = TRUE
+      ggplot2::aes(y = .data[["middle"]], color = .data[["layer"]]), linewidth = 0.8, na.rm = TRUE
     ) +
-    ggplot2::facet_wrap("quantity", ncol = 1, scales = "free_y") +
+    ggplot2::facet_wrap(
+      "quantity", ncol = 1, scales = "free_y", labeller = ggplot2::as_labeller(monitor_labels)
+    ) +
     ggplot2::scale_y_log10() +
     # From the first layer to the last, and readable on white.
     ggplot2::scale_color_viridis_d(end = 0.85, aesthetics = c("color", "fill")) +
-    ggplot2::labs(x = "updates so far", y = NULL, color = NULL, fill = NULL) +
+    ggplot2::labs(x = "updates so far", y = "size (logarithmic)", color = NULL, fill = NULL) +
     ggplot2::theme_minimal()
 }
+
+# The panels of a picture, and what their lines and bands are.
+monitor_labels <- c(
+  "Effective learning rate" = "Effective learning rate: median, and band of the middle 90 %",
+  "Update (RMS)" = "Update (root mean square)"
+)
 
 #' @rdname adadelta_monitor
 #' @export
 plot.adadelta.Monitor <- function(x, variables = NULL, ...) {
   shown <- shown_variables(x, variables, method_call(sys.call(), "plot"))
   layers <- levels(shown$label)
-  colors <- grDevices::hcl.colors(length(layers) + 1, "viridis")[seq_along(layers)]
+  # As in the picture of autoplot().
+  shades <- round(seq(1, 85, length.out = length(layers)))
+  colors <- grDevices::hcl.colors(100, "viridis")[shades]
   # The legend stands to the right of the upper panel; a character is about half as wide as its
   # line is high.
   right <- 0.8 * max(nchar(layers)) / 2 + 4
-  before <- graphics::par(mfrow = c(2, 1), mar = c(4, 4.5, 2, right), las = 1)
+  before <- graphics::par(
+    mfrow = c(2, 1), mar = c(4, 5.5, 2, right), mgp = c(2.5, 0.8, 0), las = 1, cex.main = 1
+  )
   on.exit(graphics::par(before))
-  panel <- function(columns, title) {
-    values <- unlist(shown[columns])
+  panel <- function(middle, band, title, label) {
+    values <- unlist(shown[c(middle, band)])
     graphics::plot(
       range(shown$update), range(values, na.rm = TRUE), type = "n", log = "y", bty = "l",
       xlab = "updates so far", ylab = "", main = title
     )
+    graphics::title(ylab = label, line = 4)
     for (index in seq_along(layers)) {
       rows <- shown[shown$label == layers[[index]], ]
-      # The middle is drawn full, the range around it dotted.
-      types <- if (length(columns) == 1) 1 else c(3, 1, 3)
-      graphics::matlines(rows$update, rows[columns], col = colors[[index]], lty = types, lwd = 1.5)
+      color <- colors[[index]]
+      if (length(band)) {
+        known <- rows[stats::complete.cases(rows[band]), ]
+        graphics::polygon(
+          c(known$update, rev(known$update)), c(known[[band[[1]]]], rev(known[[band[[2]]]])),
+          col = grDevices::adjustcolor(color, 0.12), border = NA
+        )
+        graphics::matlines(rows$update, rows[band], col = color, lty = 1, lwd = 0.5)
+      }
+      graphics::lines(rows$update, rows[[middle]], col = color, lwd = 2)
     }
   }
-  rates <- paste0("effective_rate_q", c("05", "50", "95"))
-  panel(rates, "Effective learning rate")
+  panel(
+    "effective_rate_q50", c("effective_rate_q05", "effective_rate_q95"),
+    monitor_labels[["Effective learning rate"]], "rate"
+  )
   graphics::legend(
     max(shown$update), 10^graphics::par("usr")[[4]], layers,
-    col = colors, lwd = 1.5, bty = "n", cex = 0.8, xpd = NA
+    col = colors, lwd = 2, bty = "n", cex = 0.8, xpd = NA
   )
-  panel("update_rms", "Update (RMS)")
+  panel("update_rms", NULL, monitor_labels[["Update (RMS)"]], "update")
   invisible(x)
 }
 
@@ -207,19 +235,14 @@ format.adadelta.Monitor <- function(x, ...) {
   data <- as.data.frame(x)
   if (nrow(data) == 0) return(c("<Adadelta monitor>", "  nothing recorded yet"))
   last <- last_record(data)
-  number <- function(value) format(signif(value, 3))
   rates <- paste0(
-    "  effective learning rate ", vapply(last$effective_rate_q50, number, ""), ", update ",
-    vapply(last$update_rms, number, "")
+    "  effective learning rate ", vapply(last$effective_rate_q50, three_digits, ""), ", update ",
+    vapply(last$update_rms, three_digits, "")
   )
   room <- getOption("width") - max(nchar(rates)) - 2L
   c(
     "<Adadelta monitor>",
-    paste0(
-      "  ", length(unique(data$step)), " records, to update ", last$update[[1]], " in epoch ",
-      last$epoch[[1]], ": loss ", number(last$loss[[1]]), ", learning rate ",
-      number(last$learning_rate[[1]])
-    ),
+    in_width(paste0(length(unique(data$step)), " records, to ", format_record(last))),
     paste0("  ", format(short_names(as.character(last$variable), room)), rates)
   )
 }
@@ -228,7 +251,34 @@ format.adadelta.Monitor <- function(x, ...) {
 #' @export
 summary.adadelta.Monitor <- function(object, ...) {
   check_session(object, method_call(sys.call(), "summary"))
-  last_record(as.data.frame(object))
+  last <- last_record(as.data.frame(object))
+  class(last) <- c("summary.adadelta.Monitor", "data.frame")
+  last
+}
+
+#' @rdname adadelta_monitor
+#' @export
+print.summary.adadelta.Monitor <- function(x, ...) {
+  rates <- paste0("effective_rate_q", c("05", "50", "95"))
+  names(rates) <- c("5%", "median", "95%")
+  rms <- c(gradient = "gradient_rms", update = "update_rms", weight = "weight_rms")
+  # A part of a summary prints as the data frame that it is.
+  if (!all(c("variable", rates, rms, "update", "epoch", "loss", "learning_rate") %in% names(x))) {
+    print(as.data.frame(x), ...)
+    return(invisible(x))
+  }
+  of_x <- function(columns) stats::setNames(x[columns], names(columns))
+  table <- format_rates(x["variable"], of_x(rates), of_x(rms), 2L)
+  if (max(nchar(table)) > getOption("width")) {
+    table <- c(
+      format_rates(x["variable"], of_x(rates), NULL, 2L), "",
+      format_rates(x["variable"], NULL, of_x(rms), 2L)
+    )
+  }
+  state <- if (nrow(x)) paste("last record: to", format_record(x)) else "nothing recorded yet"
+  cat("<Adadelta monitor>", in_width(state), sep = "\n")
+  if (nrow(x)) cat("", table, sep = "\n")
+  invisible(x)
 }
 
 #' @rdname adadelta_monitor
@@ -249,6 +299,17 @@ tail.adadelta.Monitor <- function(x, ...) {
 
 # One row for each variable, or none where nothing is recorded yet.
 last_record <- function(data) data[data$step == max(data$step, -Inf), ]
+
+format_record <- function(last) {
+  paste0(
+    "update ", last$update[[1]], " in epoch ", last$epoch[[1]], ": loss ",
+    three_digits(last$loss[[1]]), ", learning rate ", three_digits(last$learning_rate[[1]])
+  )
+}
+
+three_digits <- function(value) format(signif(value, 3))
+
+in_width <- function(text) strwrap(text, getOption("width"), indent = 2, exdent = 2)
 
 # The rows that a picture shows, with the label of each; 0 has no logarithm.
 shown_variables <- function(monitor, variables, call) {

@@ -3,40 +3,65 @@
 #' Minimizes a function of a numeric vector with Adadelta (Zeiler 2012), called
 #' and answering as [stats::optim()]. It needs Python with NumPy, but no Keras.
 #'
-#' Adadelta looks at the gradient only, never at whether the value falls. Its
-#' steps begin at about `learning_rate * sqrt(epsilon / (1 - rho))` and lengthen
-#' as they agree, so it takes thousands of them where [stats::optim()]'s `"BFGS"` takes
-#' tens. It is for functions whose gradient is noisy, and for trying out what
-#' training does. With a constant rate it can swing ever wider in a narrow
-#' valley; a rate that falls settles there, as in the example.
+#' It is for functions without noise, unless `control` has `reduce = FALSE`. After
+#' 20 steps (or twice the number of parameters), or ten in a row that found no
+#' lower value, it goes back to the best point and measures the curvature there,
+#' from two gradients for each parameter. It ends when by that curvature no more
+#' than `reltol` can be gained. Otherwise it goes on from there in coordinates in
+#' which the curvature has the same size in all directions, with half the learning
+#' rate when nothing had been gained. With more than 1,000 parameters it measures
+#' nothing, and ends by `pgtol` alone. `vignette("minimizing", "adadelta")` shows how it
+#' does beside the methods of [stats::optim()]: it needs more calls than `"BFGS"`.
 #'
-#' What is returned is the best point that it saw; of a noisy `fn` that may be the
-#' luckiest. There are no bounds; for a Hessian there is [stats::optimHess()].
+#' With `reduce = FALSE` it is the published method, which looks at the gradient
+#' only, never at whether the value falls: for functions with noise, and for trying
+#' out what training does. Its steps begin at about
+#' `learning_rate * sqrt(epsilon / (1 - rho))` and lengthen as they agree, so it
+#' takes thousands of them. With a constant rate it can swing ever wider in a narrow
+#' valley; a rate that falls settles there, as in the example. What is returned is
+#' the best point that it saw; of a noisy `fn` that may be the luckiest.
+#'
+#' @section Differences from the original: Only numbers in `par` and names reach
+#'   `fn`. Differences are relative to each parameter, unless `control` has `ndeps`.
+#'   All settings of `lower` and `upper` are taken with the only method, and a
+#'   `lower` above `upper` is an error. `fn` is called once with `maxit = 0`. Where
+#'   `fn` or the gradient is `NA` or infinite on the way, it goes back to the best
+#'   point and halves the rate, which may end in code 51; [stats::optim()] with
+#'   differences makes an error of that.
+#'
+#' @section Interrupts: What was found before an interrupt is not lost. It is
+#'   signaled as a condition of class `adadelta_interrupt`, which is also of
+#'   class `interrupt`; its `result` is the list that would have been returned. Where no
+#'   [tryCatch()] takes it, the best parameters are shown, and R returns to the top
+#'   level.
 #'
 #' @section Control: The list `control` takes, as in [stats::optim()]:
 #'   \describe{
-#'     \item{`trace`}{Whether to show progress: a number greater than 0 does.
-#'       Default: 0.}
+#'     \item{`trace`}{Whether to show progress, as `"BFGS"` does, with the lowest value
+#'       so far: a number greater than 0 does. Default: 0.}
 #'     \item{`REPORT`}{After how many iterations it is shown again. Default: 10.}
 #'     \item{`fnscale`}{What values and gradients are divided by; negative to
 #'       maximize. Default: 1.}
 #'     \item{`parscale`}{What the parameters are divided by: `learning_rate` is
 #'       about the divided ones. Default: 1 for each.}
-#'     \item{`ndeps`}{The steps of the differences that stand for the gradient
-#'       without `gr`, on the divided parameters. Default: 0.001 for each.}
+#'     \item{`ndeps`}{The steps of the central differences that stand for the
+#'       gradient without `gr`, on the divided parameters. Default: `2^-20` times
+#'       the parameter, or `2^-27` where it is closer to 0 than 1/128.}
 #'     \item{`maxit`}{The largest number of iterations, a whole number of at
 #'       least 0. Default: 10000.}
-#'     \item{`reltol`}{It ends when in `1 / (1 - rho)` successive iterations the
-#'       value, divided by `fnscale`, changed by no more than
-#'       `reltol * (abs(value) + reltol)`. At least 0. Default:
-#'       `sqrt(.Machine$double.eps)`.}
+#'     \item{`reltol`}{It ends when by the measured curvature no more than
+#'       `reltol * (abs(value) + reltol)` of the value, divided by `fnscale`, can be
+#'       gained; with `reduce = FALSE`, when in `1 / (1 - rho)` successive iterations
+#'       it changed by no more. At least 0. Default: `sqrt(.Machine$double.eps)`.}
 #'     \item{`abstol`}{It ends when the value, divided by `fnscale`, is at most
 #'       this. Default: `-Inf`.}
 #'     \item{`pgtol`}{It ends when no element of the gradient, divided by
-#'       `fnscale` and times `parscale`, is larger. At least 0. Default: 0.}
+#'       `fnscale` and times `parscale`, is larger, but for those that lead across a bound. At
+#'       least 0. Default: 0.}
 #'   }
-#'   and of Adadelta, with the defaults of the paper:
+#'   and of Adadelta, with the defaults of the paper but for `reduce`:
 #'   \describe{
+#'     \item{`reduce`}{`FALSE` for the published method, see above. Default: `TRUE`.}
 #'     \item{`learning_rate`}{A finite number of at least 0, or a function that
 #'       returns one: without arguments, or of the number of iterations so far.
 #'       Default: 1.}
@@ -54,102 +79,184 @@
 #'   as it is. A Python that is missing, too old or without NumPy is an error of
 #'   class `adadelta_error_python`. All are of class `adadelta_error`.
 #'
-#' @param par Where to start: a numeric vector of finite numbers. Its names, and
-#'   no other attributes, are passed on to `fn` and `gr`.
+#' @param par Where to start: a vector, an array or a list of finite numbers. Its
+#'   names, and no other attributes, are passed on to `fn` and `gr`.
 #' @param fn The function to minimize: of a vector such as `par`, and `...`; it
 #'   returns one number.
 #' @param gr The gradient: a function of the same arguments that returns a number
 #'   for each parameter. `NULL`, the default, for differences.
 #' @param ... Further arguments for `fn` and `gr`.
+#' @param lower,upper Bounds: a number, or one for each parameter. Steps end at a
+#'   bound that they would cross, and `fn` is never called outside. `par` is moved
+#'   to the nearest bounds.
 #' @param control A list of settings, see below.
+#' @param hessian Whether to return the Hessian, by [stats::optimHess()].
 #'
 #' @return A list as of [stats::optim()]:
-#'   \item{par}{The best parameters found, with the names of `par`.}
+#'   \item{par}{The best parameters found, with the names and dimensions of `par`.}
 #'   \item{value}{The value of `fn` there.}
-#'   \item{counts}{How often `fn` and `gr` were called, but for the calls of `fn`
-#'     for differences.}
-#'   \item{convergence}{0 for success; 1 when `maxit` was reached; 52 when `fn` or
-#'     the gradient returned `NA` or an infinite number on the way, or the gradient
-#'     did at the start.}
-#'   \item{message}{Why it ended.}
+#'   \item{counts}{How often `fn` and `gr` were called, with the points that
+#'     measure the curvature. As with [stats::optim()], calls of `fn` for differences
+#'     are not in it: without `gr` there are two for each parameter and gradient.}
+#'   \item{convergence}{0 for success; 1 when `maxit` was reached; 51 when no step
+#'     finds a lower value though the gradient is not 0; 52 when `fn` or the gradient
+#'     returned `NA` or an infinite number, with `reduce = FALSE` on the way, or the
+#'     gradient did at the start.}
+#'   \item{message}{Why it ended, and what to try where it was no success.}
+#'   \item{hessian}{With `hessian = TRUE`: the Hessian at `par`.}
 #'
 #' @references
+#' Dauphin, Y. N. et al. (2014). Identifying and attacking the saddle point problem in
+#' high-dimensional non-convex optimization. \doi{10.48550/arXiv.1406.2572}; the
+#' coordinates are those of its saddle-free Newton method.
+#'
 #' Zeiler, M. D. (2012). ADADELTA: An Adaptive Learning Rate Method.
 #' \doi{10.48550/arXiv.1212.5701}; the defaults are those of its section 4.1.
 #'
 #' @seealso [stats::optim()]
 #' @export
 #' @examplesIf keras_available()
-#' # A bowl
-#' adadelta_optim(c(a = 3, b = -2), function(x) sum((x - 1)^2), function(x) 2 * (x - 1))
-#'
-#' # The banana of ?optim, narrow and bent, with a rate that falls
+#' # The banana of ?optim, narrow and bent
 #' fr <- function(x) 100 * (x[2] - x[1]^2)^2 + (1 - x[1])^2
 #' grr <- function(x) {
 #'   c(-400 * x[1] * (x[2] - x[1]^2) - 2 * (1 - x[1]), 200 * (x[2] - x[1]^2))
 #' }
+#' adadelta_optim(c(-1.2, 1), fr, grr)
+#' adadelta_optim(c(-1.2, 1), fr, upper = c(0.5, Inf), hessian = TRUE)
+#'
+#' # The published method, with a rate that falls
 #' falling <- function(step) 0.3 / (1 + step / 50)
 #' adadelta_optim(c(-1.2, 1), fr, grr, control = list(
-#'   learning_rate = falling, epsilon = 0.01, maxit = 8000
+#'   reduce = FALSE, learning_rate = falling, epsilon = 0.01, maxit = 8000
 #' ))
-adadelta_optim <- function(par, fn, gr = NULL, ..., control = list()) {
+adadelta_optim <- function(par, fn, gr = NULL, ..., lower = -Inf, upper = Inf, control = list(),
+                           hessian = FALSE) {
   call <- named_call(sys.call(), "adadelta_optim")
   check_given(call)
   check_functions(fn, gr, names(match.call(expand.dots = FALSE)$...), call)
   start <- check_par(par, call)
+  bounds <- check_bounds(lower, upper, length(start), call)
+  if (!isTRUE(hessian) && !isFALSE(hessian)) refuse("hessian", "TRUE or FALSE", hessian, call)
   module <- core_without_keras(call)
   control <- check_control(control, default_control(length(start), module), call)
   at <- function(x) stats::setNames(x * control$parscale, names(par))
   value_at <- function(x) check_value(fn(at(x), ...), call) / control$fnscale
+  # A negative scale turns the bounds around.
+  sides <- lapply(bounds, function(bound) bound / control$parscale)
+  box <- list(lower = do.call(pmin, sides), upper = do.call(pmax, sides))
   gradient_at <- if (is.null(gr)) {
-    function(x) differences(value_at, x, control$ndeps)
+    near <- difference_steps(control$ndeps, module)
+    function(x) differences(value_at, x, near(x), box)
   } else {
     factor <- control$parscale / control$fnscale
     function(x) check_gradient(gr(at(x), ...), start, call) * factor
   }
-  found <- minimize(module, start / control$parscale, value_at, gradient_at, control, call)
-  list(
-    par = at(found$x),
-    value = found$value * control$fnscale,
-    counts = found$counts,
-    convergence = found$end$convergence,
-    message = found$end$message
-  )
+  answer <- function(found) {
+    # Whatever is not a list keeps its names and dimensions.
+    if (is.list(par)) par <- stats::setNames(start, names(par))
+    par[] <- found$x * control$parscale
+    list(
+      par = par,
+      value = found$value * control$fnscale,
+      counts = found$counts,
+      convergence = found$end$convergence,
+      message = found$end$message
+    )
+  }
+  found <- minimize(module, start / control$parscale, box, value_at, gradient_at, control, call)
+  result <- answer(found)
+  if (found$was_interrupted) signal_interrupt(result, call)
+  if (hessian) {
+    scales <- control[c("fnscale", "parscale", "ndeps")]
+    scales <- scales[lengths(scales) > 0]
+    result$hessian <- stats::optimHess(result$par, fn, gr, ..., control = scales)
+  }
+  result
 }
 
 # R evaluates the functions and Python makes the steps, so that neither calls the other's
 # functions: an error in `fn` is R's own.
-minimize <- function(module, x, value_at, gradient_at, control, call) {
+minimize <- function(module, x, box, value_at, gradient_at, control, call) {
   settings <- lapply(control[python_control], as_python)
-  run <- value_of(module$attempt("Minimization", python_numbers(x), settings), "argument", call)
+  numbers <- lapply(list(x, box$lower, box$upper), python_numbers)
+  run <- value_of(
+    module$attempt("Minimization", numbers[[1]], settings, numbers[[2]], numbers[[3]]),
+    "argument", call
+  )
   tell <- run$tell
-  rate <- rate_of_step(control$learning_rate, call)
+  rate_at <- rate_of_step(control$learning_rate, call)
   show <- progress(control)
   counts <- c(`function` = 0L, gradient = 0L)
-  repeat {
-    step <- counts[["function"]]
-    value <- value_at(x)
-    if (step == 0) check_start(value * control$fnscale, call)
-    show(step, value)
-    gradient <- if (is.finite(value)) gradient_at(x) else rep(NaN, length(x))
-    counts <- counts + c(1L, is.finite(value))
-    told <- tell(value, python_numbers(gradient), as_python(rate(step)))
-    value_of(told, "argument", call)
-    if (!is.null(told$reason)) break
-    x <- as.double(told$x)
-  }
+  point <- run$`next`()
+  lowest <- Inf
+  rate <- NULL
+  # Of an interrupt all that was seen so far is the answer.
+  was_interrupted <- tryCatch({
+    repeat {
+      x <- as.double(point$x)
+      value <- value_at(x)
+      counts[["function"]] <- counts[["function"]] + 1L
+      if (counts[["function"]] == 1L) check_start(value * control$fnscale, call)
+      lowest <- min(lowest, value, na.rm = TRUE)
+      if (point$on_path) {
+        show(point$step, lowest)
+        rate <- as_python(rate_at(point$step))
+      }
+      gradient <- rep(NaN, length(x))
+      if (is.finite(value)) {
+        gradient <- gradient_at(x)
+        counts[["gradient"]] <- counts[["gradient"]] + 1L
+      }
+      told <- tell(value, python_numbers(gradient), rate)
+      value_of(told, "argument", call)
+      if (!is.null(told$reason)) break
+      point <- told
+    }
+    FALSE
+  }, interrupt = function(interrupt) TRUE)
   best <- run$best()
-  end <- optim_ends[[told$reason]]
-  show(step, best$value, end)
-  list(x = as.double(best$x), value = best$value, counts = counts, end = end)
+  if (is.null(best)) best <- list(x = x, value = NA_real_)
+  end <- optim_ends[[if (was_interrupted) "interrupt" else told$reason]]
+  # optim() also calls it success when no iteration was asked for.
+  if (control$maxit == 0 && identical(end, optim_ends$maxit)) end$convergence <- 0L
+  show(point$step, best$value, end)
+  list(
+    x = as.double(best$x), value = best$value, counts = counts, end = end,
+    was_interrupted = was_interrupted
+  )
+}
+
+# Whoever handles interrupts gets the result; for others it is shown, since it would be lost.
+signal_interrupt <- function(result, call) {
+  condition <- structure(
+    class = c("adadelta_interrupt", "interrupt", "condition"),
+    list(message = result$message, call = call, result = result)
+  )
+  signalCondition(condition)
+  message(sprintf(
+    "adadelta_optim() was interrupted. Its best value so far is %s, at par = %s",
+    format(result$value), paste(deparse(result$par, width.cutoff = 500L), collapse = "")
+  ))
+  invokeRestart("abort")
 }
 
 optim_ends <- list(
   pgtol = list(convergence = 0L, message = "no element of the gradient is larger than pgtol"),
   reltol = list(convergence = 0L, message = "the value no longer changes by more than reltol"),
+  gain = list(
+    convergence = 0L, message = "by the measured curvature no more than reltol can be gained"
+  ),
   xtol = list(convergence = 0L, message = "the parameters no longer move"),
   abstol = list(convergence = 0L, message = "the value is at most abstol"),
   maxit = list(convergence = 1L, message = "maxit was reached"),
+  rate = list(
+    convergence = 51L,
+    message = paste(
+      "no step finds a lower value, but the gradient is not 0; try gr, other ndeps or parscale,",
+      "or another par; reduce = FALSE if fn is noisy"
+    )
+  ),
+  interrupt = list(convergence = 99L, message = "it was interrupted"),
   value = list(
     convergence = 52L,
     message = "fn returned NA or an infinite number; a smaller learning_rate may help"
@@ -165,12 +272,12 @@ optim_ends <- list(
 )
 
 # What Python checks and takes.
-python_control <- c("maxit", "reltol", "abstol", "pgtol", "rho", "epsilon")
+python_control <- c("maxit", "reltol", "abstol", "pgtol", "rho", "epsilon", "reduce")
 
 default_control <- function(length, module) {
   c(
     list(
-      trace = 0, REPORT = 10, fnscale = 1, parscale = rep(1, length), ndeps = rep(1e-3, length),
+      trace = 0, REPORT = 10, fnscale = 1, parscale = rep(1, length), ndeps = NULL,
       reltol = sqrt(.Machine$double.eps), abstol = -Inf, pgtol = 0
     ),
     module$control_defaults()
@@ -190,7 +297,9 @@ check_control <- function(control, defaults, call) {
   if (is.logical(checked$trace)) checked$trace <- as.numeric(checked$trace)
   for (name in names(r_control)) {
     value <- checked[[name]]
-    if (!are_finite(value, length(defaults[[name]])) || !all(r_control[[name]]$accepts(value))) {
+    if (name == "ndeps" && is.null(value)) next
+    size <- length(defaults[[if (name == "ndeps") "parscale" else name]])
+    if (!are_finite(value, size) || !all(r_control[[name]]$accepts(value))) {
       refuse(name, r_control[[name]]$requirement, value, call)
     }
   }
@@ -217,10 +326,29 @@ are_finite <- function(value, length) {
 }
 
 check_par <- function(par, call) {
-  if (length(par) == 0 || !are_finite(par, length(par))) {
+  numbers <- par
+  if (is.list(par) && all(vapply(par, are_finite, NA, length = 1L))) {
+    numbers <- vapply(par, as.double, 0)
+  }
+  if (is.null(par) || !are_finite(numbers, length(par))) {
     refuse("par", "a vector of finite numbers", par, call)
   }
-  as.double(par)
+  as.double(numbers)
+}
+
+check_bounds <- function(lower, upper, length, call) {
+  bounds <- list(lower = lower, upper = upper)
+  for (name in names(bounds)) {
+    bound <- bounds[[name]]
+    if (!is.numeric(bound) || anyNA(bound) || !(length(bound) %in% c(1, length))) {
+      refuse(name, "a number, or one for each parameter, and not NA", bound, call)
+    }
+  }
+  bounds <- lapply(bounds, function(bound) rep_len(as.double(bound), length))
+  if (any(bounds$lower > bounds$upper)) {
+    refuse("lower", "at most `upper`", lower, call)
+  }
+  bounds
 }
 
 check_value <- function(value, call) {
@@ -255,7 +383,7 @@ check_functions <- function(fn, gr, extra, call) {
   if (!is.function(fn)) refuse("fn", "a function", fn, call)
   if (!is.null(gr) && !is.function(gr)) refuse("gr", "a function, or NULL", gr, call)
   # Who replaces optim() by this would not see that these go to `fn`, when that takes all.
-  extra <- intersect(c("method", "lower", "upper", "hessian"), extra)
+  extra <- intersect("method", extra)
   extra <- setdiff(extra, names(formals(args(fn))))
   if (length(extra)) {
     message <- sprintf("`%s` of optim() is no argument of adadelta_optim()", extra[[1]])
@@ -275,12 +403,21 @@ rate_of_step <- function(rate, call) {
 # A list of one, which reticulate would else make a number of.
 python_numbers <- function(x) if (length(x) == 1) list(x) else x
 
-differences <- function(value_at, x, steps) {
+# How far from a point differences are taken.
+difference_steps <- function(ndeps, module) {
+  if (!is.null(ndeps)) return(function(x) ndeps)
+  sizes <- module$differences()
+  function(x) sizes$part * pmax(abs(x), sizes$smallest)
+}
+
+differences <- function(value_at, x, steps, box) {
   vapply(seq_along(x), function(i) {
     ahead <- behind <- x
-    ahead[[i]] <- x[[i]] + steps[[i]]
-    behind[[i]] <- x[[i]] - steps[[i]]
-    (value_at(ahead) - value_at(behind)) / (2 * steps[[i]])
+    ahead[[i]] <- min(max(x[[i]] + steps[[i]], box$lower[[i]]), box$upper[[i]])
+    behind[[i]] <- min(max(x[[i]] - steps[[i]], box$lower[[i]]), box$upper[[i]])
+    length <- ahead[[i]] - behind[[i]]
+    # Between equal bounds a parameter can't change anything.
+    if (length == 0) 0 else (value_at(ahead) - value_at(behind)) / length
   }, numeric(1))
 }
 
@@ -289,10 +426,12 @@ progress <- function(control) {
   if (!control$trace) return(function(...) invisible())
   function(step, value, end = NULL) {
     if (!is.null(end)) {
-      cat(sprintf("final  value %f\n", value))
-      cat(if (end$convergence == 0) "converged" else end$message, "\n", sep = "")
+      cat(sprintf("final  value %f \n", value))
+      how <- if (end$convergence == 0) "converged" else end$message
+      if (end$convergence == 1) how <- sprintf("stopped after %d iterations", as.integer(step))
+      cat(how, "\n", sep = "")
     } else if (step == 0) {
-      cat(sprintf("initial  value %f\n", value))
+      cat(sprintf("initial  value %f \n", value))
     } else if (step %% control$REPORT == 0) {
       cat(sprintf("iter%4d value %f\n", step, value))
     }

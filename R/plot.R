@@ -4,7 +4,8 @@
 #' the first to the third quartile of the effective learning rates of its
 #' elements, with a line at the median, and whiskers to the smallest and the
 #' largest. The axis is logarithmic, unless the learning rate is 0. A dashed line
-#' shows the learning rate, which is where an element without gradients is.
+#' shows the learning rate, which is where an element without gradients is. A line
+#' in the picture says so.
 #'
 #' `plot()` draws with base graphics, and `ggplot2::autoplot()` with ggplot2,
 #' where that is installed. Variables without elements are left out. Where all
@@ -24,7 +25,8 @@
 #' @examplesIf keras_available()
 #' keras <- reticulate::import("keras")
 #' model <- keras$Sequential(list(
-#'   keras$layers$Input(list(2L)), keras$layers$Dense(8L, "relu"), keras$layers$Dense(1L)
+#'   keras$layers$Input(list(2L)), keras$layers$Dense(8L, "relu"),
+#'   keras$layers$Dense(1L)
 #' ))
 #' model$compile(optimizer = optimizer_adadelta(1), loss = "mse")
 #' cars <- scale(as.matrix(mtcars[c("mpg", "wt", "hp")]))
@@ -79,6 +81,9 @@ drawable <- function(summary, call) {
   rows
 }
 
+# What the parts of the picture are.
+key_of_rates <- "box: middle half, with the median; whiskers: all; dashed: the learning rate"
+
 is_logarithmic <- function(rows) all(rows$rate_min > 0 & is.finite(rows$rate_max))
 
 draw_rates <- function(rows, main, xlab, ..., ylim = NULL) {
@@ -87,7 +92,7 @@ draw_rates <- function(rows, main, xlab, ..., ylim = NULL) {
   names <- short_names(rows$variable, room)
   margins <- graphics::par("mar")
   margins[[2]] <- max(nchar(names)) / 2 + 2
-  if (is.null(main)) margins[[3]] <- 1
+  if (is.null(main)) margins[[3]] <- 2
   before <- graphics::par(mar = margins)
   on.exit(graphics::par(before))
   # From the top, as in the table.
@@ -96,11 +101,14 @@ draw_rates <- function(rows, main, xlab, ..., ylim = NULL) {
   boxes <- list(
     stats = t(rates), n = rows$parameters, out = numeric(), group = numeric(), names = rows$variable
   )
-  graphics::bxp(
-    boxes, horizontal = TRUE, show.names = FALSE, main = main, xlab = xlab,
-    log = if (is_logarithmic(rows)) "x" else "",
-    ylim = if (is.null(ylim)) range(rates, attr(rows, "learning_rate")) else ylim, ...
+  settings <- list(
+    boxes, horizontal = TRUE, show.names = FALSE, main = main, xlab = xlab, ylab = "",
+    log = if (is_logarithmic(rows)) "x" else "", whisklty = 1,
+    ylim = if (is.null(ylim)) range(rates, attr(rows, "learning_rate")) else ylim
   )
+  do.call(graphics::bxp, utils::modifyList(settings, list(...)))
+  graphics::title(ylab = "variable", line = margins[[2]] - 1)
+  graphics::mtext(key_of_rates, side = 3, line = 0.3, cex = 0.8 * graphics::par("cex"))
   size <- min(1, graphics::par("pin")[[2]] / (nrow(rows) * graphics::par("csi")))
   graphics::axis(2, seq_len(nrow(rows)), rev(names), las = 1, cex.axis = max(size, 0.4))
   graphics::abline(v = attr(rows, "learning_rate"), lty = 2)
@@ -115,6 +123,8 @@ ggplot_of_rates <- function(rows) {
   )) +
     ggplot2::geom_boxplot(stat = "identity", orientation = "y", width = 0.6) +
     ggplot2::geom_vline(xintercept = attr(rows, "learning_rate"), linetype = "dashed") +
-    ggplot2::labs(x = "effective learning rate", y = NULL)
+    ggplot2::labs(x = "effective learning rate", y = "variable", subtitle = key_of_rates) +
+    ggplot2::theme_minimal() +
+    ggplot2::theme(plot.title.position = "plot")
   if (is_logarithmic(rows)) plot + ggplot2::scale_x_log10() else plot
 }

@@ -13,6 +13,9 @@
 #' disk and renamed, so that there is the old file or the new one at every
 #' moment. Python reads the same files with `adadelta.load_state()`.
 #'
+#' `saveRDS()` and `save()` keep nothing of an optimizer or a model, which are Python
+#' objects, but they do keep what `optimizer_state()` returns.
+#'
 #' @param optimizer An optimizer made by [optimizer_adadelta()] that is built,
 #'   which `fit()` does, or `optimizer$build(model$trainable_variables)`.
 #' @param path The name of the file, usually ending in `".safetensors"`.

@@ -14,13 +14,33 @@ if (contents) {
   const list = element("ul", { className: "nav flex-column" });
   for (const heading of document.querySelectorAll("main h2, main h3")) {
     const target = heading.id || heading.closest("[id]")?.id;
-    if (!target || "tocSkip" in heading.dataset) continue;
+    const isListed = !("tocSkip" in heading.dataset || heading.classList.contains("unlisted"));
+    if (!target || !isListed) continue;
     const title = heading.textContent.replace(/\s*#?\s*$/, "");
     const link = element("a", { href: "#" + target, className: "nav-link" }, title);
     list.append(element("li", { className: "toc-" + heading.tagName.toLowerCase() }, link));
   }
   if (list.children.length > 1) contents.append(list);
-  else contents.remove();
+  else (contents.closest("aside") ?? contents).remove();
+}
+
+// Light or dark: what the reader chose here, or else what the browser prefers; see head.html.
+const menu = document.querySelector("#navbar");
+if (menu) {
+  const title = "Light or dark";
+  const button = element("button", { type: "button", className: "theme-switch", title }, "◐");
+  button.setAttribute("aria-label", title);
+  button.addEventListener("click", () => {
+    const page = document.documentElement;
+    page.dataset.bsTheme = page.dataset.bsTheme === "dark" ? "light" : "dark";
+    localStorage.setItem("theme", page.dataset.bsTheme);
+  });
+  menu.append(button);
+}
+
+// Results keep their lines, as tables need; code is wrapped where a page is narrow.
+for (const comment of document.querySelectorAll("pre span.co")) {
+  if (comment.textContent.startsWith("#>")) comment.classList.add("output");
 }
 
 // Copying code, without the results in it.
@@ -38,33 +58,42 @@ if (navigator.clipboard) {
   }
 }
 
-// The search: pages and sections that have all the words, titles first.
+// The search: pages, sections and arguments that have all the words, those called so first.
 const input = document.querySelector("#search-input");
+const words = (text) => text.toLowerCase().split(/[^\p{L}\p{N}]+/u).filter(Boolean);
+
+function score({ title, text }, query) {
+  const name = words(title);
+  const rest = text.toLowerCase();
+  let sum = name.join() === query.join() ? 100 : 0;
+  for (const word of query) {
+    if (name.includes(word)) sum += 20;
+    else if (name.some((part) => part.startsWith(word))) sum += 10;
+    else if (rest.includes(word)) sum += 1;
+    else return 0;
+  }
+  return sum;
+}
+
 if (input && window.searchIndex) {
   const results = element("div", { id: "search-results", hidden: true });
   input.after(results);
   input.setAttribute("aria-label", "Search");
+  input.placeholder = "Search";
   const show = () => {
-    const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const rank = ({ title, text }) =>
-      words.reduce((sum, word) => {
-        if (title.toLowerCase().includes(word)) return sum + 10;
-        return text.toLowerCase().includes(word) ? sum + 1 : -Infinity;
-      }, 0);
-    const found = words.length
-      ? window.searchIndex
-          .map((entry) => ({ entry, score: rank(entry) }))
-          .filter(({ score }) => score > 0)
-          .sort((a, b) => b.score - a.score)
-          .slice(0, 12)
-      : [];
+    const query = words(input.value);
+    const found = window.searchIndex
+      .map((entry) => ({ entry, score: query.length ? score(entry, query) : 0 }))
+      .filter((one) => one.score > 0)
+      .sort((a, b) => b.score - a.score)
+      .slice(0, 15);
     results.replaceChildren(
       ...found.map(({ entry }) =>
-        element("a", { href: root + entry.path }, element("b", {}, entry.title), " " + entry.page)
+        element("a", { href: root + entry.path }, element("b", {}, entry.title), " ", element("small", {}, entry.page))
       )
     );
-    if (words.length && !found.length) results.append(element("p", {}, "Nothing found."));
-    results.hidden = !words.length;
+    if (query.length && !found.length) results.append(element("p", {}, "Nothing found."));
+    results.hidden = !query.length;
   };
   input.addEventListener("input", show);
   input.form?.addEventListener("submit", (event) => {

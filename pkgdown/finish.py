@@ -1,63 +1,23 @@
 """Finishes the site that build.R began: finish.py FOLDER.
 
-Adds the pages of the Python API, turns formulas into MathML, which browsers show by themselves, and
-writes the index of the search as a script, which works without a server too.
+Adds the pages for Python, turns formulas into MathML, which browsers show by themselves, and writes
+the index of the search.
 """
 
 import functools
 import html
-import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-# TensorFlow and torch's compiler can't be in one process with these, so nothing is run here.
-MODULES = (
-    "adadelta",
-    "adadelta.keras",
-    "adadelta.torch",
-    "adadelta.tf_keras",
-    "adadelta.tf1",
-    "adadelta.brainpy",
-    "adadelta.optax",
-    "adadelta.scipy",
-    "adadelta.state",
-    "adadelta.installation",
-)
+import python_pages
+import search_index
+
+# The longest line of a result; check_pages.py says how long a line may be.
+RESULT = 80
 MATH = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]|\$\$(.+?)\$\$", flags=re.S)
-
-
-def python_pages(folder: Path) -> None:
-    """Write the pages of the Python API."""
-    import pdoc
-
-    import adadelta
-
-    # pdoc documents what a module has, and this one looks its names up when they are first used.
-    for name in adadelta.__all__:
-        setattr(adadelta, name, getattr(adadelta, name))
-    pdoc.render.configure(
-        docformat="google",
-        show_source=False,
-        template_directory=Path(__file__).parent / "python",
-        footer_text=f"adadelta {adadelta.__version__}",
-    )
-    pdoc.pdoc(*MODULES, output_directory=folder)
-
-
-def without_dead_places(page: Path) -> None:
-    """Make plain text of links to members that pdoc leaves out, those of the host's classes."""
-    text = page.read_text("utf-8")
-    places = set(re.findall(r'\bid="([^"]+)"', text))
-    text = re.sub(
-        r'<a href="#([^"]+)">(.*?)</a>',
-        lambda link: link[0] if link[1] in places else link[2],
-        text,
-        flags=re.S,
-    )
-    page.write_text(text, "utf-8")
 
 
 @functools.cache
@@ -73,58 +33,82 @@ def mathml(formula: str, display: bool) -> str:
     )
     if "<math" not in result.stdout:
         raise ValueError(f"pandoc can't read the formula {formula!r}: {result.stderr}")
-    # pandoc asks for brackets that grow with the exponent beside them.
-    steady = re.sub(r'stretchy="true"(?= form="\w+">[()]<)', 'stretchy="false"', result.stdout)
-    return re.sub(r"</?p>", "", steady).strip()
+    return re.sub(r"</?p>", "", result.stdout).strip()
 
 
-def formulas(page: Path) -> None:
+def formulas(text: str) -> str:
     """Replace the formulas in the text of a page, and leave code as it is."""
-    head, mark, body = page.read_text("utf-8").partition("<main")
+    head, mark, body = text.partition("<main")
     # Pieces of code at the odd places.
     pieces = re.split(r"(<pre\b.*?</pre>|<code\b.*?</code>)", body, flags=re.S)
     pieces[::2] = [
         MATH.sub(lambda it: mathml(it[1] or it[2] or it[3], not it[1]), piece)
         for piece in pieces[::2]
     ]
-    page.write_text(head + mark + "".join(pieces), "utf-8")
+    body = "".join(pieces)
+    # pandoc asks for brackets that grow with the exponent beside them.
+    steady = re.sub(r'stretchy="true"(?= form="\w+">[()]<)', 'stretchy="false"', body)
+    return head + mark + steady
 
 
-def search_index(folder: Path) -> None:
-    """The pages and their sections, of R and of Python."""
-    entries = []
-    for path in sorted(folder.rglob("*.html")):
-        text = path.read_text("utf-8")
-        body = re.search(r"<main\b.*?</main>", text, flags=re.S)
-        if body is None:
+def described_pictures(text: str) -> str:
+    """Say what the pictures of examples show, for which pkgdown has no text."""
+    title = re.search(r"<title>(.*?)</title>", text, flags=re.S)[1].split(" — ")[0]
+    described = rf'\1 alt="Result of the example: {title}"'
+    return re.sub(r'(class="r-plt img"><img src="[^"]+") alt=""', described, text)
+
+
+def wrapped_results(text: str) -> str:
+    """Wrap the long lines of results of R, which are messages: tables keep within R's width."""
+    lines = text.split("\n")
+    return "\n".join(
+        wrapped(line) if re.match(r"(<[^>]*>)*#&gt;", line) else line for line in lines
+    )
+
+
+def wrapped(line: str) -> str:
+    pieces = re.findall(r"<[^>]*>|&\w+;|[^<&]", line)
+    width = space = 0
+    for place, piece in enumerate(pieces):
+        if piece.startswith("<"):
             continue
-        body = re.sub(r"<math\b.*?</math>", " ", body[0], flags=re.S)
-        page = plain(re.search(r"<title>(.*?)</title>", text, flags=re.S)[1]).split(" • ")[0]
-        where = path.relative_to(folder).as_posix()
-        entries.append({"title": page, "page": where, "path": where, "text": plain(body)})
-        for place, title in re.findall(r'id="([^"]+)"[^>]*>\s*<h[23][^>]*>(.*?)</h[23]>', body):
-            entry = {"title": plain(title), "page": page, "path": f"{where}#{place}", "text": page}
-            entries.append(entry)
-        for place in re.findall(r'<section id="([^"]+)"', body):
-            entry = {"title": place, "page": page, "path": f"{where}#{place}", "text": page}
-            entries.append(entry)
-    script = f"window.searchIndex = {json.dumps(entries, ensure_ascii=False)};\n"
-    (folder / "search-index.js").write_text(script, "utf-8")
+        width += 1
+        if width > RESULT and space:
+            pieces[space] = "\n#&gt;   "
+            width, space = 5 + sum(not it.startswith("<") for it in pieces[space:place]), 0
+        elif piece == " " and width > 6:
+            space = place
+    return "".join(pieces)
 
 
-def plain(text: str) -> str:
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", text)).split())
+def methods_below(text: str) -> str:
+    """In the index of functions, put the methods of R's own functions below the functions."""
+    # A method of a generic of ggplot2, which pkgdown does not know.
+    text = re.sub(r">autoplot\.([\w.]+)\(\)<", r">autoplot(<i>&lt;\1&gt;</i>)<", text)
+
+    def sorted_names(row: re.Match[str]) -> str:
+        names = re.findall(r"<code>.*?</code>", row[1], flags=re.S)
+        methods = [name for name in names if "<i>" in name]
+        functions = [name for name in names if name not in methods]
+        if not functions:
+            return row[0]
+        below = f'<dd class="methods">{" ".join(methods)}</dd>' if methods else ""
+        return f"<dt>{' '.join(functions)}</dt>{row[2]}{below}"
+
+    return re.sub(r"<dt>(.*?)</dt>(\s*<dd>.*?</dd>)", sorted_names, text, flags=re.S)
 
 
 def main(folder: str) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     root = Path(folder)
-    python_pages(root / "python")
-    for page in (root / "python").rglob("*.html"):
-        without_dead_places(page)
+    python_pages.write(root)
     for page in root.rglob("*.html"):
-        formulas(page)
-    search_index(root)
+        text = wrapped_results(described_pictures(formulas(page.read_text("utf-8"))))
+        # README is the first page here.
+        page.write_text(text.replace('href="README.html"', 'href="index.html"'), "utf-8")
+    functions = root / "reference" / "index.html"
+    functions.write_text(methods_below(functions.read_text("utf-8")), "utf-8")
+    search_index.write(root)
 
 
 if __name__ == "__main__":

@@ -47,8 +47,7 @@ class Function:
     # Read by the optimizer, which then asks from no other thread.
     needs_main_thread = (
         "an R function, which R can call on its own thread only, and compiled training calls it "
-        "from others; use one of Keras' learning rate schedules, or compile the model with "
-        "run_eagerly = TRUE"
+        "from others; use one of Keras' schedules, or compile the model with run_eagerly = TRUE"
     )
 
     def __init__(
@@ -97,7 +96,7 @@ class Function:
             raise ValueError(
                 "the learning rate was an R function, which can't be saved; load the model with "
                 "compile = FALSE and compile it with a new optimizer; it was "
-                f"{textwrap.shorten(config['code'], 80, placeholder=' ...')}"
+                f"{textwrap.shorten(config['code'], 60, placeholder=' ...')}"
             )
         return _NOTES[config["note"]]
 
@@ -123,9 +122,12 @@ def register(warn: Callable[[Any], Any]) -> None:
     """
     import keras
 
+    from adadelta._state import keras_file
+
     keras.saving.register_keras_serializable(package="adadelta")(Function)
     _send_state_warnings(warn)
     parameters.renewing_call = "update(optimizer)"
+    keras_file.strict_call = "load_keras_adadelta(model, path)"
 
 
 def _send_state_warnings(warn: Callable[[Any], Any]) -> None:
@@ -191,20 +193,26 @@ def _is_single(value: Any) -> bool:
     return isinstance(value, (bool, int, float, str))
 
 
+def config(optimizer: Any) -> dict[str, Any]:
+    """The configuration of an optimizer, or the error of a schedule that has none."""
+    return dict(optimizer.get_config())
+
+
 def settings(optimizer: Any) -> dict[str, Any]:
     """The configuration of an optimizer, to be shown.
 
     To serialize a function or a schedule Keras imports TensorFlow, which takes seconds and writes
     to the terminal: printing does without.
     """
-    return {"learning_rate": _shown_rate(optimizer), **optimizer._config_but_rate()}
+    from adadelta._keras.exchange import parts_of
+
+    parts = parts_of(optimizer)
+    return {"learning_rate": _shown_rate(parts.rate), **parts.config_but_rate()}
 
 
-def _shown_rate(optimizer: Any) -> Any:
+def _shown_rate(rate: Any) -> Any:
     from adadelta._keras import learning_rate as rates
-    from adadelta._keras.exchange import rate_of
 
-    rate = rate_of(optimizer)
     if rate.callable is not None:
         function = rate.callable.function
         code = (
@@ -227,19 +235,19 @@ def _is_plain(value: Any) -> bool:
 
 def progress(optimizer: Any) -> str:
     """Say what an optimizer is built on and how far it has come."""
-    from adadelta._keras.exchange import variables_of
+    from adadelta._keras.exchange import parts_of
     from adadelta._keras.summary import progress_of
 
-    return progress_of(variables_of(optimizer) if optimizer.built else None)
+    return progress_of(parts_of(optimizer).built)
 
 
 def changed(optimizer: Any, changes: dict[str, Any]) -> Any:
     """Make an optimizer with the settings of another, but for these."""
     from adadelta._keras import learning_rate as rates
-    from adadelta._keras.exchange import rate_of
+    from adadelta._keras.exchange import parts_of
 
     settings = optimizer.get_config()
-    rate = rate_of(optimizer).value
+    rate = parts_of(optimizer).rate.value
     # A schedule or function itself, which may be of a class that Keras can't make again.
     if rates.is_schedule(rate):
         settings["learning_rate"] = rate
@@ -253,6 +261,31 @@ def assign(optimizer: Any, name: str, value: Any) -> None:
     if name not in dir(optimizer):
         hyperparameters.refuse_unknown({name: value}, "optimizer_adadelta()")
     setattr(optimizer, name, value)
+
+
+def learning_rate(optimizer: Any) -> float:
+    """Return the rate of an optimizer's next step, with the digits that somebody gave."""
+    from adadelta._keras.exchange import parts_of
+
+    parts = parts_of(_own(optimizer))
+    return parts.rate.answer(parts.step)
+
+
+def set_learning_rate(optimizer: Any, value: Any) -> None:
+    """Set the learning rate of an optimizer."""
+    _own(optimizer).learning_rate = value
+
+
+def _own(optimizer: Any) -> Any:
+    """Return our optimizer, also where Keras has wrapped it to scale the loss, or raise."""
+    from adadelta._state.exchange import unwrapped
+    from adadelta.keras import Adadelta
+
+    inner, _ = unwrapped(optimizer)
+    if not isinstance(inner, Adadelta):
+        requirement = "one made by optimizer_adadelta()"
+        raise TypeError(hyperparameters.refusal("optimizer", requirement, optimizer))
+    return inner
 
 
 def summary(optimizer: Any) -> dict[str, Any]:
@@ -398,7 +431,15 @@ def control_defaults() -> dict[str, Any]:
         "learning_rate": paper.learning_rate,
         "rho": paper.rho,
         "epsilon": paper.epsilon,
+        "reduce": True,
     }
+
+
+def differences() -> dict[str, float]:
+    """At what part of a parameter differences are taken, and what the smallest counts as."""
+    from adadelta._core import descent
+
+    return {"part": descent.DIFFERENCE, "smallest": descent.CLOSE_TO_0}
 
 
 class Minimization:
@@ -407,16 +448,26 @@ class Minimization:
     Arrays come and go as lists of numbers, which every reticulate can exchange with every NumPy.
     """
 
-    def __init__(self, x: list[float], control: dict[str, Any]) -> None:
+    def __init__(
+        self, x: list[float], control: dict[str, Any], lower: list[float], upper: list[float]
+    ) -> None:
         import numpy as np
 
-        from adadelta._core import minimization
+        from adadelta._core import descent, minimization
 
+        names = {**_CONTROL, **{name: name for name in ("rho", "epsilon", "reduce")}}
         checked = {
             name: hyperparameters.MINIMIZATION[name](given, control[given])
-            for given, name in {**_CONTROL, "rho": "rho", "epsilon": "epsilon"}.items()
+            for given, name in names.items()
         }
-        self.run = minimization.Minimization(np.array(x, dtype=np.float64), np, **checked)
+        method = descent.Descent if checked.pop("reduce") else minimization.Minimization
+        start, low, high = (np.array(numbers, dtype=np.float64) for numbers in (x, lower, upper))
+        self.run = method(start, np, lower=low, upper=high, **checked)
+
+    def next(self) -> dict[str, Any]:
+        """Where to evaluate the function, whether that is on the path, and the steps so far."""
+        run = self.run
+        return {"x": run.x.tolist(), "on_path": run.on_path, "step": run.steps}
 
     def tell(self, value: float, gradient: list[float], learning_rate: Any) -> dict[str, Any]:
         """Take what R found at the last point; return the next one, or why there is none."""
@@ -430,7 +481,7 @@ class Minimization:
         if reason is not None:
             return {"reason": next((r for r, own in _CONTROL.items() if own == reason), reason)}
         self.run.step(rate)
-        return {"x": self.run.x.tolist()}
+        return self.next()
 
     def best(self) -> dict[str, Any] | None:
         """The lowest value and where it was found."""

@@ -11,9 +11,10 @@ import numpy as np
 from adadelta._core.packages import needed_by
 
 with needed_by("adadelta.scipy", extra="scipy"):
-    from scipy.optimize import Bounds, OptimizeResult, OptimizeWarning, approx_fprime
+    from scipy.optimize import Bounds, OptimizeResult, OptimizeWarning
 
 from adadelta._core import hyperparameters
+from adadelta._core.descent import CLOSE_TO_0, DIFFERENCE, Descent
 from adadelta._core.minimization import MAXITER, Minimization
 
 __all__ = ["adadelta"]
@@ -31,6 +32,11 @@ _ENDS = {
         0,
         "Optimization terminated successfully: the value no longer changes by more than `ftol`.",
     ),
+    "gain": (
+        0,
+        "Optimization terminated successfully: by the measured curvature no more than `ftol` can "
+        "be gained.",
+    ),
     "f_target": (0, "Optimization terminated successfully: the value is at most `f_target`."),
     "maxiter": (1, "Maximum number of iterations has been exceeded."),
     "maxfev": (2, "Maximum number of function evaluations has been exceeded."),
@@ -38,6 +44,12 @@ _ENDS = {
     "gradient": (3, "The gradient is NaN or infinite; a smaller `learning_rate` may help."),
     "value_at_start": (3, "The function is NaN or infinite at the start; choose another `x0`."),
     "gradient_at_start": (3, "The gradient is NaN or infinite at the start; choose another `x0`."),
+    "rate": (
+        4,
+        "No step finds a lower value, but the gradient is not 0; try `jac`, parameters of like "
+        "size, or another `x0`; `reduce=False` if the function is noisy.",
+    ),
+    "interrupt": (98, "It was interrupted."),
     "callback": (99, "`callback` raised `StopIteration`."),
 }
 
@@ -58,9 +70,10 @@ def adadelta(
     epsilon: float | None = _PAPER.epsilon,
     gtol: float | None = None,
     xtol: float = 0.0,
-    ftol: float = 0.0,
+    ftol: float | None = None,
     f_target: float = -math.inf,
     maxiter: int = MAXITER,
+    reduce: bool = True,
     maxfev: int | None = None,
     finite_diff_rel_step: float | None = None,
     disp: bool = False,
@@ -70,10 +83,19 @@ def adadelta(
 ) -> OptimizeResult:
     """Minimize a function with Adadelta (Zeiler 2012): a `method` of `scipy.optimize.minimize`.
 
-    Adadelta looks at gradients only, never at whether the value falls. Its steps begin at about
-    `learning_rate * sqrt(epsilon / (1 - rho))` and lengthen as they agree. With a constant rate it
-    can swing ever wider in a narrow valley; a rate that falls settles there. What is returned is
-    the best point that it saw; of a noisy function that may be the luckiest.
+    It is for functions without noise, unless `reduce` is False. After 20 steps (or twice the number
+    of parameters), or ten in a row that found no lower value, it goes back to the best point and
+    measures the curvature there, from two gradients for each parameter. It ends when by that
+    curvature no more than `ftol` can be gained. Otherwise it goes on from there in coordinates in
+    which the curvature has the same size in all directions, with half the learning rate when
+    nothing had been gained. With more than 1,000 parameters it only halves the rate, and ends when
+    no element of the gradient is larger than `gtol`.
+
+    With `reduce=False` it is the published method, which looks at gradients only, never at whether
+    the value falls: for functions with noise, and for trying out what training does. Its steps
+    begin at about `learning_rate * sqrt(epsilon / (1 - rho))` and lengthen as they agree. With a
+    constant rate it can swing ever wider in a narrow valley; a rate that falls settles there. What
+    is returned is the best point that it saw; of a noisy function that may be the luckiest.
 
     Args:
         fun: The function, `fun(x, *args)`, which returns a number; with `jac=True` it returns the
@@ -81,10 +103,12 @@ def adadelta(
         x0: Where to start: a number or an array of one dimension, used in float64.
         args: What else to call `fun` and `jac` with.
         jac: The gradient, `jac(x, *args)`, an array of the shape of x; or True when `fun` returns
-            it; or None for forward differences, by `scipy.optimize.approx_fprime`.
+            it; or None for central differences, within the bounds.
         hess: Not used; SciPy's warning when it is given.
         hessp: Likewise.
-        bounds: Refused, unless all are infinite.
+        bounds: A `scipy.optimize.Bounds`, or a pair of the lowest and the highest value for each
+            element of x, where None is no bound. Steps end at a bound that they would cross, and
+            the function is never called outside.
         constraints: Refused.
         callback: Called after every step as `callback(x)`, or, when its only parameter has this
             name, as `callback(intermediate_result=...)` with an `OptimizeResult` with the x of
@@ -93,17 +117,20 @@ def adadelta(
             the number of steps so far.
         rho: Decay rate of both averages, at least 0 and less than 1.
         epsilon: Added inside both square roots, greater than 0.
-        gtol: Success when no element of the gradient is larger; None for `tol`, or else 1e-5.
+        gtol: Success when no element of the gradient is larger, but for those that lead across a
+            bound; None for `tol`, or else 0, and 1e-5 with `reduce=False`.
         xtol: Success when in `1 / (1 - rho)` successive steps no element of x moved by more than
             `xtol * (xtol + abs(x))`.
-        ftol: Success when in as many successive steps the value changed by no more than
-            `ftol * (ftol + abs(value))`.
+        ftol: Success when no more than `ftol * (ftol + abs(value))` can be gained; with
+            `reduce=False`, when in as many successive steps the value changed by no more. None for
+            1.5e-8, and 0 with `reduce=False`.
         f_target: Success when the value is at most this.
-        maxiter: The largest number of steps.
+        maxiter: The largest number of steps. Points that measure the curvature do not count.
+        reduce: False for the published method.
         maxfev: The largest number of calls of `fun`, or None. Those for one gradient are made
             together.
-        finite_diff_rel_step: For `jac=None` the length of a difference is this times the larger
-            of 1 and `abs(x)`; None for the root of float64's precision, 1.5e-8.
+        finite_diff_rel_step: For `jac=None` differences reach to this times the larger of 1/128
+            and `abs(x)` on both sides; None for 9.5e-7.
         disp: Print how it ended.
         return_all: Return the x of every step in `allvecs`.
         tol: `gtol` where that is None: what `minimize(tol=...)` passes.
@@ -112,14 +139,18 @@ def adadelta(
     Returns:
         An `OptimizeResult` with `x`, `fun` and `jac` at the point with the lowest value, or where
         `gtol` was reached; `nit`, `nfev` and `njev`; `success`, `message` and `status`: 0 for
-        success, 1 for `maxiter`, 2 for `maxfev`, 3 for a value or gradient that is not finite,
-        99 for `StopIteration`.
+        success, 1 for `maxiter`, 2 for `maxfev`, 3 for a value or gradient that is not finite (at
+        the start, or with `reduce=False`), 4 when no step finds a lower value though the gradient
+        is not 0, 99 for `StopIteration`. Points that only measure the curvature are in `nfev` and
+        `njev`, but neither in `nit` nor in `allvecs`, and the callback is not called there.
 
     Raises:
         TypeError: An option is of the wrong kind, `x0` is complex, or the function returned
             something other than a number.
-        ValueError: An option is out of range, there are bounds or constraints, `x0` has more than
-            one dimension, or the gradient has another shape than x.
+        ValueError: An option is out of range, there are constraints, a bound is NaN or above the
+            other one, `x0` has more than one dimension, or the gradient has another shape than x.
+        KeyboardInterrupt: It was interrupted. The exception has what was found so far in its
+            attribute `result`, an `OptimizeResult` with the status 98.
 
     References:
         M. D. Zeiler, "ADADELTA: An Adaptive Learning Rate Method", arXiv:1212.5701; the defaults
@@ -129,14 +160,12 @@ def adadelta(
     Example:
         >>> from scipy.optimize import minimize, rosen, rosen_der
         >>> import adadelta.scipy
-        >>> options = {"learning_rate": lambda step: 0.3 / (1 + step / 50), "epsilon": 0.01}
-        >>> result = minimize(rosen, [-1.2, 1.0], jac=rosen_der, method=adadelta.scipy.adadelta,
-        ...                   options={**options, "gtol": 0.1})
-        >>> result.success, result.x.round(1)
+        >>> result = minimize(rosen, [-1.2, 1.0], jac=rosen_der, method=adadelta.scipy.adadelta)
+        >>> result.success, result.x.round(6)
         (True, array([1., 1.]))
 
     """
-    _refuse_limits(bounds, constraints)
+    _refuse_constraints(constraints)
     for name, function, optional in (("fun", fun, False), ("callback", callback, True)):
         if not (callable(function) or (optional and function is None)):
             requirement = "a function, or None" if optional else "a function"
@@ -151,66 +180,108 @@ def adadelta(
     if unknown_options:
         names = ", ".join(unknown_options)
         warnings.warn(f"Unknown solver options: {names}", OptimizeWarning, stacklevel=3)
+    disp, return_all, reduce = (
+        _truth(name, value)
+        for name, value in {"disp": disp, "return_all": return_all, "reduce": reduce}.items()
+    )
     if gtol is None:
-        gtol = 1e-5 if tol is None else hyperparameters.MINIMIZATION["gtol"]("tol", tol)
+        default = 0.0 if reduce else 1e-5
+        gtol = default if tol is None else hyperparameters.MINIMIZATION["gtol"]("tol", tol)
+    if ftol is None:
+        ftol = float(np.finfo(float).eps) ** 0.5 if reduce else 0.0
     numbers = {"rho": rho, "epsilon": epsilon, "gtol": gtol, "xtol": xtol, "ftol": ftol}
     numbers.update({"f_target": f_target, "maxiter": maxiter})
-    disp, return_all = _truth("disp", disp), _truth("return_all", return_all)
-    run = Minimization(
-        _start(x0), np, **{name: _checked(name, value) for name, value in numbers.items()}
+    start = _start(x0)
+    lower, upper = _limits(bounds, start)
+    run = (Descent if reduce else Minimization)(
+        start,
+        np,
+        lower=lower,
+        upper=upper,
+        **{name: _checked(name, value) for name, value in numbers.items()},
     )
     maxfev = _checked("maxfev", maxfev)
     rate = _rate(learning_rate)
     args = args if isinstance(args, tuple) else (args,)
-    function = _Function(fun, args, jac, _checked("finite_diff_rel_step", finite_diff_rel_step))
-    report = _reporter(callback)
+    relative_step = _checked("finite_diff_rel_step", finite_diff_rel_step)
+    function = _Function(fun, args, jac, relative_step, (lower, upper))
+    path: list[np.ndarray] = []
 
-    path = []
+    def ended(reason: str) -> OptimizeResult:
+        status, message = _ENDS[reason]
+        value, x, gradient = run.best or (math.nan, run.x, np.full_like(run.x, math.nan))
+        result = OptimizeResult(
+            x=x,
+            fun=value,
+            jac=gradient,
+            nit=run.steps,
+            nfev=function.nfev,
+            njev=function.njev,
+            status=status,
+            success=status == 0,
+            message=message,
+        )
+        if return_all:
+            result.allvecs = path
+        return result
+
+    try:
+        reason = _minimize(run, function, rate, _reporter(callback), maxfev, path)
+    except KeyboardInterrupt as interrupt:
+        interrupt.result = ended("interrupt")  # type: ignore[attr-defined]
+        interrupt.add_note("What was found so far is in the attribute `result` of this exception.")
+        raise
+    result = ended(reason)
+    if disp:
+        _show(result)
+    return result
+
+
+def _minimize(
+    run: Minimization,
+    function: "_Function",
+    rate: Callable[[int], float],
+    report: Callable[[np.ndarray, float], Any],
+    maxfev: int | None,
+    path: list[np.ndarray],
+) -> str:
+    """Run until there is a reason to stop, and return that."""
     while True:
         value, gradient = function(run.x)
-        path.append(run.x)
+        is_step = run.on_path
+        if is_step:
+            path.append(run.x)
+        x = run.x
         reason = run.tell(value, gradient)
-        if run.steps:
+        if is_step and run.steps:
             try:
-                report(run.x, value)
+                report(x, value)
             except StopIteration:
                 reason = reason or "callback"
         if reason is None and maxfev is not None and function.nfev >= maxfev:
             reason = "maxfev"
         if reason is not None:
-            break
-        run.step(rate(run.steps))
-
-    status, message = _ENDS[reason]
-    value, x, gradient = run.best or (value, run.x, gradient)
-    result = OptimizeResult(
-        x=x,
-        fun=value,
-        jac=gradient,
-        nit=run.steps,
-        nfev=function.nfev,
-        njev=function.njev,
-        status=status,
-        success=status == 0,
-        message=message,
-    )
-    if return_all:
-        result.allvecs = path
-    if disp:
-        _show(result)
-    return result
+            return reason
+        # Points that measure the curvature are no steps, and need no rate.
+        run.step(rate(run.steps) if run.on_path else 0.0)
 
 
 class _Function:
     """The user's function and its gradient, counted, with copies of x that may be changed."""
 
     def __init__(
-        self, fun: Callable[..., Any], args: tuple[Any, ...], jac: Any, relative_step: float | None
+        self,
+        fun: Callable[..., Any],
+        args: tuple[Any, ...],
+        jac: Any,
+        relative_step: float | None,
+        bounds: tuple[np.ndarray, np.ndarray],
     ) -> None:
         if not (callable(jac) or jac is None or hyperparameters.is_a(jac, bool)):
             raise TypeError(hyperparameters.refusal("jac", "a function, True, or None", jac))
         self.fun, self.args, self.jac = fun, args, jac
-        self.relative_step = relative_step or float(np.finfo(float).eps) ** 0.5
+        self.relative_step = relative_step or DIFFERENCE
+        self.bounds = bounds
         self.nfev = self.njev = 0
 
     def __call__(self, x: np.ndarray) -> tuple[float, np.ndarray]:
@@ -229,13 +300,19 @@ class _Function:
         self.njev += 1
         if callable(self.jac):
             return value, _gradient(self.jac(x.copy(), *self.args), x)
-        step = self.relative_step * np.maximum(1.0, np.abs(x))
+        return value, self.differences(x)
 
-        def near(point: np.ndarray) -> float:
-            # It also asks for the value at x itself, which is known.
-            return value if np.array_equal(point, x) else self.value(point)
-
-        return value, approx_fprime(x, near, step)
+    def differences(self, x: np.ndarray) -> np.ndarray:
+        """Return the gradient from central differences, of which bounds cut a side off."""
+        slopes = np.zeros_like(x)
+        for i, step in enumerate(self.relative_step * np.maximum(CLOSE_TO_0, np.abs(x))):
+            change = step * (np.arange(len(x)) == i)
+            behind, ahead = np.clip(x - change, *self.bounds), np.clip(x + change, *self.bounds)
+            # Between equal bounds an element can't change anything.
+            if ahead[i] > behind[i]:
+                difference = self.value(ahead) - self.value(behind)
+                slopes[i] = difference / (ahead[i] - behind[i])
+        return slopes
 
     def value(self, x: np.ndarray) -> float:
         self.nfev += 1
@@ -256,33 +333,42 @@ def _start(x0: Any) -> np.ndarray:
     return x.astype(np.float64)
 
 
-def _refuse_limits(bounds: Any, constraints: Any) -> None:
-    """Refuse what x may not leave, unless it can't: bounds that are all infinite bound nothing."""
-    try:
-        has_bounds = bounds is not None and not _bounds_nothing(bounds)
-    except Exception:
-        has_bounds = True
+def _refuse_constraints(constraints: Any) -> None:
     try:
         has_constraints = bool(np.size(constraints))
     except Exception:
         has_constraints = True
-    if has_bounds or has_constraints:
-        what = "`bounds`" if has_bounds else "`constraints`"
+    if has_constraints:
         raise ValueError(
-            f"{what} must be left out: Adadelta has no way to keep to them; use a method that "
-            'has, such as "L-BFGS-B" for bounds and "SLSQP" for constraints'
+            "`constraints` must be left out: Adadelta has no way to keep to them; use a method "
+            'that has, such as "SLSQP"'
         )
 
 
-def _bounds_nothing(bounds: Any) -> bool:
-    if isinstance(bounds, Bounds):
-        low, high = bounds.lb, bounds.ub
-    else:
-        # Pairs for each element of x, where None is infinity.
-        pairs = [(low, high) for low, high in bounds]
-        low = [-np.inf if bound is None else bound for bound, _ in pairs]
-        high = [np.inf if bound is None else bound for _, bound in pairs]
-    return bool(np.all(np.equal(low, -np.inf)) and np.all(np.equal(high, np.inf)))
+def _limits(bounds: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lowest and the highest x."""
+    try:
+        if bounds is None:
+            return np.full_like(x, -np.inf), np.full_like(x, np.inf)
+        low: Any
+        high: Any
+        if isinstance(bounds, Bounds):
+            low, high = bounds.lb, bounds.ub
+        else:
+            # Pairs for each element of x, where None is infinity.
+            pairs = [(low, high) for low, high in bounds]
+            low = [-np.inf if bound is None else bound for bound, _ in pairs]
+            high = [np.inf if bound is None else bound for _, bound in pairs]
+        lower, upper = (
+            np.broadcast_to(np.asarray(bound, np.float64), x.shape) for bound in (low, high)
+        )
+    except Exception:
+        requirement = "a `Bounds`, or a pair of numbers or None for each element of x"
+        raise ValueError(hyperparameters.refusal("bounds", requirement, bounds)) from None
+    if not np.all(lower <= upper):
+        requirement = "pairs of which the second is not lower, and neither is NaN"
+        raise ValueError(hyperparameters.refusal("bounds", requirement, bounds))
+    return lower, upper
 
 
 def _truth(name: str, value: Any) -> bool:

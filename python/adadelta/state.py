@@ -144,7 +144,8 @@ def convert_state(
         >>> averages = np.arange(6, dtype="float32").reshape(2, 3)
         >>> slots = {"square_avg": averages, "acc_delta": averages}
         >>> state = adadelta.OptimizerState(parameters={"dense/kernel": slots})
-        >>> moved = adadelta.convert_state(state, {"dense/kernel": ("0.weight", np.transpose)})
+        >>> names = {"dense/kernel": ("0.weight", np.transpose)}
+        >>> moved = adadelta.convert_state(state, names)
         >>> moved.parameters["0.weight"]["square_avg"].shape
         (3, 2)
 
@@ -349,6 +350,7 @@ def save_model(model: Any, path: str | os.PathLike[str]) -> None:
         path: The file, ending in ".keras".
 
     Raises:
+        TypeError: `model` is no Keras model.
         ValueError: `path` ends in something else.
         OSError: The file can't be written, or `path` is no regular file. The old one is unharmed.
 
@@ -364,6 +366,8 @@ def save_model(model: Any, path: str | os.PathLike[str]) -> None:
     """
     if not _checked(path).endswith(".keras"):
         raise ValueError(f'`path` must end in ".keras"; received "{os.fspath(path)}"')
+    if not callable(getattr(model, "save", None)):
+        raise TypeError(hyperparameters.refusal("model", "a Keras model", model))
     with atomic.replaced(path) as beside:
         model.save(beside)
 

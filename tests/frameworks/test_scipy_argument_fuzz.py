@@ -16,7 +16,7 @@ OPTIONS = {
     "rho": RHO,
     "epsilon": Argument((1e-6,), lambda it: 2.0**-1022 <= it < math.inf and it < 2**1024),
     "xtol": TOLERANCE,
-    "ftol": TOLERANCE,
+    "ftol": Argument((None, 0.1), TOLERANCE.accepts, optional=True),
     "gtol": Argument((None, 0.1), TOLERANCE.accepts, optional=True),
     "f_target": Argument((-math.inf, 0.0), lambda it: it == it and abs(it) != 10**400),
     "maxiter": Argument((0, 3), lambda it: whole(0, math.inf, it)),
@@ -25,6 +25,7 @@ OPTIONS = {
         (None, 1e-8), lambda it: 2.0**-52 <= it < math.inf and it < 2**1024, optional=True
     ),
     "disp": SWITCH,
+    "reduce": SWITCH,
     "return_all": SWITCH,
 }
 
@@ -92,10 +93,11 @@ def test_bounds_that_bound_nothing_are_taken(bounds):
 
 
 @pytest.mark.parametrize(
-    "bounds", [[(None, 5), (None, None)], Bounds(-1, np.inf), [(0, 1)] * 2, 3, "bounds", [1, 2]]
+    "bounds",
+    [[(0, 1)] * 3, [(2, 1)] * 2, [(0, math.nan)] * 2, Bounds([0, 0, 0], 1), 3, "bounds", [1, 2]],
 )
 def test_other_bounds_are_refused(bounds):
-    with pytest.raises(ValueError, match="`bounds` must be left out"):
+    with pytest.raises(ValueError, match="`bounds` must be"):
         adadelta.scipy.adadelta(bowl, [1.0, 2.0], bounds=bounds)
 
 

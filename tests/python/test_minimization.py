@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from adadelta._core.descent import LARGEST, Descent
 from adadelta._core.minimization import Minimization
 
 
@@ -70,3 +71,85 @@ def test_targets_and_limits():
     assert follow([3], maxiter=0)[0] == ["maxiter"]
     # Success comes before failure.
     assert follow([3, 2], [[1, 1], [0, 0]], maxiter=1)[0][1] == "gtol"
+
+
+def descend(value, slope, start, **options):
+    """Run `Descent` on a function; return why it stopped, the run, and all points."""
+    run = Descent(
+        np.array(start, float), np, **{"rho": 0.95, "epsilon": 1e-6, "ftol": 1e-8, **options}
+    )
+    points = []
+    while True:
+        points.append((run.on_path, run.x))
+        if reason := run.tell(value(run.x), slope(run.x)):
+            return reason, run, points
+        run.step(1.0)
+
+
+def test_it_ends_where_nothing_can_be_gained():
+    scale = np.array([1.0, 1e6])
+    reason, run, points = descend(lambda x: scale @ x**2, lambda x: 2 * scale * x, [5, -3])
+    assert reason == "gain" and run.best[0] < 1e-16
+    # Twice the curvature of two parameters, from four points, and one period of 20 steps.
+    assert [is_step for is_step, _ in points].count(False) <= 12 and run.steps < 45
+
+
+def test_it_leaves_a_saddle_on_which_it_has_no_gradient():
+    # It falls between the axes, where neither the gradient nor a point on an axis shows it.
+    def value(x):
+        return (x[0] + x[1]) ** 2 - (x[0] - x[1]) ** 2 + (x[0] - x[1]) ** 4
+
+    def slope(x):
+        across = -2 * (x[0] - x[1]) + 4 * (x[0] - x[1]) ** 3
+        return 2 * (x[0] + x[1]) + np.array([across, -across])
+
+    reason, run, _ = descend(value, slope, [1, 1])
+    assert reason == "gain" and run.best[0] == pytest.approx(-0.25, abs=1e-8)
+
+
+def test_it_goes_along_a_bent_valley():
+    def slope(x):
+        return np.array(
+            [-400 * x[0] * (x[1] - x[0] ** 2) - 2 * (1 - x[0]), 200 * (x[1] - x[0] ** 2)]
+        )
+
+    reason, run, _ = descend(
+        lambda x: 100 * (x[1] - x[0] ** 2) ** 2 + (1 - x[0]) ** 2, slope, [-1.2, 1]
+    )
+    # 250 steps; in the coordinates of x alone it takes thousands.
+    assert reason == "gain" and run.best[0] < 1e-12 and run.steps < 400
+
+
+def test_it_steps_back_from_what_is_not_finite():
+    def value(x):
+        return 2 * math.log(x[0]) + 3 / x[0] if x[0] > 0 else math.nan
+
+    reason, run, _ = descend(value, lambda x: 2 / x - 3 / x**2, [9])
+    assert reason == "gain" and run.best[1] == pytest.approx(1.5, abs=1e-4)
+
+
+def test_it_says_when_no_step_finds_a_lower_value():
+    reason, run, _ = descend(lambda x: abs(x[0] - 1 / 3), lambda x: np.sign(x - 1 / 3), [5])
+    assert reason == "rate" and run.best[0] < 0.01
+    # Gradients that have nothing to do with the values.
+    reason, run, _ = descend(lambda x: x[0] ** 2, lambda x: -1 - x**2, [5])
+    assert reason == "rate" and run.best[0] <= 25
+
+
+def test_measuring_keeps_to_bounds():
+    reason, run, points = descend(
+        lambda x: (x[0] - 3) ** 2 + (x[1] - x[0]) ** 2,
+        lambda x: np.array([2 * (x[0] - 3) - 2 * (x[1] - x[0]), 2 * (x[1] - x[0])]),
+        [9, 9],
+        lower=np.array([-1.0, 0.0]),
+        upper=np.array([2.0, 9.0]),
+    )
+    assert reason == "gain"
+    np.testing.assert_allclose(run.best[1], [2, 2], atol=1e-4)
+    assert all(-1 <= x[0] <= 2 and 0 <= x[1] <= 9 for _, x in points)
+
+
+def test_many_parameters_are_not_measured():
+    start = np.ones(LARGEST + 1)
+    reason, _, points = descend(lambda x: 1.0, lambda x: x, start)
+    assert reason == "rate" and all(is_step for is_step, _ in points)

@@ -378,6 +378,9 @@ def test_the_picture_has_a_line_for_each_layer(tmp_path):
     upper, lower = figure.axes
     assert [len(panel.lines) for panel in (upper, lower)] == [2, 2]
     assert [line.get_label() for line in upper.lines] == ["first", "second"]
+    # A band for each layer, of which the title says what it is.
+    assert [len(panel.collections) for panel in (upper, lower)] == [2, 0]
+    assert "band of the middle 90 %" in upper.get_title()
     rows = [row for row in monitor.records if row["variable"].endswith("second/kernel")]
     np.testing.assert_array_equal(lower.lines[1].get_ydata(), [row["update_rms"] for row in rows])
     figure.savefig(tmp_path / "picture.png")

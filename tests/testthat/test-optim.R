@@ -4,12 +4,17 @@ bowl <- function(x) sum((x - c(1, 2))^2)
 slope <- function(x) 2 * (x - c(1, 2))
 start <- c(a = 3, b = -2)
 
+# The method of the paper, which looks at gradients only.
+published <- list(reduce = FALSE)
+
 # Of ?optim. A rate that falls settles in its narrow valley.
 fr <- function(x) 100 * (x[[2]] - x[[1]]^2)^2 + (1 - x[[1]])^2
 grr <- function(x) {
   c(-400 * x[[1]] * (x[[2]] - x[[1]]^2) - 2 * (1 - x[[1]]), 200 * (x[[2]] - x[[1]]^2))
 }
-falling <- list(learning_rate = function(step) 0.3 / (1 + step / 50), epsilon = 0.01)
+falling <- c(published, list(
+  learning_rate = function(step) 0.3 / (1 + step / 50), epsilon = 0.01
+))
 
 test_that("the result is built as that of optim()", {
   skip_without_keras()
@@ -22,6 +27,8 @@ test_that("the result is built as that of optim()", {
   expect_identical(ours$convergence, theirs$convergence)
   expect_identical(ours$value, bowl(ours$par))
   expect_match(ours$message, "reltol")
+  expect_identical(adadelta_optim(start, bowl, slope, control = published)$message,
+    "the value no longer changes by more than reltol")
 })
 
 test_that("it finds minima that are known", {
@@ -80,9 +87,8 @@ test_that("names and further arguments reach both functions", {
   gr <- function(x, target) 2 * c(x[["a"]] - target, x[["b"]])
   expect_equal(adadelta_optim(start, fn, gr, target = 7)$par, c(a = 7, b = 0))
   # An argument of optim() goes to a function that has one of that name.
-  above <- function(x, lower) bowl(x) + lower
-  expect_equal(adadelta_optim(start, above, lower = 3, control = list(maxit = 5000))$value, 3,
-    tolerance = 1e-6)
+  above <- function(x, method) bowl(x) + method
+  expect_equal(adadelta_optim(start, above, method = 3)$value, 3, tolerance = 1e-6)
   expect_null(names(adadelta_optim(unname(start), bowl, slope)$par))
   dims <- NULL
   adadelta_optim(diag(2), function(x) {
@@ -104,7 +110,6 @@ test_that("it maximizes and scales as optim() does", {
   scaled <- adadelta_optim(start * c(1000, 1), long, control = list(parscale = c(1000, 1)))
   plain <- adadelta_optim(start, bowl)
   expect_equal(scaled$par, plain$par * c(1000, 1))
-  expect_identical(scaled$counts, plain$counts)
   gradient <- function(x) slope(x / c(1000, 1)) / c(1000, 1)
   expect_equal(
     adadelta_optim(start * c(1000, 1), long, gradient, control = list(parscale = c(1000, 1)))$par,
@@ -115,7 +120,7 @@ test_that("it maximizes and scales as optim() does", {
 test_that("it says why it ended", {
   skip_without_keras()
   ended <- function(...) {
-    adadelta_optim(start, bowl, slope, control = list(...))[c("convergence", "message")]
+    adadelta_optim(start, bowl, slope, control = c(published, ...))[c("convergence", "message")]
   }
   expect_identical(ended(maxit = 5), list(convergence = 1L, message = "maxit was reached"))
   expect_identical(ended(abstol = 1)$convergence, 0L)
@@ -136,7 +141,7 @@ test_that("the best point is returned, not the last", {
     fr(x)
   }
   # With a constant rate it swings out of the valley.
-  result <- adadelta_optim(c(-1.2, 1), watched, grr, control = list(maxit = 2000))
+  result <- adadelta_optim(c(-1.2, 1), watched, grr, control = c(published, maxit = 2000))
   expect_identical(result$convergence, 1L)
   expect_identical(result$value, min(values))
   expect_lt(result$value, tail(values, 1) / 2)
@@ -147,13 +152,13 @@ test_that("what is not finite ends it with the best point so far", {
   skip_without_keras()
   for (bad in list(NA, NaN, Inf, -Inf, NA_integer_)) {
     fn <- function(x) if (x[["a"]] < 2) bad else bowl(x)
-    result <- adadelta_optim(start, fn, slope)
+    result <- adadelta_optim(start, fn, slope, control = published)
     expect_identical(result$convergence, 52L)
     expect_match(result$message, "^fn returned NA or an infinite number")
     expect_gt(result$par[["a"]], 2)
     expect_lt(result$par[["a"]], 2.1)
     gr <- function(x) if (x[["a"]] < 2) c(0, bad) else slope(x)
-    result <- adadelta_optim(start, bowl, gr)
+    result <- adadelta_optim(start, bowl, gr, control = published)
     expect_identical(result$convergence, 52L)
     expect_match(result$message, "gradient is NA or infinite")
     error <- error_of(adadelta_optim(start, function(x) bad))
@@ -205,7 +210,13 @@ test_that("bad arguments are refused before anything is called", {
   }
   refused("`par` must be a vector of finite numbers; received \"a\"", par = "a")
   refused("`par` must be", par = c(1, NA))
-  refused("`par` must be", par = numeric())
+  refused("`par` must be", par = NULL)
+  refused("`par` must be", par = list(1, 2:3))
+  refused("`lower` must be a number, or one for each parameter, and not NA", lower = 1:3)
+  refused("`upper` must be a number, or one for each parameter, and not NA", upper = NA_real_)
+  refused("`lower` must be at most `upper`; received c(0, 5)", lower = c(0, 5), upper = 4)
+  refused("`hessian` must be TRUE or FALSE; received NA", hessian = NA)
+  refused("`reduce` must be TRUE or FALSE; received \"no\"", control = list(reduce = "no"))
   refused("`fn` must be a function; received 3", fn = 3)
   refused("`gr` must be a function, or NULL; received TRUE", gr = TRUE)
   refused("`control` must be a list with names; received 3", control = 3)
@@ -229,7 +240,6 @@ test_that("bad arguments are refused before anything is called", {
   refused("`learning_rate` must be a finite number of at least 0; received -1", fn = bowl,
           control = list(learning_rate = -1))
   refused("`method` of optim() is no argument of adadelta_optim()", method = "BFGS")
-  refused("`lower` of optim()", fn = function(x, ...) stop("called"), lower = 0)
 })
 
 test_that("a value that is not finite at the start is shown as `fn` returned it", {
@@ -272,20 +282,19 @@ test_that("unknown names in control are a warning, as of optim()", {
 
 test_that("trace shows progress in the form of optim()", {
   skip_without_keras()
-  shown <- capture.output(adadelta_optim(start, bowl, slope,
-    control = list(trace = TRUE, REPORT = 2, maxit = 5)))
+  shown <- capture.output(invisible(adadelta_optim(start, bowl, slope,
+    control = list(trace = TRUE, REPORT = 2, maxit = 5))))
   shape <- function(lines) gsub("[0-9.]+", "0", lines)
-  expect_identical(shape(shown[1:5]), c(
-    "initial  value 0", "iter   0 value 0", "iter   0 value 0", "final  value 0",
-    "maxit was reached"
-  ))
+  expect_identical(shape(shown), shape(capture.output(invisible(
+    optim(c(-1.2, 1), fr, grr, method = "BFGS", control = list(trace = TRUE, REPORT = 2, maxit = 5))
+  ))))
   done <- capture.output(adadelta_optim(start, bowl, slope, control = list(trace = 1)))
   expect_true("converged" %in% done)
 })
 
 test_that("a gradient that is not finite at the start is said to be there", {
   skip_without_keras()
-  found <- adadelta_optim(0.001, function(p) -log(p) + 1e6 * p)
+  found <- adadelta_optim(0.001, function(p) -log(p) + 1e6 * p, control = list(ndeps = 1e-3))
   expect_identical(found$convergence, 52L)
   expect_match(found$message, "at the start; choose another par, or smaller ndeps", fixed = TRUE)
   found <- adadelta_optim(1, function(p) p, function(p) NaN)
@@ -308,4 +317,120 @@ test_that("it needs no Keras, but Python with NumPy", {
   expect_identical(lines[[1]], "adadelta_optim(2, identity)")
   expect_match(lines[[2]], "^NumPy is not installed in the Python that R uses, ")
   expect_match(lines[[3]], "-m pip install numpy$")
+})
+
+test_that("it ends where the best method of optim() does, or says what to try", {
+  skip_without_keras()
+  testthat::skip_if_not_installed("jsonlite")
+  # Takes about 15 seconds.
+  skip_on_cran()
+  problems <- new.env()
+  sys.source(test_path("..", "problems", "problems.R"), problems)
+  for (problem in problems$read_problems(test_path("..", "problems", "problems.json"))) {
+    # Differences of 50 parameters take the time of all others together.
+    slopes <- if (length(problem$start) < 50) list(problem$slope, NULL) else list(problem$slope)
+    for (slope in slopes) {
+      found <- adadelta_optim(problem$start, problem$value, slope)
+      # Values that end at 0 are compared as if they ended at 1e-6.
+      is_there <- found$value - problem$best <= 1e-6 * (abs(problem$best) + 1e-6)
+      is_told <- found$convergence == 51 && grepl("try gr, other ndeps", found$message)
+      expect_true((found$convergence == 0 && is_there) || is_told, label = problem$name)
+      expect_true(is_there || (problem$name == "Meyer" && is.null(slope)), label = problem$name)
+    }
+  }
+})
+
+test_that("par may be a list, of any dimensions, or empty, as for optim()", {
+  skip_without_keras()
+  same <- function(par, ...) {
+    ours <- adadelta_optim(par, function(x) sum((x - 3)^2), ...)
+    theirs <- optim(par, function(x) sum((x - 3)^2), method = "BFGS", ...)
+    expect_equal(ours[c("par", "value", "hessian")], theirs[c("par", "value", "hessian")],
+      tolerance = 1e-6)
+    expect_identical(ours$convergence, theirs$convergence)
+    expect_identical(names(ours), names(theirs))
+    expect_identical(attributes(ours$par), attributes(theirs$par))
+  }
+  same(list(a = 1, b = 2))
+  same(matrix(1:4, 2, dimnames = list(c("a", "b"), NULL)), hessian = TRUE)
+  same(c(a = 1, b = 2), hessian = TRUE)
+  same(numeric())
+  same(c(a = 1), control = list(maxit = 0), hessian = TRUE)
+})
+
+test_that("it keeps to bounds", {
+  skip_without_keras()
+  is_inside <- TRUE
+  fn <- function(x) {
+    is_inside <<- is_inside && all(x >= c(-Inf, 4) & x <= c(2, Inf))
+    sum((x - 3)^2) + prod(x)
+  }
+  gr <- function(x) 2 * (x - 3) + rev(x)
+  theirs <- optim(c(2, 9), fn, gr, method = "L-BFGS-B", lower = c(-Inf, 4), upper = c(2, Inf))
+  for (control in list(list(), published, list(parscale = c(-0.1, 10)))) {
+    for (slope in list(gr, NULL)) {
+      ours <- adadelta_optim(c(9, 9), fn, slope, lower = c(-Inf, 4), upper = c(2, Inf),
+        control = control)
+      expect_equal(ours$par, theirs$par, tolerance = 1e-3)
+      expect_identical(ours$convergence, 0L)
+    }
+  }
+  expect_true(is_inside)
+  fixed <- adadelta_optim(c(0, 0.5), fr, lower = c(-Inf, 0.5), upper = c(Inf, 0.5))
+  expect_identical(fixed$par[[2]], 0.5)
+  expect_identical(fixed$convergence, 0L)
+})
+
+test_that("what is not finite on the way is stepped back from", {
+  skip_without_keras()
+  gamma <- function(p) if (p > 0) 2 * log(p) + 3 / p else NA
+  expect_equal(adadelta_optim(9, gamma)$par, 1.5, tolerance = 1e-4)
+  walled <- adadelta_optim(start, function(x) if (x[[1]] < 2) NaN else bowl(x), slope)
+  expect_identical(walled$convergence, 51L)
+  expect_match(walled$message, "reduce = FALSE")
+  expect_lt(walled$par[[1]], 2.01)
+})
+
+test_that("points that measure the curvature are counted, but are no iterations", {
+  skip_without_keras()
+  steps <- numeric()
+  found <- adadelta_optim(c(-1.2, 1), fr, grr, control = list(learning_rate = function(step) {
+    steps <<- c(steps, step)
+    1
+  }))
+  expect_identical(steps, as.numeric(seq_along(steps) - 1))
+  expect_gt(found$counts[["gradient"]], length(steps))
+  calls <- 0
+  found <- adadelta_optim(c(-1.2, 1), function(x) {
+    calls <<- calls + 1
+    fr(x)
+  })
+  # Those for differences are not counted, as by optim().
+  expect_equal(calls, sum(found$counts * c(1, 4)))
+})
+
+test_that("an interrupt gives the best point so far", {
+  skip_without_keras()
+  skip_on_os("windows")
+  code <- c(
+    "n <- 0",
+    "slow <- function(x) {",
+    "  n <<- n + 1",
+    "  if (n == 100) tools::pskill(Sys.getpid(), 2)",
+    "  for (i in 1:100) Sys.sleep(1e-6)",
+    "  100 * (x[[2]] - x[[1]]^2)^2 + (1 - x[[1]])^2",
+    "}"
+  )
+  caught <- run_in_child(c(code,
+    "caught <- tryCatch(adadelta_optim(c(-1.2, 1), slow), interrupt = identity)",
+    "cat(class(caught), caught$result$value < 24, names(caught$result))"
+  ))
+  expect_identical(caught, paste(
+    "adadelta_interrupt interrupt condition TRUE par value counts convergence message"
+  ))
+  shown <- run_in_child(c(code,
+    "withRestarts(adadelta_optim(c(-1.2, 1), slow), abort = function() cat('aborted'))"
+  ))
+  expect_match(shown[[1]], "was interrupted. Its best value so far is [0-9.]+, at par = c\\(")
+  expect_identical(shown[[2]], "aborted")
 })

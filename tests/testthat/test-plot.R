@@ -40,6 +40,7 @@ test_that("autoplot() is a ggplot with the numbers of the summary", {
     expect_equal(sort(10^drawn$xmiddle), sort(table$rate_median))
     expect_equal(sort(10^drawn$xmax), sort(table$rate_max))
     expect_equal(10^ggplot2::layer_data(plot, 2)$xintercept, 0.5)
+    expect_match(plot$labels$subtitle, "dashed: the learning rate", fixed = TRUE)
   }
 })
 

@@ -115,7 +115,7 @@ def other_variables(front_end: str) -> str:
     """
     call = renewing_call or f"{front_end}.from_config(optimizer.get_config())"
     return (
-        "This optimizer belongs to other variables: make a new one for these, for example with "
+        "This optimizer belongs to other variables; make a new one for these, for example with "
         f"{call}"
     )
 

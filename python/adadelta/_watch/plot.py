@@ -27,13 +27,15 @@ def plot(records: list[dict[str, Any]], variables: Any = None, figure: Any = Non
         low, middle, high = (
             [row[f"effective_rate_q{quantile}"] for row in rows] for quantile in ("05", "50", "95")
         )
-        upper.fill_between(updates, low, high, color=color, alpha=0.15, linewidth=0)
-        upper.plot(updates, middle, color=color, label=label)
-        lower.plot(updates, [row["update_rms"] for row in rows], color=color)
-    upper.set(
-        title="Effective learning rate: median, and range of 90 %", yscale="log", ylabel="rate"
-    )
-    lower.set(title="Update (RMS)", yscale="log", ylabel="update", xlabel="updates so far")
+        # Where bands overlap, their edges tell them apart.
+        band = {"facecolor": (*color[:3], 0.12), "edgecolor": color, "linewidth": 0.5}
+        upper.fill_between(updates, low, high, **band)
+        upper.plot(updates, middle, color=color, linewidth=2, label=label)
+        lower.plot(updates, [row["update_rms"] for row in rows], color=color, linewidth=2)
+    title = "Effective learning rate: median, and band of the middle 90 %"
+    upper.set(title=title, yscale="log", ylabel="rate")
+    title = "Update (root mean square)"
+    lower.set(title=title, yscale="log", ylabel="update", xlabel="updates so far")
     figure.legend(loc="outside right upper", frameon=False)
     return figure
 
