@@ -158,6 +158,7 @@ class Marker:
 
     def __init__(self):
         self._heading = ""
+        self._has_times = False  # whether the table that passes is one of times
         self._waiting = {
             (heading, what): target
             for heading, lines in TARGETS.items()
@@ -169,7 +170,8 @@ class Marker:
         if line.startswith("### "):
             self._heading = line.removeprefix("### ")
         cells = [cell.strip() for cell in line.split("|")[1:-1]]
-        if len(cells) != 5 or cells[0] == "parameters":
+        self._has_times = len(cells) == 5 and (self._has_times or cells[1] == "ms")
+        if not self._has_times:
             return line
         if cells[1] in ("ms", "---"):
             more = ["at most", "target"] if cells[1] == "ms" else ["---"] * 2

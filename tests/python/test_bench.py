@@ -93,6 +93,8 @@ def test_each_line_with_a_target_is_marked_and_the_others_are_listed(script):
     assert kernel.endswith("| 2.00 |  | 1.3 x limit | missed: the reason is not known |\n")
     assert own.endswith("| 10.00 |  |  |  |")
     assert sentence == "A sentence | of | 5 | cells | of | text."
+    others = ["| parameters | a | b | c | d |", "|---|---|---|---|---|", "| 1 | 2 | 3 | 4 | 5 |"]
+    assert list(map(marker.marked, others)) == others
     missing = marker.not_measured()
     count = sum(map(len, targets.TARGETS.values()))
     assert len(missing) == count - 1 and not any("NumPy" in line for line in missing)
