@@ -13,7 +13,7 @@ RUFF := $(STOCK) ruff
 CODE := python tests bench vignettes pkgdown
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint document coverage site vectors hosts bench compare paper traps check dist install clean
+.PHONY: help demo test test-all lint document coverage site vectors hosts choosing bench compare paper traps check dist install clean
 
 help: ## list these targets
 	@awk -F ': *|## ' '/^[a-z-]+:.*##/ { printf "make %-9s %s\n", $$1, $$NF }' Makefile
@@ -70,6 +70,11 @@ vectors: ## tests/vectors from 50-digit arithmetic
 hosts: ## vignettes/hosts.json from the other frameworks' own classes
 	@$(SETUP) stock all
 	$(STOCK) python vignettes/hosts.py
+
+choosing: ## what is missing of the comparison in vignettes/choosing.json
+	@$(NEEDS) choosing
+	@$(SETUP) stock test
+	$(CORE) $(STOCK) python vignettes/choosing.py
 
 bench: ## the measurements in bench/results.md
 	@$(NEEDS) bench

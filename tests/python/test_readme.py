@@ -45,7 +45,7 @@ def test_make_targets_exist():
     assert named and set(named) <= set(TARGETS)
 
 
-@pytest.mark.parametrize("target", ["bench", "paper", "site"])
+@pytest.mark.parametrize("target", ["bench", "choosing", "paper", "site"])
 def test_long_commands_say_what_they_need_before_they_begin(target, tmp_path):
     if shutil.which("make") is None:
         pytest.skip("make is not installed")
