@@ -18,7 +18,7 @@ GROUPS = {
     "tf_keras": ["test_tf_keras*", "test_tf1*", "test_tensorflow*"],
     "brainpy": ["test_brainpy*"],
     "optax": ["test_optax*"],
-    "scipy": ["test_scipy*", "test_readme*"],
+    "scipy": ["test_scipy*", "test_readme*", "test_guides*"],
     "all": ["test_hosts*"],
 }
 _CHOSEN = os.environ.get("ADADELTA_TEST_GROUP")
