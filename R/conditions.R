@@ -27,7 +27,18 @@ method_call <- function(call, generic) {
 # Only a null pointer is left of a Python object that was saved with an R session.
 check_session <- function(object, call) {
   if (is_of_earlier_session(object)) {
-    text <- "this is a Python object of an earlier session, which is gone; make it again"
+    has_records <- inherits(object, c("adadelta.Monitor", class_of_history))
+    text <- paste(
+      "this is a Python object of an earlier session, which saveRDS() and save() do not keep;",
+      if (has_records) {
+        "keep as.data.frame() of it instead"
+      } else {
+        paste(
+          "make it again, and keep optimizers with save_optimizer_state() and models with",
+          "save_model_atomically()"
+        )
+      }
+    )
     fail(text, "state", call)
   }
 }

@@ -255,6 +255,31 @@ def assign(optimizer: Any, name: str, value: Any) -> None:
     setattr(optimizer, name, value)
 
 
+def learning_rate(optimizer: Any) -> float:
+    """Return the rate of an optimizer's next step, with the digits that somebody gave."""
+    from adadelta._keras.exchange import rate_of, step_of
+
+    own = _own(optimizer)
+    return rate_of(own).answer(step_of(own))
+
+
+def set_learning_rate(optimizer: Any, value: Any) -> None:
+    """Set the learning rate of an optimizer."""
+    _own(optimizer).learning_rate = value
+
+
+def _own(optimizer: Any) -> Any:
+    """Return our optimizer, also where Keras has wrapped it to scale the loss, or raise."""
+    from adadelta._state.exchange import unwrapped
+    from adadelta.keras import Adadelta
+
+    inner, _ = unwrapped(optimizer)
+    if not isinstance(inner, Adadelta):
+        requirement = "one made by optimizer_adadelta()"
+        raise TypeError(hyperparameters.refusal("optimizer", requirement, optimizer))
+    return inner
+
+
 def summary(optimizer: Any) -> dict[str, Any]:
     """The summary of an optimizer by columns, as R's data frames are."""
     table = optimizer.summary()
@@ -462,8 +487,11 @@ def attempt(name: str, *arguments: Any) -> dict[str, Any]:
 def _message(error: Exception) -> Any:
     if isinstance(error, OSError) and error.filename is not None:
         return f'{error.strerror}: "{error.filename}"'
-    is_refusal = isinstance(error, (TypeError, ValueError, OSError))
-    return told(message_of(error)) if is_refusal else f"{type(error).__name__}: {error}"
+    if isinstance(error, (TypeError, ValueError, OSError)):
+        return told(message_of(error))
+    # What Keras and its backends add below the first lines is where in Python it happened.
+    first, *_ = str(error).strip().split("\n\n")
+    return f"{type(error).__name__}: {first}"
 
 
 def told(message: str) -> Any:
