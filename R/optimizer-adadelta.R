@@ -8,7 +8,7 @@
 #' \deqn{d \leftarrow g \sqrt{u + \epsilon} / \sqrt{v + \epsilon}}{
 #'   d <- g sqrt(u + epsilon) / sqrt(v + epsilon)}
 #' \deqn{u \leftarrow \rho u + (1 - \rho) d^2}{u <- rho u + (1 - rho) d^2}
-#' \deqn{x \leftarrow x - \eta d}{x <- x - learning_rate d}
+#' \deqn{x \leftarrow x - \mathit{learning\_rate}\, d}{x <- x - learning_rate d}
 #'
 #' The default learning rate, 0.001, is that of Keras, so that this optimizer and
 #' Keras' own can take each other's place in a program. The paper has none, which
