@@ -9,19 +9,16 @@ sentence <- function(message) {
 sentences <- list(
   argument = function(it) refusal(it$argument, alternatives(it$requirement), came = it$received),
   fixed = function(it) {
-    paste0(
+    with_received(paste0(
       in_quotes(it$argument), " can't be changed once the optimizer is built, since compiled ",
-      "training would not see it; make a new optimizer, for example with update(optimizer); ",
-      "received ", shortened(shown(it$received))
-    )
+      "training would not see it; make a new one, for example with update(optimizer)"
+    ), it$received)
   },
   rate_compiled = function(it) {
-    paste0(
+    with_received(paste0(
       "`learning_rate` can't be replaced by another kind of rate once TensorFlow has compiled the ",
-      "training step, which would not see it; give it before training, start with a number and ",
-      "set numbers, or compile the model with run_eagerly = TRUE; received ",
-      shortened(shown(it$received))
-    )
+      "training step; set it before training, or compile with run_eagerly = TRUE"
+    ), it$received)
   },
   together = function(it) {
     given <- vapply(it$given, shown, "")
@@ -42,7 +39,7 @@ sentences <- list(
     paste0(
       "`decay` is not an argument of ", it$owner, "; pass the schedule ",
       "keras$optimizers$schedules$InverseTimeDecay(learning_rate, decay_steps=1, decay_rate=",
-      shortened(shown(it$received), 24), ") as `learning_rate`"
+      shortened(shown(it$received), 16), ") as `learning_rate`"
     )
   },
   no_equal = function(it) {
@@ -53,10 +50,9 @@ sentences <- list(
   unbuilt = function(it) not_built("state"),
   averages_lost = function(it) {
     paste0(
-      "the averages of ", it$variables, " became NaN, because a gradient was NaN or infinite, and ",
-      "the weights with them; train again from new weights with `skip_nonfinite = TRUE`, and look ",
-      "for missing values in the data, and for logarithms or divisions of 0 in the model and the ",
-      "loss"
+      "the averages of ", it$variables, " became NaN; train new weights with ",
+      "`skip_nonfinite = TRUE`, and look for missing values in the data, logarithms of 0 and ",
+      "divisions by 0"
     )
   },
   not_converted = function(it) {
@@ -85,7 +81,12 @@ not_built <- function(what) {
 
 # The one form of every message about a bad argument. `came` is a value that Python sends.
 refusal <- function(argument, requirement, value, came = list(value = value)) {
-  start <- paste0(in_quotes(argument), " must be ", requirement, "; received ")
+  with_received(paste0(in_quotes(argument), " must be ", requirement), came)
+}
+
+# What came behind a text, as far as a message has room for it.
+with_received <- function(text, came) {
+  start <- paste0(text, "; received ")
   paste0(start, shortened(shown(came), max(20, min(80, 200 - nchar(start)))))
 }
 

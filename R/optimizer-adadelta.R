@@ -102,7 +102,9 @@
 #' @param gradient_accumulation_steps `NULL`, or a whole number of at least 1: of
 #'   how many calls the mean gradient is taken for one update. Calls weigh the
 #'   same, whatever the size of their batch. Schedules count calls,
-#'   `ema_overwrite_frequency` counts updates. Default: `NULL`, which is 1.
+#'   `ema_overwrite_frequency` counts updates. As in Keras, the gradients are
+#'   added up first, so their sum must be finite too: at most 3.4e38 in float32.
+#'   Default: `NULL`, which is 1.
 #'
 #' @return A Keras optimizer: a Python object of class `adadelta.Adadelta`, for
 #'   the `optimizer` argument of a model's `compile()`. Its method `get_config()`

@@ -80,7 +80,13 @@ def framed(frame: str, title: str, body: str) -> str:
 
 
 def from_markdown(text: str) -> str:
-    command = ["pandoc", "--from=markdown-smart+autolink_bare_uris", "--to=html", "--mathml", "--section-divs"]
+    command = [
+        "pandoc",
+        "--from=markdown-smart+autolink_bare_uris",
+        "--to=html",
+        "--mathml",
+        "--section-divs",
+    ]
     command += ["--indented-code-classes=python", "--wrap=preserve"]
     result = subprocess.run(command, input=text, capture_output=True, text=True, check=True)
     return result.stdout

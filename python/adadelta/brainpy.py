@@ -164,11 +164,11 @@ class Adadelta(brainpy.optim.Optimizer):
                 current.set_value(value)
                 return
             if self.__dict__.get("_is_compiled"):
-                raise ValueError(
+                text = (
                     "`lr` can't be replaced by another kind of rate once a compiled function has "
-                    "the optimizer in it, which would not see it; make a new optimizer; received "
-                    f"{hyperparameters.received(value, 40)}"
+                    "the optimizer in it, which would not see it; make a new optimizer"
                 )
+                raise ValueError(hyperparameters.with_received(text, value))
             value = rates.scheduler_of(value)
         super().__setattr__(name, value)
 
@@ -365,7 +365,7 @@ class Adadelta(brainpy.optim.Optimizer):
         """
         if compatible not in ("v1", "v2"):
             raise ValueError(hyperparameters.refusal("compatible", '"v1" or "v2"', compatible))
-        exchange.import_state(self, exchange.of_state_dict(self, state_dict))
+        exchange.import_state(self, exchange.of_state_dict(state_dict, self.averages()))
         return StateLoadResult([], [])
 
     def __load_state__(
@@ -385,9 +385,10 @@ class Adadelta(brainpy.optim.Optimizer):
             return list(own), []
         name = next(iter(state_dict)).partition(".")[0]
         try:
-            exchange.import_state(self, exchange.of_state_dict(self, {name: state_dict}))
+            saved = exchange.of_state_dict({name: state_dict}, self.averages())
+            exchange.import_state(self, saved)
         except (TypeError, ValueError) as error:
-            advice = "To load it strictly, call optimizer.load_state_dict()."
+            advice = "optimizer.load_state_dict() loads it strictly"
             matching.warn_left_out(error, "goes on as it is", advice)
             missing = [key for key in own if key not in state_dict]
             return missing, [key for key in state_dict if key not in own]

@@ -1,5 +1,6 @@
 """Adadelta for Keras 3, on the JAX, TensorFlow and torch backends: the core of this package."""
 
+import functools
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -19,7 +20,7 @@ from adadelta._core.messages import Message
 from adadelta._core.precision import is_complex, state_dtype, without_noise
 from adadelta._core.step import Options
 from adadelta._core.weight_decay import Exclusions
-from adadelta._keras import jax_trainer, loss_scale, precision, saving
+from adadelta._keras import exchange, jax_trainer, loss_scale, precision, saving
 from adadelta._keras import learning_rate as rates
 from adadelta._keras import summary as summaries
 from adadelta._keras.engines import (
@@ -96,7 +97,8 @@ class Adadelta(keras.optimizers.Optimizer):
             precision.
         gradient_accumulation_steps: `None`, or over how many calls the mean gradient is taken for
             one update. Calls weigh the same, whatever the size of their batch. Schedules count
-            calls, `ema_overwrite_frequency` counts updates.
+            calls, `ema_overwrite_frequency` counts updates. As in Keras, the gradients are added
+            up first, so their sum must be finite too: at most 3.4e38 in float32.
         name: The optimizer's name; `None` for "adadelta", numbered where that is taken.
         maximize: Ascend instead of descend.
         decoupled_weight_decay: `True` takes the decay from the weights (Keras), `False` adds
@@ -254,11 +256,11 @@ class Adadelta(keras.optimizers.Optimizer):
             rate.assign(value)
         else:
             if rate.is_in_a_graph:
-                text = (
+                text = hyperparameters.with_received(
                     "`learning_rate` can't be replaced by another kind of rate once TensorFlow "
-                    "has compiled the training step, which would not see it; give it before "
-                    "training, start with a number and set numbers, or compile the model with "
-                    f"run_eagerly=True; received {hyperparameters.received(value)}"
+                    "has compiled the training step; set it before training, or compile with "
+                    "run_eagerly=True",
+                    value,
                 )
                 raise ValueError(Message(text, "rate_compiled", received=value))
             if rate.is_number:
@@ -379,7 +381,7 @@ class Adadelta(keras.optimizers.Optimizer):
             self.loss_scale_factor,
             self.ema_overwrite_frequency,
         )
-        self._saved.take_waiting(self)
+        self._saved.take_waiting(self._parts())
 
     def _settle_rate(self, dtypes: set[str]) -> None:
         rate = self._rate
@@ -393,6 +395,18 @@ class Adadelta(keras.optimizers.Optimizer):
 
     def _held(self) -> State | None:
         return self._state if self.built else None
+
+    def _parts(self) -> exchange.Parts:
+        return exchange.Parts(
+            step=self._iterations,
+            rate=self._rate,
+            set_rate=functools.partial(setattr, self, "learning_rate"),
+            built=self._held(),
+            variables=lambda: self.variables,
+            accumulation_steps=self.gradient_accumulation_steps,
+            rename_exclusions=self._rename_exclusions,
+            config_but_rate=self._config_but_rate,
+        )
 
     def _refuse_trainer(self, model: Any, shares: bool) -> None:
         """Raise when training on JAX has other variables, lacks a kernel or can't ask the rate."""
@@ -494,7 +508,8 @@ class Adadelta(keras.optimizers.Optimizer):
         # Keras' message has all values of the variable in it.
         for variable in variables:
             if self._var_key(variable) not in self._trainable_variables_indices:
-                raise ValueError(f"Unknown variable: {path_of(variable)}. {_other_variables()}")
+                name = hyperparameters.shortened(path_of(variable), 40)
+                raise ValueError(f"Unknown variable: {name}. {_other_variables()}")
 
     @property
     def iterations(self) -> Any:
@@ -633,8 +648,9 @@ class Adadelta(keras.optimizers.Optimizer):
             self.build(variables)
         missing = [path_of(v) for g, v in zip(gradients, variables, strict=True) if g is None]
         if missing:
+            names = hyperparameters.first_of(missing)
             warnings.warn(
-                f"Gradients do not exist for variables {missing} when minimizing the loss. If "
+                f"Gradients do not exist for variables {names} when minimizing the loss. If "
                 "using `model.compile()`, did you forget to provide a `loss` argument?",
                 stacklevel=5,
             )
@@ -680,7 +696,7 @@ class Adadelta(keras.optimizers.Optimizer):
 
     def save_own_variables(self, store: Any) -> None:
         """Write the state into a Keras file, by name; what waits is written as it was loaded."""
-        self._saved.write(self, store)
+        self._saved.write(self._parts(), store)
 
     def load_own_variables(self, store: Any) -> None:
         """Take the state from a Keras file, ours or a `.keras` file of `keras.optimizers.Adadelta`.
@@ -690,11 +706,11 @@ class Adadelta(keras.optimizers.Optimizer):
         `StateWarning`, and the optimizer starts anew; numbered arrays of which the file does not
         say that `keras.optimizers.Adadelta` has written them change nothing.
         """
-        self._saved.read(self, store)
+        self._saved.read(self._parts(), store)
 
     def load_strictly(self, contents: keras_file.Contents, target: Any) -> None:
         """Take the state from a Keras file, or raise: see `adadelta.load_keras_adadelta()`."""
-        saving.load_strictly(self, contents, target)
+        saving.load_strictly(contents, exchange.parts_of(target))
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that make this optimizer again, in plain Python values."""

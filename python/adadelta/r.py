@@ -47,8 +47,7 @@ class Function:
     # Read by the optimizer, which then asks from no other thread.
     needs_main_thread = (
         "an R function, which R can call on its own thread only, and compiled training calls it "
-        "from others; use one of Keras' learning rate schedules, or compile the model with "
-        "run_eagerly = TRUE"
+        "from others; use one of Keras' schedules, or compile the model with run_eagerly = TRUE"
     )
 
     def __init__(
@@ -97,7 +96,7 @@ class Function:
             raise ValueError(
                 "the learning rate was an R function, which can't be saved; load the model with "
                 "compile = FALSE and compile it with a new optimizer; it was "
-                f"{textwrap.shorten(config['code'], 80, placeholder=' ...')}"
+                f"{textwrap.shorten(config['code'], 60, placeholder=' ...')}"
             )
         return _NOTES[config["note"]]
 
@@ -123,9 +122,12 @@ def register(warn: Callable[[Any], Any]) -> None:
     """
     import keras
 
+    from adadelta._state import keras_file
+
     keras.saving.register_keras_serializable(package="adadelta")(Function)
     _send_state_warnings(warn)
     parameters.renewing_call = "update(optimizer)"
+    keras_file.strict_call = "load_keras_adadelta(model, path)"
 
 
 def _send_state_warnings(warn: Callable[[Any], Any]) -> None:
@@ -197,14 +199,15 @@ def settings(optimizer: Any) -> dict[str, Any]:
     To serialize a function or a schedule Keras imports TensorFlow, which takes seconds and writes
     to the terminal: printing does without.
     """
-    return {"learning_rate": _shown_rate(optimizer), **optimizer._config_but_rate()}
+    from adadelta._keras.exchange import parts_of
+
+    parts = parts_of(optimizer)
+    return {"learning_rate": _shown_rate(parts.rate), **parts.config_but_rate()}
 
 
-def _shown_rate(optimizer: Any) -> Any:
+def _shown_rate(rate: Any) -> Any:
     from adadelta._keras import learning_rate as rates
-    from adadelta._keras.exchange import rate_of
 
-    rate = rate_of(optimizer)
     if rate.callable is not None:
         function = rate.callable.function
         code = (
@@ -227,19 +230,19 @@ def _is_plain(value: Any) -> bool:
 
 def progress(optimizer: Any) -> str:
     """Say what an optimizer is built on and how far it has come."""
-    from adadelta._keras.exchange import variables_of
+    from adadelta._keras.exchange import parts_of
     from adadelta._keras.summary import progress_of
 
-    return progress_of(variables_of(optimizer) if optimizer.built else None)
+    return progress_of(parts_of(optimizer).built)
 
 
 def changed(optimizer: Any, changes: dict[str, Any]) -> Any:
     """Make an optimizer with the settings of another, but for these."""
     from adadelta._keras import learning_rate as rates
-    from adadelta._keras.exchange import rate_of
+    from adadelta._keras.exchange import parts_of
 
     settings = optimizer.get_config()
-    rate = rate_of(optimizer).value
+    rate = parts_of(optimizer).rate.value
     # A schedule or function itself, which may be of a class that Keras can't make again.
     if rates.is_schedule(rate):
         settings["learning_rate"] = rate

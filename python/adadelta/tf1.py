@@ -17,7 +17,8 @@ from adadelta._core.precision import state_dtype
 from adadelta._core.step import Call, Options, Row
 from adadelta._kernels import report
 from adadelta._state import matching
-from adadelta._tensorflow import arrays, rows
+from adadelta._state.exchange import unbuilt
+from adadelta._tensorflow import arrays, exchange, rows
 from adadelta._tensorflow.engine import Engine, kernel_report
 from adadelta._tensorflow.gradients import fitting, name_of
 from adadelta._tensorflow.plain import clipped
@@ -121,7 +122,6 @@ class Adadelta(session.KerasOptimizer):
 
     # For adadelta.state: who moves this optimizer's state, and what builds it.
     state_exchange = "adadelta._tensorflow.exchange"
-    build_argument = "params"
 
     lr = _Rate()
     decay = _Rate()
@@ -276,11 +276,11 @@ class Adadelta(session.KerasOptimizer):
                 value = loss()
             gradients = tape.gradient(value, params)
         elif tf.executing_eagerly():
-            raise ValueError(
+            text = (
                 "Eagerly, `loss` must be a function of no argument that returns the loss, since "
-                "gradients of a number can't be computed; received "
-                f"{hyperparameters.received(loss)}"
+                "gradients of a number can't be computed"
             )
+            raise ValueError(hyperparameters.with_received(text, loss))
         else:
             gradients = tf.gradients(loss, params)
         missing = [
@@ -290,8 +290,9 @@ class Adadelta(session.KerasOptimizer):
         ]
         if missing:
             raise ValueError(
-                f"The gradient can't be computed for {', '.join(missing)}: `loss` does not depend "
-                "on it, or only by operations without a gradient, such as argmax and round"
+                f"The gradient can't be computed for {hyperparameters.first_of(missing)}: `loss` "
+                "does not depend on it, or only by operations without a gradient, such as argmax "
+                "and round"
             )
         return [
             fitting(gradient, variable)
@@ -381,27 +382,23 @@ class Adadelta(session.KerasOptimizer):
 
     # ------------------------------------------------------------------ for adadelta.state
 
-    _read = staticmethod(session.read)
-    _write = staticmethod(session.write)
-
-    def _counters(self) -> dict[str, Any]:
-        return {"step": self.iterations}
-
-    def _slots(self) -> dict[str, dict[str, Any]]:
+    def _parts(self) -> exchange.Parts:
+        if not self.built:
+            raise unbuilt("params")
         names = matching.distinct(map(name_of, self._parameters))
-        return {
+        slots = {
             name: {"square_avg": square_avg, "acc_delta": acc_delta}
             for name, square_avg, acc_delta in zip(names, *self._averages(), strict=True)
         }
-
-    def _rate_number(self) -> float:
-        return self._rate("lr")
-
-    def _set_rate_number(self, rate: float) -> None:
-        self.lr = rate
-
-    def _checked_rate(self, rate: Any) -> float:
-        return float(_CHECKS["lr"]("lr", rate))
+        return exchange.Parts(
+            counters={"step": self.iterations},
+            slots=slots,
+            read=session.read,
+            write=session.write,
+            rate=self._rate("lr"),
+            check_rate=lambda rate: float(_CHECKS["lr"]("lr", rate)),
+            set_rate=partial(setattr, self, "lr"),
+        )
 
     def _portable_config(self) -> dict[str, Any]:
         config = self.get_config()

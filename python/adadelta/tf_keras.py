@@ -226,11 +226,11 @@ class Adadelta(Step):
             # Refuses when the rate is a schedule or a function.
             tf_keras.optimizers.Optimizer.learning_rate.fset(self, value)
         elif self._rate_is_in_a_graph:
-            raise ValueError(
+            text = (
                 "`learning_rate` can't be replaced by another kind of rate once TensorFlow has "
-                "compiled the training step, which would not see it; give it before training, or "
-                f"start with a number and set numbers; received {hyperparameters.received(value)}"
+                "compiled the training step; set it before training"
             )
+            raise ValueError(hyperparameters.with_received(text, value))
         else:
             self._learning_rate = self._build_learning_rate(value)
         self._given_rate = value if isinstance(value, float) else None
@@ -252,17 +252,12 @@ class Adadelta(Step):
             return shortest(now)
         return given
 
-    def _set_rate_number(self, rate: float) -> None:
-        self.learning_rate = rate
-
-    _checked_rate = staticmethod(rates.checked)
-
     # ------------------------------------------------------------------ the config
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that make this optimizer again, in plain Python values."""
         if legacy.is_asking():
-            return legacy.config_of(self)
+            return legacy.config_of(self, self._rate_number())
         config = super().get_config()
         config["learning_rate"] = self._rate_config()
         config.update({argument: getattr(self, argument) for argument in _OWN})

@@ -284,8 +284,10 @@ class Adadelta(Optimizer):
             kept = self.__dict__.setdefault("_known", {})
             known = [kept.setdefault(place, {}) for place in range(len(known))]
             new_values = list(map(arguments.check_again, self.param_groups, known))
-            for group, values in zip(self.param_groups, new_values, strict=True):
-                group.update(values)
+            for group, values, noted in zip(self.param_groups, new_values, known, strict=True):
+                if values:
+                    group.update(values)
+                    noted.pop("options", None)
         new: dict[Tensor, Any] = {}
         given: list[_Given] = []
         for group in self.param_groups:
@@ -357,7 +359,7 @@ class Adadelta(Optimizer):
         """
         fitted: dict[str, Any] = {}
 
-        def fit(optimizer: Any, state_dict: dict[str, Any]) -> dict[str, Any]:
+        def fit(optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
             fitted.update(loading.fit(self, state_dict))
             return fitted
 
@@ -503,13 +505,12 @@ def _planned(
 ) -> _Planned:
     as_tensor = group["capturable"] or group["differentiable"] or torch.compiler.is_compiling()
     call = Call(arguments.rate_of_step(group["lr"], as_tensor))
-    options = Options(
-        group["rho"],
-        group["eps"],
-        maximize=group["maximize"],
-        decay_mode="decoupled" if group["decoupled_weight_decay"] else "coupled",
-    )
     known = {} if known is None else known
+    options = known.get("options")
+    if options is None:
+        mode = "decoupled" if group["decoupled_weight_decay"] else "coupled"
+        options = Options(group["rho"], group["eps"], maximize=group["maximize"], decay_mode=mode)
+        known["options"] = options
     engine = _engine_of(group, known)
     plan = engine.plan(_rows(given, group), call, options, proceed)
     if not torch.compiler.is_compiling() and engine.reasons is not known.get("last"):

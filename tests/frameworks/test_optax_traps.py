@@ -147,6 +147,7 @@ BAD = [
     ("weight_decay", "0.1", TypeError),
     ("weight_decay_mask", {"a": 1}, TypeError),
     ("weight_decay_mask", "all", TypeError),
+    ("weight_decay_mask", float, TypeError),
 ]
 
 

@@ -192,7 +192,7 @@ def trained(*names, cls=OURS, calls=3, **options):
         (trained("a", "b"), trained("a", "b", use_ema=True), "it has no average"),
         (trained("a"), trained("a", "b"), "missing: b"),
         (trained("a", "c"), trained("a", "b"), r"\(missing: b; 1 more problem\)"),
-        (trained("d"), trained("a", "b", "c"), "missing: a and 2 more; 1 more problem"),
+        (trained("d"), trained("a", "b", "c"), "missing: a, b, c; 1 more problem"),
     ],
 )
 def test_a_file_that_does_not_fit_is_left_out_with_one_warning(saved, into, message):

@@ -139,7 +139,8 @@ def translated(source, target):
     def act(values):
         found = adadelta.translate(source, target, **values)
         if values.get("epsilon", 0) is None:
-            found.pop("epsilon", None)  # the number that None stands for
+            # The number that None stands for.
+            found.pop(conventions.CONVENTIONS[target].names["epsilon"], None)
         ours = conventions.CONVENTIONS[source].names
         theirs = conventions.CONVENTIONS[target].names
         shared = {theirs[it]: ours[it] for it in ours if it in theirs}

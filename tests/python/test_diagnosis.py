@@ -78,6 +78,15 @@ def test_nan_in_either_average(average):
 
 
 def test_of_many_variables_the_first_are_named():
-    found = watched(*(read(f"x{number}", acc_delta=math.nan) for number in range(7)))
+    found = watched(*(read(f"x{number}", acc_delta=math.nan) for number in range(20)))
     message = diagnosis.averages_are_lost(found)
-    assert '"x4" and 2 more became NaN' in message and '"x5"' not in message
+    assert '"x3", "x4" and 15 more became NaN' in message and '"x5"' not in message
+
+
+def test_a_message_has_room_for_long_names():
+    names = ["block_" * 20 + str(number) for number in range(7)]
+    optimizer = adadelta.Adadelta(1.0)
+    optimizer.build([keras.Variable([1.0], name=name, dtype="float32") for name in names])
+    for find, average in ((diagnosis.averages_are_lost, math.nan), (diagnosis.saturated, 1e37)):
+        found = watched(*(read(name, acc_delta=average) for name in names), optimizer=optimizer)
+        assert "... and 6 more" in find(found) and len(find(found)) <= 200

@@ -35,7 +35,7 @@ def one_warning(part, outcome="starts anew"):
         yield
     (text,) = texts
     assert part in text and f"the optimizer {outcome}." in text, text
-    assert len(text) < 400
+    assert len(text) <= 200, text
 
 
 def network(optimizer, *frozen, **options):

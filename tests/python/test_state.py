@@ -361,7 +361,7 @@ WINDOW = {"gradient_accumulation_steps": 3}
         (WINDOW, {}, "window_sum, for which an optimizer without `gradient_accumulation_steps`"),
         ({}, WINDOW, "no window_sum, which an optimizer with `gradient_accumulation_steps` needs"),
         ({"use_ema": True}, WINDOW, "it has no window_sum"),
-        ({"gradient_accumulation_steps": 8}, WINDOW, "it would never be full"),
+        ({"gradient_accumulation_steps": 8}, WINDOW, "is never full with"),
         ({"skip_nonfinite": True}, {}, "it has 1 skipped calls"),
         ({"skip_nonfinite": True}, {}, "3 updates in 4 calls"),
         ({"loss_scale_factor": "dynamic"}, {"skip_nonfinite": True}, "has a dynamic loss scale"),

@@ -116,4 +116,11 @@ test_that("a message about a bad value is no longer than a few lines of a termin
     expect_lte(nchar(text), 220)
     expect_match(text, "received \"long.*[.]{3}$")
   }
+  came <- list(value = long)
+  for (message in list(
+    list(kind = "fixed", argument = "gradient_accumulation_steps", received = came),
+    list(kind = "rate_compiled", received = came),
+    list(kind = "decay", owner = "adadelta.tf_keras.Adadelta", received = came),
+    list(kind = "averages_lost", variables = strrep("x", 45))
+  )) expect_lte(nchar(sentence(message)), 200)
 })

@@ -1,7 +1,7 @@
 """From the BrainPy optimizer to `OptimizerState` and back: all is checked before any is taken."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -53,7 +53,7 @@ def import_state(optimizer: Any, state: OptimizerState) -> None:
         variable.value = value
 
 
-def of_state_dict(optimizer: Any, saved: Mapping[str, Any]) -> OptimizerState:
+def of_state_dict(saved: Mapping[str, Any], names_in_order: Iterable[str]) -> OptimizerState:
     """Return the state in what BrainPy's `state_dict()` returned for an optimizer of this class.
 
     BrainPy keeps the variables of each object by the object's name and theirs, and numbers objects
@@ -77,7 +77,7 @@ def of_state_dict(optimizer: Any, saved: Mapping[str, Any]) -> OptimizerState:
         name, _, ending = key.rpartition("_")
         parameters.setdefault(name, {})[_ENDINGS[ending]] = precision.to_record(value)
     # BrainPy's dicts need not have the order in which the variables were registered.
-    order = {name: place for place, name in enumerate(optimizer.averages())}
+    order = {name: place for place, name in enumerate(names_in_order)}
     names = sorted(parameters, key=lambda name: order.get(name, len(order)))
     state = exchange.state_of({name: parameters[name] for name in names}, {"step": step})
     for name in schedulers:

@@ -32,7 +32,7 @@ class Checked:
             return None
         return (
             "once the optimizer is built, since compiled training would not see it; make a new "
-            "optimizer, for example with from_config()"
+            "one, for example with from_config()"
         )
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -51,8 +51,7 @@ class Checked:
         value = self.check(value)
         reason = self.reason_against_change(instance)
         if reason is not None and value != arguments[self.name]:
-            shown = hyperparameters.received(value)
-            text = f"`{self.name}` can't be changed {reason}; received {shown}"
+            text = hyperparameters.with_received(f"`{self.name}` can't be changed {reason}", value)
             raise ValueError(Message(text, "fixed", argument=self.name, received=value))
         hyperparameters.check_clips({**arguments, self.name: value})
         arguments[self.name] = value

@@ -63,14 +63,11 @@ class Engine(Protocol):
 
 
 class Group(Protocol):
-    """Rows of one call that make their step together.
+    """Rows of one call that make their step together."""
 
-    Attributes:
-        dtype: That of their state, by name.
-
-    """
-
-    dtype: str
+    @property
+    def dtype(self) -> str:
+        """The dtype of their state, by name."""
 
     def norms(self, together: bool, wide: bool) -> Factors:
         """Return the norms of their gradients, as `clipping.factors_of_groups` takes them."""

@@ -18,7 +18,7 @@ Check = Callable[[str, Any], Any]
 
 
 # Messages are read in terminals and logs: a longer one hides what is wrong.
-_LONGEST_MESSAGE = 200
+LONGEST_MESSAGE = 200
 _LONGEST_VALUE = 80
 
 _MISSING = object()
@@ -61,10 +61,14 @@ def shortened(text: str, most: int = _LONGEST_VALUE) -> str:
     return line if is_whole else line[: most - 3] + "..."
 
 
-def first_of(names: Sequence[str], most: int = 1) -> str:
-    """Write the first few of many names, and how many more there are."""
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+def first_of(names: Sequence[str], room: int = 60) -> str:
+    """Write one name or more, as there is room, and how many others there are."""
+    if len(names) > 1:
+        room -= len(f" and {len(names)} more")
+    text, others = shortened(names[0], room), list(names[1:])
+    while others and len(text) + len(others[0]) + 2 <= room:
+        text += f", {others.pop(0)}"
+    return text + (f" and {len(others)} more" if others else "")
 
 
 def received(value: Any, most: int = _LONGEST_VALUE) -> str:
@@ -104,15 +108,19 @@ Requirement = str | tuple[str | bool | None, ...]
 
 def refusal(argument: str, requirement: Requirement, value: Any) -> Message:
     """The one form of every message about a bad argument."""
-    start = f"`{argument}` must be {in_words(requirement)}; received "
-    most = max(20, min(_LONGEST_VALUE, _LONGEST_MESSAGE - len(start)))
     return Message(
-        start + received(value, most),
+        with_received(f"`{argument}` must be {in_words(requirement)}", value),
         "argument",
         argument=argument,
         requirement=requirement,
         received=value,
     )
+
+
+def with_received(text: str, value: Any) -> str:
+    """Write what came behind a text, as far as a message has room for it."""
+    start = f"{text}; received "
+    return start + received(value, max(20, min(_LONGEST_VALUE, LONGEST_MESSAGE - len(start))))
 
 
 def in_words(requirement: Requirement) -> str:
@@ -355,7 +363,7 @@ def refuse_unknown(
     """
     for argument, value in unknown.items():
         if argument == "decay":
-            rate = received(value, 24)
+            rate = received(value, 16)
             text = (
                 f"`decay` is not an argument of {owner}; pass the schedule "
                 "keras.optimizers.schedules.InverseTimeDecay(learning_rate, decay_steps=1, "

@@ -115,8 +115,8 @@ def other_variables(front_end: str) -> str:
     """
     call = renewing_call or f"{front_end}.from_config(optimizer.get_config())"
     return (
-        "This optimizer belongs to other variables, and its state is about them: make a new "
-        f"optimizer for these, for example with {call}"
+        "This optimizer belongs to other variables; make a new one for these, for example with "
+        f"{call}"
     )
 
 

@@ -2,8 +2,8 @@
 
 import functools
 import itertools
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,22 +15,74 @@ from adadelta._state import exchange, matching
 from adadelta._state.record import OptimizerState
 
 
+class Parts(NamedTuple):
+    """What an optimizer consists of, for those who read it from outside.
+
+    Attributes:
+        step: The variable that counts its calls, from the start.
+        rate: Its learning rate.
+        set_rate: Gives it another one.
+        built: Its variables about the parameters, or None before it is built.
+        variables: Returns all of its variables, in Keras' order.
+        accumulation_steps: How many calls a window has, or None.
+        rename_exclusions: Takes pairs of the path of a variable and the path by which the
+            variables without weight decay were chosen.
+        config_but_rate: Returns its arguments without the learning rate.
+        wrapper: The `LossScaleOptimizer` around it, which has the dynamic loss scale, or None.
+
+    """
+
+    step: Any
+    rate: rates.Rate
+    set_rate: Callable[[Any], None]
+    built: State | None
+    variables: Callable[[], Sequence[Any]]
+    accumulation_steps: int | None
+    rename_exclusions: Callable[[list[tuple[str, str]]], None]
+    config_but_rate: Callable[[], dict[str, Any]]
+    wrapper: Any = None
+
+    @property
+    def state(self) -> State:
+        """The variables about the parameters, or an error before the optimizer is built."""
+        if self.built is None:
+            raise exchange.unbuilt()
+        return self.built
+
+    def counters(self) -> dict[str, Any]:
+        """Return the variables that count."""
+        counters = self.state.counters()
+        if self.wrapper is not None:
+            if not self.wrapper.built:
+                raise exchange.unbuilt()
+            counters["loss_scale"] = self.wrapper.dynamic_scale
+            counters["finite_calls"] = self.wrapper.step_counter
+        return counters
+
+
+def parts_of(optimizer: Any) -> Parts:
+    """Return the parts of an `adadelta.Adadelta`, alone or in a `LossScaleOptimizer`."""
+    inner, wrapper = exchange.unwrapped(optimizer)
+    parts: Parts = inner._parts()
+    return parts._replace(wrapper=wrapper)
+
+
 def export_state(optimizer: Any) -> OptimizerState:
     """Return what the optimizer knows, with its arguments."""
-    state = learned(optimizer)
+    state = learned(parts_of(optimizer))
     state.hyperparameters = exchange.unwrapped(optimizer)[0].get_config()
     state.hyperparameters.pop("name")
     return state
 
 
-def learned(optimizer: Any, copy: bool = True) -> OptimizerState:
+def learned(parts: Parts, copy: bool = True) -> OptimizerState:
     """Return what the optimizer knows, without its arguments: not all can be put into words.
 
     Without `copy` the arrays may be the optimizer's own.
     """
-    _, own, counted = _held(optimizer)
+    own = parts.state
     read = functools.partial(array_of, copy=copy)
-    counters = {name: read(variable) for name, variable in counted.items()}
+    counters = {name: read(variable) for name, variable in parts.counters().items()}
     names: Iterable[str] = ()
     if own.window_has_gradient is not None:
         names = itertools.compress(own.names, array_of(own.window_has_gradient, False))
@@ -42,15 +94,20 @@ def import_state(optimizer: Any, state: OptimizerState) -> dict[str, str]:
 
     Returns the state's name for each parameter of the optimizer.
     """
-    optimizer, own, counters = _held(optimizer)
+    return take(parts_of(optimizer), state)
+
+
+def take(parts: Parts, state: OptimizerState) -> dict[str, str]:
+    """See `import_state`."""
+    own, counters = parts.state, parts.counters()
     slots = own.slots()
     problems: list[str] = []
-    rate = _new_rate(optimizer, state.hyperparameters.get("learning_rate"), problems)
+    rate = _new_rate(parts, state.hyperparameters.get("learning_rate"), problems)
     names = exchange.fit(
         state,
         slots,
         {name: precision.dtype_of(variable) for name, variable in counters.items()},
-        accumulation_steps=optimizer.gradient_accumulation_steps,
+        accumulation_steps=parts.accumulation_steps,
         problems=problems,
     )
 
@@ -62,30 +119,30 @@ def import_state(optimizer: Any, state: OptimizerState) -> dict[str, str]:
     for variable, value in values:
         variable.assign(np.array(value, precision.dtype_of(variable)))
     if rate is not None:
-        _set_rate(optimizer, rate)
+        _set_rate(parts, rate)
     return names
 
 
-def import_rate(optimizer: Any, saved: Any) -> None:
+def import_rate(parts: Parts, saved: Any) -> None:
     """Set a saved learning rate, if the optimizer has a number too, or raise."""
     problems: list[str] = []
-    rate = _new_rate(optimizer, saved, problems)
+    rate = _new_rate(parts, saved, problems)
     matching.refuse(problems)
     if rate is not None:
-        _set_rate(optimizer, rate)
+        _set_rate(parts, rate)
 
 
-def _set_rate(optimizer: Any, number: float) -> None:
-    optimizer.learning_rate = number
-    rate_of(optimizer).was_set = False
+def _set_rate(parts: Parts, number: float) -> None:
+    parts.set_rate(number)
+    parts.rate.was_set = False
 
 
-def _new_rate(optimizer: Any, saved: Any, problems: list[str]) -> float | None:
+def _new_rate(parts: Parts, saved: Any, problems: list[str]) -> float | None:
     """The rate to set: the saved one, when both are numbers and they differ."""
-    if not rate_of(optimizer).is_number:
+    if not parts.rate.is_number:
         return None
     rate = exchange.checked_rate(saved, rates.checked, problems)
-    return None if rate is None or rate_of(optimizer).has(rate) else rate
+    return None if rate is None or parts.rate.has(rate) else rate
 
 
 def start_of(own: State, hyperparameters: dict[str, Any]) -> OptimizerState:
@@ -102,38 +159,3 @@ def start_of(own: State, hyperparameters: dict[str, Any]) -> OptimizerState:
     if "loss_scale" in counters:
         counters["loss_scale"] = loss_scale.FIRST
     return exchange.state_of(arrays, counters, hyperparameters)
-
-
-def _held(optimizer: Any) -> tuple[Any, State, dict[str, Any]]:
-    """The optimizer inside Keras' wrapper, its variables, and those that count.
-
-    Where there is a wrapper, it has the dynamic loss scale.
-    """
-    optimizer, wrapper = exchange.unwrapped(optimizer)
-    own = variables_of(optimizer)
-    counters = own.counters()
-    if wrapper is not None:
-        exchange.refuse_unbuilt(wrapper)
-        counters.update(loss_scale=wrapper.dynamic_scale, finite_calls=wrapper.step_counter)
-    return optimizer, own, counters
-
-
-def variables_of(optimizer: Any) -> State:
-    """The variables of an optimizer, or an error when it is not built.
-
-    What is outside of an optimizer gets its variables and its rate from here.
-    """
-    exchange.refuse_unbuilt(optimizer)
-    own: State = optimizer._state
-    return own
-
-
-def step_of(optimizer: Any) -> Any:
-    """The variable that counts the calls of an optimizer, built or not."""
-    return optimizer._iterations
-
-
-def rate_of(optimizer: Any) -> rates.Rate:
-    """The learning rate of an optimizer."""
-    rate: rates.Rate = optimizer._rate
-    return rate

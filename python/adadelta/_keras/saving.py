@@ -21,24 +21,25 @@ import numpy as np
 from adadelta._core.precision import shortest
 from adadelta._keras import exchange, loss_scale
 from adadelta._keras.engines import eagerly
+from adadelta._keras.exchange import Parts
 from adadelta._keras.known import array_of
+from adadelta._keras.learning_rate import Rate
 from adadelta._keras.state import path_of
 from adadelta._state import keras_file, matching
-from adadelta._state.exchange import refuse_unbuilt
 from adadelta._state.record import OptimizerState, StateMismatchError
 
 
-def from_keras(saved: keras_file.Arrays, optimizer: Any) -> OptimizerState:
+def from_keras(saved: keras_file.Arrays, parts: Parts) -> OptimizerState:
     """Return the state in a file written with `keras.optimizers.Adadelta`.
 
     The rate is one of its variables, after the counter, only while it is a number.
     """
     arrays = keras_file.in_order(saved)
-    own = exchange.variables_of(optimizer)
+    own = parts.state
     slots = own.slots()
     parameters = keras_file.by_position(arrays, slots, "Keras", range(1, 3))
     rates = len(arrays) - 1 - sum(map(len, slots.values()))
-    calls, steps = int(arrays[0]), optimizer.gradient_accumulation_steps or 1
+    calls, steps = int(arrays[0]), parts.accumulation_steps or 1
     window = calls % steps
     _refuse_mistaken(parameters, calls, window)
     state = OptimizerState(
@@ -46,7 +47,7 @@ def from_keras(saved: keras_file.Arrays, optimizer: Any) -> OptimizerState:
         update=calls // steps,
         hyperparameters={"learning_rate": shortest(arrays[1][()])} if rates else {},
         parameters=parameters,
-        window=window if optimizer.gradient_accumulation_steps else None,
+        window=window if parts.accumulation_steps else None,
         window_gradients=tuple(own.names) if window else (),
     )
     if own.loss_scale is not None:
@@ -91,71 +92,70 @@ class Saved:
         # The rate before a state was loaded that waits, and the rate in that state.
         self._rates: tuple[Any, Any] | None = None
 
-    def write(self, optimizer: Any, store: Any) -> None:
+    def write(self, parts: Parts, store: Any) -> None:
         """Write the state into a Keras file, by name; what waits is written as it was loaded."""
-        rate = exchange.rate_of(optimizer)
-        if optimizer.built:
-            arrays = keras_file.to_file(exchange.learned(optimizer, copy=False))
+        rate = parts.rate
+        if parts.built:
+            arrays = keras_file.to_file(exchange.learned(parts, copy=False))
         else:
-            start = {"iteration": array_of(exchange.step_of(optimizer)), **keras_file.MARK}
+            start = {"iteration": array_of(parts.step), **keras_file.MARK}
             arrays = dict(self.waiting or start)
         if rate.is_number and keras_file.OF_HOST not in arrays:
             arrays["learning_rate"] = array_of(rate.value)
         for name, array in arrays.items():
             store[name] = array
 
-    def read(self, optimizer: Any, store: Any) -> None:
+    def read(self, parts: Parts, store: Any) -> None:
         """Take the state from a Keras file: see `Adadelta.load_own_variables()`."""
         saved = {name: np.array(store[name]) for name in store.keys()}  # noqa: SIM118 (no dict)
         source = _Source(store)
         if saved and keras_file.is_numbered(saved):
             if source.class_name != KERAS_ADADELTA:
-                self._leave_out(optimizer, saved, source)
+                self._leave_out(parts, saved, source)
                 return
             saved[keras_file.OF_HOST] = np.asarray(1)
-        if optimizer.built:
+        if parts.built:
             if saved:
-                self._take(optimizer, saved, source.is_wrapped)
+                self._take(parts, saved, source.is_wrapped)
             return
         # The rate is known now, and may be set to another one before the rest is taken.
-        rate, before = saved.pop("learning_rate", None), _number_of(optimizer)
+        rate, before = saved.pop("learning_rate", None), _number_of(parts.rate)
         self.waiting, self._rates = saved or None, None
         try:
             if rate is not None:
-                exchange.import_rate(optimizer, float(rate))
-                self._rates = before, _number_of(optimizer)
+                exchange.import_rate(parts, float(rate))
+                self._rates = before, _number_of(parts.rate)
         except (TypeError, ValueError) as error:
             self.waiting = None
             keras_file.warn_left_out(error)
 
-    def take_waiting(self, optimizer: Any) -> None:
+    def take_waiting(self, parts: Parts) -> None:
         """Load the state that was read from a file before the optimizer was built."""
         waiting, self.waiting = self.waiting, None
         if waiting is not None:
-            self._take(optimizer, waiting)
+            self._take(parts, waiting)
 
-    def _take(self, optimizer: Any, saved: keras_file.Arrays, is_wrapped: bool = False) -> None:
+    def _take(self, parts: Parts, saved: keras_file.Arrays, is_wrapped: bool = False) -> None:
         # The optimizer may be built inside compiled training, of which this must be no part.
         with eagerly():
             try:
-                _import(optimizer, optimizer, _state_in(saved, optimizer))
+                _import(parts, _state_in(saved, parts))
             except (OverflowError, TypeError, ValueError) as error:
-                self._start_anew(optimizer, saved.get("learning_rate") if is_wrapped else None)
+                self._start_anew(parts, saved.get("learning_rate") if is_wrapped else None)
                 keras_file.warn_left_out(error)
         self._rates = None
 
-    def _leave_out(self, optimizer: Any, saved: keras_file.Arrays, source: "_Source") -> None:
+    def _leave_out(self, parts: Parts, saved: keras_file.Arrays, source: "_Source") -> None:
         """Warn that arrays of unknown origin were not loaded."""
         outcome, arrays = "stays as it was", keras_file.in_order(saved)
         if (
             source.is_wrapped
-            and len(arrays) == len(optimizer.variables)
-            and all(map(np.array_equal, arrays, map(array_of, optimizer.variables)))
+            and len(arrays) == len(parts.variables())
+            and all(map(np.array_equal, arrays, map(array_of, parts.variables())))
         ):
             # Keras' LossScaleOptimizer has put them into the optimizer inside it, by position.
             with eagerly():
-                rate = exchange.rate_of(optimizer)
-                self._start_anew(optimizer, arrays[1] if rate.is_number else None)
+                self._start_anew(parts, arrays[1] if parts.rate.is_number else None)
             outcome = "starts anew"
         if source.class_name:
             matching.warn_left_out(f"{source.class_name} has written it", outcome, "")
@@ -165,61 +165,58 @@ class Saved:
         else:
             keras_file.warn_of_unknown_origin(outcome, KERAS_ADADELTA)
 
-    def _start_anew(self, optimizer: Any, put: Any) -> None:
+    def _start_anew(self, parts: Parts, put: Any) -> None:
         """Go back to the state of a new optimizer, and to its own rate.
 
         Args:
-            optimizer: The optimizer.
+            parts: The optimizer.
             put: A rate that Keras' LossScaleOptimizer has put into the optimizer, if any.
 
         """
-        if optimizer.built:
-            start = exchange.start_of(exchange.variables_of(optimizer), {})
-            exchange.import_state(optimizer, start)
+        if parts.built:
+            exchange.take(parts, exchange.start_of(parts.built, {}))
         else:
-            exchange.step_of(optimizer).assign(0)
-        rate = exchange.rate_of(optimizer)
+            parts.step.assign(0)
+        rate = parts.rate
         own, loaded = self._rates or (rate.given, put)
         if own is not None and loaded is not None and rate.has(loaded):
-            optimizer.learning_rate = own
+            parts.set_rate(own)
 
 
-def load_strictly(optimizer: Any, contents: keras_file.Contents, target: Any) -> None:
+def load_strictly(contents: keras_file.Contents, parts: Parts) -> None:
     """Take the state from a Keras file of ours or of `keras.optimizers.Adadelta`, or raise.
 
     Args:
-        optimizer: The optimizer, built.
         contents: What is in the file.
-        target: The optimizer, or the `LossScaleOptimizer` around it.
+        parts: The optimizer, which may be in a `LossScaleOptimizer`.
 
     Raises:
         StateMismatchError: The state does not fit. Nothing has changed then.
 
     """
-    refuse_unbuilt(target)
+    parts.counters()  # which refuses an optimizer that is not built
     saved = keras_file.arrays_of(contents, KERAS_ADADELTA)
     if keras_file.OF_HOST in saved and _is_name_of_another(contents.name):
         matching.refuse([f'it is that of an optimizer called "{contents.name}"'])
     with eagerly():
         try:
-            state = _state_in(saved, optimizer)
-            if target is not optimizer:
+            state = _state_in(saved, parts)
+            if parts.wrapper is not None:
                 # Its own variables come after Keras' counter and rate: the calls, the scale.
                 scale = contents.wrapper or {}
-                state.loss_scale = float(scale.get("3", target.initial_scale))
+                state.loss_scale = float(scale.get("3", parts.wrapper.initial_scale))
                 state.finite_calls = int(scale.get("2", 0))
         except StateMismatchError:
             raise
         except (OverflowError, TypeError, ValueError) as error:
             raise StateMismatchError(f"The file has no state that can be: {error}") from error
-        _import(optimizer, target, state)
+        _import(parts, state)
 
 
-def _import(optimizer: Any, target: Any, state: OptimizerState) -> None:
-    names = exchange.import_state(target, state)
-    own = exchange.variables_of(optimizer)
+def _import(parts: Parts, state: OptimizerState) -> None:
+    names, own = exchange.take(parts, state), parts.state
     saved = {name: theirs.partition("#")[0] for name, theirs in names.items()}
-    optimizer._rename_exclusions(
+    parts.rename_exclusions(
         [
             (path_of(variable), saved[name])
             for name, variable in zip(own.names, own.parameters, strict=True)
@@ -228,9 +225,8 @@ def _import(optimizer: Any, target: Any, state: OptimizerState) -> None:
     )
 
 
-def _number_of(optimizer: Any) -> Any:
-    """The number that is the optimizer's rate, or None."""
-    rate = exchange.rate_of(optimizer)
+def _number_of(rate: Rate) -> Any:
+    """The number that is a learning rate, or None."""
     return rate.config() if rate.is_number else None
 
 
@@ -255,16 +251,16 @@ def _is_name_of_another(name: str | None) -> bool:
     return word in others
 
 
-def _state_in(saved: keras_file.Arrays, optimizer: Any) -> OptimizerState:
+def _state_in(saved: keras_file.Arrays, parts: Parts) -> OptimizerState:
     """Return the state in a file, or raise."""
     saved = dict(saved)
     if saved.pop(keras_file.OF_HOST, None) is None:
         state = keras_file.from_file(saved)
     elif len(saved) > 2:
-        state = from_keras(saved, optimizer)
+        state = from_keras(saved, parts)
     else:
         names = ("iteration", "learning_rate")
         state = keras_file.from_file(dict(zip(names, keras_file.in_order(saved), strict=False)))
     if not state.parameters and not state.step:
-        return exchange.start_of(exchange.variables_of(optimizer), state.hyperparameters)
+        return exchange.start_of(parts.state, state.hyperparameters)
     return state

@@ -3,6 +3,8 @@
 It takes addresses, so whoever calls must hold the arrays until the call returns.
 """
 
+import struct
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -100,7 +102,7 @@ def _squares(
 
 def _ends(sizes: Integers) -> Integers:
     # The kernel reads int64; the default integer of NumPy 1 on Windows is narrower.
-    return np.cumsum(sizes, dtype=np.int64)
+    return sizes.cumsum(dtype=np.int64)
 
 
 def _run(
@@ -113,9 +115,10 @@ def _run(
         return
     pieces = -(-total // layout.PIECE)
     arrays = (table, ends, settings, row_settings, squares)
-    addresses = [0 if array is None else array.ctypes.data for array in arrays]
+    addresses = [0 if array is None else layout.address_of(array) for array in arrays]
     # In the order of `layout`.
-    call = np.array([kind, len(table), *addresses, np.float64(scale).view(np.int64)], np.int64)
-    control = np.array([0, 0, pieces, total, call.ctypes.data], np.int64)
+    (bits,) = struct.unpack("=q", struct.pack("=d", scale))
+    call = np.array([kind, len(table), *addresses, bits], np.int64)
+    control = np.array([0, 0, pieces, total, layout.address_of(call)], np.int64)
     (kernel,) = compiled.addresses(("fused", dtype))
     threads.run(kernel, control)

@@ -45,7 +45,7 @@ class PythonThreads(NamedTuple):
         function = _worker(kernel)
 
         def work() -> None:
-            function(control.ctypes.data)
+            function(layout.address_of(control))
 
         others: list[Future[None]] = []
         with interrupts.Deferred():

@@ -32,7 +32,7 @@ class TorchThreads(NamedTuple):
     def run(self, kernel: int, control: Control) -> None:
         """See `Threads`."""
         number = min(self.number, int(control[layout.PIECES]))
-        self.parallel(kernel, control.ctypes.data, number, 0)
+        self.parallel(kernel, layout.address_of(control), number, 0)
 
 
 def threads() -> Threads:

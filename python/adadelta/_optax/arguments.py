@@ -80,8 +80,9 @@ def masked(value: Any, params: Any) -> list[bool]:
 
 
 def _is_function(value: Any) -> bool:
-    # Models can be called too, and are trees.
-    return callable(value) and jax.tree_util.all_leaves([value])
+    # Models can be called too, and are trees. Classes can, and would convert the parameters.
+    is_class = hyperparameters.is_a(value, type)
+    return callable(value) and not is_class and jax.tree_util.all_leaves([value])
 
 
 _check_flag = hyperparameters.Flag(

@@ -25,15 +25,13 @@ def unwrapped(optimizer: Any) -> tuple[Any, Any]:
     return (optimizer, None) if inner is None else (inner, optimizer)
 
 
-def refuse_unbuilt(optimizer: Any) -> None:
-    """Refuse an optimizer without variables; `build_argument` is what builds it."""
-    if not optimizer.built:
-        argument = getattr(optimizer, "build_argument", "model.trainable_variables")
-        text = (
-            "This optimizer is not built, so it has no state yet: call "
-            f"optimizer.build({argument}) first"
-        )
-        raise StateMismatchError(Message(text, "unbuilt"))
+def unbuilt(argument: str = "model.trainable_variables") -> StateMismatchError:
+    """Return the error about an optimizer without variables; the argument is what builds it."""
+    text = (
+        "This optimizer is not built, so it has no state yet: call "
+        f"optimizer.build({argument}) first"
+    )
+    return StateMismatchError(Message(text, "unbuilt"))
 
 
 def mapped(function: Callable[[_In], _Out], slots: Slots[_In]) -> dict[str, dict[str, _Out]]:
@@ -215,8 +213,8 @@ def _problems_with_counters(
         problems.append("it has no window, which `gradient_accumulation_steps` needs")
     elif steps and state.window is not None and state.window >= steps:
         problems.append(
-            f"its open window has {state.window} calls, and with "
-            f"`gradient_accumulation_steps` = {steps} it would never be full"
+            f"its window of {state.window} calls is never full with "
+            f"`gradient_accumulation_steps` = {steps}"
         )
     is_complete = state.loss_scale is not None and state.finite_calls is not None
     if "loss_scale" in counters and not is_complete:

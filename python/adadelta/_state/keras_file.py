@@ -143,12 +143,13 @@ def widened(array: np.ndarray) -> np.ndarray:
     return array.astype("float32") if array.dtype.name in ("float16", "bfloat16") else array
 
 
-_STRICTLY = "adadelta.load_keras_adadelta(model, path)."
+# How the state is loaded strictly, in the user's language.
+strict_call = "adadelta.load_keras_adadelta(model, path)"
 
 
 def warn_left_out(error: Exception) -> None:
     """Warn that the state in a file does not fit, and that the optimizer starts anew."""
-    matching.warn_left_out(error, "starts anew", f"To load it strictly, call {_STRICTLY}")
+    matching.warn_left_out(error, "starts anew", f"{strict_call} loads it strictly")
 
 
 def warn_of_unknown_origin(outcome: str, host: str) -> None:
@@ -160,9 +161,9 @@ def warn_of_unknown_origin(outcome: str, host: str) -> None:
 
     """
     matching.warn_left_out(
-        "its arrays have no names, and the file does not say whose they are",
+        "the file does not say whose it is",
         outcome,
-        f"If {host} has written it, load it strictly with {_STRICTLY}",
+        f"If {host} has written it, call {strict_call}",
     )
 
 

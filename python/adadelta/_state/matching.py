@@ -31,9 +31,10 @@ KERAS = Numbering(r"[/|]", r"_([1-9]\d*)$")
 
 
 class _Listing(str):
-    """A problem with all that have it, and in `brief` with the first of them."""
+    """A problem with all that have it, of which a warning has the first."""
 
-    brief: str
+    label: str
+    items: Sequence[str]
 
 
 def listed(label: str, items: Sequence[str]) -> list[str]:
@@ -41,7 +42,7 @@ def listed(label: str, items: Sequence[str]) -> list[str]:
     if not items:
         return []
     problem = _Listing(f"{label} {', '.join(items)}")
-    problem.brief = f"{label} {hyperparameters.first_of(items)}"
+    problem.label, problem.items = label, items
     return [problem]
 
 
@@ -77,10 +78,11 @@ def warn_left_out(reason: Exception | str, outcome: str, advice: str) -> None:
         _LIBRARIES
     ):
         caller = caller.f_back
+    start, end = "The optimizer's state was left out (", f"); the optimizer {outcome}. {advice}"
+    room = hyperparameters.LONGEST_MESSAGE - len(start) - len(end)
     # Shown each time: of two models that are loaded by the same line, both are to be heard of.
     warnings.warn_explicit(
-        f"The saved optimizer state was left out ({_in_brief(reason)}). The model's weights are "
-        f"not affected, and the optimizer {outcome}. {advice}".rstrip(),
+        f"{start}{_in_brief(reason, room)}{end}".rstrip(),
         StateWarning,
         caller.f_code.co_filename,
         caller.f_lineno,
@@ -99,14 +101,15 @@ _LIBRARIES = (
 )
 
 
-_LONGEST_REASON = 200
-
-
-def _in_brief(reason: Exception | str) -> str:
+def _in_brief(reason: Exception | str, room: int) -> str:
     """Write the first of the problems, and how many more there are."""
     first, *others = getattr(reason, "problems", ()) or (str(reason),)
     more = f"; {len(others)} more problem{'s' * (len(others) > 1)}" if others else ""
-    return hyperparameters.shortened(getattr(first, "brief", first), _LONGEST_REASON) + more
+    room -= len(more)
+    if isinstance(first, _Listing):
+        label = f"{first.label} "
+        return label + hyperparameters.first_of(first.items, room - len(label)) + more
+    return hyperparameters.shortened(first, room) + more
 
 
 def distinct(paths: Iterable[str]) -> list[str]:

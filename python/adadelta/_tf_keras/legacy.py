@@ -8,6 +8,8 @@ import sys
 import warnings
 from typing import Any
 
+import tf_keras
+
 from adadelta._core import hyperparameters
 from adadelta._state.record import StateWarning
 
@@ -30,8 +32,14 @@ def is_asking() -> bool:
     return frame.f_code.co_name == "convert_to_legacy_optimizer"
 
 
-def config_of(optimizer: Any) -> dict[str, Any]:
-    """Return the arguments of the legacy optimizer, or raise if that would not do the same."""
+def config_of(optimizer: tf_keras.optimizers.Optimizer, rate: float | None) -> dict[str, Any]:
+    """Return the arguments of the legacy optimizer, or raise if that would not do the same.
+
+    Args:
+        optimizer: The optimizer.
+        rate: Its learning rate, or None where that is no number.
+
+    """
     lost = [
         argument for argument, neutral in _LOST.items() if getattr(optimizer, argument) != neutral
     ]
@@ -50,5 +58,5 @@ def config_of(optimizer: Any) -> dict[str, Any]:
         )
     config = {argument: getattr(optimizer, argument) for argument in _KEPT}
     # tf_keras itself puts a schedule there.
-    config["learning_rate"] = optimizer._rate_number()
+    config["learning_rate"] = rate
     return config

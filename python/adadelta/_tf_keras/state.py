@@ -1,5 +1,6 @@
 """What the optimizer knows: its variables, made by `build()`, and their way into files."""
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -8,15 +9,15 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from adadelta._core import parameters
+from adadelta._core import hyperparameters, parameters
 from adadelta._core.precision import state_dtype
 from adadelta._core.weight_decay import Exclusions
 from adadelta._state import keras_file, matching
-from adadelta._state.exchange import mapped, refuse_unbuilt, state_of
+from adadelta._state.exchange import mapped, state_of, unbuilt
 from adadelta._state.record import OptimizerState
 from adadelta._tensorflow import arrays, exchange
 from adadelta._tensorflow.gradients import name_of
-from adadelta._tf_keras import loaders
+from adadelta._tf_keras import learning_rate, loaders
 
 _HOST = "tf_keras.optimizers.Adadelta"
 
@@ -109,10 +110,10 @@ class State(tf_keras.optimizers.Optimizer):
     def _refuse_unknown(self, variables: list[Any]) -> None:
         for variable in variables:
             if self._var_key(variable) not in self._index_dict:
+                name = hyperparameters.shortened(name_of(variable), 60)
                 raise KeyError(
-                    f"The optimizer cannot recognize variable {name_of(variable)}: it was "
-                    "built on other variables. Build it on all that it is to update with "
-                    "optimizer.build(variables), or make a new optimizer for these"
+                    f"The optimizer cannot recognize variable {name}: it was built on others. "
+                    "Build it on all that it is to update, or make a new optimizer"
                 )
 
     @property
@@ -150,7 +151,7 @@ class State(tf_keras.optimizers.Optimizer):
     def save_own_variables(self, store: Any) -> None:
         """Write the state into a Keras file, by name; what waits is written as it was loaded."""
         if self.built:
-            arrays = keras_file.to_file(exchange.learned(self))
+            arrays = keras_file.to_file(exchange.learned(self._parts()))
         else:
             start = {"iteration": self.iterations.numpy(), **keras_file.MARK}
             arrays = dict(self._waiting_state or start)
@@ -219,7 +220,8 @@ class State(tf_keras.optimizers.Optimizer):
         The arguments and the error are those of `load_strictly()` of `adadelta.Adadelta`, but for
         a `LossScaleOptimizer` as target, which is an error: the file does not name its loss scale.
         """
-        refuse_unbuilt(target)
+        if not target.built:
+            raise unbuilt()
         saved = keras_file.arrays_of(contents, _HOST)
         if target is not self:
             matching.refuse(
@@ -247,7 +249,7 @@ class State(tf_keras.optimizers.Optimizer):
         if not state.parameters and not state.step:
             # The optimizer that was saved had not been built.
             state = self._start()
-        names = exchange.import_state(self, state)
+        names = exchange.take(self._parts(), state)
         saved = {own: name.partition("#")[0] for own, name in names.items()}
         # A loaded optimizer knows what is excluded from weight decay by the names in the model
         # that was saved, whose layers can have had other numbers.
@@ -278,7 +280,7 @@ class State(tf_keras.optimizers.Optimizer):
 
     def _start_anew(self) -> None:
         if self.built:
-            exchange.import_state(self, self._start())
+            exchange.take(self._parts(), self._start())
         else:
             self._iterations.assign(0)
 
@@ -293,9 +295,23 @@ class State(tf_keras.optimizers.Optimizer):
             outcome = "starts anew"
         keras_file.warn_of_unknown_origin(outcome, _HOST)
 
-    def _counters(self) -> dict[str, Any]:
-        counters = {"step": self._iterations}
-        return counters if self._skipped is None else {**counters, "skipped": self._skipped}
+    def _parts(self) -> exchange.Parts:
+        if not self.built:
+            raise unbuilt()
+        skipped = {} if self._skipped is None else {"skipped": self._skipped}
+        return exchange.Parts(
+            counters={"step": self._iterations, **skipped},
+            slots=self._slots(),
+            read=self._read,
+            write=self._write,
+            rate=self._rate_number(),
+            check_rate=learning_rate.checked,
+            set_rate=functools.partial(setattr, self, "learning_rate"),
+        )
+
+    def _rate_number(self) -> float | None:
+        """Return the number that is the learning rate, or None."""
+        raise NotImplementedError
 
     def _slots(self) -> dict[str, dict[str, Any]]:
         slots: dict[str, dict[str, Any]] = {}

@@ -60,7 +60,8 @@ class Step(State):
             return self.iterations
         missing = [name_of(variable) for gradient, variable in pairs if gradient is None]
         if len(missing) == len(pairs):
-            raise ValueError(f"No gradients provided for any variable: {missing}.")
+            names = hyperparameters.first_of(missing)
+            raise ValueError(f"No gradients provided for any variable: {names}.")
         present = [
             (fitting(gradient, variable), variable)
             for gradient, variable in pairs
@@ -70,8 +71,9 @@ class Step(State):
             with tf.init_scope():
                 self.build([variable for _, variable in pairs])
             if missing:
+                names = hyperparameters.first_of(missing)
                 warnings.warn(
-                    f"Gradients do not exist for variables {missing} when minimizing the loss. If "
+                    f"Gradients do not exist for variables {names} when minimizing the loss. If "
                     "using `model.compile()`, did you forget to provide a `loss` argument?",
                     stacklevel=2,
                 )

@@ -111,7 +111,10 @@ def check_again(group: Mapping[str, Any], known: dict[str, Any]) -> dict[str, An
         return {}
     numbers = [group.get(name) for name in ("rho", "eps")]
     is_plain = all(type(number) is float for number in numbers)
-    params = () if is_plain and known.get("numbers") == numbers else group["params"]
+    # A rate without a value will do where the parameters have none.
+    is_meta = hyperparameters.attribute(rate, "is_meta", False) is True
+    is_known = is_plain and not is_meta and known.get("numbers") == numbers
+    params = () if is_known else group["params"]
     result = checked(group, params, read_rate)
     known["numbers"] = [result[name] for name in ("rho", "eps")]
     known["values"] = [rate, *(result[name] for name in NAMES[1:])]

@@ -78,7 +78,7 @@ def import_state(optimizer: Any, state: OptimizerState) -> None:
             _fill(own[slot], state.parameters[names[name]][slot], param)
 
 
-def _named(optimizer: Any) -> dict[str, torch.Tensor]:
+def _named(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     names = loading.names_of(optimizer.param_groups)
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
@@ -97,7 +97,7 @@ def _like(param: torch.Tensor) -> Any:
     return SimpleNamespace(shape=shape, dtype=value.numpy().dtype)
 
 
-def _array(optimizer: Any, param: torch.Tensor, slot: str) -> np.ndarray:
+def _array(optimizer: torch.optim.Optimizer, param: torch.Tensor, slot: str) -> np.ndarray:
     state = optimizer.state.get(param)
     if not state:
         like = _like(param)

@@ -3,6 +3,7 @@
 The kernel takes addresses, so what they stand for is looked at in each step (`torch_memory`).
 """
 
+import functools
 import operator
 from collections.abc import Sequence
 from itertools import repeat
@@ -77,13 +78,14 @@ def with_contiguous_state(row: Row) -> Row:
     return row._replace(**state) if state else row
 
 
-class Group(NamedTuple):
+class Members(NamedTuple):
     """Rows of one dtype, which one call of the kernel takes."""
 
     # As the kernel sees the parameters, and of their state.
     dtype: str
     state: str
-    places: np.ndarray
+    # All rows of a step as a slice, which is faster to look up than their numbers.
+    places: np.ndarray | slice
     table: np.ndarray
     sizes: np.ndarray
 
@@ -109,7 +111,8 @@ class Rows:
             tensor for column in _LASTING for tensor in columns[column] if tensor is not None
         ]
         self.noted = torch_memory.Noted(lasting, gradients if self.has_gradients else ())
-        self.groups = _groups(rows)
+        self.members = _members(rows)
+        self._row_settings: tuple[list[float], list[np.ndarray]] = ([], [])
 
     def hold(self, columns: Sequence[Sequence[Any]]) -> bool:
         """Whether these columns of rows are the same, with gradients like those before."""
@@ -132,25 +135,30 @@ class Rows:
         gradients = columns[layout.GRADIENT] if self.has_gradients else ()
         return self.noted.still_holds(lasting, gradients)
 
+    def row_settings(self, weight_decays: Sequence[float]) -> list[np.ndarray]:
+        """Return `layout.row_settings` of each of the `members`: those of the last step, if so."""
+        known, settings = self._row_settings
+        if known != weight_decays:
+            decays: Any = np.array(weight_decays, np.float64)
+            settings = [
+                layout.row_settings(decays[members.places], members.state)
+                for members in self.members
+            ]
+            self._row_settings = list(weight_decays), settings
+        return settings
 
-def _groups(rows: Sequence[Row]) -> list[Group]:
-    places: dict[str, list[int]] = {}
+
+def _members(rows: Sequence[Row]) -> list[Members]:
+    by_dtype: dict[str, list[int]] = {}
     for place, row in enumerate(rows):
-        places.setdefault(_TAKEN_AS[row.parameter.dtype], []).append(place)
-    groups = []
-    for dtype, members in places.items():
-        table = np.array([_addresses(rows[place]) for place in members], np.int64)
-        sizes = [as_real(rows[place].parameter).numel() for place in members]
-        groups.append(
-            Group(
-                dtype,
-                precision.state_dtype(dtype),
-                np.array(members),
-                table,
-                np.array(sizes, np.int64),
-            )
-        )
-    return groups
+        by_dtype.setdefault(_TAKEN_AS[row.parameter.dtype], []).append(place)
+    found = []
+    for dtype, places in by_dtype.items():
+        table = np.array([_addresses(rows[place]) for place in places], np.int64)
+        sizes = np.array([as_real(rows[place].parameter).numel() for place in places], np.int64)
+        chosen = slice(None) if len(places) == len(rows) else np.array(places)
+        found.append(Members(dtype, precision.state_dtype(dtype), chosen, table, sizes))
+    return found
 
 
 def _addresses(row: Row) -> list[int]:
@@ -171,18 +179,48 @@ class Step(NamedTuple):
     gradients: Sequence[Tensor | None]
 
 
-class TableCall(NamedTuple):
-    """A call of the kernel, but for its threads: see `cpu.step`."""
+class Group(NamedTuple):
+    """A call of the kernel, see `cpu.step`; and a `Group` of `adadelta._core.engine`."""
 
-    dtype: str
+    taken_as: str
     table: np.ndarray
     sizes: np.ndarray
     settings: np.ndarray
     row_settings: np.ndarray
 
+    @property
+    def dtype(self) -> str:
+        """See there, as for the others."""
+        return self.settings.dtype.name
 
-def calls(step: Step, call: Call, options: Options) -> list[TableCall]:
-    """Return a call of the kernel for each group.
+    def norms(self, together: bool, wide: bool) -> Factors:
+        """See there."""
+        cpu, torch_threads = _machine()
+        taken_as, table, sizes, settings, _ = self
+        threads = torch_threads.threads()
+        norms: Factors = cpu.norms(taken_as, table, sizes, settings, together, threads, wide)
+        return norms
+
+    def step(self, factors: Factors | None) -> None:
+        """See there. Autograd must be told of it; see `tell_autograd`."""
+        cpu, torch_threads = _machine()
+        own = self.row_settings
+        if factors is not None:
+            own = own.copy()
+            own[:, layout.CLIP_DIVISOR], own[:, layout.CLIP_FACTOR] = factors
+        cpu.step(*self[:4], own, torch_threads.threads())
+
+
+@functools.cache
+def _machine() -> Any:
+    """Import what needs the compiler, where there is one."""
+    from adadelta._kernels import cpu, torch_threads
+
+    return cpu, torch_threads
+
+
+def groups(step: Step, call: Call, options: Options) -> list[Group]:
+    """Return the calls of the kernel that make a step.
 
     Args:
         step: The step.
@@ -190,57 +228,36 @@ def calls(step: Step, call: Call, options: Options) -> list[TableCall]:
         options: What the optimizer is told.
 
     """
-    decays = np.array(step.weight_decays, np.float64)
     gradients = np.array(step.rows.noted.gradient_addresses, np.int64)
     made = []
-    for group in step.rows.groups:
-        table = group.table.copy()
+    row_settings = step.rows.row_settings(step.weight_decays)
+    for members, own in zip(step.rows.members, row_settings, strict=True):
+        # A copy, as another thread may be about to step with other gradients.
+        table = members.table.copy()
         if step.rows.has_gradients:
-            table[:, layout.GRADIENT] = gradients[group.places]
-        limit = precision.largest_gradient(options.epsilon, group.state)
-        numbers = np.array(layout.settings(options, call, step.action, limit), group.state)
-        own = layout.row_settings(decays[group.places], group.state)
-        made.append(TableCall(group.dtype, table, group.sizes, numbers, own))
+            table[:, layout.GRADIENT] = gradients[members.places]
+        settings = _settings(options, call, step.action, members.state)
+        made.append(Group(members.dtype, table, members.sizes, settings, own))
     return made
 
 
-def norms(
-    calls: Sequence[TableCall], together: bool, wide: bool
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return for each call the norm of each gradient, or the one of all, as two factors."""
-    from adadelta._kernels import cpu, torch_threads
-
-    threads = torch_threads.threads()
-    return [
-        cpu.norms(call.dtype, call.table, call.sizes, call.settings, together, threads, wide)
-        for call in calls
-    ]
+@functools.lru_cache(maxsize=64)
+def _settings(options: Options, call: Call, action: int, state: str) -> np.ndarray:
+    limit = precision.largest_gradient(options.epsilon, state)
+    return np.array(layout.settings(options, call, action, limit), state)
 
 
-def clip(calls: Sequence[TableCall], factors: Sequence[Factors]) -> None:
-    """Write into each call by what the gradients are divided and multiplied."""
-    for call, (divisor, factor) in zip(calls, factors, strict=True):
-        call.row_settings[:, layout.CLIP_DIVISOR] = divisor
-        call.row_settings[:, layout.CLIP_FACTOR] = factor
-
-
-def run(step: Step, calls: Sequence[TableCall]) -> None:
-    """Do a step, in place."""
-    from adadelta._kernels import cpu, torch_threads
-
-    threads = torch_threads.threads()
-    for call in calls:
-        cpu.step(*call, threads)
+def tell_autograd(step: Step) -> None:
+    """Let autograd refuse a backward pass that needs the values from before an update."""
     if step.action == UPDATE:
-        # Autograd must know of it, to refuse a backward pass that needs the old values.
         torch.autograd.graph.increment_version(step.rows.noted.lasting)
 
 
-def are_finite(rows: Rows, loss_scale: float | None) -> bool:
-    """Whether all gradients are finite, divided by a loss scale of at least 1."""
-    step = Step(rows, UPDATE, [0.0] * len(rows.constrained), ())
-    its_calls = calls(step, Call(0.0, loss_scale), Options(0.0, 1.0))
-    for call in its_calls:
-        call.table[:, layout.WINDOW] = 0
+def are_finite(step: Step, loss_scale: float | None) -> bool:
+    """Whether all gradients of a step are finite, divided by a loss scale of at least 1."""
+    made = groups(step, Call(0.0, loss_scale), Options(0.0, 1.0))
+    for group in made:
+        group.table[:, layout.WINDOW] = 0
     # The norm is finite when all are, and takes one pass at the speed of memory.
-    return all(bool(np.isfinite(norm).all()) for _, norm in norms(its_calls, True, False))
+    norms = [group.norms(together=True, wide=False) for group in made]
+    return all(bool(np.isfinite(norm).all()) for _, norm in norms)

@@ -32,7 +32,7 @@ _KINDS = {
 }
 
 
-def fit(optimizer: Any, state_dict: dict[str, Any]) -> dict[str, Any]:
+def fit(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
     """Return the state dict with its parameters in this optimizer's order, or raise.
 
     What a checkpoint says nothing about stays as it is in this optimizer. Nothing is changed,
@@ -85,7 +85,7 @@ def fit(optimizer: Any, state_dict: dict[str, Any]) -> dict[str, Any]:
     return {**state_dict, "param_groups": saved}
 
 
-def take(optimizer: Any, state_dict: dict[str, Any]) -> None:
+def take(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> None:
     """Give the optimizer tensors of its own, in the dtype of its averages.
 
     torch casts averages to the parameter's dtype, and shares with the state dict what need not

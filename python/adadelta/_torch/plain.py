@@ -45,57 +45,118 @@ def real(row: Row) -> Row:
     return row if row.constraint is None else row._replace(constraint=None, average=None)
 
 
-def state_name(row: Row) -> str:
-    """Return the name of the dtype in which a row's averages are computed."""
-    return str(real_state_dtype(row.parameter.dtype)).removeprefix("torch.")
-
-
 def kind_of(row: Row) -> Any:
-    """Return what rows must have in common for `update`."""
+    """Return what the rows of a `Group` have in common."""
     parameter, gradient, _, _, average, window, decay, *_ = row
     present = gradient is None, average is None, window is None
     return parameter.device, parameter.dtype, decay, present
 
 
-def update(
-    rows: Sequence[Row],
-    call: Call,
-    options: Options,
-    factors: Sequence[Factors] | None = None,
-    proceed: Tensor | None = None,
-) -> None:
-    """Update rows that are alike, in place and in pieces.
+class Group:
+    """Rows that are updated together; see `adadelta._core.engine.Group`.
 
     Args:
-        rows: Rows that `real` returned, of one device, dtype and weight decay, with the same
-            arrays, which share no memory.
+        rows: Rows that `real` returned, of one kind.
         call: What the call is told.
         options: What the optimizer is told.
-        factors: By what the gradient of each row is divided and then multiplied.
-        proceed: Whether it takes place, where that can't be asked.
+        proceed: Whether the update takes place, where that can't be asked.
 
     """
-    template = rows[0]
-    written = [name for name in _WRITTEN if getattr(template, name) is not None]
-    has_gradient = template.gradient is not None
 
-    def function(read: Sequence[Tensor], old: Sequence[Tensor]) -> list[Tensor]:
-        arrays_of_row: dict[str, Any] = dict(zip(written, old, strict=True))
-        gradient = read[0] if has_gradient else None
-        row = template._replace(gradient=gradient, **arrays_of_row)
-        its_factors = (read[-2], read[-1]) if factors is not None else None
-        new = updated(row, call, options, its_factors, proceed)
-        return [getattr(new, name) for name in written]
+    def __init__(
+        self, rows: Sequence[Row], call: Call, options: Options, proceed: Tensor | None
+    ) -> None:
+        self.rows, self._call, self._options, self._proceed = rows, call, options, proceed
+        self.dtype = str(real_state_dtype(rows[0].parameter.dtype)).removeprefix("torch.")
 
-    pairs: Sequence[Factors | None] = factors or [None] * len(rows)
-    pieces.update(
-        function,
-        [
-            [*([row.gradient] if has_gradient else []), *_spread(pair, row)]
-            for row, pair in zip(rows, pairs, strict=True)
-        ],
-        [[getattr(row, name) for name in written] for row in rows],
-    )
+    def norms(self, together: bool, wide: bool) -> Factors:
+        """See there."""
+        gradients = [steps.mean(in_dtype(row), self._call, arrays) for row in self.rows]
+        gradients = [gradient.double() if wide else gradient for gradient in gradients]
+        parts = [gradients] if together else [[gradient] for gradient in gradients]
+        scales, norms = zip(*map(_norm, parts), strict=True)
+        return np.concatenate(scales), np.concatenate(norms)
+
+    def step(self, factors: Factors | None) -> None:
+        """See there. Arrays are changed in place and in pieces; they share no memory."""
+        template = self.rows[0]
+        written = [name for name in _WRITTEN if getattr(template, name) is not None]
+        has_gradient = template.gradient is not None
+
+        def function(read: Sequence[Tensor], old: Sequence[Tensor]) -> list[Tensor]:
+            arrays_of_row: dict[str, Any] = dict(zip(written, old, strict=True))
+            gradient = read[0] if has_gradient else None
+            row = template._replace(gradient=gradient, **arrays_of_row)
+            new = self._updated(row, (read[-2], read[-1]) if factors is not None else None)
+            return [getattr(new, name) for name in written]
+
+        pieces.update(
+            function,
+            [
+                [*([row.gradient] if has_gradient else []), *_spread(pair, row)]
+                for row, pair in zip(self.rows, self._pairs(factors), strict=True)
+            ],
+            [[getattr(row, name) for name in written] for row in self.rows],
+        )
+
+    def _pairs(self, factors: Factors | None) -> Sequence[Factors | None]:
+        """Return the factors of each row."""
+        size = len(self.rows)
+        if factors is None:
+            return [None] * size
+        return list(
+            zip(*(np.broadcast_to(factor, size).tolist() for factor in factors), strict=True)
+        )
+
+    def _updated(self, row: Row, factors: Factors | None) -> Row:
+        """Return what an update makes of a row."""
+        new = steps.step(in_dtype(row), self._call, self._options, arrays, factors)
+        if self._proceed is None:
+            return new
+        chosen = self._proceed.to(row.parameter.device)
+        return _with_arrays(
+            new,
+            [
+                None if old is None else torch.where(chosen, value, old)
+                for old, value in zip(_arrays(row), _arrays(new), strict=True)
+            ],
+        )
+
+
+class Alone(Group):
+    """Rows that are updated one after the other; for what is not named here, see `Group`.
+
+    Args:
+        differentiable: Whether gradients flow through the step.
+
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        call: Call,
+        options: Options,
+        proceed: Tensor | None,
+        differentiable: bool,
+    ) -> None:
+        super().__init__(rows, call, options, proceed)
+        self._differentiable = differentiable
+
+    def step(self, factors: Factors | None) -> None:
+        """See there."""
+        for old, pair in zip(self.rows, self._pairs(factors), strict=True):
+            row = old
+            if self._differentiable:
+                # Gradients are taken with the old values, which are overwritten.
+                row = row._replace(
+                    parameter=row.parameter.clone(),
+                    square_avg=row.square_avg.clone(),
+                    acc_delta=row.acc_delta.clone(),
+                )
+            new = self._updated(row, pair)
+            for array, value in zip(_arrays(old), _arrays(new), strict=True):
+                if array is not None:
+                    array.copy_(value)
 
 
 def _spread(factors: Factors | None, row: Row) -> list[Tensor]:
@@ -108,50 +169,6 @@ def _spread(factors: Factors | None, row: Row) -> list[Tensor]:
         torch.full((), factor, dtype=dtype, device=like.device).expand(like.shape)
         for factor in factors
     ]
-
-
-def update_alone(
-    row: Row,
-    call: Call,
-    options: Options,
-    factors: Factors | None = None,
-    proceed: Tensor | None = None,
-    differentiable: bool = False,
-) -> None:
-    """Update a row that `real` returned, in place; for what is not named here, see `update`."""
-    old = row
-    if differentiable:
-        # Gradients are taken with the old values, which are overwritten.
-        row = row._replace(
-            parameter=row.parameter.clone(),
-            square_avg=row.square_avg.clone(),
-            acc_delta=row.acc_delta.clone(),
-        )
-    new = updated(row, call, options, factors, proceed)
-    for array, value in zip(_arrays(old), _arrays(new), strict=True):
-        if array is not None:
-            array.copy_(value)
-
-
-def updated(
-    row: Row,
-    call: Call,
-    options: Options,
-    factors: Factors | None,
-    proceed: Tensor | None,
-) -> Row:
-    """Return what an update makes of a row."""
-    new = steps.step(in_dtype(row), call, options, arrays, factors)
-    if proceed is None:
-        return new
-    chosen = proceed.to(row.parameter.device)
-    return _with_arrays(
-        new,
-        [
-            None if old is None else torch.where(chosen, value, old)
-            for old, value in zip(_arrays(row), _arrays(new), strict=True)
-        ],
-    )
 
 
 def collect(row: Row, call: Call) -> None:
@@ -190,25 +207,6 @@ def _arrays(row: Row) -> list[Any]:
 
 def _with_arrays(row: Row, values: list[Any]) -> Row:
     return row._replace(**dict(zip(_WRITTEN, values, strict=True)))
-
-
-def norms(
-    rows: Sequence[Row], call: Call, together: bool, wide: bool
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return the norm of the gradient of each row, or the one of all, as two factors.
-
-    Args:
-        rows: Rows that `real` returned, with state of one dtype.
-        call: What the call is told.
-        together: Whether the norm of all is wanted.
-        wide: Whether the factors are to be float64 in any case.
-
-    """
-    gradients = [steps.mean(in_dtype(row), call, arrays) for row in rows]
-    gradients = [gradient.double() if wide else gradient for gradient in gradients]
-    if together:
-        return [_norm(gradients)]
-    return [_norm([gradient]) for gradient in gradients]
 
 
 def _norm(gradients: Sequence[Tensor]) -> tuple[np.ndarray, np.ndarray]:

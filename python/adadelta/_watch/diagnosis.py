@@ -11,7 +11,8 @@ from adadelta._core import hyperparameters
 from adadelta._core.messages import Message
 from adadelta._core.precision import largest_gradient, largest_number
 from adadelta._keras import loss_scale, precision, reading
-from adadelta._keras.exchange import rate_of, variables_of
+from adadelta._keras.exchange import parts_of
+from adadelta.keras import Adadelta
 
 # Measured on four small problems, of 32 to 6,000 rows: in 100 updates weights changed by 0.03 % to
 # 0.1 % of their size at a learning rate of 0.001, by 0.3 % to 1.1 % at 0.01, by 2.6 % to 11 % at
@@ -55,7 +56,7 @@ class Watched:
         self,
         common: dict[str, Any],
         readings: list[reading.Reading],
-        optimizer: Any,
+        optimizer: Adadelta,
         batches: int,
         loss: float,
     ) -> None:
@@ -74,7 +75,7 @@ class Watched:
 def nothing_moves(watched: Watched) -> str | None:
     """At a low and constant learning rate neither the weights nor the loss have changed."""
     rate = watched.last["learning_rate"]
-    is_constant = rate_of(watched.optimizer).is_number
+    is_constant = parts_of(watched.optimizer).rate.is_number
     if not (0 < rate < LOW_RATE and is_constant and watched.updates >= UPDATES_TO_MOVE):
         return None
     change = _change_of_weights(watched)
@@ -83,9 +84,8 @@ def nothing_moves(watched: Watched) -> str | None:
         return None
     return (
         f"in {watched.updates} updates at learning rate {_short(rate)} the weights changed by "
-        f"{change:.2%} of their size, so hardly anything is learned; Adadelta needs a "
-        "learning rate near 1, which is the published method, while 0.001 is Keras' default: try "
-        "`learning_rate = 1`"
+        f"{change:.2%} of their size; Adadelta needs a learning rate near 1, while Keras' default "
+        "is 0.001: try `learning_rate = 1`"
     )
 
 
@@ -112,7 +112,7 @@ def _change_of_loss(watched: Watched) -> float:
 
 def saturated(watched: Watched) -> str | None:
     """Gradients are about as large as they are limited to, or averages as numbers can be."""
-    own = variables_of(watched.optimizer)
+    own = parts_of(watched.optimizer).state
     dtypes = dict(zip(own.names, map(precision.dtype_of, own.parameters), strict=True))
     found, largest = [], 0.0
     for one in watched.readings:
@@ -126,10 +126,13 @@ def saturated(watched: Watched) -> str | None:
     if not found:
         return None
     return (
-        f"gradients or steps of {_list(found)} are so large that they are limited, to keep the "
-        f"averages finite (gradients to {largest:.1e}), and the weights follow them no more; "
-        "bring the data and the loss to a size near 1, or set `global_clipnorm`"
+        f"gradients or steps of {_list(found)} are so large that they are limited (gradients to "
+        f"{largest:.1e}); scale the data and the loss to about 1, or set `global_clipnorm`"
     )
+
+
+# Why a gradient is NaN or infinite.
+_CAUSES = "look for missing values in the data, logarithms of 0 and divisions by 0"
 
 
 def calls_are_skipped(watched: Watched) -> str | None:
@@ -145,8 +148,7 @@ def calls_are_skipped(watched: Watched) -> str | None:
         return None
     return (
         f"calls skipped so far: {skipped} of {calls}, because a gradient was NaN or infinite; "
-        "look for missing values in the data, and for logarithms or divisions of 0 in the model "
-        "and the loss"
+        + _CAUSES
     )
 
 
@@ -161,10 +163,8 @@ def averages_are_lost(watched: Watched) -> str | None:
         return None
     variables = _list(found)
     text = (
-        f"the averages of {variables} became NaN, because a gradient was NaN or infinite, and "
-        "the weights with them; train again from new weights with `skip_nonfinite = True`, and "
-        "look for missing values in the data, and for logarithms or divisions of 0 in the model "
-        "and the loss"
+        f"the averages of {variables} became NaN; train new weights with "
+        f"`skip_nonfinite = True`, and {_CAUSES}"
     )
     return Message(text, "averages_lost", variables=variables)
 
@@ -176,14 +176,13 @@ def no_gradient(watched: Watched) -> str | None:
     suspects = {one.variable for one in watched.readings if not one.square_avg.any()}
     if suspects:
         # A sample may miss the rows of an embedding that were used.
-        suspects -= reading.has_gradient(variables_of(watched.optimizer), suspects)
+        suspects -= reading.has_gradient(parts_of(watched.optimizer).state, suspects)
     if not suspects:
         return None
     names = [one.variable for one in watched.readings if one.variable in suspects]
     return (
-        f"in {watched.updates} updates {_list(names)} had no gradient other than 0, so nothing "
-        "is learned there; either the loss does not depend on it, or what comes before or after "
-        "is 0 for all data, as of a ReLU that is never active"
+        f"in {watched.updates} updates {_list(names)} had no gradient other than 0: the loss does "
+        "not depend on it, or a layer gives 0 for all data, such as a ReLU that is never active"
     )
 
 
@@ -203,4 +202,4 @@ def _short(number: float) -> str:
 
 def _list(names: Iterable[str]) -> str:
     """Names in quotes, the first few of many."""
-    return hyperparameters.first_of([hyperparameters.received(name) for name in names], 5)
+    return hyperparameters.first_of([hyperparameters.received(name, 40) for name in names], 45)

@@ -11,7 +11,7 @@ with keras_needed_by("adadelta.Monitor"):
 
 from adadelta._core import hyperparameters
 from adadelta._keras import reading
-from adadelta._keras.exchange import rate_of, variables_of
+from adadelta._keras.exchange import parts_of
 from adadelta._state.exchange import unwrapped
 from adadelta._watch import diagnosis
 from adadelta.keras import Adadelta
@@ -143,7 +143,7 @@ class Monitor(keras.callbacks.Callback):
     def _begin_to_watch(self) -> None:
         optimizer = self._optimizer
         # TensorFlow builds an optimizer in its first call, which is then over.
-        own = variables_of(optimizer)
+        own = parts_of(optimizer).state
         calls, updates = own.progress()
         step = calls - self._calls
         self._watched = diagnosis.Watched(
@@ -159,14 +159,15 @@ class Monitor(keras.callbacks.Callback):
         if self._watched is None:
             self._begin_to_watch()
         self._recorded_calls = self._calls
-        own = variables_of(optimizer)
+        parts = parts_of(optimizer)
+        own = parts.state
         step, update = own.progress()
         common = {
             "step": step,
             "update": update,
             "epoch": self._epoch,
             "loss": float((logs or {}).get("loss", math.nan)),
-            "learning_rate": rate_of(optimizer).latest(step),
+            "learning_rate": parts.rate.latest(step),
             "skipped": optimizer.skipped,
         }
         readings = reading.read(own, optimizer.epsilon, common["learning_rate"], self.sample)
