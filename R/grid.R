@@ -40,7 +40,8 @@
 #'
 #' fit <- function(optimizer) {
 #'   keras$utils$set_random_seed(1L)
-#'   model <- keras$Sequential(list(keras$layers$Input(list(2L)), keras$layers$Dense(1L)))
+#'   layers <- list(keras$layers$Input(list(2L)), keras$layers$Dense(1L))
+#'   model <- keras$Sequential(layers)
 #'   model$compile(optimizer = optimizer, loss = "mse")
 #'   history <- model$fit(
 #'     cars[, 2:3], cars[, 1, drop = FALSE],
