@@ -155,7 +155,7 @@ load_keras_adadelta <- function(optimizer, path) {
 #' Errors are of class `adadelta_error_state`: an argument is not what it must be,
 #' a file is missing, damaged or can't be written, a name is unknown or missing,
 #' two parameters would get the same name, or an order of axes does not fit. The
-#' message lists all names that are wrong, and nothing is written.
+#' error's `problems` lists all names that are wrong, and nothing is written.
 #' @seealso [adadelta_translate()] for the arguments,
 #'   `vignette("migrating", "adadelta")`.
 #' @export

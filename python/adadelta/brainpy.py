@@ -335,7 +335,7 @@ class Adadelta(brainpy.optim.Optimizer):
             OSError: There is no such file, or it can't be read.
             adadelta.state.StateFileError: The file is damaged or of another kind.
             adadelta.state.StateMismatchError: Variables are missing, or unknown, or of another
-                shape or dtype. The message lists all of it. Nothing has changed.
+                shape or dtype. The error's `problems` lists all of it. Nothing has changed.
 
         """
         portable.load_state(self, filename)

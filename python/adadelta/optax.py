@@ -252,7 +252,7 @@ def import_state(state: Any, exported: OptimizerState) -> Any:
     Raises:
         TypeError: `state` has no state of this package's Adadelta inside, or `exported` is none.
         StateMismatchError: Parameters are missing, or unknown, or of another shape or dtype, or
-            `exported` needs an option that is not here. The message lists all of it.
+            `exported` needs an option that is not here. The error's `problems` lists all of it.
 
     Example:
         >>> import jax.numpy as jnp, adadelta.optax

@@ -90,7 +90,7 @@ def import_state(optimizer: Any, state: OptimizerState) -> None:
         TypeError: `optimizer` is not an optimizer of this package, or `state` is not a state.
         StateMismatchError: The optimizer is not built, or the state does not fit it: parameters
             are missing, or unknown, or of another shape or dtype, or the state needs an option
-            that the optimizer lacks. The message lists every problem, and nothing has changed.
+            that the optimizer lacks. Its attribute `problems` lists all, and nothing has changed.
 
     Example:
         >>> import keras, adadelta
@@ -136,7 +136,8 @@ def convert_state(
     Raises:
         TypeError: It is no state, or the mapping holds something else.
         StateMismatchError: A name is unknown, one is missing, two would get the same name, or a
-            function fails, changes numbers, their count or their dtype. The message lists all.
+            function fails, changes numbers, their count or their dtype. Its attribute `problems`
+            lists all.
 
     Example:
         >>> import numpy as np

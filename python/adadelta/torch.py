@@ -354,8 +354,8 @@ class Adadelta(Optimizer):
 
         Raises:
             ValueError: It does not fit: it is another optimizer's, it has other parameters or
-                other shapes, or values that are out of range. The message lists every problem, and
-                nothing has changed.
+                other shapes, or values that are out of range. The error's `problems` lists all
+                of them, and nothing has changed.
 
         """
         fitted: dict[str, Any] = {}

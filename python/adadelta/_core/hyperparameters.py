@@ -91,7 +91,22 @@ def with_problems(start: str, problems: Sequence[str]) -> str:
     end = f"; {len(others)} more" if others else ""
     end += " (all are in `problems` of this error)"
     room = LONGEST_MESSAGE - len(f"{start}: {end}")
-    return f"{start}: {shortened(getattr(first, 'brief', first), room)}{end}"
+    return f"{start}: {in_brief(first, room)}{end}"
+
+
+class Listing(str):
+    """A problem with all that have it, of which a short message has the first."""
+
+    label: str
+    items: Sequence[str]
+
+
+def in_brief(problem: str, room: int) -> str:
+    """Write one problem as far as there is room."""
+    if isinstance(problem, Listing):
+        label = f"{problem.label} "
+        return label + first_of(problem.items, room - len(label))
+    return shortened(problem, room)
 
 
 def received(value: Any, most: int = _LONGEST_VALUE) -> str:

@@ -31,18 +31,11 @@ class Numbering:
 KERAS = Numbering(r"[/|]", r"_([1-9]\d*)$")
 
 
-class _Listing(str):
-    """A problem with all that have it, of which a warning has the first."""
-
-    label: str
-    items: Sequence[str]
-
-
 def listed(label: str, items: Sequence[str]) -> list[str]:
     """Return the problem that these parameters have, or none when there are no parameters."""
     if not items:
         return []
-    problem = _Listing(f"{label} {', '.join(items)}")
+    problem = hyperparameters.Listing(f"{label} {', '.join(items)}")
     problem.label, problem.items = label, items
     return [problem]
 
@@ -103,11 +96,7 @@ def _in_brief(reason: Exception | str, room: int) -> str:
     """Write the first of the problems, and how many more there are."""
     first, *others = getattr(reason, "problems", ()) or (str(reason),)
     more = f"; {len(others)} more problem{'s' * (len(others) > 1)}" if others else ""
-    room -= len(more)
-    if isinstance(first, _Listing):
-        label = f"{first.label} "
-        return label + hyperparameters.first_of(first.items, room - len(label)) + more
-    return hyperparameters.shortened(first, room) + more
+    return hyperparameters.in_brief(first, room - len(more)) + more
 
 
 def distinct(paths: Iterable[str]) -> list[str]:

@@ -52,7 +52,7 @@ class StateWarning(UserWarning):
 
     `load_model()`, `load_weights()` and callbacks such as `BackupAndRestore` give this warning,
     which names the first problem. Functions that load a state by name, such as `load_state()`,
-    raise a `StateMismatchError`, which lists every problem.
+    raise a `StateMismatchError`, whose `problems` lists all.
     """
 
 
