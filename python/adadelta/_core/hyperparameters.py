@@ -91,7 +91,9 @@ def with_problems(start: str, problems: Sequence[str]) -> str:
     end = f"; {len(others)} more" if others else ""
     end += " (all are in `problems` of this error)"
     room = LONGEST_MESSAGE - len(f"{start}: {end}")
-    return f"{start}: {shortened(getattr(first, 'brief', first), room)}{end}"
+    label, items = getattr(first, "label", ""), getattr(first, "items", ())
+    brief = f"{label} {first_of(items, room - len(label) - 1)}" if items else first
+    return f"{start}: {shortened(brief, room)}{end}"
 
 
 def received(value: Any, most: int = _LONGEST_VALUE) -> str:
