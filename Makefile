@@ -13,7 +13,7 @@ RUFF := $(STOCK) ruff
 CODE := python tests bench vignettes pkgdown
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint document coverage site vectors hosts choosing bench compare paper optim traps check dist install clean
+.PHONY: help demo test test-all lint document coverage site vectors hosts choosing bench gpu compare paper optim traps check dist install clean
 
 help: ## list these targets
 	@awk -F ': *|## ' '/^[a-z-]+:.*##/ { printf "make %-9s %s\n", $$1, $$NF }' Makefile
@@ -82,6 +82,10 @@ bench: ## the measurements in bench/results.md
 	@$(SETUP) latest test
 	@$(INSTALL) stock
 	$(CORE) $(STOCK) python bench/run.py
+
+gpu: ## the checks that need an NVIDIA GPU, in one report
+	@$(NEEDS) gpu
+	@python3 bench/gpu.py
 
 compare: ## the same beside another checkout, in turns, which WITH=path names
 	@test "$(WITH)" || { echo "Name the other checkout: make compare WITH=path" >&2; exit 2; }

@@ -13,7 +13,8 @@
 #'   it does not know, and a setting that can no longer be changed are errors of
 #'   class `adadelta_error_argument`; nothing has changed then. An optimizer of an
 #'   earlier session is one of class `adadelta_error_state`.
-#' @seealso [update.adadelta.Adadelta()] makes a new optimizer with other settings.
+#' @seealso [learning_rate()] for the rate as a number,
+#'   [update.adadelta.Adadelta()] makes a new optimizer with other settings.
 #' @name assign_adadelta
 #' @examplesIf keras_available()
 #' optimizer <- optimizer_adadelta()

@@ -1,8 +1,9 @@
 # Every error of this package is of class "adadelta_error" and names the call that the user wrote.
 
-fail <- function(message, kind, call) {
+# `...` is what else the condition has.
+fail <- function(message, kind, call, ...) {
   classes <- c(paste0("adadelta_error_", kind), "adadelta_error")
-  stop(errorCondition(message, class = classes, call = named_call(call)))
+  stop(errorCondition(message, ..., class = classes, call = named_call(call)))
 }
 
 warn <- function(message, call) warning(own_warning(message, call))
@@ -27,7 +28,18 @@ method_call <- function(call, generic) {
 # Only a null pointer is left of a Python object that was saved with an R session.
 check_session <- function(object, call) {
   if (is_of_earlier_session(object)) {
-    text <- "this is a Python object of an earlier session, which is gone; make it again"
+    has_records <- inherits(object, c("adadelta.Monitor", class_of_history))
+    text <- paste(
+      "this is a Python object of an earlier session, which saveRDS() and save() do not keep;",
+      if (has_records) {
+        "keep as.data.frame() of it instead"
+      } else {
+        paste(
+          "make it again, and keep optimizers with save_optimizer_state() and models with",
+          "save_model_atomically()"
+        )
+      }
+    )
     fail(text, "state", call)
   }
 }

@@ -21,7 +21,7 @@ sentences <- list(
     ), it$received)
   },
   together = function(it) {
-    given <- vapply(it$given, shown, "")
+    given <- vapply(it$given, function(came) shortened(shown(came), 20), "")
     paste0(
       "Only one of ", listed(in_quotes(it$arguments)), " can be given; received ",
       paste0(names(given), "=", given, collapse = ", ")
@@ -37,7 +37,7 @@ sentences <- list(
   },
   decay = function(it) {
     paste0(
-      "`decay` is not an argument of ", it$owner, "; pass the schedule ",
+      "`decay` is not an argument of ", it$owner, "; pass ",
       "keras$optimizers$schedules$InverseTimeDecay(learning_rate, decay_steps=1, decay_rate=",
       shortened(shown(it$received), 16), ") as `learning_rate`"
     )
@@ -56,8 +56,11 @@ sentences <- list(
     )
   },
   not_converted = function(it) {
-    problems <- vapply(as.list(it$problems), sentence, "")
-    paste("The state can't be converted:", paste(problems, collapse = "; "))
+    with_problems("The state can't be converted: ", problems_of(it))
+  },
+  not_fitting = function(it) {
+    start <- "The state does not fit this optimizer, which was left as it is: "
+    with_problems(start, problems_of(it))
   },
   left_out = function(it) {
     paste("neither in `rename` nor in `perm`:", paste(it$names, collapse = ", "))
@@ -71,6 +74,32 @@ sentences <- list(
     paste(it$file, what, "save_optimizer_state()")
   }
 )
+
+# The message of an error in a line: without the colors of a terminal, and without what JAX and
+# reticulate add about where Python shows more of it.
+plain_message <- function(error) {
+  text <- gsub("\033\\[[0-9;]*m", "", conditionMessage(error))
+  text <- sub("\n-{10,}\nFor simplicity, JAX .*", "", text)
+  text <- sub("\nRun `reticulate::py_last_error\\(\\)`.*", "", text)
+  in_one_line(strsplit(trimws(text), "\n+")[[1]])
+}
+
+# All that a state fails in, also what a short message has no room for.
+problems_of <- function(message) {
+  if (is.list(message) && length(message$problems)) {
+    vapply(as.list(message$problems), sentence, "")
+  }
+}
+
+with_problems <- function(start, problems) {
+  text <- paste0(start, paste(problems, collapse = "; "))
+  if (nchar(text) <= longest_message) return(text)
+  others <- length(problems) - 1L
+  end <- paste0(if (others) paste0("; ", others, " more"), " (all are in `problems` of this error)")
+  paste0(start, shortened(problems[[1]], longest_message - nchar(start) - nchar(end)), end)
+}
+
+longest_message <- 200L
 
 not_built <- function(what) {
   paste0(
@@ -87,7 +116,7 @@ refusal <- function(argument, requirement, value, came = list(value = value)) {
 # What came behind a text, as far as a message has room for it.
 with_received <- function(text, came) {
   start <- paste0(text, "; received ")
-  paste0(start, shortened(shown(came), max(20, min(80, 200 - nchar(start)))))
+  paste0(start, shortened(shown(came), max(20, min(80, longest_message - nchar(start)))))
 }
 
 # What an argument must be: words, or values that R writes in its own way.

@@ -63,8 +63,9 @@
 #'     moves in one update. It is too small at first as well.}
 #'   \item{weight_rms}{The root of the mean of the squared weights.}
 #'
-#'   `summary()` returns the rows of the last record, one for each variable, and
-#'   `head()` and `tail()` return the first and the last rows.
+#'   `summary()` returns the rows of the last record, one for each variable: a data
+#'   frame of class `summary.adadelta.Monitor`, which prints a table that fits the
+#'   width of the page. `head()` and `tail()` return the first and the last rows.
 #'
 #'   `autoplot()` returns a ggplot. `plot()` draws the same with base graphics and
 #'   returns `x`, invisibly, as does `print()`; `format()` returns the lines that
@@ -93,7 +94,7 @@
 #'   epochs = 50L, verbose = 0L, callbacks = list(monitor)
 #' )
 #' monitor
-#' summary(monitor)[c("variable", "gradient_rms", "update_rms", "weight_rms")]
+#' summary(monitor)
 #' tail(as.data.frame(monitor)[c("update", "loss", "layer", "effective_rate_q50")])
 #' plot(monitor)
 adadelta_monitor <- function(every = 100L, sample = 1000L) {
@@ -234,19 +235,14 @@ format.adadelta.Monitor <- function(x, ...) {
   data <- as.data.frame(x)
   if (nrow(data) == 0) return(c("<Adadelta monitor>", "  nothing recorded yet"))
   last <- last_record(data)
-  number <- function(value) format(signif(value, 3))
   rates <- paste0(
-    "  effective learning rate ", vapply(last$effective_rate_q50, number, ""), ", update ",
-    vapply(last$update_rms, number, "")
+    "  effective learning rate ", vapply(last$effective_rate_q50, three_digits, ""), ", update ",
+    vapply(last$update_rms, three_digits, "")
   )
   room <- getOption("width") - max(nchar(rates)) - 2L
   c(
     "<Adadelta monitor>",
-    paste0(
-      "  ", length(unique(data$step)), " records, to update ", last$update[[1]], " in epoch ",
-      last$epoch[[1]], ": loss ", number(last$loss[[1]]), ", learning rate ",
-      number(last$learning_rate[[1]])
-    ),
+    in_width(paste0(length(unique(data$step)), " records, to ", format_record(last))),
     paste0("  ", format(short_names(as.character(last$variable), room)), rates)
   )
 }
@@ -255,7 +251,34 @@ format.adadelta.Monitor <- function(x, ...) {
 #' @export
 summary.adadelta.Monitor <- function(object, ...) {
   check_session(object, method_call(sys.call(), "summary"))
-  last_record(as.data.frame(object))
+  last <- last_record(as.data.frame(object))
+  class(last) <- c("summary.adadelta.Monitor", "data.frame")
+  last
+}
+
+#' @rdname adadelta_monitor
+#' @export
+print.summary.adadelta.Monitor <- function(x, ...) {
+  rates <- paste0("effective_rate_q", c("05", "50", "95"))
+  names(rates) <- c("5%", "median", "95%")
+  rms <- c(gradient = "gradient_rms", update = "update_rms", weight = "weight_rms")
+  # A part of a summary prints as the data frame that it is.
+  if (!all(c("variable", rates, rms, "update", "epoch", "loss", "learning_rate") %in% names(x))) {
+    print(as.data.frame(x), ...)
+    return(invisible(x))
+  }
+  of_x <- function(columns) stats::setNames(x[columns], names(columns))
+  table <- format_rates(x["variable"], of_x(rates), of_x(rms), 2L)
+  if (max(nchar(table)) > getOption("width")) {
+    table <- c(
+      format_rates(x["variable"], of_x(rates), NULL, 2L), "",
+      format_rates(x["variable"], NULL, of_x(rms), 2L)
+    )
+  }
+  state <- if (nrow(x)) paste("last record: to", format_record(x)) else "nothing recorded yet"
+  cat("<Adadelta monitor>", in_width(state), sep = "\n")
+  if (nrow(x)) cat("", table, sep = "\n")
+  invisible(x)
 }
 
 #' @rdname adadelta_monitor
@@ -276,6 +299,17 @@ tail.adadelta.Monitor <- function(x, ...) {
 
 # One row for each variable, or none where nothing is recorded yet.
 last_record <- function(data) data[data$step == max(data$step, -Inf), ]
+
+format_record <- function(last) {
+  paste0(
+    "update ", last$update[[1]], " in epoch ", last$epoch[[1]], ": loss ",
+    three_digits(last$loss[[1]]), ", learning rate ", three_digits(last$learning_rate[[1]])
+  )
+}
+
+three_digits <- function(value) format(signif(value, 3))
+
+in_width <- function(text) strwrap(text, getOption("width"), indent = 2, exdent = 2)
 
 # The rows that a picture shows, with the label of each; 0 has no logarithm.
 shown_variables <- function(monitor, variables, call) {

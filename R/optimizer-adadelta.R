@@ -8,7 +8,7 @@
 #' \deqn{d \leftarrow g \sqrt{u + \epsilon} / \sqrt{v + \epsilon}}{
 #'   d <- g sqrt(u + epsilon) / sqrt(v + epsilon)}
 #' \deqn{u \leftarrow \rho u + (1 - \rho) d^2}{u <- rho u + (1 - rho) d^2}
-#' \deqn{x \leftarrow x - \eta d}{x <- x - learning_rate d}
+#' \deqn{x \leftarrow x - \mathit{learning\_rate}\, d}{x <- x - learning_rate d}
 #'
 #' The default learning rate, 0.001, is that of Keras, so that this optimizer and
 #' Keras' own can take each other's place in a program. The paper has none, which
@@ -51,6 +51,17 @@
 #'   out. Errors are of class `adadelta_error_function` where your own code
 #'   failed, and of class `adadelta_error_argument` where a learning rate function
 #'   returned no learning rate.
+#'
+#' @section Several processes: A process that was forked after Keras was loaded, as
+#'   by `parallel::mclapply()`, can hang when it trains, with any optimizer: it lacks
+#'   the threads of JAX and TensorFlow. This function and the others of this package
+#'   warn there, once, with a warning of class `adadelta_warning_fork`.
+#'   `vignette("training", "adadelta")` shows how to work in parallel.
+#'
+#' @section Saving: `saveRDS()` and `save()` keep nothing of an optimizer, which is a
+#'   Python object. Use [save_optimizer_state()], or [save_model_atomically()] for the
+#'   whole model. An optimizer that such a file gives back is an error of class
+#'   `adadelta_error_state` when it is used.
 #'
 #' @section The R package keras3: It has a function of this name, which makes
 #'   Keras' own optimizer. Where both packages are attached the one attached last

@@ -6,9 +6,13 @@
 #' wait for ever.
 #'
 #' In a terminal or console that can rewrite its last line, and with the package
-#' cli installed, it is a progress bar with the time that is left; like all bars
-#' of cli it appears when training takes more than two seconds. Elsewhere it is
-#' a line for each epoch, or for about 20 epochs where there are more.
+#' cli installed, it is a progress bar; like all bars of cli it appears when
+#' training takes more than two seconds. Elsewhere it is a line for each epoch, or
+#' for about 20 epochs where there are more. Both show the metrics, the mean time
+#' of an epoch so far, and how long the remaining epochs will take at that pace; the
+#' last line shows how long training took. The first epoch counts only until there
+#' is a second one: the model is compiled in it, so it often takes much longer, and
+#' what is left after it is an upper bound.
 #'
 #' While it is among the callbacks Keras calls all of them from R's thread, also
 #' its own progress bar.
@@ -72,12 +76,15 @@ has_bars <- function() {
 
 # Python tells what happened: "begin", "batch", "epoch" or "end".
 lines_of_epochs <- function() {
-  start <- NULL
+  clock <- NULL
   function(what, epoch, epochs, batch, steps, metrics) {
-    if (what == "begin") start <<- proc.time()[["elapsed"]]
+    if (what == "begin") clock <<- started()
     every <- max(1, epochs %/% 20)
-    if (what == "epoch" && (epoch %% every == 0 || epoch == 1 || epoch == epochs)) {
-      cat(epoch_line(epoch, epochs, metrics, proc.time()[["elapsed"]] - start), "\n", sep = "")
+    if (what == "epoch") {
+      clock <<- after_epoch(clock)
+      if (epoch %% every == 0 || clock$epochs == 1 || epoch == epochs) {
+        cat(epoch_line(epoch, epochs, metrics, clock), "\n", sep = "")
+      }
     }
     NULL
   }
@@ -86,7 +93,7 @@ lines_of_epochs <- function() {
 bar <- function(place = new.env(parent = emptyenv())) {
   function(what, epoch, epochs, batch, steps, metrics) {
     if (what == "begin") {
-      place$start <- proc.time()[["elapsed"]]
+      place$clock <- started()
       total <- epochs * max(steps, 1)
       place$id <- cli::cli_progress_bar(
         format = paste(
@@ -100,21 +107,61 @@ bar <- function(place = new.env(parent = emptyenv())) {
       cli::cli_progress_done(id = place$id, .envir = place)
       cat(place$last, "\n", sep = "")
     } else {
+      if (what == "epoch") {
+        place$clock <- after_epoch(place$clock)
+        place$last <- epoch_line(epoch, epochs, metrics, place$clock)
+      }
       before <- if (what == "epoch") epoch else epoch - 1
-      status <- paste0(epoch_of(epoch, epochs), format_metrics(metrics))
+      status <- paste0(
+        epoch_of(epoch, epochs), format_metrics(metrics),
+        if (place$clock$epochs) paste0("  ", per_epoch(place$clock))
+      )
       cli::cli_progress_update(
         set = before * max(steps, 1) + batch, id = place$id, extra = list(status = status),
         .envir = place
       )
-      took <- proc.time()[["elapsed"]] - place$start
-      if (what == "epoch") place$last <- epoch_line(epoch, epochs, metrics, took)
     }
     NULL
   }
 }
 
-epoch_line <- function(epoch, epochs, metrics, seconds) {
-  paste0(epoch_of(epoch, epochs), format_metrics(metrics), sprintf("  (%.0f s)", seconds))
+# When training began, how many epochs have ended since, and when the first and the last of them
+# did: a training may go on from an earlier epoch.
+started <- function() list(start = proc.time()[["elapsed"]], epochs = 0)
+
+after_epoch <- function(clock, now = proc.time()[["elapsed"]]) {
+  clock$epochs <- clock$epochs + 1
+  if (clock$epochs == 1) clock$first <- now
+  clock$now <- now
+  clock
+}
+
+# The seconds of an epoch. The first one took 0.5 s where the others took 7 ms.
+pace <- function(clock) {
+  if (clock$epochs == 1) return(clock$now - clock$start)
+  (clock$now - clock$first) / (clock$epochs - 1)
+}
+
+epoch_line <- function(epoch, epochs, metrics, clock) {
+  left <- epochs - epoch
+  total <- if (left > 0) {
+    paste0(if (clock$epochs == 1) "up to ", in_time(left * pace(clock)), " left")
+  } else {
+    paste(in_time(clock$now - clock$start), "in all")
+  }
+  paste0(
+    epoch_of(epoch, epochs), format_metrics(metrics), "  (", per_epoch(clock), ", ", total, ")"
+  )
+}
+
+per_epoch <- function(clock) paste(in_time(pace(clock)), "per epoch")
+
+in_time <- function(seconds) {
+  if (seconds < 1) return(sprintf("%.0f ms", 1000 * seconds))
+  if (seconds < 100) return(paste(format(signif(seconds, 2)), "s"))
+  minutes <- round(seconds / 60)
+  if (minutes < 100) return(sprintf("%.0f min", minutes))
+  sprintf("%.0f h %.0f min", minutes %/% 60, minutes %% 60)
 }
 
 epoch_of <- function(epoch, epochs) {

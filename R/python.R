@@ -11,8 +11,28 @@ core <- function(call = NULL) {
     the$is_loading <- TRUE
     on.exit(the$is_loading <- FALSE)
     the$core <- load_core(call)
+    the$process <- Sys.getpid()
   }
+  warn_after_fork(call)
   the$core
+}
+
+# The threads of JAX and TensorFlow are not there in a process that was forked, which then waits for
+# them: with the next array, so before anything is asked of Python.
+warn_after_fork <- function(call) {
+  if (identical(the$process, Sys.getpid())) return(invisible())
+  the$process <- Sys.getpid()
+  # A process that hangs shows no warning later.
+  if (getOption("warn") == 0) {
+    before <- options(warn = 1)
+    on.exit(options(before))
+  }
+  text <- paste(
+    "this process was forked from one that had Keras loaded, as by mclapply(), and training in it",
+    "can hang; use processes that begin anew, as of parallel::makeCluster(): see",
+    "vignette(\"training\", \"adadelta\")"
+  )
+  warning(own_warning(text, call, "fork"))
 }
 
 # For Keras being imported: also by core() itself, whose work this must not start again from

@@ -13,6 +13,9 @@
 #' disk and renamed, so that there is the old file or the new one at every
 #' moment. Python reads the same files with `adadelta.load_state()`.
 #'
+#' `saveRDS()` and `save()` keep nothing of an optimizer or a model, which are Python
+#' objects, but they do keep what `optimizer_state()` returns.
+#'
 #' @param optimizer An optimizer made by [optimizer_adadelta()] that is built,
 #'   which `fit()` does, or `optimizer$build(model$trainable_variables)`.
 #' @param path The name of the file, usually ending in `".safetensors"`.
@@ -261,6 +264,7 @@ refuse_object <- function(name, object, call) {
 
 # What Python returned, or its error as ours.
 value_of <- function(result, kind, call) {
-  if (!is.null(result$error)) fail(sentence(result$error), kind, call)
+  error <- result$error
+  if (!is.null(error)) fail(sentence(error), kind, call, problems = problems_of(error))
   result$value
 }

@@ -104,24 +104,32 @@ format_summary_head <- function(x) {
 }
 
 format_summary_table <- function(x, digits) {
-  columns <- c(
-    list(c("variable", x$variable), c("shape", x$shape)),
-    Map(
-      function(heading, column) c(heading, formatC(column, digits = digits, format = "g")),
-      c("min", "25%", "median", "75%", "max", "gradient", "update"),
-      x[summary_columns[-(1:2)]]
-    )
-  )
-  widths <- vapply(columns, function(column) max(nchar(column)), 0L)
-  columns[[1]][-1] <- short_names(x$variable, getOption("width") - sum(widths[-1]) - 9L)
-  columns[1:2] <- lapply(columns[1:2], format)
-  columns[-(1:2)] <- lapply(columns[-(1:2)], format, justify = "right")
-  widths <- vapply(columns, function(column) max(nchar(column)), 0L)
-  # What the quantiles are of, and the last two, above their headings.
-  rate <- centered("effective learning rate", sum(widths[3:7]) + 4L)
-  rms <- centered("RMS of", sum(widths[8:9]) + 1L)
-  above <- paste0(strrep(" ", sum(widths[1:2]) + 2L), rate, " ", rms)
-  sub(" +$", "", c(above, do.call(paste, unname(columns))))
+  headings <- c("min", "25%", "median", "75%", "max", "gradient", "update")
+  numbers <- stats::setNames(x[summary_columns[-(1:2)]], headings)
+  format_rates(x[c("variable", "shape")], numbers[1:5], numbers[6:7], digits)
+}
+
+# The lines of a table with the names of variables, quantiles of their effective rates, and what RMS
+# is shown of: data frames or lists of columns by heading, none of which needs to have any.
+format_rates <- function(variables, rates, rms, digits) {
+  headed <- function(columns, format) {
+    Map(function(heading, column) c(heading, format(column)), names(columns), columns)
+  }
+  numbers <- headed(c(rates, rms), function(column) formatC(column, digits = digits, format = "g"))
+  numbers <- lapply(numbers, format, justify = "right")
+  width <- function(columns) sum(vapply(columns, function(column) max(nchar(column)) + 1L, 0L))
+  left <- headed(variables, as.character)
+  room <- getOption("width") - width(left[-1]) - width(numbers) - 1L
+  left[[1]][-1] <- short_names(left[[1]][-1], room)
+  left <- lapply(left, format)
+  # What the quantiles are of, and the last columns, above their headings.
+  own <- seq_along(rates)
+  rate <- if (length(rates)) centered("effective learning rate", width(numbers[own]) - 1L)
+  rms <- if (length(rms)) {
+    centered("RMS of", width(if (length(own)) numbers[-own] else numbers) - 1L)
+  }
+  above <- paste0(strrep(" ", width(left)), paste(c(rate, rms), collapse = " "))
+  sub(" +$", "", c(above, do.call(paste, unname(c(left, numbers)))))
 }
 
 centered <- function(text, width) {

@@ -38,15 +38,18 @@
 update.adadelta.Adadelta <- function(object, ...) {
   call <- method_call(sys.call(), "update")
   check_session(object, call)
-  changes <- check_names(list(...), call)
+  updated(object, check_names(list(...), call), call)
+}
+
+# `changes` is a list of arguments by name.
+updated <- function(optimizer, changes, call) {
   module <- core(call)
   changes <- reticulate::dict(Map(as_python_argument, changes, names(changes), list(call)))
-  value_of(module$attempt("changed", object, changes), "argument", call)
+  value_of(module$attempt("changed", optimizer, changes), "argument", call)
 }
 
 #' @rdname update.adadelta.Adadelta
 #' @export
 as.list.adadelta.Adadelta <- function(x, ...) {
-  check_session(x, method_call(sys.call(), "as.list"))
-  x$get_config()
+  core_call("config", method_call(sys.call(), "as.list"), x)
 }

@@ -1,16 +1,21 @@
-"""One fused step on an NVIDIA GPU, against torch's own Adadelta and against the speed of memory.
+"""One fused step on an NVIDIA GPU, beside torch's Adadelta, also compiled, and the speed of memory.
 
     python bench/cuda_step.py [number of parameters, 200 million unless given]
+    TRITON_INTERPRET=1 python bench/cuda_step.py 10000
 
 A step of float32 parameters must read the parameter, gradient and both averages and write all but
 the gradient: 28 bytes for each. The limit is the time of a copy on the device that moves as many.
-All three take turns in one process; times are medians, taken by the device's own clock. For each
-parameter it needs 56 bytes of the GPU's memory, and what torch's Adadelta needs in between.
+All take turns in one process; times are medians, taken by the device's own clock. For each
+parameter it needs 84 bytes of the GPU's memory, and what torch's Adadelta needs in between. In
+Triton's interpreter the same runs on the processor: its times say nothing about a GPU.
 """
 
 import importlib.metadata
+import math
+import os
 import statistics
 import sys
+import time
 
 import torch
 
@@ -18,8 +23,10 @@ from adadelta._core import rule
 from adadelta._core.step import Call, Options, Row
 from adadelta._kernels import cuda
 
-ROUNDS = 30
-WARM_UP = 5
+IS_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+DEVICE = torch.device("cpu" if IS_INTERPRETED else "cuda")
+ROUNDS = 3 if IS_INTERPRETED else 30
+WARM_UP = 1 if IS_INTERPRETED else 5
 # Read: parameter, gradient, square_avg, acc_delta. Written: all but the gradient.
 BYTES = 4 * (4 + 3)
 OPTIONS = {"lr": 1.0, "rho": 0.9, "eps": 1e-6}
@@ -39,12 +46,13 @@ def rows_of(sizes, device):
     ]
 
 
-def torch_own(rows):
-    """A step of torch.optim.Adadelta with foreach, on copies of the parameters."""
+def torch_own(rows, compiled=False):
+    """A step of torch.optim.Adadelta, on copies of the parameters."""
     parameters = [torch.nn.Parameter(row[0].clone()) for row in rows]
     for parameter, row in zip(parameters, rows, strict=True):
         parameter.grad = row[1]
-    return torch.optim.Adadelta(parameters, foreach=True, **OPTIONS).step, parameters
+    step = torch.optim.Adadelta(parameters, foreach=True, **OPTIONS).step
+    return torch.compile(step) if compiled else step
 
 
 def copy_of(count, device):
@@ -55,6 +63,10 @@ def copy_of(count, device):
 
 
 def seconds(function):
+    if IS_INTERPRETED:
+        began = time.perf_counter()
+        function()
+        return time.perf_counter() - began
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     start.record()
     function()
@@ -64,20 +76,34 @@ def seconds(function):
 
 
 def medians(functions):
+    """The median seconds of each function, in turns; NaN for one that failed."""
     times = {name: [] for name in functions}
+    failed = {}
     for turn in range(WARM_UP + ROUNDS):
         for name, function in functions.items():
-            taken = seconds(function)
+            if name in failed:
+                continue
+            try:
+                taken = seconds(function)
+            except Exception as error:
+                failed[name] = f"{type(error).__name__}: {error}"
+                continue
             if turn >= WARM_UP:
                 times[name].append(taken)
-    return {name: statistics.median(taken) for name, taken in times.items()}
+    for name, reason in failed.items():
+        print(f"{name} failed: {reason[:300]}")
+    return {
+        name: statistics.median(taken) if taken and name not in failed else math.nan
+        for name, taken in times.items()
+    }
 
 
-def check_the_same(device):
-    """How one step of the kernel compares with the rule on this GPU; tests can't show it."""
+def check_the_same():
+    """How one step of the kernel compares with the rule in torch's operators on this device."""
     for dtype in (torch.float32, torch.float64):
         torch.manual_seed(0)
-        row = [torch.rand(1_000_003, dtype=dtype, device=device) for _ in range(4)]
+        count = 10_003 if IS_INTERPRETED else 1_000_003
+        row = [torch.rand(count, dtype=dtype, device=DEVICE) for _ in range(4)]
         change, *averages = rule.update(
             *(row[1], row[2], row[3]), OPTIONS["rho"], OPTIONS["eps"], torch.sqrt
         )
@@ -96,32 +122,36 @@ def check_the_same(device):
 
 
 def main():
-    reason = cuda.reason_against_dtype("float32")
+    reason = None if IS_INTERPRETED else cuda.reason_against_dtype("float32")
     if reason is not None:
         raise SystemExit(f"Nothing was measured: {reason}.")
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 200_000_000
-    device = torch.device("cuda")
+    where = "Triton's interpreter" if IS_INTERPRETED else torch.cuda.get_device_name()
     versions = (f"{name} {importlib.metadata.version(name)}" for name in ("torch", "triton"))
-    print(f"{torch.cuda.get_device_name()}, {', '.join(versions)}\n")
-    check_the_same(device)
-    print("\n| tensors | ours, ms | foreach, ms | copy, ms | ours / copy | foreach / ours |")
-    print("|---|---|---|---|---|---|")
-    for tensors in (1, 1000):
-        rows = rows_of([count // tensors] * tensors, device)
-        theirs, _parameters = torch_own(rows)
+    print(f"{where}, {', '.join(versions)}\n")
+    check_the_same()
+    columns = ["tensors", "ours, ms", "foreach, ms", "compiled, ms", "copy, ms"]
+    columns += ["ours / copy", "foreach / ours", "compiled / ours"]
+    print(f"\n| {' | '.join(columns)} |")
+    print(f"|{'---|' * len(columns)}")
+    for tensors in (1, 10 if IS_INTERPRETED else 1000):
+        rows = rows_of([count // tensors] * tensors, DEVICE)
         times = medians(
             {
                 "ours": lambda rows=rows: cuda.step(rows, *TOLD),
-                "theirs": theirs,
-                "copy": copy_of(count, device),
+                "foreach": torch_own(rows),
+                "compiled": torch_own(rows, compiled=True),
+                "copy": copy_of(count, DEVICE),
             }
         )
-        ours, foreach, copy = times["ours"], times["theirs"], times["copy"]
-        row = [f"{tensors} of {count // tensors:,}"]
-        row += [f"{time * 1e3:.2f}" for time in (ours, foreach, copy)]
-        print(f"| {' | '.join([*row, f'{ours / copy:.2f}', f'{foreach / ours:.2f}'])} |")
-        del rows, theirs, _parameters
-        torch.cuda.empty_cache()
+        ours = times["ours"]
+        cells = [f"{tensors} of {count // tensors:,}"]
+        cells += [f"{seconds * 1e3:.2f}" for seconds in times.values()]
+        ratios = ours / times["copy"], times["foreach"] / ours, times["compiled"] / ours
+        print(f"| {' | '.join([*cells, *(f'{ratio:.2f}' for ratio in ratios)])} |", flush=True)
+        del rows
+        if not IS_INTERPRETED:
+            torch.cuda.empty_cache()
 
 
 if __name__ == "__main__":

@@ -130,8 +130,7 @@ def main():
     print(f"\n### torch, FSDP2 on {PROCESSES} processes: {elements:,} float32 parameters\n")
     print("\n".join(HEADER))
     for name, seconds in slowest.items():
-        target = "0.4 x peer" if name == "ours" else ""
-        print(row(name, seconds, None, None if seconds is peer else peer, target))
+        print(row(name, seconds, None, None if seconds is peer else peer))
     print(f"\n### torch, FSDP2 on {PROCESSES} processes: MiB of the largest process\n")
     print("| parameters | optimizer | its parameters | its state | growth in two steps |")
     print("|---|---|---|---|---|")

@@ -6,7 +6,6 @@ Each is measured in a process of its own, several times.
 """
 
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -49,9 +48,8 @@ def main():
     theirs = times["Keras' own"]
     print(f"\n### The first step on {keras.config.backend()}\n")
     print("\n".join(HEADER))
-    for name, more in (("not cached", 2.0), ("cached", 0.2)):
-        most = f"peer + {more:g} s = {(statistics.median(theirs) + more) * 1e3:.0f} ms"
-        print(row(f"first step, kernel {name}", times[name], None, theirs, most))
+    for name in ("not cached", "cached"):
+        print(row(f"first step, kernel {name}", times[name], None, theirs))
     print(row("first step, Keras' own", theirs, None))
 
 

@@ -129,11 +129,6 @@ STEPS = {
     "optax": optax_steps,
     "brainpy": brainpy_steps,
 }
-AT_MOST = {
-    "torch": "1.3 x limit, 0.06 x default, 0.2 x foreach, 1 x compiled",
-    "optax": "0.2 x peer",
-    "brainpy": "0.2 x peer",
-}
 
 
 def main():
@@ -145,7 +140,7 @@ def main():
     print(f"\n### {name}: one tensor of 20 M float32; peers are what the first stands beside\n")
     print("\n".join(HEADER))
     (first, ours), *others = times.items()
-    print(row(first, ours, limit, target=AT_MOST.get(name, "")))
+    print(row(first, ours, limit))
     for contender, seconds in others:
         print(row(f"{first}; the peer is {contender}", ours, limit, seconds))
         print(row(contender, seconds, limit))

@@ -99,7 +99,7 @@ def print_times(elements):
         }
         times, per_byte = measure(contenders)
         limit, own = per_byte * 28 * elements, times["Keras' own"]
-        print(row(f"8 M, {what}: ours", times["ours"], limit, own, "1.1 x peer"))
+        print(row(f"8 M, {what}: ours", times["ours"], limit, own))
         print(row(f"8 M, {what}: Keras' own", own, limit), flush=True)
 
 

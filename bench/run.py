@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import digits
 from measure import SCALE
+from targets import Marker
 
 HERE = Path(__file__).resolve().parent
 BACKENDS = ("jax", "tensorflow", "torch")
@@ -42,8 +43,8 @@ class Measurement(NamedTuple):
             program = LATEST
         return [*program, folder / self.script, *filter(None, [self.framework])]
 
-    def output(self, folder=HERE, show=False, **settings):
-        """What it prints, shown as it comes if so wanted."""
+    def output(self, folder=HERE, marker=None, **settings):
+        """What it prints; with a marker its lines are marked, and shown as they come."""
         environment = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3", **settings)
         if self.backend:
             environment["KERAS_BACKEND"] = self.backend
@@ -53,7 +54,8 @@ class Measurement(NamedTuple):
         )
         lines = []
         for line in process.stdout:
-            if show:
+            if marker is not None:
+                line = marker.marked(line)
                 print(line, end="", flush=True)
             lines.append(line)
         if process.wait():
@@ -142,15 +144,26 @@ accumulation window, 56 in float64, 22 in half precision). All options are `glob
 `weight_decay`, `use_ema` and `loss_scale_factor`. The peer is Keras' own Adadelta where no other
 is named. `fit()` is measured on {digits.NAME}.
 
+Each line with a target (`targets.py`) says whether it is reached, or missed and why. The other
+lines are what those are measured beside.
+
 `import adadelta` takes {import_seconds() * 1e3:.0f} ms; it imports no framework.
 """
     notes = (HERE / "notes.md").read_text()
     texts = []
+    marker = Marker()
     for measurement in MEASUREMENTS:
-        texts.append(measurement.output(show=True))
+        texts.append(measurement.output(marker=marker))
         # After each of them, so that a run that is stopped has not been for nothing.
         if SCALE == 1:
-            (HERE / "results.md").write_text(head + "".join(texts) + "\n" + notes)
+            text = head + "".join([*texts, *not_measured(marker)])
+            (HERE / "results.md").write_text(f"{text}\n{notes}")
+    print("".join(not_measured(marker)), end="")
+
+
+def not_measured(marker):
+    missing = marker.not_measured()
+    return ["\n### Not measured\n\n", *missing] if missing else []
 
 
 if __name__ == "__main__":

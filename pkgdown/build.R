@@ -14,18 +14,15 @@ utils::assignInNamespace(
 library(adadelta)
 
 # The menu of Python's guides, each called what its first line says.
-configuration <- yaml::read_yaml("pkgdown/_pkgdown.yml")
-python <- configuration$navbar$components$python
+package <- pkgdown::as_pkgdown(".")
 names <- tools::file_path_sans_ext(list.files("python/guides", "[.]md$"))
-names <- names[order(match(names, configuration$guides))]
+names <- names[order(match(names, package$meta$guides))]
 guides <- lapply(names, function(name) {
   first <- readLines(file.path("python", "guides", paste0(name, ".md")), n = 1, encoding = "UTF-8")
   list(text = sub("^# +", "", first), href = paste0("python/", name, ".html"))
 })
-python$menu <- c(guides, python$menu)
-package <- pkgdown::as_pkgdown(
-  ".", override = list(navbar = list(components = list(python = python)))
-)
+python <- package$meta$navbar$components$python
+package$meta$navbar$components$python$menu <- c(guides, python$menu)
 
 if (mode != "frame") {
   before <- list.files("vignettes", full.names = TRUE)

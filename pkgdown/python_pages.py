@@ -38,8 +38,8 @@ TEX = {
     r"sqrt\(([^()]*)\)": r"\\sqrt{\1}",
     r"\b(rho|epsilon)\b": r"\\\1",
     r"\beps\b": r"\\epsilon",
-    r"(?<![\\\w])([a-z]{2,})_([a-z]+)\b": r"\\mathit{\1\\_\2}",
-    r"(?<![\\\w{])([a-z]{2,})\b(?!_)": r"\\mathit{\1}",
+    r"(?<![\\\w])([a-z]{2,})_([a-z]+)\b": r"\\mathit{\1\\_\2}\\,",
+    r"(?<![\\\w{])([a-z]{2,})\b(?!_)": r"\\mathit{\1}\\,",
     r"<-": r"\\leftarrow",
 }
 
@@ -80,7 +80,13 @@ def framed(frame: str, title: str, body: str) -> str:
 
 
 def from_markdown(text: str) -> str:
-    command = ["pandoc", "--from=markdown-smart+autolink_bare_uris", "--to=html", "--mathml", "--section-divs"]
+    command = [
+        "pandoc",
+        "--from=markdown-smart+autolink_bare_uris",
+        "--to=html",
+        "--mathml",
+        "--section-divs",
+    ]
     command += ["--indented-code-classes=python", "--wrap=preserve"]
     result = subprocess.run(command, input=text, capture_output=True, text=True, check=True)
     return result.stdout

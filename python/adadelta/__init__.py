@@ -1,7 +1,8 @@
 """Adadelta (Zeiler 2012), one implementation for R and Python.
 
 `adadelta.Adadelta` is a Keras 3 optimizer. Importing this package imports no framework: Keras
-is imported when `Adadelta` is first used.
+is imported when `Adadelta` is first used. The guides are in the folder `python/guides` of the
+repository; begin with `quickstart.md`.
 """
 
 from __future__ import annotations

@@ -4,12 +4,14 @@ import argparse
 import ast
 import os
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import adadelta
 from adadelta import installation
-from adadelta._core.hyperparameters import shortened
+from adadelta._core.conventions import convention_of
+from adadelta._core.hyperparameters import shortened, shortened_path
 from adadelta._core.table import aligned
 
 # The packages that this one works with, and what needs them.
@@ -27,6 +29,8 @@ _PACKAGES = {
     "numba": "the fast step on the CPU",
     "triton": "the fast step on an NVIDIA GPU",
 }
+
+_LONGEST_LINE = 200
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,35 +58,78 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(line)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Who reads has seen enough, as `head` has. What is left would fail again at the end.
+        # The reader closed the pipe, as `head` does. What is left would fail again at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except ModuleNotFoundError as error:
         return _fail(f"{error}. In this Python: {installation.pip_install(str(error.name))}")
-    except (OSError, TypeError, ValueError) as error:
+    except OSError as error:
+        return _fail(_about_file(error))
+    except (TypeError, ValueError) as error:
         return _fail(str(error))
     return 0
 
 
 def _fail(message: str) -> int:
-    print(f"adadelta: {message}", file=sys.stderr)
+    print(shortened(f"adadelta: {message}", _LONGEST_LINE), file=sys.stderr)
     return 1
+
+
+def _about_file(error: OSError) -> str:
+    """Return what is wrong with a file, without the number that the system has for it."""
+    problem = str(error.strerror or error)
+    if error.filename is None:
+        return problem
+    if isinstance(error, FileNotFoundError):
+        problem = "there is no such file or folder"
+    return f"{shortened_path(error.filename)}: {problem[:1].lower()}{problem[1:]}"
 
 
 # ------------------------------------------------------------------ the command line
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose descriptions have examples, and whose errors are one line."""
+
+    def __init__(self, example: str = "", **options: Any) -> None:
+        super().__init__(
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            epilog=f"example:\n  python -m adadelta {example}",
+            **options,
+        )
+        self.description = textwrap.fill(self.description or "", 79, break_on_hyphens=False)
+
+    def error(self, message: str) -> NoReturn:
+        # argparse repeats words that it does not know, whatever is in them.
+        hint = f"; see {self.prog} --help"
+        start = f"{self.prog}: "
+        room = _LONGEST_LINE - len(start + hint)
+        self.exit(2, f"{start}{shortened(message, room)}{hint}\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="adadelta", description="Adadelta (Zeiler 2012) for R and Python."
+    parser = _Parser(
+        prog="adadelta",
+        description="Adadelta (Zeiler 2012) for R and Python.",
+        example="info",
     )
     parser.add_argument("--version", action="version", version=f"adadelta {adadelta.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    _command(commands, "info", _info, "what is installed, what is missing, and how to get it")
-    _command(commands, "conventions", _conventions, "what each framework means by its arguments")
-
+    _command(
+        commands,
+        *("info", _info, "what is installed, what is missing, and how to get it"),
+        example="info",
+    )
+    _command(
+        commands,
+        *("conventions", _conventions, "what each framework means by its arguments"),
+        example="conventions",
+    )
     translate = _command(
-        commands, "translate", _translate, "the arguments of one framework for another"
+        commands,
+        *("translate", _translate, "the arguments of one framework for another"),
+        "It prints the arguments that make the same steps there, defaults that differ included.",
+        example="translate torch keras lr=0.5 weight_decay=0.01",
     )
     frameworks = ", ".join(convention["framework"] for convention in adadelta.conventions())
     translate.add_argument("source", metavar="FROM", help=f"one of {frameworks}")
@@ -94,25 +141,41 @@ def _parser() -> argparse.ArgumentParser:
         # Without a default argparse would call it required.
         default=[],
         type=_pair,
-        help="an argument of FROM",
+        help="an argument of FROM, under its name there",
     )
 
     state = commands.add_parser(
-        "state", help="look into a saved state, or convert it", description="Files of save_state()."
+        "state",
+        help="look into a saved state, or convert it",
+        description=f"A state is the averages and counters of an optimizer. {_FILES}",
+        example="state show state.safetensors",
     )
     states = state.add_subparsers(required=True, metavar="COMMAND")
-    show = _command(states, "show", _show, "what is in a file")
-    show.add_argument("file", metavar="FILE")
+    show = _command(
+        states,
+        *("show", _show, "what is in a file", _FILES),
+        example="state show state.safetensors",
+    )
+    show.add_argument("file", metavar="FILE", help="the file of a state")
     convert = _command(
         states,
         "convert",
         _convert,
         "write a state with other names and layouts of its parameters",
-        "Every parameter must be named by --rename or --transpose, unless --keep-others is given. "
-        "OUT is replaced as a whole when it exists; IN stays as it is.",
+        f"{_FILES} Every parameter must be named by --rename or --transpose, unless --keep-others "
+        "is given.",
+        example="state convert from_keras.safetensors for_torch.safetensors \\\n"
+        "    --rename dense/kernel=0.weight --transpose dense/kernel \\\n"
+        "    --rename dense/bias=0.bias",
     )
-    convert.add_argument("file", metavar="IN")
-    convert.add_argument("out", metavar="OUT")
+    convert.add_argument(
+        "file", metavar="IN", help="the file of the state to convert, which stays as it is"
+    )
+    convert.add_argument(
+        "out",
+        metavar="OUT",
+        help="the file to write, which is replaced as a whole when it exists; it may be IN",
+    )
     convert.add_argument(
         "--rename",
         metavar="OLD=NEW",
@@ -127,7 +190,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         type=_axes,
-        help="turn round the axes of the parameter that IN calls NAME, as between the kernel of a "
+        help="reverse the axes of the parameter that IN calls NAME, as between the kernel of a "
         "Keras Dense layer and the weight of a torch Linear; or put them in the order of AXES, "
         "such as 3,2,0,1 from a Keras Conv2D to torch (again for each)",
     )
@@ -137,15 +200,25 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+_FILES = (
+    "Files of a state are written by adadelta.save_state() in Python and by "
+    "save_optimizer_state() in R."
+)
+
+
 def _command(
     commands: Any,
     name: str,
     function: Callable[[argparse.Namespace], Iterable[str]],
     about: str,
     more: str = "",
+    *,
+    example: str,
 ) -> argparse.ArgumentParser:
     description = f"{about[0].upper()}{about[1:]}. {more}".strip()
-    parser: argparse.ArgumentParser = commands.add_parser(name, help=about, description=description)
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=about, description=description, example=example
+    )
     parser.set_defaults(command=function)
     return parser
 
@@ -216,6 +289,8 @@ def _conventions(_: argparse.Namespace) -> Iterator[str]:
 
 
 def _translate(given: argparse.Namespace) -> Iterator[str]:
+    for argument, framework in (("FROM", given.source), ("TO", given.target)):
+        convention_of(argument, framework)
     arguments = {name: _literal(value) for name, value in _once(given.values).items()}
     for name, value in adadelta.translate(given.source, given.target, **arguments).items():
         yield f"{name}={value!r}"

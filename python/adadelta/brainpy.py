@@ -262,12 +262,15 @@ class Adadelta(brainpy.optim.Optimizer):
         missing = [name for name in self.vars_to_train if name not in grads]
         extra = [name for name in grads if name not in self.vars_to_train]
         if missing or extra:
-            parts = [f"missing: {', '.join(missing)}"] if missing else []
-            parts += [f"unknown: {', '.join(map(str, extra))}"] if extra else []
-            raise brainpy.errors.MathError(
+            first_of = hyperparameters.first_of
+            parts = [f"missing: {first_of(missing)}"] if missing else []
+            parts += [f"unknown: {first_of([str(name) for name in extra])}"] if extra else []
+            text = (
                 "`grads` must have the names of the variables to train, with None where there is "
                 f"no gradient; {'; '.join(parts)}"
             )
+            longest = hyperparameters.LONGEST_MESSAGE
+            raise brainpy.errors.MathError(hyperparameters.shortened(text, longest))
         gradients = {}
         for name, gradient in grads.items():
             if gradient is None:

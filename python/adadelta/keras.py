@@ -180,7 +180,7 @@ class Adadelta(keras.optimizers.Optimizer):
         use_ema: bool = False,
         ema_momentum: float = 0.99,
         ema_overwrite_frequency: int | None = None,
-        loss_scale_factor: float | None = None,
+        loss_scale_factor: float | str | None = None,
         gradient_accumulation_steps: int | None = None,
         name: str | None = None,
         *,
@@ -244,7 +244,10 @@ class Adadelta(keras.optimizers.Optimizer):
 
     @property
     def learning_rate(self) -> Any:
-        """The rate of the next step: a variable, or what the schedule or function gives."""
+        """The rate of the next step: a variable, or what the schedule or function gives.
+
+        `float(optimizer.learning_rate)` is its number, in single precision mostly.
+        """
         return self._get_current_learning_rate()
 
     @learning_rate.setter

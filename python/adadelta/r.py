@@ -193,6 +193,11 @@ def _is_single(value: Any) -> bool:
     return isinstance(value, (bool, int, float, str))
 
 
+def config(optimizer: Any) -> dict[str, Any]:
+    """The configuration of an optimizer, or the error of a schedule that has none."""
+    return dict(optimizer.get_config())
+
+
 def settings(optimizer: Any) -> dict[str, Any]:
     """The configuration of an optimizer, to be shown.
 
@@ -256,6 +261,31 @@ def assign(optimizer: Any, name: str, value: Any) -> None:
     if name not in dir(optimizer):
         hyperparameters.refuse_unknown({name: value}, "optimizer_adadelta()")
     setattr(optimizer, name, value)
+
+
+def learning_rate(optimizer: Any) -> float:
+    """Return the rate of an optimizer's next step, with the digits that somebody gave."""
+    from adadelta._keras.exchange import parts_of
+
+    parts = parts_of(_own(optimizer))
+    return parts.rate.answer(parts.step)
+
+
+def set_learning_rate(optimizer: Any, value: Any) -> None:
+    """Set the learning rate of an optimizer."""
+    _own(optimizer).learning_rate = value
+
+
+def _own(optimizer: Any) -> Any:
+    """Return our optimizer, also where Keras has wrapped it to scale the loss, or raise."""
+    from adadelta._state.exchange import unwrapped
+    from adadelta.keras import Adadelta
+
+    inner, _ = unwrapped(optimizer)
+    if not isinstance(inner, Adadelta):
+        requirement = "one made by optimizer_adadelta()"
+        raise TypeError(hyperparameters.refusal("optimizer", requirement, optimizer))
+    return inner
 
 
 def summary(optimizer: Any) -> dict[str, Any]:

@@ -350,6 +350,7 @@ def save_model(model: Any, path: str | os.PathLike[str]) -> None:
         path: The file, ending in ".keras".
 
     Raises:
+        TypeError: `model` is no Keras model.
         ValueError: `path` ends in something else.
         OSError: The file can't be written, or `path` is no regular file. The old one is unharmed.
 
@@ -365,6 +366,8 @@ def save_model(model: Any, path: str | os.PathLike[str]) -> None:
     """
     if not _checked(path).endswith(".keras"):
         raise ValueError(f'`path` must end in ".keras"; received "{os.fspath(path)}"')
+    if not callable(getattr(model, "save", None)):
+        raise TypeError(hyperparameters.refusal("model", "a Keras model", model))
     with atomic.replaced(path) as beside:
         model.save(beside)
 

@@ -11,6 +11,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 for folder in ("python", "kernels", "problems"):
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent / folder))
 
+from short_messages import messages_are_short  # noqa: E402, F401, each test uses it
+
 # Which tests go together. TensorFlow and torch's compiler (by way of Triton) end a process in
 # which both are loaded, so tests/run.py gives each group a process of its own, by this variable.
 GROUPS = {
@@ -18,7 +20,7 @@ GROUPS = {
     "tf_keras": ["test_tf_keras*", "test_tf1*", "test_tensorflow*"],
     "brainpy": ["test_brainpy*"],
     "optax": ["test_optax*"],
-    "scipy": ["test_scipy*", "test_readme*"],
+    "scipy": ["test_scipy*", "test_readme*", "test_guides*"],
     "all": ["test_hosts*"],
 }
 _CHOSEN = os.environ.get("ADADELTA_TEST_GROUP")

@@ -213,7 +213,7 @@ def test_numbered_arrays_of_unknown_origin_are_not_taken():
     for saved in (trained("a", "b", cls=HOST), trained("a", cls=tf_keras.optimizers.Adam)):
         for into in (trained("a", "b"), trained("a"), OURS(0.5)):
             before = Store(into)
-            with pytest.warns(adadelta.StateWarning, match="its arrays have no names") as caught:
+            with pytest.warns(adadelta.StateWarning, match="does not say whose it is") as caught:
                 into.load_own_variables(Store(saved))
             assert len(caught) == 1 and "stays as it was" in str(caught[0].message)
             assert before.keys() == Store(into).keys()
@@ -393,7 +393,7 @@ def test_weights_of_the_hosts_adadelta_are_taken_on_request(tmp_path):
         np.testing.assert_array_equal(mine, theirs.numpy())
     other = fit(network(OURS(0.5)), 0, 1)
     before = other.optimizer.get_weights()
-    with pytest.raises(StateMismatchError, match="it has 13 arrays and no names"):
+    with pytest.raises(StateMismatchError, match="it has 13 arrays without names"):
         adadelta.load_keras_adadelta(other, path)
     own.save_weights(path)
     with pytest.raises(StateMismatchError, match="has average"):
@@ -412,8 +412,10 @@ def test_a_saved_model_says_that_the_state_is_left_out_and_how_to_get_it(tmp_pat
         again = tf_keras.models.load_model(tmp_path / "model")
     assert sum(it.category is adadelta.StateWarning for it in caught) == 1
     assert type(again.optimizer) is OURS and int(again.optimizer.iterations) == 0
-    (path,) = re.findall(r'load_weights\("(.*)"\)', str(caught[-1].message))
-    again.load_weights(path)
+    message = str(caught[-1].message)
+    (ending,) = re.findall(r'load_weights\(f"\{path\}(.*)"\)', message)
+    assert len(message) <= 200
+    again.load_weights(f"{tmp_path / 'model'}{ending}")
     same(fit(again, 3, 6), whole)
 
 
@@ -519,8 +521,9 @@ def test_state_that_does_not_fit_changes_nothing():
     ):
         changed = adadelta.export_state(optimizer)
         setattr(changed, name, value)
-        with pytest.raises(StateMismatchError, match=message):
+        with pytest.raises(StateMismatchError) as error:
             adadelta.import_state(optimizer, changed)
+        assert message in "; ".join(error.value.problems)
     for old, new in zip(before, optimizer.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
 

@@ -188,7 +188,7 @@ def test_a_refused_state_dict_changes_nothing_and_is_not_changed():
     with pytest.raises(StateMismatchError) as raised:
         optimizer.load_state_dict(wrong)
     for part in ("rho", "parameter 0 has no square_avg", "the acc_delta of parameter 1 must"):
-        assert part in str(raised.value)
+        assert part in "; ".join(raised.value.problems)
     assert str(wrong) == str(kept)
     assert str(optimizer.state_dict()) == str(before)
     with pytest.raises(ValueError, match="different number of parameter groups"):

@@ -3,12 +3,14 @@
 The interpreter runs the kernel with NumPy, on CPU tensors. It shows the arithmetic, the table and
 every option. It can't show the rounding of a GPU's instructions, which loads are wide, or whether
 the kernel compiles at all; so the kernel is also compiled for two GPUs, and the instructions read.
-Nothing here runs on a GPU: there, `cuda._failure_on` tries the kernel before it serves.
+With ADADELTA_TEST_GPU=1, as bench/gpu.py sets it, the same tests run compiled on this machine's
+GPU instead of in the interpreter.
 """
 
 import dataclasses
 import importlib.util
 import itertools
+import os
 import re
 import subprocess
 import sys
@@ -30,6 +32,8 @@ from stepper import Stepper  # noqa: E402
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 CPU = torch.device("cpu")
+ON_GPU = os.environ.get("ADADELTA_TEST_GPU") == "1"
+DEVICE = torch.device("cuda") if ON_GPU else CPU
 # Chunks of 16 elements make small tensors large: the interpreter takes 1 ms for each chunk.
 BLOCK = 16
 RATE = Call(0.5)
@@ -57,7 +61,9 @@ def _folder(tmp_path_factory):
     kernel_module.folder = tmp_path_factory.mktemp("kernel")
 
 
-def interpreted_module(name, edit=None):
+def module_on_device(name, edit=None):
+    if ON_GPU:
+        return kernel_module(name, edit)
     # Triton reads the variable when it decorates a function, so other tests never see it.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_INTERPRET", "1")
@@ -65,14 +71,14 @@ def interpreted_module(name, edit=None):
 
 
 @pytest.fixture(scope="module")
-def interpreted_kernel(_folder):
-    return interpreted_module("interpreted_step")
+def kernel_on_device(_folder):
+    return module_on_device("tested_step")
 
 
 @pytest.fixture
-def interpreted(interpreted_kernel, monkeypatch):
-    """Let cuda.step() run in the interpreter, in small chunks."""
-    monkeypatch.setattr(_kernels, "triton_step", interpreted_kernel, raising=False)
+def on_device(kernel_on_device, monkeypatch):
+    """Let cuda.step() run in the interpreter, or on the GPU, in small chunks."""
+    monkeypatch.setattr(_kernels, "triton_step", kernel_on_device, raising=False)
     monkeypatch.setattr(cuda, "BLOCK", BLOCK)
     cuda._row_of_chunk.cache_clear()  # it depends on BLOCK
     yield
@@ -80,9 +86,12 @@ def interpreted(interpreted_kernel, monkeypatch):
 
 
 def array_of(tensor):
-    if tensor is not None and tensor.dtype == torch.bfloat16:
+    if tensor is None:
+        return None
+    tensor = tensor.cpu()
+    if tensor.dtype == torch.bfloat16:
         return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
-    return None if tensor is None else tensor.numpy()
+    return tensor.numpy()
 
 
 def expected_step(row, call, options):
@@ -115,10 +124,10 @@ def random_row(size, dtype=torch.float32, gradient_dtype=None, decay=0.0, seed=0
     # Gradients over 8 orders of magnitude, so that epsilon counts in some and not in others.
     spread = torch.logspace(-6, 2, max(size, 1), dtype=torch.float64)[:size]
     return Row(
-        normal(0).to(dtype),
-        (normal(0) * spread).to(gradient_dtype or dtype),
-        normal(0).square().to(state_dtype),
-        normal(-2).square().to(state_dtype),
+        normal(0).to(DEVICE, dtype),
+        (normal(0) * spread).to(DEVICE, gradient_dtype or dtype),
+        normal(0).square().to(DEVICE, state_dtype),
+        normal(-2).square().to(DEVICE, state_dtype),
         weight_decay=decay,
     )
 
@@ -148,7 +157,7 @@ def told(option):
 
 
 OPTIONS = {
-    "rate on the device": {"rate": torch.tensor([0.1], dtype=torch.float64)},
+    "rate on the device": {"rate": torch.tensor([0.1], dtype=torch.float64, device=DEVICE)},
     "maximize": {"maximize": True},
     "coupled": {"decay_mode": "coupled"},
     "decoupled": {"decay_mode": "decoupled"},
@@ -163,7 +172,7 @@ PAIRS = [
 ]
 
 
-@pytest.mark.usefixtures("interpreted")
+@pytest.mark.usefixtures("on_device")
 class TestNumbers:
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
     @pytest.mark.parametrize("size", [0, 1, 13, BLOCK, BLOCK + 1, 3 * BLOCK, 53])
@@ -207,11 +216,11 @@ class TestNumbers:
         row = random_row(41, torch.bfloat16, gradient_dtype)
         expected = expected_step(row, RATE, PLAIN)
         cuda.step([row], RATE, PLAIN)
-        assert np.array_equal(row[2], expected[2]) and np.array_equal(row[3], expected[3])
+        assert all(np.array_equal(array_of(row[it]), expected[it]) for it in (2, 3))
         # The interpreter truncates to bfloat16, where a GPU rounds to nearest (see below): the
         # result may be one bfloat16 lower in magnitude.
         wanted = expected[0].astype("float32")
-        np.testing.assert_allclose(row[0].float().numpy(), wanted, rtol=2.0**-7, atol=0)
+        np.testing.assert_allclose(row[0].float().cpu().numpy(), wanted, rtol=2.0**-7, atol=0)
         assert not torch.equal(row[0], random_row(41, torch.bfloat16)[0])
 
     def test_of_dtypes_mixed_in_one_call(self):
@@ -227,13 +236,13 @@ class TestNumbers:
         assert (row[0][3:5] != parameter[3:5]).all() and row[0][5] == parameter[5]
 
     def test_a_rate_on_the_device_is_read_when_the_kernel_runs(self):
-        rate = torch.tensor(0.5)
+        rate = torch.tensor(0.5, device=DEVICE)
         assert_steps([random_row(5)], Call(rate), steps=1)
         rate.fill_(0.125)
         assert_steps([random_row(5)], Call(rate), steps=1)
 
 
-@pytest.mark.usefixtures("interpreted")
+@pytest.mark.usefixtures("on_device")
 class TestTable:
     def test_it_is_sent_again_only_when_an_address_changes(self):
         rows = [random_row(20), random_row(7)]
@@ -287,13 +296,18 @@ class KernelStepper(Stepper):
         kept = [self.variables, self.square_avg, self.acc_delta]
         kept = [[np.array(array, dtype=self.dtype) for array in arrays] for arrays in kept]
         self.variables, self.square_avg, self.acc_delta = kept
-        rows = []
+        rows, sources = [], []
         for gradient, *arrays in zip(gradients, *kept, strict=True):
             if gradient is not None:
                 arrays.insert(1, np.array(gradient, dtype=self.dtype))
                 decay = arguments.get("weight_decay") or 0.0 if self.mode else 0.0
-                rows.append(Row(*map(torch.from_numpy, arrays), weight_decay=decay))
+                tensors = [torch.from_numpy(array).to(DEVICE) for array in arrays]
+                rows.append(Row(*tensors, weight_decay=decay))
+                sources.append(arrays)
         cuda.step(rows, Call(rate), options)
+        for row, arrays in zip(rows, sources, strict=True):
+            for tensor, array in zip(row[:4], arrays, strict=True):
+                array[...] = array_of(tensor)
         self.update += 1
         for index, gradient in enumerate(gradients):
             if gradient is not None:
@@ -312,7 +326,7 @@ RUNS = [(case, "float64") for name in vectors.NAMES for case in vectors.load(nam
 RUNS += [(case, "float32") for case in vectors.load("options")]
 
 
-@pytest.mark.usefixtures("interpreted")
+@pytest.mark.usefixtures("on_device")
 @pytest.mark.parametrize(
     ("case", "dtype"),
     RUNS,
@@ -373,15 +387,15 @@ def assert_everything():
     assert_steps([strange], steps=1)
 
 
-@pytest.mark.usefixtures("interpreted")
+@pytest.mark.usefixtures("on_device")
 def test_nothing_is_wrong_with_the_kernel_as_it_is():
     assert_everything()
 
 
-@pytest.mark.usefixtures("interpreted")
+@pytest.mark.usefixtures("on_device")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_noticed(fault, monkeypatch):
-    wrong = interpreted_module(re.sub(r"\W", "_", fault), FAULTS[fault])
+    wrong = module_on_device(re.sub(r"\W", "_", fault), FAULTS[fault])
     monkeypatch.setattr(_kernels, "triton_step", wrong)
     with pytest.raises(AssertionError, match="of size"):
         assert_everything()
@@ -529,18 +543,18 @@ class TestTheMachine:
         assert cuda.reason_against_dtype("float32") == "torch finds no NVIDIA GPU"
         assert cuda.reason_against(random_row(3)) == "the parameter is on cpu"
 
-    @pytest.mark.usefixtures("interpreted")
+    @pytest.mark.usefixtures("on_device")
     def test_the_trial_passes_a_kernel_that_is_right(self):
         assert cuda._failure_on(CPU) is None
 
-    @pytest.mark.usefixtures("interpreted")
+    @pytest.mark.usefixtures("on_device")
     def test_the_trial_notices_a_kernel_that_is_wrong(self, monkeypatch):
         monkeypatch.setattr(
-            _kernels, "triton_step", interpreted_module("wrong", FAULTS["no epsilon below"])
+            _kernels, "triton_step", module_on_device("wrong", FAULTS["no epsilon below"])
         )
         assert "differ from the rule's" in cuda._failure_on(CPU)
 
-    @pytest.mark.usefixtures("interpreted")
+    @pytest.mark.usefixtures("on_device")
     def test_the_trial_notices_a_kernel_that_does_not_run(self, monkeypatch):
         def fail(*_):
             raise RuntimeError("no C compiler")
@@ -560,7 +574,7 @@ class TestInTheTorchOptimizer:
     """`adadelta.torch.Adadelta(fused=True)` gives its tensors on a GPU to the kernel."""
 
     @pytest.fixture(autouse=True)
-    def _machine(self, interpreted, monkeypatch):
+    def _machine(self, on_device, monkeypatch):
         # CPU tensors stand for those of a GPU, so the other kernel must not take them.
         monkeypatch.setattr(choose, "reason_against", lambda kernel: "not here")
 

@@ -7,6 +7,7 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import pytest
+from short_messages import messages_are_short  # noqa: F401, each test uses it
 
 
 @contextlib.contextmanager

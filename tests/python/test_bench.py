@@ -1,6 +1,8 @@
 """The scripts in bench/: what `fit()` is measured on, and how two checkouts are compared."""
 
 import importlib
+import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +45,7 @@ def test_lines_of_all_tables_are_read(script):
     measure, compare = script("measure"), script("compare")
     text = "\n".join([
         *("### One", "", *measure.HEADER),
-        measure.row("ours", [0.0012345] * 3, None, [0.003] * 3, "1 x peer"),
+        measure.row("ours", [0.0012345] * 3, None, [0.003] * 3),
         measure.row("Keras' own", [1.25] * 3, 0.5),
         *("", "### Memory", "", "A sentence of 2 | 3.", "", "### Two", "", *measure.HEADER),
         measure.row("ours", [0.05] * 3, None),
@@ -53,6 +55,57 @@ def test_lines_of_all_tables_are_read(script):
         ("One", "Keras' own"): 1250,
         ("Two", "ours"): 50,
     }
+    marker = script("targets").Marker()
+    assert compare.lines("\n".join(map(marker.marked, text.splitlines()))) == compare.lines(text)
+
+
+@pytest.mark.parametrize(
+    ("target", "found", "mark"),
+    [
+        ({"limit": 1.3}, (10, 1.3, None), "reached"),
+        ({"limit": 1.3}, (10, 1.31, 0.1), "missed: the reason is not known"),
+        ({"limit": 1.3, "peer": 0.2, "reason": "why"}, (10, 1.2, 0.21), "missed: why"),
+        ({"peer": 1}, (10, 1.2, None), "missed: the reason is not known"),
+        ({"ms": 10}, (10, None, None), "reached"),
+        ({"ms": 10}, (10.1, None, None), "missed: the reason is not known"),
+        ({"more_ms": 200}, (300, None, 2.9), "reached"),
+        ({"more_ms": 200}, (300, None, 3.1), "missed: the reason is not known"),
+    ],
+)
+def test_a_line_reaches_its_target_or_misses_it(script, target, found, mark):
+    assert script("targets").Target(**target).mark(*found) == mark
+
+
+def test_each_line_with_a_target_is_marked_and_the_others_are_listed(script):
+    targets, measure = script("targets"), script("measure")
+    marker = targets.Marker()
+    *_, head, rule, kernel, own, sentence = map(
+        marker.marked,
+        [
+            "### NumPy",
+            *measure.HEADER,
+            measure.row("20 M float32: the kernel", [0.01] * 3, 0.005) + "\n",
+            measure.row("20 M float32: the rule", [0.1] * 3, 0.01),
+            "A sentence | of | 5 | cells | of | text.",
+        ],
+    )
+    assert head.endswith("| x peer | at most | target |") and rule.count("---") == 7
+    assert kernel.endswith("| 2.00 |  | 1.3 x limit | missed: the reason is not known |\n")
+    assert own.endswith("| 10.00 |  |  |  |")
+    assert sentence == "A sentence | of | 5 | cells | of | text."
+    missing = marker.not_measured()
+    count = sum(map(len, targets.TARGETS.values()))
+    assert len(missing) == count - 1 and not any("NumPy" in line for line in missing)
+    assert "- From R: optimizer_adadelta(), after the first: at most 10 ms\n" in missing
+
+
+def test_a_measurement_runs_in_small_and_is_marked(script, monkeypatch, capsys):
+    monkeypatch.setenv("ADADELTA_BENCH_SCALE", "0.001")
+    run, targets = script("run"), script("targets")
+    text = run.Measurement("numpy_step.py").output(marker=targets.Marker())
+    assert text == capsys.readouterr().out
+    (line,) = [line for line in text.splitlines() if ": the kernel" in line]
+    assert line.endswith(("| reached |", "| missed: the reason is not known |"))
 
 
 class Checkout:
@@ -92,3 +145,49 @@ def test_a_line_that_is_in_one_checkout_only_is_a_complaint(script):
     report = script("compare").report
     assert report({("One", "new"): {"after": [1.0, 1.0]}}) == ["One: new: not there before"]
     assert report({("One", "old"): {"before": [1.0, 1.0]}}) == ["One: old: not there after"]
+
+
+@pytest.fixture
+def gpu(script, monkeypatch):
+    gpu = script("gpu")
+    monkeypatch.setattr(gpu.sys, "argv", ["gpu.py", "--dry"])
+    return gpu
+
+
+def test_the_check_of_a_gpu_goes_on_after_a_part_that_fails(gpu, monkeypatch, capfd):
+    python = gpu.sys.executable
+    commands = {
+        "crashes": (python, "-c", "import os; os.abort()"),
+        "hangs": (python, "-c", "import time; time.sleep(60)"),
+        "is not there": ("/nowhere/python",),
+        "works": (python, "-c", "print('it works')"),
+    }
+    made = [gpu.Part(what, command, {}, 2) for what, command in commands.items()]
+    monkeypatch.setattr(gpu, "parts", lambda *_: made)
+    monkeypatch.setattr(gpu, "find_python", lambda _: python)
+    assert gpu.main()
+    out = capfd.readouterr().out
+    assert "it works\n" in out
+    _, _, report = out.partition("## Report\n")
+    assert "DRY RUN ON THE PROCESSOR" in report
+    assert "- crashes: FAILED, exit status -6" in report
+    assert "- hangs: FAILED, stopped after 2 s" in report
+    assert "- is not there: FAILED, " in report
+    assert "- works: passed" in report
+    monkeypatch.setattr(gpu, "parts", lambda *_: made[-1:])
+    assert not gpu.main()
+
+
+def test_the_check_of_a_gpu_stops_where_there_is_none(gpu, monkeypatch):
+    monkeypatch.setattr(gpu.sys, "argv", ["gpu.py"])
+    monkeypatch.setattr(gpu.shutil, "which", lambda _: None)
+    with pytest.raises(SystemExit, match="There is no NVIDIA GPU"):
+        gpu.main()
+
+
+@pytest.mark.skipif(
+    os.environ["KERAS_BACKEND"] != "jax" or not (find_spec("torch") and find_spec("triton")),
+    reason="once, with JAX, where torch and Triton are here",
+)
+def test_the_check_of_a_gpu_runs_dry(gpu, capfd):
+    assert not gpu.main(), capfd.readouterr().out

@@ -122,9 +122,8 @@ def test_the_arguments_of_a_run_reach_adadelta():
     optimizer = choosing.make_optimizer("Adadelta", run["rate"], rho=run["rho"], epsilon=1e-3)
     assert (optimizer.rho, optimizer.epsilon) == (0.5, 1e-3)
     adamw = choosing.make_optimizer("AdamW", 0.01)
-    assert type(adamw) is keras.optimizers.AdamW and math.isclose(
-        adamw.learning_rate, 0.01, rel_tol=1e-6
-    )
+    assert isinstance(adamw, keras.optimizers.AdamW)
+    assert adamw.get_config()["learning_rate"] == pytest.approx(0.01)
 
 
 def test_a_missing_file_of_mnist_is_named(tmp_path, monkeypatch):

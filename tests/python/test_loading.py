@@ -313,7 +313,7 @@ def test_ours_by_name(tmp_path):
     [
         (lambda: network(keras.optimizers.Adam()), "Adam|adam"),
         (lambda: network(keras.optimizers.SGD(name="a")), "missing:|has written it"),
-        (lambda: network(keras.optimizers.Adadelta(), 0), "arrays and no names"),
+        (lambda: network(keras.optimizers.Adadelta(), 0), "arrays without names"),
         (lambda: ours(0), "missing: sequential"),
         (lambda: ours(use_ema=True), "it has average"),
     ],

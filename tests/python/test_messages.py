@@ -6,9 +6,11 @@ import pickle
 
 import pytest
 
+import adadelta
 from adadelta import Adadelta
-from adadelta._core import hyperparameters
+from adadelta._core import arguments, hyperparameters
 from adadelta._core.messages import Message, message_of
+from adadelta._state import matching
 
 
 def test_a_message_is_its_text():
@@ -66,3 +68,35 @@ def test_the_table_has_the_defaults_of_the_constructor():
         name: it.default for name, it in parameters.items() if it.kind is not it.VAR_KEYWORD
     }
     assert dict(hyperparameters.DEFAULTS) == defaults
+
+
+def test_a_list_of_problems_is_cut_and_the_error_has_all():
+    names = [f"layer_with_a_long_name_{number}" for number in range(40)]
+    with pytest.raises(adadelta.state.StateMismatchError) as caught:
+        matching.refuse(matching.unpaired(names, names[:20]))
+    assert len(str(caught.value)) <= 200
+    text = "missing: layer_with_a_long_name_0 and 39 more; 1 more (all are in `problems` of "
+    assert text in str(caught.value)
+    assert [len(problem.split(", ")) for problem in caught.value.problems] == [40, 20]
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert str(again) == str(caught.value) and again.problems == caught.value.problems
+
+
+@pytest.mark.parametrize("most", [20, 80])
+def test_the_end_of_a_long_path_is_shown(most):
+    path = "/folder" * 30 + "/state.safetensors"
+    shown = hyperparameters.shortened_path(path, most)
+    assert shown == f'"...{path[3 - most :]}"' and len(shown) == most + 2
+    assert hyperparameters.shortened_path("a b") == '"a b"'
+
+
+def test_a_change_that_is_refused_is_told_in_short():
+    class Owner:
+        gradient_accumulation_steps = arguments.Checked()
+        built = False
+
+    owner = Owner()
+    owner.gradient_accumulation_steps = 1
+    owner.built = True
+    with pytest.raises(ValueError, match="can't be changed"):
+        owner.gradient_accumulation_steps = 2**31 - 1

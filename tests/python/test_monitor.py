@@ -386,9 +386,9 @@ def test_the_picture_has_a_line_for_each_layer(tmp_path):
     figure.savefig(tmp_path / "picture.png")
     assert (tmp_path / "picture.png").stat().st_size > 10_000
     assert len(monitor.plot(rows[0]["variable"]).axes[0].lines) == 1
-    with pytest.raises(ValueError, match="`variables` must be among those recorded"):
+    with pytest.raises(ValueError, match="`variables` must be recorded variables, such as"):
         monitor.plot(["nothing"])
-    with pytest.raises(ValueError, match="`variables` must name at least one of those recorded"):
+    with pytest.raises(ValueError, match=r"must be recorded variables, .*received \[\]"):
         monitor.plot([])
 
 
@@ -409,3 +409,21 @@ def test_keras_is_imported_with_it_only():
     code = f"import sys, adadelta; {look}; adadelta.Monitor; {look}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "True"]
+
+
+def test_a_monitor_shows_its_last_record():
+    monitor = adadelta.Monitor()
+    assert repr(monitor) == "<Adadelta monitor>\n  nothing recorded yet"
+    common = {"update": 4, "epoch": 2, "loss": 0.12345, "learning_rate": 1.0}
+    rates = {"effective_rate_q50": 0.0098765, "update_rms": 1e-5}
+    monitor.records = [
+        {**common, **rates, "variable": name, "step": step}
+        for step in (3, 5)
+        for name in ("dense/kernel", "dense/bias")
+    ]
+    assert repr(monitor).splitlines() == [
+        "<Adadelta monitor>",
+        "  2 records, to update 4 in epoch 2: loss 0.123, learning rate 1",
+        "  dense/kernel  effective learning rate 0.00988, update 1e-05",
+        "  dense/bias    effective learning rate 0.00988, update 1e-05",
+    ]

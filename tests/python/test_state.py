@@ -322,12 +322,12 @@ def changed(state, **arguments):
 
 
 def refused(optimizer, state):
-    """The message; nothing of the optimizer may have changed."""
+    """The message and all problems; nothing of the optimizer may have changed."""
     before, config = bits(optimizer.variables), optimizer.get_config()
     with pytest.raises(StateMismatchError) as error:
         adadelta.import_state(optimizer, state)
     assert bits(optimizer.variables) == before and optimizer.get_config() == config
-    return str(error.value)
+    return "; ".join([str(error.value), *error.value.problems])
 
 
 def test_all_that_does_not_fit_is_listed_at_once():

@@ -127,7 +127,7 @@ def test_files_of_others(path):
 def test_versions(path):
     rewritten(path, version="2")
     message = refused(path)
-    assert "newer adadelta" in message and "version 2" in message
+    assert "newer adadelta" in message and "its format is 2" in message
     rewritten(path, version="0")
     assert "is damaged" in refused(path)
     rewritten(path, remove=["version"])
@@ -243,7 +243,8 @@ def test_a_bad_header_with_a_good_checksum(text, path):
     assert read_state(path) == changed(interrupted.state_of(3, 4), hyperparameters={"rho": 0.9})
     header = BAD_HEADERS[text](about, tensors)
     put(path, header if isinstance(header, str) else about, tensors)
-    with pytest.raises(StateFileError, match=rf'^"{re.escape(str(path))}" is damaged: .*{text}'):
+    end = re.escape(str(path)[-77:])
+    with pytest.raises(StateFileError, match=rf'^".*{end}" is damaged: .*{text}'):
         read_state(path)
 
 

@@ -29,7 +29,7 @@ test_that("what it does not take is an error of ours, and changes nothing", {
   expect_error(optimizer[["nothing"]] <- 5, "`nothing`", class = "adadelta_error_argument")
   expect_identical(as.list(optimizer), before)
   built <- stepped()
-  expect_error(built$rho <- 0.5, "make a new optimizer, for example with update(optimizer)",
+  expect_error(built$rho <- 0.5, "make a new one, for example with update(optimizer)",
                fixed = TRUE, class = "adadelta_error_argument")
   gone <- of_earlier_session(optimizer)
   expect_earlier_session(gone$rho <- 0.5)

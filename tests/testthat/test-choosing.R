@@ -1,4 +1,4 @@
-test_that("what vignettes/choosing.Rmd begins with makes an optimizer whose rate falls from 1 to 0", {
+test_that("vignettes/choosing.Rmd begins with an optimizer whose rate falls from 1 to 0", {
   skip_without_keras()
   path <- test_path("..", "..", "vignettes", "choosing.Rmd")
   skip_if_not(file.exists(path), "vignettes are not beside the tests, as under R CMD check")

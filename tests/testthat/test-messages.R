@@ -102,7 +102,7 @@ test_that("messages are in the words of R", {
     "`a` is not an argument of It; it takes `b`, `c`"
   )
   expect_match(said("rate_compiled", received = came(0.5)), "run_eagerly = TRUE; received 0.5$")
-  expect_match(said("averages_lost", variables = "\"x\""), "^the averages of \"x\" became NaN")
+  expect_match(said("averages_lost", variables = "\"x\""), "^the averages of \"x\" and the weights")
   expect_match(
     said("other_file", file = "\"a\"", alternative = NULL),
     "^\"a\" is a safetensors file with something else: .* save_optimizer_state\\(\\)$"
@@ -123,4 +123,41 @@ test_that("a message about a bad value is no longer than a few lines of a termin
     list(kind = "decay", owner = "adadelta.tf_keras.Adadelta", received = came),
     list(kind = "averages_lost", variables = strrep("x", 45))
   )) expect_lte(nchar(sentence(message)), 200)
+})
+
+test_that("every sentence fits a few lines of a terminal", {
+  came <- list(value = strrep("long ", 100))
+  names <- sprintf("a_layer_with_a_long_name_%d", 1:40)
+  problems <- list(paste("missing:", paste(names, collapse = ", ")), "another one")
+  given <- list(clipnorm = came, clipvalue = came, global_clipnorm = came)
+  cases <- list(
+    list("argument", argument = "learning_rate", requirement = "a number", received = came),
+    list("fixed", argument = "gradient_accumulation_steps", received = came),
+    list("rate_compiled", received = came),
+    list("together", arguments = names(given), given = given),
+    list("unknown", argument = "a", owner = "adadelta.Adadelta", known = names),
+    list("decay", owner = "adadelta.Adadelta", received = came),
+    list("averages_lost", variables = paste0("\"", strrep("x", 30), "\" and 10 more")),
+    list("not_converted", problems = problems),
+    list("not_fitting", problems = problems)
+  )
+  said <- vapply(cases, function(case) {
+    names(case)[[1]] <- "kind"
+    sentence(case)
+  }, "")
+  expect_identical(said[nchar(said) > 200], character())
+  expect_match(said[[9]], "name_1, .*[.]{3}; 1 more \\(all are in `problems` of this error")
+})
+
+test_that("an error has all the problems that its message has no room for", {
+  skip_without_keras()
+  optimizer <- stepped()
+  state <- optimizer_state(optimizer)
+  path <- withr::local_tempfile(fileext = ".safetensors")
+  save_optimizer_state(optimizer, path)
+  error <- error_of(convert_optimizer_state(path, path, rename = c(a = "b", c = "d")))
+  expect_match(conditionMessage(error), "^The state can't be converted: ")
+  expect_length(error$problems, 2)
+  expect_match(error$problems[[1]], "unknown: a, c")
+  expect_null(error_of(optimizer_adadelta(rho = 2))$problems)
 })

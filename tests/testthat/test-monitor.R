@@ -59,14 +59,34 @@ test_that("summary() is the last record, and head() and tail() are those of the 
   skip_without_keras()
   run <- watched(optimizer_adadelta(1))
   data <- as.data.frame(run$monitor)
-  expect_identical(summary(run$monitor), data[data$update == 120, ])
+  expect_identical(as.data.frame(summary(run$monitor)), data[data$update == 120, ])
   expect_identical(summary(run$monitor)$variable, unique(data$variable))
   # As outside of this package, where only methods that are registered are found.
   shown <- eval(quote(utils::head(monitor)), list(monitor = run$monitor), globalenv())
   expect_identical(shown, data[1:6, ])
   expect_identical(utils::head(run$monitor, 2), data[1:2, ])
-  expect_identical(utils::tail(run$monitor, 4), summary(run$monitor))
+  expect_identical(utils::tail(run$monitor, 4), as.data.frame(summary(run$monitor)))
   expect_identical(dim(summary(adadelta_monitor())), c(0L, 17L))
+})
+
+test_that("print() of a summary fits the width of the page", {
+  skip_without_keras()
+  run <- watched(optimizer_adadelta(1))
+  last <- summary(run$monitor)
+  for (width in c(50, 80, 120)) {
+    withr::local_options(width = width)
+    lines <- utils::capture.output(shown <- withVisible(print(last)))
+    expect_false(shown$visible)
+    expect_lte(max(nchar(lines)), width)
+    expect_match(paste(lines, collapse = " "), "to update 120 in epoch 30: loss .*effective")
+    for (name in c("hidden/kernel", "output/bias")) expect_true(any(grepl(name, lines)))
+    expect_lte(max(nchar(format(run$monitor))), 80)
+  }
+  medians <- formatC(last$effective_rate_q50, digits = 2, format = "g")
+  for (median in medians) expect_true(any(grepl(median, lines, fixed = TRUE)))
+  # A part of it is a data frame.
+  expect_output(print(last[c("variable", "weight_rms")]), "variable +weight_rms")
+  expect_output(print(summary(adadelta_monitor())), "nothing recorded yet")
 })
 
 test_that("arguments are checked", {
@@ -143,9 +163,9 @@ test_that("the pictures show each layer", {
   expect_length(list.files(folder), 1)
   expect_false(shown$visible)
   expect_identical(shown$value, monitor)
-  expect_error(plot(monitor, variables = "nothing"), "`variables` must be among those recorded",
+  expect_error(plot(monitor, variables = "nothing"), "`variables` must be recorded variables",
                class = "adadelta_error_argument")
-  expect_error(plot(monitor, variables = character()), "`variables` must name at least one",
+  expect_error(plot(monitor, variables = character()), "`variables` must be recorded variables",
                class = "adadelta_error_argument")
 
   skip_if_not_installed("ggplot2")

@@ -14,7 +14,10 @@ test_that("there is a line for each epoch, with all metrics", {
     history <- fit_with(adadelta_progress(TRUE), validation_split = 0.25)$history
   )
   expect_length(lines, 3)
-  expect_match(lines, "^epoch [123]/3  loss [0-9.e-]+  mae [0-9.e-]+  val_loss .*  \\([0-9]+ s\\)$")
+  metrics <- "^epoch [123]/3  loss [0-9.e-]+  mae [0-9.e-]+  val_loss .*  "
+  time <- "[0-9.]+ m?s"
+  expect_match(lines[1:2], paste0(metrics, "\\(", time, " per epoch, (up to )?", time, " left\\)$"))
+  expect_match(lines[[3]], paste0(metrics, "\\(", time, " per epoch, ", time, " in all\\)$"))
   shown <- as.numeric(sub(".* val_loss ([^ ]*) .*", "\\1", lines))
   # Four digits are shown.
   expect_equal(shown, unlist(history$val_loss), tolerance = 1e-3)
@@ -26,6 +29,25 @@ test_that("of many epochs about 20 are shown, the first and the last among them"
   lines <- utils::capture.output(invisible(fit_with(adadelta_progress(TRUE), 45L)))
   epochs <- as.integer(sub("^epoch +([0-9]+)/45 .*", "\\1", lines))
   expect_identical(epochs, c(1L, seq(2L, 44L, by = 2L), 45L))
+})
+
+test_that("the time that is left is that of the epochs that are left, at the pace so far", {
+  clock <- started()
+  # A training that goes on from its fifth epoch, and compiles its model in 10 seconds.
+  clock <- after_epoch(clock, clock$start + 11)
+  line <- epoch_line(5, 12, list(loss = 0.5), clock)
+  expect_match(line, "^epoch  5/12  loss 0.5000  \\(11 s per epoch, up to 77 s left\\)$")
+  clock <- after_epoch(clock, clock$start + 12)
+  clock <- after_epoch(clock, clock$start + 14)
+  line <- epoch_line(7, 12, list(), clock)
+  expect_match(line, "^epoch  7/12  \\(1.5 s per epoch, 7.5 s left\\)$")
+  line <- epoch_line(12, 12, list(), clock)
+  expect_match(line, "^epoch 12/12  \\(1.5 s per epoch, 14 s in all\\)$")
+  times <- c(0.0123, 0.56, 1.23, 12.3, 99, 100, 3599, 7300)
+  expect_identical(
+    vapply(times, in_time, ""),
+    c("12 ms", "560 ms", "1.2 s", "12 s", "99 s", "2 min", "60 min", "2 h 2 min")
+  )
 })
 
 test_that("nothing is shown where nobody looks, unless it is asked for", {

@@ -83,6 +83,8 @@ test_that("an optimizer that is not built, and what is none, are refused", {
                "`optimizer` must be one made by optimizer_adadelta(); received 1")
   expect_error(save_model_atomically(NULL, "x.keras"),
                "`model` must be a Keras model; received NULL")
+  expect_error(save_model_atomically(optimizer_adadelta(), "x.keras"),
+               "`model` must be a Keras model; received", class = "adadelta_error_state")
 })
 
 test_that("a file that is not there, or can't be, is named as it was given", {

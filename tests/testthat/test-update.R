@@ -70,6 +70,20 @@ test_that("a schedule that Keras could not make again is kept", {
   expect_identical(attr(summary(changed), "learning_rate"), 0.125)
 })
 
+test_that("a schedule without a configuration is an error of ours", {
+  skip_without_keras()
+  reticulate::py_run_string(paste(
+    "import keras",
+    "class BareSchedule(keras.optimizers.schedules.LearningRateSchedule):",
+    "    def __call__(self, step):",
+    "        return 0.125",
+    sep = "\n"
+  ))
+  error <- error_of(as.list(optimizer_adadelta(reticulate::py$BareSchedule())))
+  expect_s3_class(error, "adadelta_error_state")
+  expect_match(conditionMessage(error), "get_config")
+})
+
 test_that("a rate that was changed in training is the number that it is now", {
   skip_without_keras()
   optimizer <- stepped(1)

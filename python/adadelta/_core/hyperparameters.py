@@ -7,6 +7,7 @@ A value of the wrong kind is a TypeError, one out of range a ValueError. The mes
 import difflib
 import math
 import numbers
+import os
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -69,6 +70,28 @@ def first_of(names: Sequence[str], room: int = 60) -> str:
     while others and len(text) + len(others[0]) + 2 <= room:
         text += f", {others.pop(0)}"
     return text + (f" and {len(others)} more" if others else "")
+
+
+def shortened_path(path: Any, most: int = _LONGEST_VALUE) -> str:
+    """Write the path of a file in quotes, and only its end where it is longer than `most`."""
+    text = os.fsdecode(path)
+    end = text if len(text) <= most else f"...{text[3 - most :]}"
+    return f'"{shortened(end, most)}"'
+
+
+def with_problems(start: str, problems: Sequence[str]) -> str:
+    """Write all of the problems behind the start of a message, or the first where they don't fit.
+
+    The error that has the message also has the attribute `problems`.
+    """
+    text = f"{start}: {'; '.join(problems)}"
+    if len(text) <= LONGEST_MESSAGE:
+        return text
+    first, *others = problems
+    end = f"; {len(others)} more" if others else ""
+    end += " (all are in `problems` of this error)"
+    room = LONGEST_MESSAGE - len(f"{start}: {end}")
+    return f"{start}: {shortened(getattr(first, 'brief', first), room)}{end}"
 
 
 def received(value: Any, most: int = _LONGEST_VALUE) -> str:
@@ -346,7 +369,7 @@ def check_clips(arguments: Mapping[str, Any]) -> None:
     given = {name: arguments[name] for name in ways if arguments[name] is not None}
     if len(given) > 1:
         names = [f"`{name}`" for name in ways]
-        shown = ", ".join(f"{name}={received(value)}" for name, value in given.items())
+        shown = ", ".join(f"{name}={received(value, 20)}" for name, value in given.items())
         text = f"Only one of {', '.join(names[:-1])} and {names[-1]} can be given; received {shown}"
         raise ValueError(Message(text, "together", arguments=ways, given=given))
 

@@ -69,9 +69,8 @@ def _refuse_mistaken(
         )
     if sums and not window and any(np.any(array) for array in sums):
         problems.append(
-            "where a window begins it has sums that are not 0, as in a file written with "
-            "`use_ema` in the place of `gradient_accumulation_steps`, or with another number of "
-            "them"
+            "its sums are not 0 where accumulation begins: it was written with another "
+            "`gradient_accumulation_steps`, or with `use_ema` in its place"
         )
     matching.refuse(problems)
 

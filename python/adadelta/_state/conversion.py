@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from adadelta._core.hyperparameters import as_text, received, shortened
+from adadelta._core.hyperparameters import as_text, received, shortened, with_problems
 from adadelta._core.messages import Message
 from adadelta._state.matching import listed
 from adadelta._state.record import OptimizerState, StateMismatchError
@@ -38,8 +38,8 @@ def convert(state: OptimizerState, mapping: Mapping[str, Any], keep_others: bool
             for slot, array in slots.items()
         }
     if problems:
-        text = f"The state can't be converted: {'; '.join(problems)}"
-        raise StateMismatchError(Message(text, "not_converted", problems=problems))
+        text = with_problems("The state can't be converted", problems)
+        raise StateMismatchError(Message(text, "not_converted", problems=problems), problems)
     rest = {field.name: getattr(state, field.name) for field in fields(state)}
     rest["parameters"] = parameters
     rest["window_gradients"] = tuple(steps[name][0] for name in state.window_gradients)

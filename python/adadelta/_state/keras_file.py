@@ -127,9 +127,8 @@ def by_position(
         numbers = " or ".join(str(len(order) + count) for count in before)
         matching.refuse(
             [
-                f"it has {len(arrays)} arrays and no names, as {host} writes it, where this "
-                f"optimizer has {numbers}; load it into an optimizer with the same arguments and "
-                "variables"
+                f"it has {len(arrays)} arrays without names, from {host}, and not {numbers}; load "
+                "it into an optimizer with the same arguments and variables"
             ]
         )
     parameters: dict[str, dict[str, np.ndarray]] = {}

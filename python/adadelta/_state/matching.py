@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from adadelta._core import hyperparameters
+from adadelta._core.messages import Message
 from adadelta._state.record import StateMismatchError, StateWarning
 
 _Fits = Callable[[str, str], bool]
@@ -52,15 +53,12 @@ def unpaired(missing: Sequence[str], extra: Sequence[str]) -> list[str]:
 
 
 def refuse(problems: Iterable[str]) -> None:
-    """Raise when there are problems, with all of them."""
+    """Raise when there are problems, with all of them in the error's `problems`."""
     problems = tuple(problems)
     if problems:
-        error = StateMismatchError(
-            "The saved optimizer state does not fit this optimizer, which was left as it is: "
-            + "; ".join(problems)
-        )
-        error.problems = problems
-        raise error
+        start = "The state does not fit this optimizer, which was left as it is"
+        text = hyperparameters.with_problems(start, problems)
+        raise StateMismatchError(Message(text, "not_fitting", problems=problems), problems)
 
 
 def warn_left_out(reason: Exception | str, outcome: str, advice: str) -> None:

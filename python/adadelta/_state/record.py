@@ -1,7 +1,7 @@
 """`OptimizerState`: what an optimizer knows, without the framework that it runs on."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -23,10 +23,28 @@ _DTYPES = (np.dtype("float32"), np.dtype("float64"))
 
 
 class StateMismatchError(ValueError):
-    """A state that does not fit an optimizer or a mapping. What it was for is as it was."""
+    """A state that does not fit an optimizer or a mapping. What it was for is as it was.
 
-    # What does not fit, each in a few words, where there is a list of it.
-    problems: tuple[str, ...] = ()
+    Args:
+        message: What is wrong, with as many of the problems as a short message has room for.
+        problems: All that does not fit, each in a few words, where there is a list of it.
+
+    Example:
+        >>> import adadelta.state, numpy as np
+        >>> one = {"square_avg": np.ones(1, "float32"), "acc_delta": np.ones(1, "float32")}
+        >>> state = adadelta.state.OptimizerState(parameters={"kernel": one, "bias": one})
+        >>> try:
+        ...     adadelta.convert_state(state, {"kernal": "weight"})
+        ... except adadelta.state.StateMismatchError as error:
+        ...     print(*error.problems, sep="\\n")
+        unknown: kernal (did you mean kernel?)
+        not in the mapping: kernel, bias
+
+    """
+
+    def __init__(self, message: str = "", problems: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
 
 
 class StateWarning(UserWarning):
@@ -136,7 +154,7 @@ class OptimizerState:
             >>> import adadelta
             >>> one = np.ones(3, "float32")
             >>> parameters = {"dense/bias": {"square_avg": one, "acc_delta": one}}
-            >>> state = adadelta.OptimizerState(step=7, update=7, parameters=parameters)
+            >>> state = adadelta.state.OptimizerState(step=7, update=7, parameters=parameters)
             >>> state.summary(learning_rate=0.5, epsilon=1e-7)[0]["rate_median"]
             0.5
 

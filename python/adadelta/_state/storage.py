@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from adadelta._core import hyperparameters
+from adadelta._core.hyperparameters import LONGEST_MESSAGE, shortened, shortened_path
 from adadelta._core.messages import Message
 from adadelta._core.packages import needed_by
 from adadelta._state import atomic
@@ -45,7 +46,8 @@ def write(state: OptimizerState, path: str | os.PathLike[str]) -> None:
     state = replace(state)
     problem = _problem_with(state)
     if problem:
-        raise ValueError(f"The state can't be saved, and no file was changed: {problem}")
+        text = f"The state can't be saved, and no file was changed: {problem}"
+        raise ValueError(shortened(text, LONGEST_MESSAGE))
     tensors = {
         f"{name}|{slot}": _plain(array)
         for name, slots in state.parameters.items()
@@ -82,15 +84,20 @@ def read(path: str | os.PathLike[str]) -> OptimizerState:
                 raise ValueError("its content does not agree with its checksum")
             return _state_of(_json(header), tensors)
         except _UnreadableError as error:
-            text = f"{_shown(path)} {error}"
+            text = f"{shortened_path(path)} {error}"
             if error.is_of_others:
-                fields = {"file": _shown(path), "alternative": error.alternative}
+                fields = {
+                    "file": shortened_path(path),
+                    "alternative": error.alternative,
+                }
                 text = Message(text, "other_file", **fields)
             raise StateFileError(text) from None
         except (safetensors.SafetensorError, TypeError, ValueError, OverflowError) as error:
             # Also bytes that are no text, integers of thousands of digits, and a shape that no
             # array can have.
-            raise StateFileError(f"{_shown(path)} is damaged: {error}") from None
+            text = f"{shortened_path(path)} is damaged: {error}"
+            text = shortened(text, LONGEST_MESSAGE)
+            raise StateFileError(text) from None
 
 
 class _UnreadableError(Exception):
@@ -127,7 +134,7 @@ _BINARY: int = getattr(os, "O_BINARY", 0)
 def _refuse_other_kinds(path: str | os.PathLike[str], mode: int) -> None:
     kind = atomic.kind_of(path, mode)
     if kind is not None:
-        raise StateFileError(f"{_shown(path)} is {kind} and not a regular file")
+        raise StateFileError(f"{shortened_path(path)} is {kind} and not a regular file")
 
 
 def _content(file: BufferedReader) -> tuple[dict[str, str], dict[str, np.ndarray]]:
@@ -248,8 +255,8 @@ def _refuse_other_formats(metadata: dict[str, str]) -> None:
     version = metadata.get("version", "")
     if version.isdecimal() and len(version) < 9 and int(version) > VERSION:
         raise _UnreadableError(
-            f"was written by a newer adadelta: it has version {version} of the format, and this "
-            f"one reads version {VERSION}; install a newer adadelta"
+            f"was written by a newer adadelta: its format is {version}, and this adadelta reads "
+            f"{VERSION}; install a newer one"
         )
     if version != str(VERSION):
         raise ValueError("it has no version")
@@ -268,7 +275,3 @@ def _checksum(header: str, tensors: dict[str, np.ndarray]) -> str:
         little: Any = array.astype(array.dtype.newbyteorder("<"), copy=False)
         checksum.update(memoryview(little.reshape(-1)).cast("B") if little.size else b"")
     return checksum.hexdigest()
-
-
-def _shown(path: str | os.PathLike[str]) -> str:
-    return f'"{os.fspath(path)}"'

@@ -47,7 +47,7 @@ def warn_of_saved_model() -> None:
         matching.warn_left_out(
             "load_model() does not read it from a SavedModel",
             "starts anew",
-            'To go on with it, call model.load_weights(path + "/variables/variables")',
+            'To go on with it, call model.load_weights(f"{path}/variables/variables")',
         )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from adadelta._core.hyperparameters import first_of
 from adadelta._state import exchange
 from adadelta._state.record import AVERAGES, OptimizerState, StateMismatchError
 from adadelta._torch import arguments, loading, shards
@@ -84,7 +85,7 @@ def _named(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     if repeated:
         raise StateMismatchError(
             "The parameters of this optimizer must have names of their own; these occur more "
-            f"than once: {', '.join(repeated)}"
+            f"than once: {first_of(repeated)}"
         )
     params = (param for group in optimizer.param_groups for param in group["params"])
     return dict(zip(names, params, strict=True))

@@ -10,6 +10,7 @@ with keras_needed_by("adadelta.Monitor"):
     import keras
 
 from adadelta._core import hyperparameters
+from adadelta._core.table import aligned
 from adadelta._keras import reading
 from adadelta._keras.exchange import parts_of
 from adadelta._state.exchange import unwrapped
@@ -80,6 +81,10 @@ class Monitor(keras.callbacks.Callback):
         [1, 10, 20]
         >>> list(monitor.to_dict())[:3]
         ['step', 'update', 'epoch']
+        >>> monitor  # doctest: +ELLIPSIS
+        <Adadelta monitor>
+          3 records, to update 20 in epoch 20: loss ..., learning rate 1
+          ...effective learning rate ..., update ...
 
     """
 
@@ -202,6 +207,28 @@ class Monitor(keras.callbacks.Callback):
     def to_dict(self) -> dict[str, list[Any]]:
         """Return the records by columns, as `pandas.DataFrame()` takes them."""
         return {column: [row[column] for row in self.records] for column in reading.COLUMNS}
+
+    def __repr__(self) -> str:
+        """Show the last record, as R's print() does: a line for each variable."""
+        head = "<Adadelta monitor>"
+        if not self.records:
+            return f"{head}\n  nothing recorded yet"
+        end = self.records[-1]
+        last = [row for row in self.records if row["step"] == end["step"]]
+        rows = [
+            (
+                row["variable"],
+                f"effective learning rate {row['effective_rate_q50']:.3g}, "
+                f"update {row['update_rms']:.3g}",
+            )
+            for row in last
+        ]
+        about = (
+            f"{len({row['step'] for row in self.records})} records, to update {end['update']} in "
+            f"epoch {end['epoch']}: loss {end['loss']:.3g}, learning rate "
+            f"{end['learning_rate']:.3g}"
+        )
+        return "\n  ".join([head, about, *aligned(rows)])
 
     def plot(self, variables: Any = None, figure: Any = None) -> Any:
         """Draw the effective learning rates and the updates over training, by layer.

@@ -1,5 +1,6 @@
 """The picture of what `Monitor` recorded: Zeiler's Figure 2, by layer. Needs matplotlib."""
 
+import difflib
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -49,14 +50,12 @@ def chosen(records: list[dict[str, Any]], variables: Any = None) -> dict[str, st
         sizes[row["variable"]], layers[row["variable"]] = row["size"], row["layer"]
     if variables is not None:
         names = [variables] if isinstance(variables, str) else list(variables)
-        there = ", ".join(map(hyperparameters.received, sizes))
-        if not names:
-            raise ValueError(f"`variables` must name at least one of those recorded: {there}")
-        for name in names:
-            if name not in sizes:
-                raise ValueError(
-                    hyperparameters.refusal("variables", f"among those recorded: {there}", name)
-                )
+        unknown = [name for name in names if name not in sizes]
+        if unknown or not names:
+            wrong = unknown[0] if unknown else variables
+            near = difflib.get_close_matches(str(wrong), sizes, n=1) or list(sizes)
+            requirement = f"recorded variables, such as {hyperparameters.received(near[0], 60)}"
+            raise ValueError(hyperparameters.refusal("variables", requirement, wrong))
         return dict(zip(_without_common_start(names), names, strict=True))
     largest: dict[str, str] = {}
     for name, layer in layers.items():

@@ -1,0 +1,22 @@
+# What is read of a Python object of an earlier session is an error: reticulate has NULL for it, and
+# says "attempt to apply non-function" of its methods.
+
+# nolint start: object_name_linter, object_length_linter.
+#' @export
+`$.adadelta.Adadelta` <- function(x, name) {
+  check_session(x, method_call(sys.call(), "$"))
+  NextMethod()
+}
+
+#' @export
+`[[.adadelta.Adadelta` <- function(x, name) {
+  check_session(x, method_call(sys.call(), "[["))
+  NextMethod()
+}
+
+#' @export
+`$.adadelta.Monitor` <- `$.adadelta.Adadelta`
+
+#' @export
+`$.keras.src.callbacks.history.History` <- `$.adadelta.Adadelta`
+# nolint end

@@ -1,0 +1,194 @@
+"""What each line of the results is to reach, and how it is marked: the one table of targets.
+
+A line is found by the start of its heading and by its first cell. Lines that are not here are what
+others are measured beside.
+"""
+
+from typing import NamedTuple
+
+
+class Target(NamedTuple):
+    """What a line may take at most; all that is given must hold.
+
+    Args:
+        limit: In multiples of the time that the bytes of a step need.
+        peer: In multiples of the peer's time.
+        ms: In milliseconds.
+        more_ms: In milliseconds beyond the peer's.
+        reason: Why it is missed, where that is known.
+
+    """
+
+    limit: float | None = None
+    peer: float | None = None
+    ms: float | None = None
+    more_ms: float | None = None
+    reason: str = ""
+
+    def words(self):
+        parts = [
+            (self.limit, "{:g} x limit"),
+            (self.peer, "{:g} x peer"),
+            (self.ms, "{:g} ms"),
+            (self.more_ms, "peer + {:g} ms"),
+        ]
+        return " and ".join(words.format(most) for most, words in parts if most is not None)
+
+    def mark(self, ms, limit, peer):
+        """Return "reached", or "missed" with the reason, for what a line says."""
+        beyond_peer = ms - ms / peer if peer else None
+        pairs = [
+            (self.limit, limit),
+            (self.peer, peer),
+            (self.ms, ms),
+            (self.more_ms, beyond_peer),
+        ]
+        if all(found is not None and found <= most for most, found in pairs if most is not None):
+            return "reached"
+        return f"missed: {self.reason or 'the reason is not known'}"
+
+
+_XLA_WAKES = "XLA's threads sleep between steps, and waking them shows in short ones"
+_SMALL = "small variables take the plain operations under XLA, as those of Keras' own do"
+
+
+def _of_keras(million, reasons):
+    """Return the targets of a step on one backend, with the reasons why some are missed."""
+    targets = {
+        "20 M float32": million,
+        "20 M, all options": Target(limit=1.4),
+        "20 M, a call inside a window": Target(limit=1.4),
+        "20 M float64": Target(limit=1.4),
+        "20 M float16": Target(limit=1.4),
+        "20 M bfloat16": Target(limit=1.4),
+        **{
+            f"{what}{options}": Target(peer=1)
+            for what in ("784-2000-2000-10", "200 tensors of 1,000")
+            for options in ("", ", all options")
+        },
+    }
+    return {
+        f"{what}: ours": target._replace(reason=reasons.get(what, ""))
+        for what, target in targets.items()
+    }
+
+
+_JAX = _of_keras(
+    Target(limit=1.3, peer=0.17),
+    {
+        "20 M float32": "1/6 of Keras' own time is the speed of memory where Keras takes 6 limits",
+    },
+)
+del _JAX["20 M float64: ours"]  # JAX has it only where it is asked for before it starts.
+
+TARGETS = {
+    "NumPy": {"20 M float32: the kernel": Target(limit=1.3)},
+    "Keras on jax, jit": _JAX,
+    "Keras on tensorflow, graph": _of_keras(
+        Target(limit=2.5, peer=0.33), {"20 M, a call inside a window": _XLA_WAKES}
+    ),
+    "Keras on tensorflow, XLA": {
+        **{
+            f"{what}{options}: ours": Target(peer=1)
+            for what in ("20 M float32", "200 tensors of 1,000")
+            for options in ("", ", all options")
+        },
+        "200 tensors of 1,000: ours": Target(peer=1, reason=_SMALL),
+        "200 tensors of 1,000, all options: ours": Target(peer=1, reason=_SMALL),
+    },
+    "Keras on torch, eager": {
+        **_of_keras(Target(limit=1.3, peer=0.17), {}),
+        "2,000 tensors of 1,000: ours": Target(
+            peer=1.5, reason="Python looks at 4,000 tensors, which takes longer than the kernel"
+        ),
+    },
+    **{
+        f"An epoch of fit() on {backend}": {"ours": Target(peer=1.1)}
+        for backend in ("jax", "tensorflow", "torch")
+    },
+    **{
+        f"Watching fit() on {backend}": {
+            f"{network}: the monitor itself": Target(peer=0.03)
+            for network in ("784-2000-2000-10", "784-64-10")
+        }
+        for backend in ("jax", "tensorflow", "torch")
+    },
+    **{
+        f"The first step on {backend}": {
+            "first step, kernel not cached": Target(more_ms=2000),
+            "first step, kernel cached": Target(more_ms=200),
+        }
+        for backend in ("jax", "tensorflow", "torch")
+    },
+    "Keras on jax, 8 devices": {
+        f"8 M, {options}: ours": Target(peer=1.1)
+        for options in (
+            "no options",
+            "clipnorm",
+            "global_clipnorm",
+            "global_clipnorm and accumulation",
+        )
+    },
+    "torch: one tensor": {
+        "ours": Target(limit=1.3),
+        "ours; the peer is torch's, one by one (the default)": Target(
+            peer=0.06, reason="a step can't be faster than memory"
+        ),
+        "ours; the peer is torch's foreach": Target(peer=0.2),
+        "ours; the peer is torch's, compiled": Target(
+            peer=1, reason="both move as many bytes, at the speed of memory"
+        ),
+    },
+    "optax: one tensor": {"ours, fused_adadelta; the peer is optax'": Target(peer=0.2)},
+    "brainpy: one tensor": {
+        "ours; the peer is BrainPy's": Target(
+            peer=0.2, reason="`bm.jit` gives no buffers away, so each step writes new arrays"
+        )
+    },
+    "torch, FSDP2": {"ours": Target(peer=0.4)},
+    "From R": {
+        "optimizer_adadelta(), after the first": Target(ms=10),
+        "an epoch of fit() from R; the peer is Python": Target(peer=1.05),
+    },
+}
+
+
+class Marker:
+    """Marks the lines of the tables that pass through it, and knows which did not come."""
+
+    def __init__(self):
+        self._heading = ""
+        self._waiting = {
+            (heading, what): target
+            for heading, lines in TARGETS.items()
+            for what, target in lines.items()
+        }
+
+    def marked(self, line):
+        """Return a line with what it is to reach and whether it does, where it is of a table."""
+        if line.startswith("### "):
+            self._heading = line.removeprefix("### ")
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        if len(cells) != 5 or cells[0] == "parameters":
+            return line
+        if cells[1] in ("ms", "---"):
+            more = ["at most", "target"] if cells[1] == "ms" else ["---"] * 2
+        elif (target := self._taken(cells[0])) is not None:
+            ms, limit, peer = (float(cells[it]) if cells[it] else None for it in (1, 3, 4))
+            more = [target.words(), target.mark(ms, limit, peer)]
+        else:
+            more = ["", ""]
+        return f"| {' | '.join([*cells, *more])} |{line[len(line.rstrip()) :]}"
+
+    def _taken(self, what):
+        for key in self._waiting:
+            if self._heading.startswith(key[0]) and key[1] == what:
+                return self._waiting.pop(key)
+        return None
+
+    def not_measured(self):
+        """Return the lines of a list of the targets whose lines have not come."""
+        return [
+            f"- {heading}: {what}: at most {target.words()}\n"
+            for (heading, what), target in self._waiting.items()
+        ]

@@ -1,0 +1,48 @@
+"""What a test provokes is measured: every message of ours is short enough for a terminal."""
+
+from pathlib import Path
+
+import pytest
+
+import adadelta
+
+LONGEST = 200
+_PACKAGE = str(Path(adadelta.__file__).parent)
+
+
+class _Measured:
+    """A `pytest.raises()` that fails when the error is ours and its message is too long."""
+
+    def __init__(self, expected):
+        self._expected = expected
+
+    def __enter__(self):
+        return self._expected.__enter__()
+
+    def __exit__(self, kind, error, traceback):
+        is_expected = self._expected.__exit__(kind, error, traceback)
+        if is_expected and _is_own(error):
+            assert len(str(error)) <= LONGEST, f"{len(str(error))} characters: {error}"
+        return is_expected
+
+
+def _is_own(error):
+    # What the operating system says has the whole path of the file in it.
+    if isinstance(error, OSError):
+        return False
+    frame = error.__traceback__
+    while frame.tb_next is not None:
+        frame = frame.tb_next
+    return frame.tb_frame.f_code.co_filename.startswith(_PACKAGE)
+
+
+@pytest.fixture(autouse=True)
+def messages_are_short(monkeypatch):
+    """Measure the message of every error that `pytest.raises()` finds in a test."""
+    raises = pytest.raises
+
+    def measured(expected, *arguments, **options):
+        found = raises(expected, *arguments, **options)
+        return found if arguments else _Measured(found)
+
+    monkeypatch.setattr(pytest, "raises", measured)
