@@ -17,7 +17,7 @@ method: Dauphin et al., arXiv:1406.2572.
 
 On the 30 problems of `tests/problems/` it ends within a relative 1e-6 of the best of four other
 methods. So did a prototype, after 12,000 gradients together; periods of 50 steps took it 22,800,
-and without the Newton step it missed 10. To go back and halve the rate, without measuring, was
+and without the Newton step it missed 8. To go back and halve the rate, without measuring, was
 fooled by Wood's function and others.
 """
 
