@@ -295,15 +295,17 @@ check_control <- function(control, defaults, call) {
   known <- intersect(names(control), names(defaults))
   checked <- replace(defaults, known, control[known])
   if (is.logical(checked$trace)) checked$trace <- as.numeric(checked$trace)
-  for (name in names(r_control)) {
-    value <- checked[[name]]
-    if (name == "ndeps" && is.null(value)) next
-    size <- length(defaults[[if (name == "ndeps") "parscale" else name]])
-    if (!are_finite(value, size) || !all(r_control[[name]]$accepts(value))) {
-      refuse(name, r_control[[name]]$requirement, value, call)
-    }
-  }
+  for (name in names(r_control)) check_numbers(name, checked, length(defaults$parscale), call)
   checked
+}
+
+check_numbers <- function(name, control, parameters, call) {
+  value <- control[[name]]
+  if (name == "ndeps" && is.null(value)) return()
+  size <- if (name %in% c("parscale", "ndeps")) parameters else 1
+  if (!are_finite(value, size) || !all(r_control[[name]]$accepts(value))) {
+    refuse(name, r_control[[name]]$requirement, value, call)
+  }
 }
 
 # What R itself uses, and Python never sees.
