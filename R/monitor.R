@@ -9,8 +9,8 @@
 #' another optimizer they start anew. A record takes about as long as a small
 #' training step, so a small `every` slows down the training of small models.
 #'
-#' The optimizer must come from [optimizer_adadelta()]; it may be inside Keras'
-#' `LossScaleOptimizer`. With any other, `fit()` stops with an error before
+#' The optimizer must come from [optimizer_adadelta()], alone or inside the
+#' `LossScaleOptimizer` of Keras. With any other, `fit()` stops with an error before
 #' anything has changed.
 #'
 #' @section Warnings: They are of class `adadelta_warning`, and each comes once,

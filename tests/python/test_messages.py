@@ -75,9 +75,7 @@ def test_a_list_of_problems_is_cut_and_the_error_has_all():
     with pytest.raises(adadelta.state.StateMismatchError) as caught:
         matching.refuse(matching.unpaired(names, names[:20]))
     assert len(str(caught.value)) <= 200
-    text = (
-        "missing: layer_with_a_long_name_0, layer_with_a_long_name_1 and 38 more; 1 more (all"
-    )
+    text = "missing: layer_with_a_long_name_0, layer_with_a_long_name_1 and 38 more; 1 more (all"
     assert text in str(caught.value)
     assert [len(problem.split(", ")) for problem in caught.value.problems] == [40, 20]
     again = pickle.loads(pickle.dumps(caught.value))
