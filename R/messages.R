@@ -37,7 +37,7 @@ sentences <- list(
   },
   decay = function(it) {
     paste0(
-      "`decay` is not an argument of ", it$owner, "; pass ",
+      "`decay` is not an argument of ", it$owner, "; pass the schedule ",
       "keras$optimizers$schedules$InverseTimeDecay(learning_rate, decay_steps=1, decay_rate=",
       shortened(shown(it$received), 16), ") as `learning_rate`"
     )

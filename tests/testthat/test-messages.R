@@ -102,7 +102,7 @@ test_that("messages are in the words of R", {
     "`a` is not an argument of It; it takes `b`, `c`"
   )
   expect_match(said("rate_compiled", received = came(0.5)), "run_eagerly = TRUE; received 0.5$")
-  expect_match(said("averages_lost", variables = "\"x\""), "^the averages of \"x\" and the weights")
+  expect_match(said("averages_lost", variables = "\"x\""), "^the averages of \"x\" became NaN")
   expect_match(
     said("other_file", file = "\"a\"", alternative = NULL),
     "^\"a\" is a safetensors file with something else: .* save_optimizer_state\\(\\)$"

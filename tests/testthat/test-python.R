@@ -8,9 +8,10 @@ test_that("the Python part is installed, in the same version", {
 test_that("the oldest versions are the same wherever they are stated", {
   needs <- packageDescription("adadelta")$SystemRequirements
   expected <- sprintf(
-    "Python (>= %s), keras (>= %s)", stated("PYTHON_MINIMUM"), stated("KERAS_MINIMUM")
+    "Python (>= %s) with the Python packages keras (>= %s)",
+    stated("PYTHON_MINIMUM"), stated("KERAS_MINIMUM")
   )
-  expect_identical(needs, expected)
+  expect_true(startsWith(needs, expected))
   project <- test_path("..", "..", "python", "pyproject.toml")
   skip_if_not(file.exists(project), "pyproject.toml is not part of the R package")
   lines <- trimws(readLines(project))
