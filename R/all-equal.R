@@ -5,15 +5,15 @@
 #'
 #' Parameters are compared by name. Names that differ only in the numbers that
 #' Keras gives to layers, or in the name of the model, count as the same, as they
-#' do in [load_optimizer_state()]. R functions as learning rate are the same when
-#' their code is.
+#' do in [load_optimizer_state()]. Two R functions as learning rate are the same
+#' if their code is the same.
 #'
 #' @param target,current Optimizers made by [optimizer_adadelta()].
-#' @param tolerance Settings and averages whose mean relative difference is
-#'   smaller than this are equal; 0 asks for the same numbers. Counts have to be
-#'   the same. Default: `1.5e-8`, as in
-#'   [all.equal()]. Keras computes in float32, so what ought to be equal may differ
-#'   by some 1e-6.
+#' @param tolerance Settings and averages count as equal if their mean relative
+#'   difference is smaller than this. With 0, they must be the same numbers.
+#'   Counts must always be the same. Default: `1.5e-8`, as in [all.equal()]. Keras
+#'   computes in float32, so values that ought to be equal may differ by about
+#'   1e-6.
 #' @param ... Further arguments of [all.equal()], for numbers.
 #' @return `TRUE`, or a character vector that says what differs: the settings
 #'   first, then the counts, then the averages by the parameter's name. Use
@@ -78,7 +78,7 @@ differing_arrays <- function(parameter, target, current, ...) {
   }))
 }
 
-# Which elements of two lists differ, and how they look.
+# One line for each element in which two lists differ, with both values.
 differing <- function(target, current, is_same) {
   unlist(lapply(union(names(target), names(current)), function(name) {
     if (is_same(target[[name]], current[[name]])) return(NULL)
@@ -94,7 +94,7 @@ comparable_settings <- function(optimizer) {
   settings
 }
 
-# The note by which a session finds an R function again says nothing about it.
+# The note lets a session find an R function again. It does not describe the function.
 without_note <- function(value) {
   if (!is.list(value)) return(value)
   lapply(value[names(value) != "note"], without_note)

@@ -1,13 +1,13 @@
-# R values as Python values. Python checks and normalises them, so nothing may be lost or changed on
-# the way. reticulate alone would make True of NA, "NA" of NA_character_, -2147483648 of
-# NA_integer_, and a list of a vector; such values go as `adadelta.r.Value`, which shows as R code
-# and which no check accepts.
+# Conversion of R values to Python values. Python checks and normalizes them, so nothing may be lost
+# or changed on the way. reticulate alone would convert NA to True, NA_character_ to "NA",
+# NA_integer_ to -2147483648, and a vector to a list. Such values are passed as `adadelta.r.Value`,
+# which is shown as R code and which no check accepts.
 
 as_python <- function(value) {
   if (is.null(value) || is_python(value)) {
     value
   } else if (is_plain_scalar(value)) {
-    # Names and the dimension are dropped; strings cross as UTF-8.
+    # Names and the dimension are dropped; strings are passed as UTF-8.
     if (is.character(value)) enc2utf8(as.vector(value)) else as.vector(unname(value))
   } else {
     the$module$Value(r_code(value))
@@ -19,7 +19,8 @@ as_python_rate <- function(value, call) {
   if (!is_rate_function(value)) return(as_python(value))
   rate <- rate_function(value, call)
   code <- function_code(value)
-  # What is returned can be wrong at any step: the error names the call that gave the function.
+  # The function can return a wrong value at any step; the error names the call in which it was
+  # given.
   refuse <- function(message) called_by_python(fail(sentence(message), "argument", call))
   if (length(formals(args(rate))) == 0) {
     the$core$Function(function() called_by_python(as_python(rate())), refuse, code)
@@ -32,7 +33,7 @@ as_python_argument <- function(value, name, call) {
   if (name == "learning_rate") as_python_rate(value, call) else as_python_extra(value, name)
 }
 
-# get_config() may also return the variables that are not decayed, as a list.
+# get_config() may also return a list of the variables that are excluded from weight decay.
 as_python_extra <- function(value, name) {
   if (name == "exclude_from_weight_decay" && is.list(value) && !is.object(value)) {
     value
@@ -46,7 +47,7 @@ is_python <- function(value) {
 }
 
 is_plain_scalar <- function(value) {
-  # What NumPy calls an array without dimensions comes from reticulate with one.
+  # reticulate gives a NumPy array without dimensions one dimension.
   if (is.object(value) || length(dim(value)) > 1 || length(value) != 1) return(FALSE)
   switch(typeof(value),
     double = is.nan(value) || !is.na(value),
@@ -57,23 +58,23 @@ is_plain_scalar <- function(value) {
   )
 }
 
-# What get_config() returns for a learning rate schedule.
+# Whether a value is a learning rate schedule in the form that get_config() returns.
 is_serialized <- function(value) {
   is.list(value) && !is.object(value) && all(c("class_name", "config") %in% names(value))
 }
 
-# Functions of R, and formulas such as `~ 0.1 / (1 + .x)`, which purrr takes for functions.
+# R functions, and formulas such as `~ 0.1 / (1 + .x)`, which purrr accepts as functions.
 is_rate_function <- function(value) {
   (is.function(value) && !is_python(value)) || (inherits(value, "formula") && length(value) == 2)
 }
 
-# A learning rate as a function without arguments, or of the step, or an error.
+# Returns a learning rate as a function without arguments or of the step, or signals an error.
 rate_function <- function(value, call) {
   if (inherits(value, "formula")) return(function_of_formula(value))
   arguments <- formals(args(value))
   if (length(arguments) == 0) return(function() value())
   named <- arguments[names(arguments) != "..."]
-  # An argument with a default counts only where there is no other.
+  # An argument with a default counts only if there is no other.
   needed <- !nzchar(as.character(as.list(named)))
   is_of_one <- sum(needed) == 1 || length(named) == 1 || inherits(value, "rlang_lambda_function")
   if (is_of_one) return(function(step) value(step))
@@ -84,7 +85,7 @@ rate_function <- function(value, call) {
   ), "argument", call)
 }
 
-# As purrr makes one: the step is `.x`, `.` or `..1`.
+# As in purrr, the step is `.x`, `.` or `..1`.
 function_of_formula <- function(formula) {
   made <- function(..., .x = ..1, . = ..1) NULL
   body(made) <- formula[[2]]
@@ -97,7 +98,7 @@ r_code <- function(value) {
   substr(in_one_line(deparse(value, width.cutoff = 500L, nlines = 2L)), 1L, 500L)
 }
 
-# Without an end: all.equal() tells functions apart by it.
+# The whole code, never cut short: all.equal() compares functions by it.
 function_code <- function(value) in_one_line(deparse(value, width.cutoff = 500L))
 
 in_one_line <- function(lines) enc2utf8(paste(trimws(lines), collapse = " "))
@@ -106,8 +107,8 @@ shortened <- function(text, width = 80L) {
   if (nchar(text) > width) paste0(substr(text, 1, width - 3), "...") else text
 }
 
-# Every argument of the function that calls this and that has no default must be there. R itself
-# would notice where it is first used, and name the call of one of our own functions.
+# Fails if an argument without a default was not given to the function that calls this. R itself
+# would notice only at the first use, and would name the call of one of our own functions.
 check_given <- function(call, kind = "argument") {
   frame <- parent.frame()
   arguments <- formals(sys.function(sys.parent()))
@@ -119,7 +120,7 @@ check_given <- function(call, kind = "argument") {
   }
 }
 
-# The arguments in `...`: each named, and once.
+# Returns the arguments in `...`. Each must have a name, and be given only once.
 check_names <- function(extra, call) {
   names <- if (is.null(names(extra))) character(length(extra)) else names(extra)
   if (any(names == "")) {

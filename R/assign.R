@@ -4,17 +4,17 @@
 #' settings before the optimizer is built, which happens when training begins.
 #'
 #' @param x An optimizer made by [optimizer_adadelta()].
-#' @param name An argument of [optimizer_adadelta()], or another attribute that a
-#'   Keras optimizer has.
+#' @param name An argument of [optimizer_adadelta()], or another attribute of a
+#'   Keras optimizer.
 #' @param value The new value: for an argument, one that [optimizer_adadelta()]
-#'   takes.
+#'   accepts.
 #' @return `x`, changed.
-#' @section Errors: A value that [optimizer_adadelta()] does not take, a name that
-#'   it does not know, and a setting that can no longer be changed are errors of
-#'   class `adadelta_error_argument`; nothing has changed then. An optimizer of an
-#'   earlier session is one of class `adadelta_error_state`.
+#' @section Errors: It is an error of class `adadelta_error_argument` if
+#'   [optimizer_adadelta()] does not accept the value, if the name is unknown, or
+#'   if the setting can no longer be changed. Nothing has changed then. For an
+#'   optimizer of an earlier session, the error has class `adadelta_error_state`.
 #' @seealso [learning_rate()] for the rate as a number,
-#'   [update.adadelta.Adadelta()] makes a new optimizer with other settings.
+#'   [update.adadelta.Adadelta()] for a new optimizer with other settings.
 #' @name assign_adadelta
 #' @examplesIf keras_available()
 #' optimizer <- optimizer_adadelta()
@@ -30,7 +30,7 @@ NULL
 #' @export
 # nolint start: object_name_linter.
 `$<-.adadelta.Adadelta` <- function(x, name, value) {
-  # R has put `*tmp*` in the place of the user's variable.
+  # R has replaced the user's variable by `*tmp*`.
   shown <- if (is_plain_scalar(value)) value else quote(value)
   call <- call("<-", call("$", quote(optimizer), as.name(name)), shown)
   check_session(x, call)

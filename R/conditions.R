@@ -1,6 +1,6 @@
 # Every error of this package is of class "adadelta_error" and names the call that the user wrote.
 
-# `...` is what else the condition has.
+# `...` are further fields of the condition.
 fail <- function(message, kind, call, ...) {
   classes <- c(paste0("adadelta_error_", kind), "adadelta_error")
   stop(errorCondition(message, ..., class = classes, call = named_call(call)))
@@ -13,19 +13,19 @@ own_warning <- function(message, call, kind = NULL) {
   warningCondition(message, class = classes, call = named_call(call))
 }
 
-# do.call() with a function puts its whole body where the name belongs.
+# do.call() with a function puts the whole function where its name belongs.
 named_call <- function(call, name = "optimizer_adadelta") {
   if (is.call(call) && is.function(call[[1]])) call[[1]] <- as.name(name)
   call
 }
 
-# A method is called by the name of its generic.
+# Users call a method by the name of its generic, so errors show that name.
 method_call <- function(call, generic) {
   call[[1]] <- as.name(generic)
   call
 }
 
-# Only a null pointer is left of a Python object that was saved with an R session.
+# A Python object that was saved with an R session comes back as a null pointer.
 check_session <- function(object, call) {
   if (is_of_earlier_session(object)) {
     has_records <- inherits(object, c("adadelta.Monitor", class_of_history))

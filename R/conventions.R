@@ -22,12 +22,12 @@
 #'   `framework`: `"keras"` is [optimizer_adadelta()] (which has arguments that
 #'   Keras' own lacks), `"tf1"` is `tf.keras` of TensorFlow 1.13, and `"paper"` is
 #'   Zeiler (2012). `learning_rate`, `rho`, `epsilon` and `weight_decay` are the
-#'   defaults; `NA` for `epsilon` is what Keras is set to, which is 1e-7, and for
-#'   `weight_decay` none. Columns that end in `_name` have the names of these
-#'   arguments, `NA` where there is none. `weight_decay_mode` is `"coupled"` where
-#'   the decay is added to the gradient and so enters the averages, `"decoupled"`
-#'   where it is taken from the weights, times the learning rate, `"unscaled"`
-#'   where it is taken from them as it is, or `NA`.
+#'   defaults; `NA` means, for `epsilon`, the value that Keras is set to, which is
+#'   1e-7, and for `weight_decay` no decay. Columns that end in `_name` give the
+#'   names of these arguments, or `NA` if there is none. `weight_decay_mode` is
+#'   `"coupled"` where the decay is added to the gradient and so enters the
+#'   averages, `"decoupled"` where it is subtracted from the weights, times the
+#'   learning rate, `"unscaled"` where it is subtracted as it is, or `NA`.
 #'
 #'   `adadelta_translate()` returns a list of the arguments for `to`, by their
 #'   names there.
@@ -65,7 +65,7 @@ adadelta_translate <- function(from, to, ...) {
   value_of(result, "argument", call)
 }
 
-# Python's None is NULL in a list, and NA in a column.
+# reticulate converts None to NULL, which a column can't hold.
 without_null <- function(column) {
   unlist(lapply(column, function(value) if (is.null(value)) NA else value))
 }

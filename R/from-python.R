@@ -1,9 +1,9 @@
-# R functions that Python calls: what callbacks show and warn, learning rates, and the warnings of
-# the Python part. A handler outside of the call into Python, such as that of
-# `tryCatch(model$fit(...), warning = )`, leaves by a jump in C over Python's frames, and Python
-# crashes later. So nothing jumps from here: conditions wait until that call has returned.
+# R functions that Python calls: learning rates, what callbacks show, and warnings. A handler
+# outside of the call into Python, such as that of `tryCatch(model$fit(...), warning = )`, would
+# jump in C over Python's frames, and Python would crash later. So nothing jumps from here:
+# conditions wait until the call into Python has returned.
 
-# What Python warns of when it loads a model; `call` is the user's.
+# Signals a warning of Python about a loaded model, with the call of the user.
 warn_of_state <- function(message) {
   called_by_python(defer(own_warning(sentence(message), call_into_python(), "state")))
 }
@@ -14,7 +14,7 @@ called_by_python <- function(code) {
   answer <- NULL
   last <- NULL
   may_leave <- FALSE
-  # A return from an exit handler ends any jump here, whatever its aim is.
+  # A return from an exit handler stops any jump here, whatever its target.
   on.exit({
     if (is.null(answer) && !may_leave) return(ended("jump", last, "it was left by a jump"))
   })
@@ -27,8 +27,8 @@ called_by_python <- function(code) {
     ),
     error = function(error) ended("error", as_own_error(error), conditionMessage(error)),
     interrupt = function(interrupt) {
-      # A newer reticulate tells Python of the interrupt as well and has to raise it there: where
-      # this went on, the next `fit()` crashed in two sessions of three.
+      # A newer reticulate also tells Python of the interrupt and must raise it there: without that,
+      # the next `fit()` crashed in two of three sessions.
       may_leave <<- TRUE
       tryInvokeRestart("raise_py_exception", "KeyboardInterrupt")
       ended("interrupt", interrupt, "it was interrupted")
@@ -42,7 +42,7 @@ ended <- function(kind, condition, message) {
   list(kind = kind, message = enc2utf8(message), waits = waits)
 }
 
-# Messages are shown at once, unless a handler would leave with one.
+# Messages are shown at once, unless a handler would jump out with one.
 pass_on_message <- function(condition) {
   try_handlers <- function() {
     how <- NULL
@@ -69,8 +69,8 @@ as_own_error <- function(error) {
   error
 }
 
-# Keeps a condition until the call into Python has returned. Says whether there is such a call:
-# there is none where Python itself was first.
+# Keeps a condition until the call into Python has returned. Returns whether there is such a call:
+# there is none if Python itself started R.
 defer <- function(condition) {
   frame <- frame_that_entered_python()
   if (is.null(frame)) return(FALSE)
@@ -83,7 +83,7 @@ defer <- function(condition) {
   TRUE
 }
 
-# One loop for all of them: the first that a handler leaves with is the last, as without Python.
+# In one loop: once a handler jumps out with a condition, the others are dropped, as without Python.
 signal_deferred <- function(deferred) {
   if (identical(the$deferred, deferred)) the$deferred <- NULL
   for (condition in deferred$conditions) {
@@ -109,7 +109,7 @@ frame_that_entered_python <- function() {
   if (length(number)) sys.frame(number)
 }
 
-# The call of the user's that this frame serves, or NULL where a function was called without a name.
+# The user's call that led into Python, or NULL if it called a function without a name.
 call_into_python <- function() {
   number <- number_of_entry()
   if (!length(number)) return(NULL)
@@ -118,7 +118,7 @@ call_into_python <- function() {
   if (!is.function(call[[1]])) call
 }
 
-# The outermost frame from which R went into C++ and Python: none of Python's frames is below it.
+# The number of the outermost frame from which R called C++ and Python. No Python frame is below it.
 number_of_entry <- function() {
   numbers <- seq_len(sys.nframe())
   Find(function(number) enters_python(sys.function(number)), numbers)

@@ -1,38 +1,38 @@
 #' Try several settings
 #'
 #' Trains once with each combination of some arguments of an optimizer, and
-#' returns one table of the results. Each training gets an optimizer of its own,
-#' which has made no step.
+#' returns one table of the results. Each training gets a new optimizer of its
+#' own.
 #'
 #' All optimizers are made first, so a wrong argument is an error before anything
-#' is trained. A training that fails does not end the others: its message stands in
-#' the column `error`. When you interrupt it, you get the table of what was trained
-#' so far, with a warning.
+#' is trained. If a training fails, the others still run, and its message is in
+#' the column `error`. If you interrupt the function, it returns the table of the
+#' results so far, with a warning.
 #'
 #' After each training, models and arrays that nothing refers to any more are
 #' removed from the memory of R and of Python. Make the model inside of `fit`, and
-#' set the seed there: `keras$utils$set_random_seed(1L)` gives each training the same
-#' first weights. Better, train with several seeds and compare the means: what
-#' differs less than the seeds do is chance.
+#' set the seed there: `keras$utils$set_random_seed(1L)` gives each training the
+#' same first weights. Better still, train with several seeds and compare the
+#' means: differences that are smaller than those between seeds are chance.
 #'
-#' @param optimizer An optimizer made by [optimizer_adadelta()], which has the other
+#' @param optimizer An optimizer made by [optimizer_adadelta()], with all other
 #'   arguments. It is not changed.
-#' @param ... Arguments of [optimizer_adadelta()], by name, each with the values to
-#'   try: a vector, or a list for values that no vector can have, such as schedules,
-#'   functions and `NULL`. The names of a list are what the table shows.
-#' @param fit A function that takes an optimizer, trains a model with it, and returns
-#'   what to compare: a number, a vector or a list of numbers with names, or a data
-#'   frame of one row.
+#' @param ... Arguments of [optimizer_adadelta()], by name, each with the values
+#'   to try: a vector, or a list for values that no vector can have, such as
+#'   schedules, functions and `NULL`. The table shows the names of a list.
+#' @param fit A function that takes an optimizer, trains a model with it, and
+#'   returns the result: a number, a vector or a list of numbers with names, or a
+#'   data frame of one row.
 #' @return A data frame with a row for each combination, in the order of
-#'   [expand.grid()]: a column for each argument, a column for each result (`value`
-#'   where `fit` returns a number without name; `NA` where the training failed), and
-#'   `error`: the message of the error that ended it, or `NA`.
-#' @section Errors: An argument that [optimizer_adadelta()] does not take, and an
-#'   `optimizer` or `fit` that are none, are errors of class
-#'   `adadelta_error_argument`. An optimizer of an earlier session is one of class
-#'   `adadelta_error_state`.
+#'   [expand.grid()]: a column for each argument, a column for each result
+#'   (`value` if `fit` returns a number without a name; `NA` if the training
+#'   failed), and `error`: the message of the error that ended it, or `NA`.
+#' @section Errors: It is an error of class `adadelta_error_argument` if
+#'   [optimizer_adadelta()] does not accept an argument, or if `optimizer` or
+#'   `fit` is not valid. For an optimizer of an earlier session, the error has
+#'   class `adadelta_error_state`.
 #' @seealso [update.adadelta.Adadelta()], which makes the optimizers.
-#'   `vignette("training", "adadelta")` shows how to do it in several processes.
+#'   `vignette("training", "adadelta")` shows how to use several processes.
 #' @export
 #' @examplesIf keras_available()
 #' keras <- reticulate::import("keras")
@@ -114,8 +114,9 @@ trained <- function(make, number, fit, arguments, call) {
       break
     }
     results[[cell]] <- result
-    # Python's objects are freed when R has let go of them, and R's own memory is not full yet: 12
-    # models of a million weights took 22 MB more from the first to the last, without this 164 MB.
+    # Python frees its objects when R has collected its references to them, which R does not do
+    # while its own memory is not full. From the first to the last of 12 models with a million
+    # weights, memory grew by 22 MB, and by 164 MB without this.
     gc()
     reticulate::import("gc")$collect()
   }

@@ -1,30 +1,29 @@
-#' The history of a training
+#' Training history as a data frame and as a picture
 #'
-#' What `model$fit()` returns under plain reticulate, as a data frame and as a
-#' picture. The R package keras3 returns an object of its own, and has methods of
-#' its own for it.
+#' Methods for the history that `model$fit()` returns under plain reticulate. The
+#' R package keras3 returns an object of its own class, with its own methods.
 #'
-#' @param x,object What `model$fit()` returned: a Python object of the class
-#'   `History` of Keras.
+#' @param x,object The return value of `model$fit()`: a Python object of Keras'
+#'   class `History`.
 #' @param row.names,optional As in [as.data.frame()].
-#' @param ... For `plot()`, further arguments of [graphics::plot.default()], such as
-#'   `log = "y"`; else not used.
-#' @return `as.data.frame()` returns a data frame with a row for each epoch, metric
-#'   and kind of data, and the columns that the package keras3 has:
-#'   \item{epoch}{The epoch, from 1; `NA` where a metric was not computed in every
+#' @param ... For `plot()`, further arguments of [graphics::plot.default()], such
+#'   as `log = "y"`; otherwise not used.
+#' @return `as.data.frame()` returns a data frame with a row for each epoch,
+#'   metric and kind of data, and with the same columns as in the package keras3:
+#'   \item{epoch}{The epoch, from 1; `NA` if a metric was not computed in every
 #'     epoch, as with `validation_freq`.}
 #'   \item{value}{The value of the metric.}
 #'   \item{metric}{The name of the metric, such as `loss`: a factor in the order of
 #'     Keras.}
 #'   \item{data}{A factor: `"training"` or `"validation"`.}
 #'
-#'   Metrics that are no single number are left out.
+#'   Metrics that are not single numbers are left out.
 #'
 #'   `plot()` draws a panel for each metric with base graphics, and returns the data
 #'   frame, invisibly; `autoplot()` returns a ggplot of the same.
-#' @section Errors: A history of an earlier R session, whose numbers are gone, is an
-#'   error of class `adadelta_error_state`, as is a picture of a history without
-#'   numbers.
+#' @section Errors: It is an error of class `adadelta_error_state` to use a
+#'   history of an earlier R session, whose numbers are gone, or to draw a history
+#'   without numbers.
 #' @seealso [adadelta_monitor()] for what the optimizer did in each layer.
 #' @name history
 #' @examplesIf keras_available()
@@ -40,7 +39,7 @@
 #' plot(history)
 NULL
 
-# As reticulate names it.
+# The name that reticulate gives to the class.
 class_of_history <- "keras.src.callbacks.history.History"
 
 #' @rdname history
@@ -51,7 +50,7 @@ as.data.frame.keras.src.callbacks.history.History <- function(x, row.names = NUL
   # nolint end
   check_session(x, method_call(sys.call(), "as.data.frame"))
   values <- lapply(in_r(x$history), function(column) unlist(in_r(column), use.names = FALSE))
-  # There is none before the training begins.
+  # The attribute is missing until training begins.
   has_begun <- reticulate::py_has_attr(x, "epoch")
   epochs <- as.integer(if (has_begun) unlist(in_r(x$epoch))) + 1L
   values <- Filter(function(column) is.numeric(column) && length(column) <= length(epochs), values)
@@ -71,7 +70,7 @@ as.data.frame.keras.src.callbacks.history.History <- function(x, row.names = NUL
   as.data.frame(shown, row.names = row.names, optional = optional)
 }
 
-# reticulate converts or doesn't, as the module was imported.
+# Whether reticulate has converted a value depends on how its module was imported.
 in_r <- function(value) if (is_python(value)) reticulate::py_to_r(value) else value
 
 #' @rdname history
@@ -116,7 +115,7 @@ plot.keras.src.callbacks.history.History <- function(x, ...) { # nolint: object_
 autoplot.keras.src.callbacks.history.History <- function(object, ...) {
   # nolint end
   shown <- drawable_history(object, method_call(sys.call(), "autoplot"))
-  # R CMD check knows of no variables that ggplot2 finds in the data.
+  # R CMD check does not know that ggplot2 finds variables in the data.
   .data <- ggplot2::.data
   ggplot2::ggplot(shown, ggplot2::aes(
     x = .data$epoch, y = .data$value, color = .data$data, linetype = .data$data

@@ -19,21 +19,21 @@
 #' @param ... Further arguments for [reticulate::virtualenv_install()], such as
 #'   `pip_options`.
 #' @param extra_packages Further Python packages, as pip takes them, such as
-#'   `c("scipy", "jax[cuda12]")`. Default: `NULL`, which is none.
+#'   `c("scipy", "jax[cuda12]")`. Default: `NULL`, for no further packages.
 #' @param python The Python on which to base the environment. Default: `NULL`,
 #'   which means that reticulate finds one that is new enough.
 #' @param existing What to do if the environment exists and something is missing
 #'   in it: `"refuse"` raises an error, `"update"` installs what is missing, and
-#'   `"replace"` makes a new environment, also if nothing is missing. Default:
+#'   `"replace"` makes a new environment, even if nothing is missing. Default:
 #'   `"refuse"`.
 #'
 #' @return The path of the Python in the environment, or `NULL` for `envname =
 #'   NULL`, invisibly.
 #' @section Errors: An error of class `adadelta_error_argument` if an argument is
-#'   not valid; of class `adadelta_error_python` when the environment exists,
-#'   when there is no Python that is new enough, when pip fails, whose output is
-#'   shown above, or when the environment is made and does not work.
-#' @seealso [adadelta_sitrep()] for what is there, [use_backend()]
+#'   not valid; of class `adadelta_error_python` when the environment exists, when
+#'   there is no Python that is new enough, when pip fails (its output is shown
+#'   above the error), or when the finished environment does not work.
+#' @seealso [adadelta_sitrep()] to see what is installed, [use_backend()].
 #' @export
 #' @examples
 #' if (FALSE) {
@@ -92,7 +92,7 @@ install_for_session <- function(packages, call) {
   invisible(NULL)
 }
 
-# Takes back what require_packages() asked for, so that only one backend is installed.
+# Withdraws the requests of require_packages(), so that only one backend is installed.
 forget_packages <- function(packages) {
   if (!is.function(py_require())) return(invisible())
   asked <- intersect(packages, py_require()()$packages)
@@ -106,7 +106,7 @@ python_runs <- function() {
   )
 }
 
-# Whether extra packages are there is for pip to say.
+# Only pip can tell whether the extra packages are installed.
 is_complete <- function(envname, backends, extra_packages) {
   is.null(extra_packages) && reticulate::virtualenv_exists(envname) &&
     is.null(problem_with(reticulate::virtualenv_python(envname), backends))
@@ -117,7 +117,7 @@ install_environment <- function(envname, packages, python, existing, call, ...) 
   if (found && existing == "refuse") refuse_existing(envname, call)
   check_no_other_folder(envname, call)
   is_new <- !found || existing == "replace"
-  # Looked for first, so that nothing is lost when there is none.
+  # Find a Python first, so that nothing is removed if there is none.
   starter <- if (is_new) find_starter(python, call)
   if (found && is_new) {
     check_not_running(envname, call)
@@ -151,7 +151,7 @@ add_packages <- function(envname, packages, starter, call, ...) {
   })
 }
 
-# The folder of an environment, which may be half made.
+# The folder of an environment, which may be incomplete.
 python_home <- function(envname) {
   if (grepl("[/\\\\]", envname)) envname else file.path(reticulate::virtualenv_root(), envname)
 }
@@ -177,7 +177,7 @@ check_not_running <- function(envname, call) {
   if (running == own) fail(python_runs(), "python", call)
 }
 
-# What a Python lacks for each of the backends: the cause and the cure, or NULL.
+# The first problem of a Python with these backends: the cause and the cure, or NULL.
 problem_with <- function(python, backends) {
   code <- paste(
     "problems = [installation.problem()];",
@@ -189,7 +189,7 @@ problem_with <- function(python, backends) {
   if (any(nzchar(asked$lines))) asked$lines
 }
 
-# Takes effect at once where no Python runs yet.
+# This session uses it at once if Python does not run yet.
 use_environment <- function(envname) {
   python <- reticulate::virtualenv_python(envname)
   named <- Sys.getenv("RETICULATE_PYTHON")
@@ -210,8 +210,8 @@ use_environment <- function(envname) {
   invisible(python)
 }
 
-# A Python to make an environment of: new enough, and, with an old reticulate, one that NumPy 1 was
-# built for.
+# A Python to base an environment on. It must be new enough and, with an old reticulate, one that
+# NumPy 1 was built for.
 find_starter <- function(python, call) {
   least <- stated("PYTHON_MINIMUM")
   below <- if (!knows_numpy_2()) "3.13"
@@ -244,7 +244,7 @@ starters <- function(least, below) {
   unique(Filter(nzchar, c(found, Sys.getenv("RETICULATE_PYTHON"), Sys.which(names))))
 }
 
-# "3.11" as a version, or NA where a file is no Python.
+# The version of a Python, such as "3.11", or NA if the file is not a Python.
 version_of_python <- function(python) {
   code <- "import sys; print('%d.%d' % sys.version_info[:2])"
   lines <- suppressWarnings(tryCatch(

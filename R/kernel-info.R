@@ -1,11 +1,11 @@
 #' Which compiled kernels are used
 #'
-#' The time of a step of Adadelta is the time to read and write memory. A
-#' compiled kernel makes the step in one pass over memory, where Keras' own class
-#' makes many. [optimizer_adadelta()] uses the kernels that work with your Python
-#' by itself; without them it gives the same results, up to rounding.
+#' A step of Adadelta takes as long as it takes to read and write its memory. A
+#' compiled kernel computes the step in one pass over memory, where Keras' own
+#' class needs many. [optimizer_adadelta()] uses the kernels that work with your
+#' Python by itself; without them it gives the same results, up to rounding.
 #' `kernel_info()` shows which kernels work, and why the others do not. With an
-#' optimizer, it shows what makes the step of each variable.
+#' optimizer, it shows what computes the step of each variable.
 #'
 #' A kernel is compiled when it is first used, which takes some seconds, and kept
 #' in a directory for later sessions. If other users can write to this directory,
@@ -14,8 +14,8 @@
 #' directory, by an absolute path. By default it is `adadelta/kernels` in the
 #' user's cache directory: that of `XDG_CACHE_HOME`, or `~/.cache`.
 #'
-#' @param optimizer `NULL`, or an optimizer: what [optimizer_adadelta()] returned,
-#'   or `model$optimizer`.
+#' @param optimizer `NULL`, or an optimizer made by [optimizer_adadelta()], such
+#'   as `model$optimizer`.
 #' @return Without an optimizer, a data frame with a row for each kernel:
 #'   * `kernel`: its name.
 #'   * `serves`: whether it works here.
@@ -25,19 +25,19 @@
 #'   * `cache_reason`: why each session compiles the kernel again, or `NA`.
 #'   * `description`: what it is, and for whom.
 #'
-#'   Keras is not needed. It is an error of class `adadelta_error_python` when
-#'   there is no Python with NumPy.
+#'   This needs neither Keras nor NumPy. It is an error of class
+#'   `adadelta_error_python` if there is no Python that is new enough.
 #'
 #'   With an optimizer, a data frame with a row for each variable, and none before
 #'   the optimizer is built:
-#'   * `variable`, `shape`, `dtype`, and `device`, where it lies.
-#'   * `engine`: what makes its step: the name of a kernel, or the operations of
-#'     the backend of Keras.
-#'   * `reason`: why no kernel makes it, or `NA`. Some reasons, such as a
+#'   * `variable`, `shape`, `dtype`, and the `device` on which it lies.
+#'   * `engine`: what computes its step: the name of a kernel, or the operations
+#'     of the backend of Keras.
+#'   * `reason`: why no kernel computes it, or `NA`. Some reasons, such as a
 #'     gradient that the kernel does not support, are known only after a step.
 #'
 #'   If `optimizer` is something else, this is an error of class
-#'   `adadelta_error_argument`.
+#'   `adadelta_error_state`.
 #' @seealso The argument `fused` of [optimizer_adadelta()].
 #' @export
 #' @examplesIf keras_available()

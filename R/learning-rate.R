@@ -7,17 +7,17 @@
 #'
 #' `optimizer$learning_rate` is a Python object: the variable in which Keras keeps
 #' the rate, in single precision. There 0.001 is 0.0010000000474974513;
-#' `learning_rate()` returns 0.001. An R function as learning rate is called for
-#' the answer.
+#' `learning_rate()` returns 0.001. If the learning rate is an R function,
+#' `learning_rate()` calls it.
 #'
 #' @param optimizer An optimizer made by [optimizer_adadelta()], alone or inside
 #'   the `LossScaleOptimizer` of Keras.
-#' @param value A learning rate, as [optimizer_adadelta()] takes it.
-#' @return `learning_rate()` returns a number; `learning_rate<-` the optimizer,
-#'   changed.
-#' @section Errors: An object that is no such optimizer, and a value that
-#'   [optimizer_adadelta()] does not take, are errors of class
-#'   `adadelta_error_argument`; an optimizer of an earlier session is one of class
+#' @param value A learning rate, as [optimizer_adadelta()] accepts it.
+#' @return `learning_rate()` returns a number; `learning_rate<-` returns the
+#'   changed optimizer.
+#' @section Errors: It is an error of class `adadelta_error_argument` if
+#'   `optimizer` is something else, or if [optimizer_adadelta()] does not accept
+#'   the value. For an optimizer of an earlier session, the error has class
 #'   `adadelta_error_state`. Nothing has changed then.
 #' @seealso [assign_adadelta] for the other settings, and
 #'   [update.adadelta.Adadelta()] for a new optimizer with another rate.
@@ -42,10 +42,10 @@ learning_rate <- function(optimizer) {
 #' @rdname learning_rate
 #' @export
 `learning_rate<-` <- function(optimizer, value) {
-  # R has put `*tmp*` in the place of the user's variable.
+  # R has replaced the user's variable by `*tmp*`.
   shown <- if (is_plain_scalar(value)) value else quote(value)
   call <- call("<-", quote(learning_rate(optimizer)), shown)
-  # Loaded before the value is converted, as in every call that takes a rate.
+  # Python is loaded before the value is converted, as in every function that accepts a rate.
   core(call)
   of_optimizer("set_learning_rate", optimizer, call, as_python_rate(value, call))
   invisible(optimizer)

@@ -1,5 +1,5 @@
-# What errors and warnings say. Python sends either a text, which is shown as it is, or the kind of
-# the message and what it is about, of which R makes its own sentence. See `Message` in
+# The texts of errors and warnings. Python sends either a text, which is shown as it is, or the kind
+# and the details of a message, from which R makes a sentence of its own. See `Message` in
 # python/adadelta/_core/messages.py.
 
 sentence <- function(message) {
@@ -75,8 +75,8 @@ sentences <- list(
   }
 )
 
-# The message of an error in a line: without the colors of a terminal, and without what JAX and
-# reticulate add about where Python shows more of it.
+# The message of an error in one line, without terminal colors and without the hints of JAX and
+# reticulate on where to see more of it.
 plain_message <- function(error) {
   text <- gsub("\033\\[[0-9;]*m", "", conditionMessage(error))
   text <- sub("\n-{10,}\nFor simplicity, JAX .*", "", text)
@@ -84,7 +84,7 @@ plain_message <- function(error) {
   in_one_line(strsplit(trimws(text), "\n+")[[1]])
 }
 
-# All that a state fails in, also what a short message has no room for.
+# Every problem of a state, including those for which a short message has no room.
 problems_of <- function(message) {
   if (is.list(message) && length(message$problems)) {
     vapply(as.list(message$problems), sentence, "")
@@ -108,25 +108,25 @@ not_built <- function(what) {
   )
 }
 
-# The one form of every message about a bad argument. `came` is a value that Python sends.
+# The form of every message about a bad argument. `came` is a value that Python has sent.
 refusal <- function(argument, requirement, value, came = list(value = value)) {
   with_received(paste0(in_quotes(argument), " must be ", requirement), came)
 }
 
-# What came behind a text, as far as a message has room for it.
+# Appends the received value to a text, as far as a message has room for it.
 with_received <- function(text, came) {
   start <- paste0(text, "; received ")
   paste0(start, shortened(shown(came), max(20, min(80, longest_message - nchar(start)))))
 }
 
-# What an argument must be: words, or values that R writes in its own way.
+# The values that an argument accepts, in words: texts as they are, other values as R code.
 alternatives <- function(requirement) {
   is_text <- vapply(as.list(requirement), is.character, NA)
   words <- vapply(as.list(requirement), function(it) if (is.character(it)) it else r_code(it), "")
   listed(words, "or", comma = is_text[[1]] && length(words) > 1)
 }
 
-# A value as R code, a whole number without its L, or what Python says of what only it can show.
+# A value as R code, with whole numbers without L, or Python's code for what only Python can show.
 shown <- function(came) {
   if (!is.null(came$code)) return(came$code)
   is_whole <- is.integer(came$value) && is_plain_scalar(came$value)

@@ -1,21 +1,22 @@
 #' Spread a Keras model over several devices
 #'
-#' Makes the distribution that Keras calls `ModelParallel`: batches are split over one
-#' axis of a grid of devices, and the variables that you name over the others. Keras
-#' supports this on the JAX backend. The averages of [optimizer_adadelta()] lie where
-#' their variable lies.
+#' Makes the distribution that Keras calls `ModelParallel`: batches are split over
+#' one axis of a grid of devices, and the variables that you name over the others.
+#' Keras supports this on the JAX backend. The averages of [optimizer_adadelta()]
+#' are split in the same way as their variable.
 #'
 #' Call `keras$distribution$set_distribution()` with the result before you make the
 #' model. To split batches only, `keras$distribution$DataParallel()` is enough.
 #' `vignette("devices", "adadelta")` shows both, and training that runs on several
 #' machines.
 #'
-#' To try it without several devices, let JAX divide the processor. It reads this when
-#' it starts, so set it at the start of the session:
+#' To try it without several devices, let JAX divide the processor. JAX reads this
+#' variable when it starts, so set it at the start of the session:
 #' `Sys.setenv(XLA_FLAGS = "--xla_force_host_platform_device_count=8")`.
 #'
 #' @param shape The number of devices along each axis, with the names of the axes:
-#'   `c(batch = 2, model = 4)` takes 8 devices. Batches are split over the first axis.
+#'   `c(batch = 2, model = 4)` uses 8 devices. Batches are split over the first
+#'   axis.
 #' @param layouts A named list that says how variables are split. The names are regular
 #'   expressions that match the whole path of a variable, such as `".*dense/kernel"`. A
 #'   variable that none matches is kept whole on each device. The values are axes, one
@@ -24,9 +25,9 @@
 #' @param devices The names of the devices. Default: `NULL`, all that
 #'   `keras$distribution$list_devices()` returns.
 #' @return A `keras.distribution.ModelParallel`.
-#' @section Errors: An error of class `adadelta_error_argument` when an argument does not
-#'   fit; of class `adadelta_error_python` when Keras is not there, or can't distribute
-#'   with its backend. Both are of class `adadelta_error`.
+#' @section Errors: An error of class `adadelta_error_argument` when an argument
+#'   is not valid; of class `adadelta_error_python` when Keras is missing, or its
+#'   backend can't distribute. Both are of class `adadelta_error`.
 #' @seealso [use_backend()] chooses the backend.
 #' @export
 #' @examplesIf keras_available()
@@ -68,7 +69,7 @@ make_model_parallel <- function(distribution, shape, layouts, devices) {
   map <- distribution$LayoutMap(mesh)
   for (path in names(layouts)) {
     layout <- lapply(layouts[[path]], function(axis) if (!is.na(axis)) axis)
-    # `[<-` does not reach Python's mappings.
+    # `[<-` does not change Python's mappings.
     reticulate::py_set_item(map, path, do.call(reticulate::tuple, layout))
   }
   distribution$ModelParallel(layout_map = map, batch_dim_name = axes[[1]])

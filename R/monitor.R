@@ -4,24 +4,23 @@
 #' for a data frame and for figures, and that warns if something is wrong with
 #' the training.
 #'
-#' It makes a record after the first update, after every `every` updates, and at
-#' the end. A second `fit()` with the same optimizer adds to the records; with
-#' another optimizer they start anew. A record takes about as long as a small
+#' The monitor makes a record after the first update, after every `every` updates,
+#' and at the end. A second `fit()` with the same optimizer adds to the records;
+#' with another optimizer they start anew. A record takes about as long as a small
 #' training step, so a small `every` slows down the training of small models.
 #'
 #' The optimizer must come from [optimizer_adadelta()], alone or inside the
 #' `LossScaleOptimizer` of Keras. With any other, `fit()` stops with an error before
 #' anything has changed.
 #'
-#' @section Warnings: They are of class `adadelta_warning`, and each comes once,
-#'   when `fit()` has returned:
+#' @section Warnings: Warnings are of class `adadelta_warning`. Each is given
+#'   once, when `fit()` has returned:
 #'   * at a low and constant learning rate, such as the default of 0.001, the
 #'     weights and the loss hardly change;
-#'   * gradients are about as large as they are limited to, which keeps the
-#'     averages finite;
+#'   * gradients are near the limit that keeps the averages finite;
 #'   * calls are skipped, with `skip_nonfinite = TRUE`, because a gradient was
 #'     `NaN` or infinite (a dynamic loss scale may skip some to find its size);
-#'   * the averages became `NaN`, since a gradient was `NaN` or infinite;
+#'   * the averages became `NaN`, because a gradient was `NaN` or infinite;
 #'   * a variable has had no gradient other than 0.
 #'
 #'   `vignette("monitoring", "adadelta")` shows them, and what to do.
@@ -33,11 +32,12 @@
 #'   record and every session. Smaller variables are read completely. Default:
 #'   1000.
 #' @param x,object A monitor, made by `adadelta_monitor()`.
-#' @param variables What is drawn: `NULL`, the default, for the largest variable
-#'   of each layer, or a character vector of values of the column `variable`.
+#' @param variables The variables to draw: `NULL`, the default, for the largest
+#'   variable of each layer, or a character vector of values of the column
+#'   `variable`.
 #' @param row.names,optional As in [as.data.frame()].
-#' @param ... For `head()` and `tail()`, how many rows, as in [utils::head()]; else
-#'   not used.
+#' @param ... For `head()` and `tail()`, how many rows, as in [utils::head()];
+#'   otherwise not used.
 #'
 #' @return `adadelta_monitor()` returns a callback, a Python object of class
 #'   `adadelta.Monitor`, for the argument `callbacks` of a model's `fit()`.
@@ -72,10 +72,10 @@
 #'   `print()` shows. Both pictures show the effective learning rates and
 #'   `update_rms` over training, with a line for the median of each layer and a
 #'   band for the middle 90 % of its weights.
-#' @section Errors: A bad argument is an error of class
-#'   `adadelta_error_argument`, as is a picture of a monitor that has recorded
-#'   nothing. A monitor of an earlier R session, whose records are gone, is one of
-#'   class `adadelta_error_state`.
+#' @section Errors: It is an error of class `adadelta_error_argument` to give a
+#'   bad argument, or to draw a monitor that has recorded nothing. For a monitor
+#'   of an earlier R session, whose records are gone, the error has class
+#'   `adadelta_error_state`.
 #' @references
 #' Zeiler, M. D. (2012). ADADELTA: An Adaptive Learning Rate Method.
 #' \doi{10.48550/arXiv.1212.5701}; the picture is its Figure 2, by layer.
@@ -129,7 +129,7 @@ as.data.frame.adadelta.Monitor <- function(x,
 #' @exportS3Method ggplot2::autoplot
 autoplot.adadelta.Monitor <- function(object, variables = NULL, ...) { # nolint: object_name_linter.
   shown <- shown_variables(object, variables, method_call(sys.call(), "autoplot"))
-  # R CMD check knows of no variables that ggplot2 finds in the data.
+  # R CMD check does not know that ggplot2 finds variables in the data.
   .data <- ggplot2::.data
   quantities <- names(monitor_labels)
   rates <- data.frame(
@@ -159,13 +159,13 @@ autoplot.adadelta.Monitor <- function(object, variables = NULL, ...) { # nolint:
       "quantity", ncol = 1, scales = "free_y", labeller = ggplot2::as_labeller(monitor_labels)
     ) +
     ggplot2::scale_y_log10() +
-    # From the first layer to the last, and readable on white.
+    # The colors run from the first layer to the last, and are readable on white.
     ggplot2::scale_color_viridis_d(end = 0.85, aesthetics = c("color", "fill")) +
     ggplot2::labs(x = "updates so far", y = "size (logarithmic)", color = NULL, fill = NULL) +
     ggplot2::theme_minimal()
 }
 
-# The panels of a picture, and what their lines and bands are.
+# The panels of a picture, and the meaning of their lines and bands.
 monitor_labels <- c(
   "Effective learning rate" = "Effective learning rate: median, and band of the middle 90 %",
   "Update (RMS)" = "Update (root mean square)"
@@ -176,11 +176,11 @@ monitor_labels <- c(
 plot.adadelta.Monitor <- function(x, variables = NULL, ...) {
   shown <- shown_variables(x, variables, method_call(sys.call(), "plot"))
   layers <- levels(shown$label)
-  # As in the picture of autoplot().
+  # The colors of autoplot().
   shades <- round(seq(1, 85, length.out = length(layers)))
   colors <- grDevices::hcl.colors(100, "viridis")[shades]
-  # The legend stands to the right of the upper panel; a character is about half as wide as its
-  # line is high.
+  # The legend is to the right of the upper panel. A character is about half as wide as its line is
+  # high.
   right <- 0.8 * max(nchar(layers)) / 2 + 4
   before <- graphics::par(
     mfrow = c(2, 1), mar = c(4, 5.5, 2, right), mgp = c(2.5, 0.8, 0), las = 1, cex.main = 1
@@ -262,7 +262,7 @@ print.summary.adadelta.Monitor <- function(x, ...) {
   rates <- paste0("effective_rate_q", c("05", "50", "95"))
   names(rates) <- c("5%", "median", "95%")
   rms <- c(gradient = "gradient_rms", update = "update_rms", weight = "weight_rms")
-  # A part of a summary prints as the data frame that it is.
+  # A part of a summary that lacks columns prints as a plain data frame.
   if (!all(c("variable", rates, rms, "update", "epoch", "loss", "learning_rate") %in% names(x))) {
     print(as.data.frame(x), ...)
     return(invisible(x))
@@ -297,7 +297,7 @@ tail.adadelta.Monitor <- function(x, ...) {
   utils::tail(as.data.frame(x), ...)
 }
 
-# One row for each variable, or none where nothing is recorded yet.
+# One row for each variable, or none if nothing is recorded yet.
 last_record <- function(data) data[data$step == max(data$step, -Inf), ]
 
 format_record <- function(last) {
@@ -311,7 +311,7 @@ three_digits <- function(value) format(signif(value, 3))
 
 in_width <- function(text) strwrap(text, getOption("width"), indent = 2, exdent = 2)
 
-# The rows that a picture shows, with the label of each; 0 has no logarithm.
+# The rows of a picture, with their labels. 0 becomes NA, since it has no logarithm.
 shown_variables <- function(monitor, variables, call) {
   check_session(monitor, call)
   if (!is.null(variables)) variables <- as.list(as.character(variables))
