@@ -19,8 +19,7 @@ as_python_rate <- function(value, call) {
   if (!is_rate_function(value)) return(as_python(value))
   rate <- rate_function(value, call)
   code <- function_code(value)
-  # The function can return a wrong value at any step; the error names the call in which it was
-  # given.
+  # The function can return a wrong value at any step; the error names the call that gave it.
   refuse <- function(message) called_by_python(fail(sentence(message), "argument", call))
   if (length(formals(args(rate))) == 0) {
     the$core$Function(function() called_by_python(as_python(rate())), refuse, code)

@@ -1,65 +1,70 @@
 #' Minimize a function with Adadelta
 #'
-#' Minimizes a function of a numeric vector with Adadelta (Zeiler 2012), called
-#' and answering as [stats::optim()]. It needs Python with NumPy, but no Keras.
+#' Minimizes a function of a numeric vector with Adadelta (Zeiler 2012). Its
+#' arguments and its result are like those of [stats::optim()]. It needs Python
+#' with NumPy, but no Keras.
 #'
-#' It is for functions without noise, unless `control` has `reduce = FALSE`. After
-#' 20 steps (or twice the number of parameters), or ten in a row that found no
-#' lower value, it goes back to the best point and measures the curvature there,
-#' from two gradients for each parameter. It ends when by that curvature no more
-#' than `reltol` can be gained. Otherwise it goes on from there in coordinates in
-#' which the curvature has the same size in all directions, with half the learning
-#' rate when nothing had been gained. With more than 1,000 parameters it measures
-#' nothing, and ends by `pgtol` alone. `vignette("minimizing", "adadelta")` shows how it
-#' does beside the methods of [stats::optim()]: it needs more calls than `"BFGS"`.
+#' The default method is for functions without noise. After 20 steps (or twice the
+#' number of parameters), or after ten steps in a row without a lower value, it
+#' returns to the best point and measures the curvature there, with two gradients
+#' for each parameter. It stops if, by that curvature, no more than `reltol` can
+#' be gained. Otherwise it continues from there in coordinates in which the
+#' curvature has the same size in all directions, and with half the learning rate
+#' if nothing was gained. With more than 1,000 parameters it does not measure the
+#' curvature, and stops by `pgtol` alone. `vignette("minimizing", "adadelta")`
+#' compares it with the methods of [stats::optim()]: it needs more calls than
+#' `"BFGS"`.
 #'
-#' With `reduce = FALSE` it is the published method, which looks at the gradient
-#' only, never at whether the value falls: for functions with noise, and for trying
-#' out what training does. Its steps begin at about
-#' `learning_rate * sqrt(epsilon / (1 - rho))` and lengthen as they agree, so it
-#' takes thousands of them. With a constant rate it can swing ever wider in a narrow
-#' valley; a rate that falls settles there, as in the example. What is returned is
-#' the best point that it saw; of a noisy `fn` that may be the luckiest.
+#' With `reduce = FALSE` in `control`, it is the published method, for functions
+#' with noise and for trying out what training does. This method uses the gradient
+#' only, and never checks whether the value falls. Its first steps are about
+#' `learning_rate * sqrt(epsilon / (1 - rho))` long. They grow while they agree in
+#' direction, so it needs thousands of steps. At a constant rate it can swing ever
+#' wider in a narrow valley; at a falling rate it settles there, as in the
+#' example. It returns the best point that it has seen, which, if `fn` is noisy,
+#' may be just the luckiest one.
 #'
-#' @section Differences from the original: Only numbers in `par` and names reach
-#'   `fn`. Differences are relative to each parameter, unless `control` has `ndeps`.
-#'   All settings of `lower` and `upper` are taken with the only method, and a
-#'   `lower` above `upper` is an error. `fn` is called once with `maxit = 0`. Where
-#'   `fn` or the gradient is `NA` or infinite on the way, it goes back to the best
-#'   point and halves the rate, which may end in code 51; [stats::optim()] with
-#'   differences makes an error of that.
+#' @section Differences from the original: `fn` gets the numbers and the names of
+#'   `par`, and no other attributes. Finite differences are relative to each
+#'   parameter, unless `control` has `ndeps`. The only method accepts all settings
+#'   of `lower` and `upper`, and a `lower` above `upper` is an error. With
+#'   `maxit = 0`, `fn` is called once. If `fn` or the gradient becomes `NA` or
+#'   infinite on the way, the method returns to the best point and halves the
+#'   rate, which may end in code 51; [stats::optim()] with finite differences
+#'   raises an error.
 #'
-#' @section Interrupts: What was found before an interrupt is not lost. It is
-#'   signaled as a condition of class `adadelta_interrupt`, which is also of
-#'   class `interrupt`; its `result` is the list that would have been returned. Where no
-#'   [tryCatch()] takes it, the best parameters are shown, and R returns to the top
-#'   level.
+#' @section Interrupts: An interrupt does not lose the result so far. The
+#'   interrupt is signaled as a condition of class `adadelta_interrupt`, which is
+#'   also of class `interrupt`; its `result` is the list that would have been
+#'   returned. If no [tryCatch()] catches it, the best parameters are shown, and R
+#'   returns to the top level.
 #'
-#' @section Control: The list `control` takes, as in [stats::optim()]:
+#' @section Control: The list `control` can contain, as in [stats::optim()]:
 #'   \describe{
-#'     \item{`trace`}{Whether to show progress, as `"BFGS"` does, with the lowest value
-#'       so far: a number greater than 0 does. Default: 0.}
-#'     \item{`REPORT`}{After how many iterations it is shown again. Default: 10.}
-#'     \item{`fnscale`}{What values and gradients are divided by; negative to
-#'       maximize. Default: 1.}
-#'     \item{`parscale`}{What the parameters are divided by: `learning_rate` is
-#'       about the divided ones. Default: 1 for each.}
-#'     \item{`ndeps`}{The steps of the central differences that stand for the
-#'       gradient without `gr`, on the divided parameters. Default: `2^-20` times
+#'     \item{`trace`}{A number greater than 0 shows progress as `"BFGS"` does,
+#'       with the lowest value so far. Default: 0.}
+#'     \item{`REPORT`}{How many iterations apart progress is shown. Default: 10.}
+#'     \item{`fnscale`}{A number that values and gradients are divided by;
+#'       negative to maximize. Default: 1.}
+#'     \item{`parscale`}{Numbers that the parameters are divided by;
+#'       `learning_rate` applies to the divided ones. Default: 1 for each.}
+#'     \item{`ndeps`}{The steps of the central differences that replace the
+#'       gradient without `gr`, for the divided parameters. Default: `2^-20` times
 #'       the parameter, or `2^-27` where it is closer to 0 than 1/128.}
 #'     \item{`maxit`}{The largest number of iterations, a whole number of at
 #'       least 0. Default: 10000.}
-#'     \item{`reltol`}{It ends when by the measured curvature no more than
-#'       `reltol * (abs(value) + reltol)` of the value, divided by `fnscale`, can be
-#'       gained; with `reduce = FALSE`, when in `1 / (1 - rho)` successive iterations
-#'       it changed by no more. At least 0. Default: `sqrt(.Machine$double.eps)`.}
-#'     \item{`abstol`}{It ends when the value, divided by `fnscale`, is at most
+#'     \item{`reltol`}{It stops when, by the measured curvature, the value,
+#'       divided by `fnscale`, can fall by no more than
+#'       `reltol * (abs(value) + reltol)`. With `reduce = FALSE`, it stops when
+#'       the value changed by no more than that in `1 / (1 - rho)` successive
+#'       iterations. At least 0. Default: `sqrt(.Machine$double.eps)`.}
+#'     \item{`abstol`}{It stops when the value, divided by `fnscale`, is at most
 #'       this. Default: `-Inf`.}
-#'     \item{`pgtol`}{It ends when no element of the gradient, divided by
-#'       `fnscale` and times `parscale`, is larger, but for those that lead across a bound. At
-#'       least 0. Default: 0.}
+#'     \item{`pgtol`}{It stops when no element of the gradient, divided by
+#'       `fnscale` and multiplied by `parscale`, is larger than this, except for
+#'       elements that lead across a bound. At least 0. Default: 0.}
 #'   }
-#'   and of Adadelta, with the defaults of the paper but for `reduce`:
+#'   and the settings of Adadelta, with the defaults of the paper except for `reduce`:
 #'   \describe{
 #'     \item{`reduce`}{`FALSE` for the published method, see above. Default: `TRUE`.}
 #'     \item{`learning_rate`}{A finite number of at least 0, or a function that
@@ -67,24 +72,24 @@
 #'       Default: 1.}
 #'     \item{`rho`}{How slowly the averages change, at least 0 and less than 1.
 #'       Default: 0.95.}
-#'     \item{`epsilon`}{What is added inside both square roots, greater than 0.
-#'       Default: 1e-6.}
+#'     \item{`epsilon`}{Added inside both square roots, greater than 0. Default:
+#'       1e-6.}
 #'   }
 #'   Other names are ignored with a warning, as [stats::optim()] does.
 #'
-#' @section Errors: A bad argument is an error of class
-#'   `adadelta_error_argument`, and so is an `fn` that does not return one
-#'   number or is not finite at `par`, and a `gr` that does not return a number
-#'   for each parameter. An error inside `fn`, `gr` or a learning rate arrives
-#'   as it is. A Python that is missing, too old or without NumPy is an error of
-#'   class `adadelta_error_python`. All are of class `adadelta_error`.
+#' @section Errors: A bad argument is an error of class `adadelta_error_argument`,
+#'   and so is an `fn` that does not return one number or is not finite at `par`,
+#'   and a `gr` that does not return a number for each parameter. An error inside
+#'   `fn`, `gr` or a learning rate is passed on unchanged. A Python that is
+#'   missing, too old or without NumPy is an error of class
+#'   `adadelta_error_python`. All are of class `adadelta_error`.
 #'
 #' @param par Where to start: a vector, an array or a list of finite numbers. Its
 #'   names, and no other attributes, are passed on to `fn` and `gr`.
 #' @param fn The function to minimize: of a vector such as `par`, and `...`; it
 #'   returns one number.
 #' @param gr The gradient: a function of the same arguments that returns a number
-#'   for each parameter. `NULL`, the default, for differences.
+#'   for each parameter. `NULL`, the default, for finite differences.
 #' @param ... Further arguments for `fn` and `gr`.
 #' @param lower,upper Bounds: a number, or one for each parameter. Steps end at a
 #'   bound that they would cross, and `fn` is never called outside. `par` is moved
@@ -95,14 +100,15 @@
 #' @return A list as of [stats::optim()]:
 #'   \item{par}{The best parameters found, with the names and dimensions of `par`.}
 #'   \item{value}{The value of `fn` there.}
-#'   \item{counts}{How often `fn` and `gr` were called, with the points that
-#'     measure the curvature. As with [stats::optim()], calls of `fn` for differences
-#'     are not in it: without `gr` there are two for each parameter and gradient.}
+#'   \item{counts}{How often `fn` and `gr` were called, including the points that
+#'     measure the curvature. As in [stats::optim()], calls of `fn` for finite
+#'     differences are not counted: without `gr` there are two for each parameter
+#'     and gradient.}
 #'   \item{convergence}{0 for success; 1 when `maxit` was reached; 51 when no step
-#'     finds a lower value though the gradient is not 0; 52 when `fn` or the gradient
-#'     returned `NA` or an infinite number, with `reduce = FALSE` on the way, or the
-#'     gradient did at the start.}
-#'   \item{message}{Why it ended, and what to try where it was no success.}
+#'     finds a lower value though the gradient is not 0; 52 when `fn` or the
+#'     gradient returned `NA` or an infinite number on the way, with
+#'     `reduce = FALSE`, or the gradient did so at the start.}
+#'   \item{message}{Why it stopped and, if it was no success, what to try.}
 #'   \item{hessian}{With `hessian = TRUE`: the Hessian at `par`.}
 #'
 #' @references
@@ -141,7 +147,7 @@ adadelta_optim <- function(par, fn, gr = NULL, ..., lower = -Inf, upper = Inf, c
   control <- check_control(control, default_control(length(start), module), call)
   at <- function(x) stats::setNames(x * control$parscale, names(par))
   value_at <- function(x) check_value(fn(at(x), ...), call) / control$fnscale
-  # A negative scale turns the bounds around.
+  # A negative scale swaps the bounds.
   sides <- lapply(bounds, function(bound) bound / control$parscale)
   box <- list(lower = do.call(pmin, sides), upper = do.call(pmax, sides))
   gradient_at <- if (is.null(gr)) {
@@ -174,8 +180,8 @@ adadelta_optim <- function(par, fn, gr = NULL, ..., lower = -Inf, upper = Inf, c
   result
 }
 
-# R evaluates the functions and Python makes the steps, so that neither calls the other's
-# functions: an error in `fn` is R's own.
+# R evaluates the functions and Python computes the steps. Neither calls the other's functions, so
+# an error in `fn` is an ordinary R error.
 minimize <- function(module, x, box, value_at, gradient_at, control, call) {
   settings <- lapply(control[python_control], as_python)
   numbers <- lapply(list(x, box$lower, box$upper), python_numbers)
@@ -190,7 +196,7 @@ minimize <- function(module, x, box, value_at, gradient_at, control, call) {
   point <- run$`next`()
   lowest <- Inf
   rate <- NULL
-  # Of an interrupt all that was seen so far is the answer.
+  # After an interrupt, the best point so far is the answer.
   was_interrupted <- tryCatch({
     repeat {
       x <- as.double(point$x)
@@ -217,7 +223,7 @@ minimize <- function(module, x, box, value_at, gradient_at, control, call) {
   best <- run$best()
   if (is.null(best)) best <- list(x = x, value = NA_real_)
   end <- optim_ends[[if (was_interrupted) "interrupt" else told$reason]]
-  # optim() also calls it success when no iteration was asked for.
+  # With maxit = 0, optim() reports success, too.
   if (control$maxit == 0 && identical(end, optim_ends$maxit)) end$convergence <- 0L
   show(point$step, best$value, end)
   list(
@@ -226,7 +232,7 @@ minimize <- function(module, x, box, value_at, gradient_at, control, call) {
   )
 }
 
-# Whoever handles interrupts gets the result; for others it is shown, since it would be lost.
+# A handler of interrupts gets the result. Without one the result is shown, since it would be lost.
 signal_interrupt <- function(result, call) {
   condition <- structure(
     class = c("adadelta_interrupt", "interrupt", "condition"),
@@ -271,7 +277,7 @@ optim_ends <- list(
   )
 )
 
-# What Python checks and takes.
+# The settings that Python checks and uses.
 python_control <- c("maxit", "reltol", "abstol", "pgtol", "rho", "epsilon", "reduce")
 
 default_control <- function(length, module) {
@@ -308,7 +314,7 @@ check_numbers <- function(name, control, parameters, call) {
   }
 }
 
-# What R itself uses, and Python never sees.
+# The settings that only R uses.
 r_control <- list(
   trace = list(requirement = "a number of at least 0", accepts = function(value) value >= 0),
   REPORT = list(requirement = "a number of at least 1", accepts = function(value) value >= 1),
@@ -367,7 +373,7 @@ check_gradient <- function(value, par, call) {
   as.double(value)
 }
 
-# NA alone is logical.
+# A plain NA is logical.
 may_be_numbers <- function(value) is.numeric(value) || is.logical(value)
 
 refuse <- function(name, requirement, value, call) {
@@ -384,7 +390,7 @@ check_start <- function(value, call) {
 check_functions <- function(fn, gr, extra, call) {
   if (!is.function(fn)) refuse("fn", "a function", fn, call)
   if (!is.null(gr) && !is.function(gr)) refuse("gr", "a function, or NULL", gr, call)
-  # Who replaces optim() by this would not see that these go to `fn`, when that takes all.
+  # The `method` of a call of optim() would otherwise go to `fn` unnoticed, if that accepts `...`.
   extra <- intersect("method", extra)
   extra <- setdiff(extra, names(formals(args(fn))))
   if (length(extra)) {
@@ -393,19 +399,19 @@ check_functions <- function(fn, gr, extra, call) {
   }
 }
 
-# A function of the step that gives the learning rate.
+# Returns the learning rate as a function of the step.
 rate_of_step <- function(rate, call) {
   if (!is_rate_function(rate)) return(function(step) rate)
-  # As optim() calls its functions: here the step is known, and nothing is compiled.
+  # optim() calls such functions, too. Here the step is always known, and nothing is compiled.
   if (is.function(rate) && identical(names(formals(args(rate))), "...")) return(rate)
   fun <- rate_function(rate, call)
   if (length(formals(args(fun))) == 0) function(step) fun() else fun
 }
 
-# A list of one, which reticulate would else make a number of.
+# A single number is put into a list, since reticulate would convert it to a scalar.
 python_numbers <- function(x) if (length(x) == 1) list(x) else x
 
-# How far from a point differences are taken.
+# Returns the steps of the finite differences as a function of the point.
 difference_steps <- function(ndeps, module) {
   if (!is.null(ndeps)) return(function(x) ndeps)
   sizes <- module$differences()
@@ -418,12 +424,12 @@ differences <- function(value_at, x, steps, box) {
     ahead[[i]] <- min(max(x[[i]] + steps[[i]], box$lower[[i]]), box$upper[[i]])
     behind[[i]] <- min(max(x[[i]] - steps[[i]], box$lower[[i]]), box$upper[[i]])
     length <- ahead[[i]] - behind[[i]]
-    # Between equal bounds a parameter can't change anything.
+    # Between equal bounds a parameter can't move.
     if (length == 0) 0 else (value_at(ahead) - value_at(behind)) / length
   }, numeric(1))
 }
 
-# Shows what optim() shows.
+# Shows progress in the format of optim().
 progress <- function(control) {
   if (!control$trace) return(function(...) invisible())
   function(step, value, end = NULL) {

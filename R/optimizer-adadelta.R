@@ -14,10 +14,10 @@
 #' replace Keras' own without changing the results. The paper uses 1, and most
 #' models train far better with that: at 0.001 the weights hardly move.
 #'
-#' The arguments work together in this order: the gradients are divided by
-#' `loss_scale_factor`, collected over `gradient_accumulation_steps` calls,
+#' The arguments are applied in this order: the gradients are divided by
+#' `loss_scale_factor`, accumulated over `gradient_accumulation_steps` calls,
 #' negated by `maximize`, and clipped; then the weights decay, the step above is
-#' made, and the moving average follows.
+#' made, and the EMA is updated.
 #'
 #' @section R functions as learning rate: They are called at every step and must
 #'   return a finite number of at least 0. Their warnings are signaled when
@@ -42,25 +42,26 @@
 #'   `adadelta_warning`.
 #'
 #' @section Conditions during training: Warnings, errors and interrupts in R code
-#'   that Python calls, as a callback or a learning rate, are signaled when the
-#'   call into Python has returned, so that `tryCatch()` around `fit()` is safe. All
-#'   warnings are of class `adadelta_warning`: those of [adadelta_monitor()], and
-#'   of class `adadelta_warning_state` those of Keras' `load_model()` and
-#'   `load_weights()` about an optimizer's state that does not fit and was left
-#'   out. Errors are of class `adadelta_error_function` where your own code
-#'   failed, and of class `adadelta_error_argument` where a learning rate function
-#'   returned no learning rate.
+#'   that Python calls, such as a callback or a learning rate, are signaled when
+#'   the call into Python has returned, so that `tryCatch()` around `fit()` is
+#'   safe. All warnings, such as those of [adadelta_monitor()], are of class
+#'   `adadelta_warning`. If Keras' `load_model()` or `load_weights()` leaves out
+#'   an optimizer's state because it does not fit, the warning is of class
+#'   `adadelta_warning_state`, too. Errors are of class `adadelta_error_function`
+#'   where your own code failed, and of class `adadelta_error_argument` where a
+#'   learning rate function returned no learning rate.
 #'
-#' @section Several processes: A process that was forked after Keras was loaded, as
-#'   by `parallel::mclapply()`, can hang when it trains, with any optimizer: it lacks
-#'   the threads of JAX and TensorFlow. This function and the others of this package
-#'   warn there, once, with a warning of class `adadelta_warning_fork`.
-#'   `vignette("training", "adadelta")` shows how to work in parallel.
+#' @section Several processes: A process that was forked after Keras was loaded,
+#'   as by `parallel::mclapply()`, can hang when it trains, with any optimizer,
+#'   because it lacks the threads of JAX and TensorFlow. The functions of this
+#'   package warn once in such a process, with a warning of class
+#'   `adadelta_warning_fork`. `vignette("training", "adadelta")` shows how to work
+#'   in parallel.
 #'
-#' @section Saving: `saveRDS()` and `save()` keep nothing of an optimizer, which is a
-#'   Python object. Use [save_optimizer_state()], or [save_model_atomically()] for the
-#'   whole model. An optimizer that such a file gives back is an error of class
-#'   `adadelta_error_state` when it is used.
+#' @section Saving: `saveRDS()` and `save()` keep nothing of an optimizer, which
+#'   is a Python object. Use [save_optimizer_state()], or
+#'   [save_model_atomically()] for the whole model. Using an optimizer from such a
+#'   file is an error of class `adadelta_error_state`.
 #'
 #' @section The R package keras3: It has a function with the same name, which
 #'   makes Keras' own optimizer. If both packages are attached, write
@@ -94,30 +95,30 @@
 #'   weights. It replaces the weights when `fit()` ends. Default: `FALSE`.
 #' @param ema_momentum The momentum of the EMA, from 0 to 1. With 0.99 it
 #'   averages over about 100 updates. Default: 0.99.
-#' @param ema_overwrite_frequency `NULL`, or a whole number of at least 1: the
-#'   EMA replaces the weights each time this many updates were made. Default:
-#'   `NULL`, which means at the end only.
+#' @param ema_overwrite_frequency `NULL`, or a whole number of at least 1: the EMA
+#'   replaces the weights after every so many updates. Default: `NULL`, which
+#'   means at the end only.
 #' @param name The optimizer's name: a string without `/`, not empty, or `NULL` for
 #'   `"adadelta"`. Default: `"adadelta"`.
-#' @param ... Further arguments of the Python class, by name, each of them
-#'   `FALSE` or `TRUE`: `maximize`, to maximize the loss instead of minimizing it
+#' @param ... Further arguments of the Python class, by name, each of them `FALSE`
+#'   or `TRUE`: `maximize`, to maximize the loss instead of minimizing it
 #'   (default: `FALSE`); `decoupled_weight_decay`, to subtract the decay from the
 #'   weights as Keras does, instead of adding an L2 penalty to the gradients as
 #'   torch does (default: `TRUE`); `skip_nonfinite`, to skip steps in which a
-#'   gradient is not finite (default: `FALSE`); `fused`, to use a compiled
-#'   kernel, which makes the step in one pass over memory, for all variables
-#'   (`TRUE`, an error where it can't) or for none (`FALSE`; default: `NULL`,
+#'   gradient is not finite (default: `FALSE`); `fused`, to use a compiled kernel,
+#'   which computes the step in one pass over memory, for all variables (`TRUE`,
+#'   an error if that is not possible) or for none (`FALSE`; default: `NULL`,
 #'   where it is supported and faster, see [kernel_info()]). Other names are
 #'   errors.
 #' @param loss_scale_factor `NULL`, or a finite number greater than 0 by which
 #'   the loss is multiplied and the gradients are divided, or `"dynamic"` for a
 #'   factor that adjusts itself to half precision. Default: `NULL`.
-#' @param gradient_accumulation_steps `NULL`, or a whole number of at least 1: of
-#'   how many calls the mean gradient is taken for one update. Calls weigh the
-#'   same, whatever the size of their batch. Schedules count calls,
-#'   `ema_overwrite_frequency` counts updates. As in Keras, the gradients are
-#'   added up first, so their sum must be finite too: at most 3.4e38 in float32.
-#'   Default: `NULL`, which is 1.
+#' @param gradient_accumulation_steps `NULL`, or a whole number of at least 1: how
+#'   many calls to average the gradients over before the weights are updated. All
+#'   calls have the same weight, whatever the size of their batch. Schedules count
+#'   calls, `ema_overwrite_frequency` counts updates. As in Keras, the gradients
+#'   are added up first, so their sum must be finite too: at most 3.4e38 in
+#'   float32. Default: `NULL`, which is 1.
 #'
 #' @return A Keras optimizer: a Python object of class `adadelta.Adadelta`, for
 #'   the `optimizer` argument of a model's `compile()`. Its method `get_config()`
@@ -132,8 +133,8 @@
 #' <https://keras.io/api/optimizers/adadelta/>
 #'
 #' @seealso [adadelta_translate()] for the arguments of other frameworks,
-#'   [adadelta_optim()] for functions, [install_adadelta()] and [adadelta_sitrep()]
-#'   for what it needs, [kernel_info()]
+#'   [adadelta_optim()] to minimize functions, [install_adadelta()] and
+#'   [adadelta_sitrep()] for what it needs, [kernel_info()].
 #' @export
 #' @examplesIf keras_available()
 #' optimizer_adadelta(learning_rate = 1, weight_decay = 0.01)

@@ -1,25 +1,25 @@
 #' Draw the effective learning rates of each variable
 #'
-#' Draws the table of [summary.adadelta.Adadelta()], a box for each variable: from
-#' the first to the third quartile of the effective learning rates of its
-#' elements, with a line at the median, and whiskers to the smallest and the
-#' largest. The axis is logarithmic, unless the learning rate is 0. A dashed line
-#' shows the learning rate, which is where an element without gradients is. A line
-#' in the picture says so.
+#' Draws the table of [summary.adadelta.Adadelta()] with a box for each variable.
+#' The box reaches from the first to the third quartile of the effective learning
+#' rates of its elements, with a line at the median; the whiskers reach to the
+#' smallest and the largest. The axis is logarithmic, unless the learning rate is
+#' 0. A dashed line shows the learning rate, which is also the effective one of an
+#' element without gradients. A line of text in the picture explains this.
 #'
-#' `plot()` draws with base graphics, and `ggplot2::autoplot()` with ggplot2,
-#' where that is installed. Variables without elements are left out. Where all
-#' names begin with the same parts of a path, these are left out too, if the
-#' names would take too much room.
+#' `plot()` draws with base graphics, and `ggplot2::autoplot()` with ggplot2.
+#' Variables without elements are left out. If the names take too much room, the
+#' parts at the start of their paths that all of them share are left out.
 #'
 #' @param x,object An optimizer made by [optimizer_adadelta()] that is built, or
 #'   its [summary()].
-#' @param main,xlab The title, and what stands below the axis.
+#' @param main,xlab The title, and the label of the axis.
 #' @param ... For `plot()`, further arguments of [graphics::bxp()], such as
 #'   `boxfill`; for `autoplot()` not used.
 #' @return `plot()` returns the summary, invisibly; `autoplot()` a ggplot.
-#' @section Errors: An optimizer that is not built, or of an earlier session, or
-#'   whose variables have no rates, is an error of class `adadelta_error_state`.
+#' @section Errors: It is an error of class `adadelta_error_state` if the
+#'   optimizer is not built or is of an earlier session, or if its variables have
+#'   no rates.
 #' @seealso [summary.adadelta.Adadelta()] for the numbers.
 #' @export
 #' @examplesIf keras_available()
@@ -81,7 +81,7 @@ drawable <- function(summary, call) {
   rows
 }
 
-# What the parts of the picture are.
+# Explains the parts of the picture.
 key_of_rates <- "box: middle half, with the median; whiskers: all; dashed: the learning rate"
 
 is_logarithmic <- function(rows) all(rows$rate_min > 0 & is.finite(rows$rate_max))

@@ -22,7 +22,7 @@ format.adadelta.Adadelta <- function(x, ...) {
     return("<Adadelta optimizer of an earlier session; make it again with optimizer_adadelta()>")
   }
   config <- core()$settings(x)
-  # As many digits as R shows: a rate that Keras has multiplied in float32 has more.
+  # As many digits as R shows. A rate that Keras has multiplied in float32 has more.
   if (is.numeric(config$learning_rate)) config$learning_rate <- signif(config$learning_rate, 7L)
   defaults <- core()$DEFAULTS
   is_default <- mapply(identical, config, defaults[names(config)])
@@ -35,16 +35,16 @@ format.adadelta.Adadelta <- function(x, ...) {
   )
 }
 
-# The lines by which an optimizer, or its summary, is shown.
+# The lines that show an optimizer or its summary.
 shown_optimizer <- function(...) c("<Adadelta optimizer>", paste0("  ", c(...), recycle0 = TRUE))
 
 # The code of an R function is shown as far as `width` has room for it.
 format_setting <- function(value, width = Inf) {
   if (!is_serialized(value)) return(r_code(value))
   config <- value$config
-  # Of a function of Python Keras keeps the name only.
+  # Keras keeps only the name of a Python function.
   if (is.character(config)) return(paste(value$class_name, config))
-  # An R function is kept with its code, inside a schedule when it is one of the step.
+  # An R function is kept with its code, and inside a schedule if it is a function of the step.
   if (is_serialized(config[["function"]])) return(format_setting(config[["function"]], width))
   if (!is.null(config$code)) return(shortened(config$code, width))
   if (identical(config$name, value$class_name)) config$name <- NULL

@@ -5,16 +5,17 @@
 #' knitr and RStudio, where Python's output goes through R, that can hang R.
 #'
 #' In a terminal or console that can rewrite its last line, and with the package
-#' cli installed, it is a progress bar; like all bars of cli it appears when
-#' training takes more than two seconds. Elsewhere it is a line for each epoch, or
-#' for about 20 epochs where there are more. Both show the metrics, the mean time
-#' of an epoch so far, and how long the remaining epochs will take at that pace; the
-#' last line shows how long training took. The first epoch counts only until there
-#' is a second one: the model is compiled in it, so it often takes much longer, and
-#' what is left after it is an upper bound.
+#' cli installed, it shows a progress bar; like all bars of cli, the bar appears
+#' when training takes more than two seconds. Elsewhere it prints a line for each
+#' epoch, or for about 20 epochs if there are more. Both show the metrics, the
+#' mean time of an epoch so far, and how long the remaining epochs will take at
+#' that pace; the last line shows how long training took. The model is compiled in
+#' the first epoch, which therefore often takes much longer. So the mean leaves it
+#' out as soon as there is a second epoch, and the remaining time that is shown
+#' after the first epoch is an upper bound.
 #'
-#' While it is among the callbacks Keras calls all of them from R's thread, also
-#' its own progress bar.
+#' With this callback, Keras calls all callbacks from R's thread, including its
+#' own progress bar.
 #'
 #' @param show `TRUE` or `FALSE`: whether to show progress. By default progress
 #'   is shown in interactive sessions only, and not by knitr; with `TRUE` it is
@@ -26,7 +27,7 @@
 #'   returns `x`, invisibly; `format()` returns the line that `print()` shows.
 #' @section Errors: A bad argument is an error of class
 #'   `adadelta_error_argument`.
-#' @seealso [adadelta_monitor()] for what the optimizer does in each layer
+#' @seealso [adadelta_monitor()] for what the optimizer does in each layer.
 #' @export
 #' @examplesIf keras_available()
 #' keras <- reticulate::import("keras")
@@ -73,7 +74,7 @@ has_bars <- function() {
   requireNamespace("cli", quietly = TRUE) && !is_knitting() && cli::is_dynamic_tty()
 }
 
-# Python tells what happened: "begin", "batch", "epoch" or "end".
+# Python reports an event as `what`: "begin", "batch", "epoch" or "end".
 lines_of_epochs <- function() {
   clock <- NULL
   function(what, epoch, epochs, batch, steps, metrics) {
@@ -124,8 +125,9 @@ bar <- function(place = new.env(parent = emptyenv())) {
   }
 }
 
-# When training began, how many epochs have ended since, and when the first and the last of them
-# did: a training may go on from an earlier epoch.
+# The time when training began, the number of epochs that have ended since, and the times when the
+# first and the last of them ended. Epochs are counted here, since training may continue from a
+# later one.
 started <- function() list(start = proc.time()[["elapsed"]], epochs = 0)
 
 after_epoch <- function(clock, now = proc.time()[["elapsed"]]) {
@@ -135,7 +137,7 @@ after_epoch <- function(clock, now = proc.time()[["elapsed"]]) {
   clock
 }
 
-# The seconds of an epoch. The first one took 0.5 s where the others took 7 ms.
+# Seconds per epoch, without the first one, which took 0.5 s where the others took 7 ms.
 pace <- function(clock) {
   if (clock$epochs == 1) return(clock$now - clock$start)
   (clock$now - clock$first) / (clock$epochs - 1)

@@ -1,11 +1,11 @@
-# Finding Python, Keras and our own Python code. Nothing here happens before it is needed:
-# library(adadelta) starts no Python.
+# Finds Python, Keras and our own Python code. Nothing here happens before it is needed:
+# library(adadelta) does not start Python.
 
 the <- new.env(parent = emptyenv())
 
 python_folder <- function() system.file("python", package = "adadelta")
 
-# The Python module `adadelta.r`, once Keras is there too.
+# Returns the Python module `adadelta.r`, with Keras loaded.
 core <- function(call = NULL) {
   if (is.null(the$core)) {
     the$is_loading <- TRUE
@@ -17,12 +17,12 @@ core <- function(call = NULL) {
   the$core
 }
 
-# The threads of JAX and TensorFlow are not there in a process that was forked, which then waits for
-# them: with the next array, so before anything is asked of Python.
+# A forked process lacks the threads of JAX and TensorFlow and waits for them at the next array, so
+# this warns before anything else is done in Python.
 warn_after_fork <- function(call) {
   if (identical(the$process, Sys.getpid())) return(invisible())
   the$process <- Sys.getpid()
-  # A process that hangs shows no warning later.
+  # At once: a process that hangs would not show a deferred warning.
   if (getOption("warn") == 0) {
     before <- options(warn = 1)
     on.exit(options(before))
@@ -35,18 +35,18 @@ warn_after_fork <- function(call) {
   warning(own_warning(text, call, "fork"))
 }
 
-# For Keras being imported: also by core() itself, whose work this must not start again from
-# inside (with reticulate 1.41 that waits for ever when Keras then turns out to be broken).
+# Runs when Keras is imported. If core() itself imports Keras, this must not call core() again from
+# inside: with reticulate 1.41, that hangs if Keras then turns out to be broken.
 core_beside_keras <- function() {
   if (!isTRUE(the$is_loading)) try(core(), silent = TRUE)
 }
 
-# The same module, for what needs no Keras.
+# The same module, for functions that do not need Keras.
 core_without_keras <- function(call = NULL) {
   core_for("problem_without_keras", call)
 }
 
-# The same module, for what needs Python alone.
+# The same module, for functions that need only Python.
 core_without_numpy <- function(call = NULL) core_for("problem_of_python", call)
 
 core_for <- function(problem, call) {
@@ -72,7 +72,7 @@ load_core <- function(call, folder = python_folder()) {
   module
 }
 
-# The Python module that says what is missing, which every Python can load.
+# The Python module that says what is missing. Every Python can load it.
 load_installation <- function(call, folder = python_folder()) {
   fail_on(missing_python_part(folder), call)
   start_python(call)
@@ -137,9 +137,9 @@ first_line <- function(error) {
   sub("\\.$", "", trimws(c(lines[nzchar(trimws(lines))], "")[[1]]))
 }
 
-# Python's environment is its own once it runs: a variable set in R alone would not reach it.
+# Once Python runs, it has its own environment variables: one set in R alone would not reach it.
 choose_backend <- function(installation) {
-  # keras3 chooses by itself.
+  # keras3 chooses the backend by itself.
   if (isNamespaceLoaded("keras3")) return(invisible())
   chosen <- installation$choose_backend()
   if (!is.null(chosen)) Sys.setenv(KERAS_BACKEND = chosen)
@@ -153,7 +153,7 @@ check_numpy <- function(call) {
   warn(paste(numpy_too_new(numpy), collapse = "\n"), call)
 }
 
-# The first that can exchange arrays with NumPy 2.
+# The first version that can exchange arrays with NumPy 2.
 reticulate_for_numpy_2 <- "1.38"
 
 knows_numpy_2 <- function() utils::packageVersion("reticulate") >= reticulate_for_numpy_2
@@ -171,8 +171,8 @@ numpy_too_new <- function(numpy) {
   )
 }
 
-# What the Python code states in a line of its own: "PYTHON_MINIMUM", "KERAS_MINIMUM", "BACKENDS" or
-# "COMPANIONS". Read as text, because no Python may run yet.
+# A constant that the Python code defines in one line: "PYTHON_MINIMUM", "KERAS_MINIMUM", "BACKENDS"
+# or "COMPANIONS". It is read as text, because Python may not run yet.
 stated <- function(name) {
   files <- file.path(python_folder(), "adadelta", c("installation.py", "_core/backend.py"))
   lines <- unlist(lapply(files, readLines))
@@ -180,7 +180,7 @@ stated <- function(name) {
   gsub("\"", "", regmatches(line, gregexpr("\"[^\"]*\"", line))[[1]])
 }
 
-# What pip or reticulate has to install, for these backends.
+# The packages that pip or reticulate has to install for these backends.
 needed_packages <- function(backends) {
   c(paste0("keras>=", stated("KERAS_MINIMUM")), backends, stated("COMPANIONS"))
 }
@@ -191,11 +191,10 @@ needed_packages <- function(backends) {
 #' would use: whether that Python is new enough and has a Keras that is new
 #' enough, with a backend.
 #'
-#' It neither starts Python in this session nor downloads anything: while no
-#' Python runs, it looks for one as reticulate would and asks it in a process of
-#' its own. A newer reticulate (1.41 or later) that has been told nothing about
-#' Python can still install Keras by itself when it is first used, even where
-#' this says `FALSE`.
+#' It neither starts Python in this session nor downloads anything: while Python
+#' does not run, it looks for one as reticulate would and checks it in a separate
+#' process. Unless you have chosen a Python, reticulate 1.41 or newer can still
+#' install Keras by itself when it is first used, even if this returns `FALSE`.
 #'
 #' @return `TRUE` or `FALSE`.
 #' @export
@@ -211,7 +210,7 @@ keras_available <- function() {
   !is.null(python) && ask_python(python, "sys.exit(installation.problem() is not None)")$status == 0
 }
 
-# The module `adadelta.installation` of a Python that runs, whatever it lacks; or NULL.
+# The module `adadelta.installation` of a Python that runs, whatever it lacks. Otherwise NULL.
 running_installation <- function() {
   if (!reticulate::py_available() || !is.null(missing_python_part())) return(NULL)
   tryCatch(
@@ -220,7 +219,7 @@ running_installation <- function() {
   )
 }
 
-# Runs code in a process of its own, with `installation` at hand and further arguments in
+# Runs code in a separate Python process, with `installation` imported and further arguments in
 # sys.argv[2:]. Returns the lines it printed and its exit status.
 ask_python <- function(python, code, ...) {
   code <- paste0(
@@ -228,7 +227,7 @@ ask_python <- function(python, code, ...) {
     "from adadelta import installation;", code
   )
   arguments <- c("-c", vapply(c(code, python_folder(), ...), shQuote, ""))
-  # Minutes: a cold start of JAX or TensorFlow, and kernels that are compiled for the first time.
+  # A cold start of JAX or TensorFlow and the first compilation of kernels can take minutes.
   lines <- suppressWarnings(tryCatch(
     with_own_libraries(
       python, system2(python, arguments, stdout = TRUE, stderr = FALSE, timeout = 300)
@@ -241,9 +240,9 @@ ask_python <- function(python, code, ...) {
   list(lines = lines, status = if (is.null(status)) 0L else status)
 }
 
-# R puts the system's libraries first, and with them another build of the same Python, which may
-# lack what this one needs (then pip has no ssl). This puts the Python's own before them for the
-# processes that `code` starts.
+# R puts the system's libraries first in the search path, and with them another build of the same
+# Python, which may lack something (then pip has no ssl). For the processes that `code` starts, this
+# puts the libraries of `python` first.
 with_own_libraries <- function(python, code) {
   folder <- file.path(dirname(dirname(normalizePath(python, mustWork = FALSE))), "lib")
   if (.Platform$OS.type == "unix" && dir.exists(folder)) {
@@ -258,13 +257,13 @@ with_own_libraries <- function(python, code) {
 
 discover_python <- function() discover_config()$python
 
-# Where reticulate would find Python, without its offer to install one.
+# Finds Python where reticulate would, without its offer to install one.
 discover_config <- function() {
-  # With this name of a Python reticulate would install one at once.
+  # With this value, reticulate would install a Python at once.
   if (identical(Sys.getenv("RETICULATE_PYTHON"), "managed")) return(NULL)
   managed <- Sys.getenv("RETICULATE_USE_MANAGED_VENV", unset = NA)
   Sys.setenv(RETICULATE_USE_MANAGED_VENV = "no")
-  # reticulate 1.41 prints an error for each Python that it can't look into.
+  # reticulate 1.41 prints an error for each Python that it can't inspect.
   shown <- options(show.error.messages = FALSE)
   on.exit({
     options(shown)
@@ -278,8 +277,8 @@ discover_config <- function() {
   if (is.list(config)) config
 }
 
-# Whether reticulate, 1.41 or newer, would make a Python environment of its own: it does where
-# nobody has named a Python, and it finds no other than the one on the path.
+# Whether reticulate 1.41 or newer would make a Python environment of its own. It does if nobody has
+# named a Python and it finds none but the one on the path.
 makes_its_own_python <- function(config) {
   named <- Sys.getenv(c("RETICULATE_PYTHON", "RETICULATE_PYTHON_ENV"))
   opted_out <- tolower(Sys.getenv("RETICULATE_USE_MANAGED_VENV")) %in% c("false", "0", "no")
@@ -288,5 +287,6 @@ makes_its_own_python <- function(config) {
   !any(nzchar(named)) && !opted_out && (is.null(config) || identical(config$forced, "PATH"))
 }
 
-# Functions of newer versions of reticulate are looked up, so that one source serves all.
+# Functions of newer versions of reticulate are looked up, so that one source works with all of
+# them.
 py_require <- function() get0("py_require", asNamespace("reticulate")) # since 1.41

@@ -1,5 +1,5 @@
-# What is read of a Python object of an earlier session is an error: reticulate has NULL for it, and
-# says "attempt to apply non-function" of its methods.
+# Reading from a Python object of an earlier session is an error. reticulate alone returns NULL, and
+# a call of a method fails with "attempt to apply non-function".
 
 # nolint start: object_name_linter, object_length_linter.
 #' @export

@@ -8,11 +8,11 @@
 #' adadelta info`.
 #'
 #' @return A data frame of class `adadelta_sitrep` with a row for each `subject`:
-#'   whether it is `fine` (`NA` where it could not be looked at), what was
-#'   `found`, whether it is `needed` (without the others the optimizer works, but
-#'   slower, or without saving its state), and the `problem` and its `cure`, or
-#'   `NA`. `print()` returns it, invisibly; `format()` returns the lines that
-#'   `print()` shows.
+#'   whether it is `fine` (`NA` if it could not be checked), what was `found`,
+#'   whether it is `needed` (without the others the optimizer works, but slower,
+#'   or without saving its state), and the `problem` and its `cure`, or `NA`.
+#'   `print()` returns it, invisibly; `format()` returns the lines that `print()`
+#'   shows.
 #' @seealso [install_adadelta()], [use_backend()], [keras_available()] for
 #'   `TRUE` or `FALSE`.
 #' @export
@@ -52,7 +52,7 @@ row_of_reticulate <- function() {
   sitrep_row("reticulate", as.character(utils::packageVersion("reticulate")))
 }
 
-# What Python itself looks at, in its order; a test compares the names.
+# The subjects that Python checks, in its order; a test compares the names.
 python_subjects <- c("Python", "NumPy", "Keras", "backend", "kernel", "saved state")
 
 rows_of_python <- function() {
@@ -63,7 +63,7 @@ rows_of_python <- function() {
   }
   config <- discover_config()
   if (makes_its_own_python(config) && is.null(the$failure_of_python)) {
-    # Whether it can be made, as without a network it can't, shows when it is.
+    # Whether that works, which takes a network, is known only when it is made.
     planned <- paste(
       "reticulate will make an environment when it is first used, with",
       paste(py_require()()$packages, collapse = ", ")
@@ -80,8 +80,8 @@ rows_of_python <- function() {
   rows_of_lines(asked$lines, config$python)
 }
 
-# The lines of `checks_in_lines()`: fields between tabs, the last of them "end". Whatever else
-# Python or its packages print is left out.
+# Parses the lines of `checks_in_lines()`: fields between tabs, the last of them "end". Other output
+# of Python and its packages is left out.
 rows_of_lines <- function(lines, python) {
   fields <- strsplit(lines, "\t", fixed = TRUE)
   fields <- Filter(function(row) length(row) == 6 && row[[6]] == "end", fields)
@@ -100,7 +100,7 @@ rows_of_lines <- function(lines, python) {
   lapply(found, function(row) if (row$subject == "NumPy") with_reticulate(row) else row)
 }
 
-# NumPy is fine only beside a reticulate that knows it.
+# NumPy is fine only with a reticulate that supports it.
 with_reticulate <- function(row) {
   is_old <- startsWith(row$found, "1.") || !grepl("^[0-9]", row$found)
   if (row$fine && !is_old && !knows_numpy_2()) {
@@ -118,7 +118,7 @@ unknown_rows <- function(subjects) {
 }
 
 #' @rdname adadelta_sitrep
-#' @param x What `adadelta_sitrep()` returned.
+#' @param x The return value of `adadelta_sitrep()`.
 #' @param ... Not used.
 #' @export
 format.adadelta_sitrep <- function(x, ...) {
@@ -128,7 +128,7 @@ format.adadelta_sitrep <- function(x, ...) {
   heads <- paste(marks[kind], format(x$subject), found)
   more <- lapply(seq_len(nrow(x)), function(i) {
     lines <- c(x$problem[[i]], x$cure[[i]])
-    # Under what was found: the mark, a blank, the subject, a blank.
+    # Aligned with `found`, behind the mark, a blank, the subject and a blank.
     paste0(strrep(" ", max(nchar(x$subject)) + 3), lines[!is.na(lines)], recycle0 = TRUE)
   })
   lines <- unlist(Map(c, heads, more), use.names = FALSE)

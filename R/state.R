@@ -19,15 +19,16 @@
 #' @param optimizer An optimizer made by [optimizer_adadelta()] that has been
 #'   built, by `fit()` or by `optimizer$build(model$trainable_variables)`.
 #' @param path The name of the file, usually ending in `".safetensors"`.
-#' @return `optimizer_state()` returns a list: the counts `step` (calls),
-#'   `update` (calls that updated the parameters) and `skipped`; where they are
-#'   used, `window`, the calls that wait for the next update, and `loss_scale`,
-#'   the dynamic one; the `hyperparameters`; and `parameters`, which holds for each parameter's name
-#'   a list of arrays: `square_avg` and `acc_delta`, the running averages of
-#'   squared gradients and squared updates, and where they are used `average`,
-#'   the moving average of the parameter, and `window_sum`, the gradients that
-#'   wait for the next update. `read_optimizer_state()` returns the same of a
-#'   file. The other two return `optimizer`, invisibly.
+#' @return `optimizer_state()` returns a list: the counts `step` (calls), `update`
+#'   (calls that updated the parameters) and `skipped`; where they are used,
+#'   `window`, the number of calls whose gradients are accumulated, and
+#'   `loss_scale`, the dynamic loss scale; the `hyperparameters`; and
+#'   `parameters`, which has for each parameter's name a list of arrays:
+#'   `square_avg` and `acc_delta`, the running averages of squared gradients and
+#'   squared updates, and where they are used `average`, the moving average of the
+#'   parameter, and `window_sum`, the sum of the accumulated gradients.
+#'   `read_optimizer_state()` returns the same list for a file. The other two
+#'   return `optimizer`, invisibly.
 #' @section Errors:
 #' Errors are of class `adadelta_error_state`: the optimizer is not built, the
 #' state does not fit it, or the file is missing, damaged, cut off, of another
@@ -144,18 +145,18 @@ load_keras_adadelta <- function(optimizer, path) {
 #'   one is complete.
 #' @param rename New names: a character vector whose names are the old ones, which
 #'   [read_optimizer_state()] shows.
-#' @param perm Orders of axes: a list whose names are old names, with the order
-#'   as [base::aperm()] takes it: `2:1` from the kernel of a dense layer of Keras to
-#'   the weight of a linear layer of torch, `c(4, 3, 1, 2)` from that of a
+#' @param perm Orders of axes: a list whose names are old names, with the orders
+#'   that [base::aperm()] takes: `2:1` from the kernel of a dense layer of Keras
+#'   to the weight of a linear layer of torch, `c(4, 3, 1, 2)` from that of a
 #'   two-dimensional convolution.
 #' @param keep_others `TRUE` to keep parameters that are neither in `rename` nor in
 #'   `perm` as they are. `FALSE`, the default, makes them errors.
 #' @return `to`, invisibly.
-#' @section Errors:
-#' Errors are of class `adadelta_error_state`: an argument is not what it must be,
-#' a file is missing, damaged or can't be written, a name is unknown or missing,
-#' two parameters would get the same name, or an order of axes does not fit. The
-#' error's `problems` lists all names that are wrong, and nothing is written.
+#' @section Errors: Errors are of class `adadelta_error_state`: an argument is not
+#'   valid, a file is missing, damaged or can't be written, a name is unknown or
+#'   missing, two parameters would get the same name, or an order of axes does not
+#'   fit. The error's `problems` lists all names that are wrong, and nothing is
+#'   written.
 #' @seealso [adadelta_translate()] for the arguments,
 #'   `vignette("migrating", "adadelta")`.
 #' @export
@@ -243,7 +244,7 @@ check_path <- function(path, call, name = "path") {
   enc2utf8(path.expand(path))
 }
 
-# Calls a function of the Python part that takes an optimizer or a model first.
+# Calls a function of the Python part whose first argument is an optimizer or a model.
 core_call <- function(name, call, object, ...) {
   check_session(object, call)
   if (!is_python(object)) refuse_object(name, object, call)
@@ -259,7 +260,7 @@ refuse_object <- function(name, object, call) {
   fail(text, "state", call)
 }
 
-# What Python returned, or its error as ours.
+# Returns the value that Python returned, or signals Python's error as an R error.
 value_of <- function(result, kind, call) {
   error <- result$error
   if (!is.null(error)) fail(sentence(error), kind, call, problems = problems_of(error))

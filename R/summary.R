@@ -26,8 +26,8 @@
 #'   \item{rate_min, rate_q25, rate_median, rate_q75, rate_max}{The quantiles of
 #'     the effective learning rate over its elements.}
 #'   \item{gradient_rms}{The root of the mean over its elements of the running
-#'     average of squared gradients, as the rule saw them: unscaled and clipped.}
-#'   \item{update_rms}{The same of squared updates, times the learning rate: how
+#'     average of squared gradients, without loss scale and after clipping.}
+#'   \item{update_rms}{The same for squared updates, times the learning rate: how
 #'     far its elements move per update.}
 #'   The numbers of a variable without elements are `NaN`. The attribute
 #'   `learning_rate` has the rate of the next step, `NULL` before the optimizer is
@@ -37,8 +37,8 @@
 #'   the names of the variables to the width of the page. [as.data.frame()]
 #'   makes a plain data frame of the summary.
 #' @section Errors: An optimizer of an earlier session is an error of class
-#'   `adadelta_error_state`, since its Python object is gone. Bad `digits` are one
-#'   of class `adadelta_error_argument`.
+#'   `adadelta_error_state`, since its Python object is gone. Bad `digits` are an
+#'   error of class `adadelta_error_argument`.
 #' @references
 #' Zeiler, M. D. (2012). ADADELTA: An Adaptive Learning Rate Method, equation 14.
 #' \doi{10.48550/arXiv.1212.5701}
@@ -81,7 +81,7 @@ summary_of <- function(object, call) {
 #' @rdname summary.adadelta.Adadelta
 #' @export
 print.summary.adadelta.Adadelta <- function(x, digits = 2L, ...) {
-  # More digits than that no number has: print() takes as many.
+  # print() accepts up to 22 digits. No number has more.
   if (!are_finite(digits, 1) || !digits %in% 1:22) {
     call <- method_call(sys.call(), "print")
     refuse("digits", "a whole number from 1 to 22", digits, call)
@@ -98,7 +98,7 @@ print.summary.adadelta.Adadelta <- function(x, digits = 2L, ...) {
 rate_columns <- c("rate_min", "rate_q25", "rate_median", "rate_q75", "rate_max")
 summary_columns <- c("variable", "shape", rate_columns, "gradient_rms", "update_rms")
 
-# A part of a summary may have lost what stands in these attributes.
+# A part of a summary may have lost these attributes.
 format_summary_head <- function(x) {
   rate <- attr(x, "learning_rate")
   shown_optimizer(attr(x, "progress"), if (!is.null(rate)) paste("learning rate", format(rate)))
@@ -110,8 +110,8 @@ format_summary_table <- function(x, digits) {
   format_rates(x[c("variable", "shape")], numbers[1:5], numbers[6:7], digits)
 }
 
-# The lines of a table with the names of variables, quantiles of their effective rates, and what RMS
-# is shown of: data frames or lists of columns by heading, none of which needs to have any.
+# The lines of a table of variables, quantiles of their effective rates, and RMS values. Each
+# argument is a data frame or a list of columns by heading, and may have no columns.
 format_rates <- function(variables, rates, rms, digits) {
   headed <- function(columns, format) {
     Map(function(heading, column) c(heading, format(column)), names(columns), columns)
@@ -123,7 +123,7 @@ format_rates <- function(variables, rates, rms, digits) {
   room <- getOption("width") - width(left[-1]) - width(numbers) - 1L
   left[[1]][-1] <- short_names(left[[1]][-1], room)
   left <- lapply(left, format)
-  # What the quantiles are of, and the last columns, above their headings.
+  # A line above the headings says what the quantiles and the last columns are.
   own <- seq_along(rates)
   rate <- if (length(rates)) centered("effective learning rate", width(numbers[own]) - 1L)
   rms <- if (length(rms)) {
@@ -138,8 +138,8 @@ centered <- function(text, width) {
   paste0(strrep(" ", room %/% 2), text, strrep(" ", room - room %/% 2))
 }
 
-# Paths without the parts at their start that all have, when that is needed to fit them into
-# `width`, and then without their beginning.
+# Shortens paths to `width`: first removes the parts at their start that all of them share, and then
+# cuts off their beginning.
 short_names <- function(paths, width) {
   if (length(paths) == 0) return(paths)
   width <- max(width, 12L)

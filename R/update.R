@@ -1,8 +1,8 @@
 #' Get the settings of an optimizer, or change some in a copy
 #'
-#' `as.list()` returns the settings of an optimizer, which make the same one
-#' again: `do.call(optimizer_adadelta, as.list(optimizer))`. `update()` makes one
-#' with some settings changed.
+#' `as.list()` returns the settings of an optimizer, from which
+#' `do.call(optimizer_adadelta, as.list(optimizer))` makes the same one again.
+#' `update()` makes a new optimizer with some settings changed.
 #'
 #' The new optimizer starts without state, and the old one does not change. A
 #' learning rate schedule or an R function is kept, and so are the variables
@@ -14,13 +14,14 @@
 #' @param ... For `update()`, arguments of [optimizer_adadelta()], by their full
 #'   names; for `as.list()` not used.
 #' @return `as.list()` returns a list of all arguments of [optimizer_adadelta()],
-#'   those in its `...` too; schedules and R functions are lists that describe
-#'   them. `exclude_from_weight_decay` is among them where variables are excluded.
+#'   including those in its `...`. Schedules and R functions are described by
+#'   lists. If variables are excluded from weight decay, the list also has
+#'   `exclude_from_weight_decay`.
 #'
 #'   `update()` returns an optimizer of class `adadelta.Adadelta`.
-#' @section Errors: Bad arguments are the errors of [optimizer_adadelta()], of
-#'   class `adadelta_error_argument`. An optimizer of an earlier session is an
-#'   error of class `adadelta_error_state`, since its Python object is gone.
+#' @section Errors: Bad arguments are errors of class `adadelta_error_argument`,
+#'   as in [optimizer_adadelta()]. An optimizer of an earlier session is an error
+#'   of class `adadelta_error_state`, since its Python object is gone.
 #' @seealso [all.equal.adadelta.Adadelta()] says what differs between two
 #'   optimizers.
 #' @importFrom stats update

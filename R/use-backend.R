@@ -14,10 +14,10 @@
 #'   such as `CUDA_VISIBLE_DEVICES`, and `TRUE` to show them again. Default: `NA`,
 #'   which leaves that to the backend, and to keras3 where it is loaded.
 #' @return `backend`, invisibly.
-#' @section Errors: An error of class `adadelta_error_argument` when `backend` is
-#'   or `gpu` is something else; of class `adadelta_error_python` when Keras is already
-#'   loaded with another backend, or when the backend is not installed in the
-#'   Python that R uses or would use. All are of class `adadelta_error`, and
+#' @section Errors: An error of class `adadelta_error_argument` when `backend` or
+#'   `gpu` is something else; of class `adadelta_error_python` when Keras is
+#'   already loaded with another backend, or when the backend is not installed in
+#'   the Python that R uses or would use. All are of class `adadelta_error`, and
 #'   nothing has changed.
 #' @seealso [install_adadelta()] installs a backend; [adadelta_sitrep()] shows
 #'   which are there.
@@ -75,10 +75,10 @@ set_backend <- function(backend, gpu, call) {
   }
 }
 
-# Of CUDA, of AMD's ROCm, and of JAX, which warns where it finds a GPU that it may not use.
+# The variables of CUDA, of AMD's ROCm, and of JAX, which warns about a GPU that it may not use.
 hides_gpus <- c(CUDA_VISIBLE_DEVICES = "-1", HIP_VISIBLE_DEVICES = "-1", JAX_PLATFORMS = "cpu")
 
-# Environment variables, NA for none; Python has an environment of its own once it runs.
+# Sets environment variables, or unsets them for NA. Once Python runs, it has its own.
 set_variables <- function(values) {
   for (name in names(values)) {
     value <- values[[name]]

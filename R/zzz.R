@@ -11,7 +11,7 @@ if (identical(Sys.getenv("R_PACKAGE_NAME"), "adadelta")) {
   })
 }
 
-# Tells reticulate what to install, should it make a Python of its own.
+# Tells reticulate what to install if it makes a Python environment of its own.
 require_packages <- function(backend = Sys.getenv("KERAS_BACKEND")) {
   if (!is.function(py_require()) || !is.null(missing_python_part())) return(invisible())
   if (!nzchar(backend)) backend <- stated("BACKENDS")[[1]]
@@ -21,14 +21,14 @@ require_packages <- function(backend = Sys.getenv("KERAS_BACKEND")) {
   )
 }
 
-# The environment that install_adadelta() made, where the user has named no other Python.
+# Uses the environment that install_adadelta() made, unless the user has named another Python.
 prefer_own_environment <- function() {
   if (!reticulate::py_available() && reticulate::virtualenv_exists(own_environment)) {
     reticulate::use_virtualenv(own_environment, required = FALSE)
   }
 }
 
-# A load hook starts Python in reticulate 1.28, so it has to wait until Python runs by itself.
+# In reticulate 1.28, setting a load hook starts Python, so this waits until Python runs anyway.
 when_python_runs <- function(prepare) {
   if (reticulate::py_available()) prepare() else setHook("reticulate.onPyInit", prepare)
 }
@@ -37,6 +37,7 @@ prepare_python <- function(on_load) {
   folder <- python_folder()
   # The backend has to be chosen before anybody imports Keras.
   choose_backend(reticulate::import_from_path("adadelta.installation", path = folder))
-  # As soon as Keras is there, our class must be, or Keras can't load models saved with it.
+  # Our class must be registered as soon as Keras is loaded, or Keras can't load models saved with
+  # it.
   if (is.function(on_load)) on_load("keras", core_beside_keras)
 }
