@@ -287,6 +287,5 @@ makes_its_own_python <- function(config) {
   !any(nzchar(named)) && !opted_out && (is.null(config) || identical(config$forced, "PATH"))
 }
 
-# Functions of newer versions of reticulate are looked up, so that one source works with all of
-# them.
+# Functions of newer versions of reticulate are looked up, so that one source works with all.
 py_require <- function() get0("py_require", asNamespace("reticulate")) # since 1.41
