@@ -22,7 +22,7 @@ core <- function(call = NULL) {
 warn_after_fork <- function(call) {
   if (identical(the$process, Sys.getpid())) return(invisible())
   the$process <- Sys.getpid()
-  # At once: a process that hangs would not show a deferred warning.
+  # A process that hangs would never show a deferred warning.
   if (getOption("warn") == 0) {
     before <- options(warn = 1)
     on.exit(options(before))
