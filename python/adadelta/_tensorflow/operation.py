@@ -55,8 +55,8 @@ def update(row: Row, gradient: Array, call: Call, options: Options) -> Any:
     Args:
         row: The row.
         gradient: Its gradient, with its sign and clipped.
-        call: What the call is told.
-        options: What the optimizer is told.
+        call: The arguments of this call, such as the rate.
+        options: The options of the optimizer.
 
     Returns:
         The last operation, which in a graph of TensorFlow 1 must be run.

@@ -128,8 +128,8 @@ class Engine:
 
         Args:
             rows: The rows.
-            call: What the call is told.
-            options: What the optimizer is told.
+            call: The arguments of this call, such as the rate.
+            options: The options of the optimizer.
             proceed: Whether the step takes place, where it can't be asked.
 
         """

@@ -225,7 +225,7 @@ def groups(step: Step, call: Call, options: Options) -> list[Group]:
     Args:
         step: The step.
         call: What the call is told, in Python's numbers.
-        options: What the optimizer is told.
+        options: The options of the optimizer.
 
     """
     gradients = np.array(step.rows.noted.gradient_addresses, np.int64)

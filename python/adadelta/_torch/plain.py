@@ -57,8 +57,8 @@ class Group:
 
     Args:
         rows: Rows that `real` returned, of one kind.
-        call: What the call is told.
-        options: What the optimizer is told.
+        call: The arguments of this call, such as the rate.
+        options: The options of the optimizer.
         proceed: Whether the update takes place, where that can't be asked.
 
     """
