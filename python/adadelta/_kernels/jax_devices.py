@@ -128,7 +128,7 @@ def norm_of_each(gradients: Sequence[Array], of_all: bool) -> Array:
 
     Args:
         gradients: The gradients.
-        of_all: Whether they are for one norm of all, in which small gradients may not count.
+        of_all: Whether they are for one norm of all, in which the smallest may be negligible.
 
     """
     squares = jnp.stack([jnp.sum(jnp.square(gradient)) for gradient in gradients])
