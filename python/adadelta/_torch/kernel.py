@@ -224,7 +224,7 @@ def groups(step: Step, call: Call, options: Options) -> list[Group]:
 
     Args:
         step: The step.
-        call: What the call is told, in Python's numbers.
+        call: The arguments of this call, as Python numbers.
         options: The options of the optimizer.
 
     """

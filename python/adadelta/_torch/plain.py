@@ -34,7 +34,7 @@ def with_dense_gradient(row: Row) -> Row:
 def real(row: Row) -> Row:
     """Return a row with real views of complex arrays, which have a last axis of two.
 
-    A row with a constraint comes without it and its moving average, which are left to `finish`.
+    If the row has a constraint, it and the moving average are left out, since `finish` does both.
     """
     gradient = row.gradient
     if row.parameter.is_complex():
@@ -178,13 +178,13 @@ def collect(row: Row, call: Call) -> None:
 
 
 def finish(row: Row, call: Call, options: Options) -> None:
-    """Apply the constraint of a row after an update and move its average, in place."""
+    """Apply the constraint of a row after an update, and then `follow`, in place."""
     row.parameter.copy_(steps.constrain(row).parameter)
     follow(row, call, options)
 
 
 def follow(row: Row, call: Call, options: Options) -> None:
-    """Move the moving average towards the parameter, in place."""
+    """Update the moving average, and the parameter where the average replaces it, in place."""
     new = steps.follow(in_dtype(row), call, options, arrays)
     for name in ("average", "parameter"):
         array, value = getattr(row, name), getattr(new, name)
