@@ -68,7 +68,7 @@ def object_codes(functions: Sequence[tuple[str, str]]) -> dict[tuple[str, str], 
     Raises:
         RuntimeError: A compiling process was killed by the system, for example because memory is
             short. Compiling in this process could kill it, too.
-        MemoryError: There is too little address space to compile here.
+        MemoryError: There is too little address space to compile in this process.
 
     """
     names: dict[str, list[str]] = {}
@@ -95,7 +95,7 @@ def object_codes(functions: Sequence[tuple[str, str]]) -> dict[tuple[str, str], 
 def _start(module: str, names: Sequence[str]) -> subprocess.Popen[bytes] | None:
     # The code is optimized once, at the end: numba's own optimization takes a third of the time.
     environment = dict(os.environ, NUMBA_OPT="0", NUMBA_DISABLE_JIT="0")
-    # The executable of a frozen application is the application.
+    # The executable of a frozen application is the application itself, not Python.
     executable = None if getattr(sys, "frozen", False) else sys.executable
     given = {"-I": "isolated", "-E": "ignore_environment", "-s": "no_user_site", "-S": "no_site"}
     flags = [flag for flag, name in given.items() if getattr(sys.flags, name)]

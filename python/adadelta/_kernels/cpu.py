@@ -30,7 +30,7 @@ def step(
     row_settings: Array,
     threads: Threads,
 ) -> None:
-    """Make one step of all tensors in the table, in place.
+    """Make one step on all tensors in the table, in place.
 
     Args:
         dtype: The dtype of the parameters and gradients, by name.
@@ -116,7 +116,7 @@ def _run(
     pieces = -(-total // layout.PIECE)
     arrays = (table, ends, settings, row_settings, squares)
     addresses = [0 if array is None else layout.address_of(array) for array in arrays]
-    # In the order of `layout`.
+    # The entries are in the order given in `layout`.
     (bits,) = struct.unpack("=q", struct.pack("=d", scale))
     call = np.array([kind, len(table), *addresses, bits], np.int64)
     control = np.array([0, 0, pieces, total, layout.address_of(call)], np.int64)

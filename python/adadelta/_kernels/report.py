@@ -22,7 +22,7 @@ class Served(NamedTuple):
 
 
 class KernelInfo(list[dict[str, Any]]):
-    """Which engine makes the step of each variable: a list of rows that prints as a table.
+    """The engine that makes the step of each variable: a list of rows that prints as a table.
 
     Each row is a dict of:
 

@@ -1,4 +1,4 @@
-"""The step as one Triton kernel over all tensors of a table.
+"""The step, as one Triton kernel over all tensors of a table.
 
 It is a transcription of `advance` in `_core/step.py`, for the options of torch's optimizers: the
 same operations in the same order, each rounded to nearest. `cuda.py` prepares its arguments and
@@ -72,7 +72,7 @@ def _step_of_chunk(
         gradient = -gradient
     if DECAY == "coupled":
         gradient = tl.where(decay != 0, gradient + decay * value, gradient)
-    # The difference is 0 for every finite gradient, and keeps NaN and infinity visible.
+    # The difference is 0 for finite gradients and NaN for NaN and infinity, which thus show.
     # tl.clamp to -x and x does not compile in float64 (Triton 3.9).
     limited = tl.minimum(tl.maximum(gradient, -largest), largest)
     gradient = limited + (gradient - gradient)

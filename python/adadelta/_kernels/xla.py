@@ -38,7 +38,7 @@ class Known(NamedTuple):
         columns: The result of `xla_target.columns_of`.
         decay_mode: As in `Options`.
         is_conditional: Whether the action is only known when the program runs.
-        are_decayed: Whether there is weight decay, for each row.
+        are_decayed: For each row, whether it has weight decay.
         is_required: Whether compiling must fail if the kernel can't be used.
 
     """

@@ -48,7 +48,7 @@ _CREATE_ERROR, _DESTROY_ERROR, _SCHEDULE, _NUMBER_OF_THREADS = 6, 8, 17, 18
 _INVALID_ARGUMENT = 3
 _INT32, _FLOAT32, _FLOAT64 = (layout.XLA_DTYPES[name] for name in ("int32", "float32", "float64"))
 
-# The columns without which there is no step.
+# The columns that a step must have.
 _NEEDED = 1 << layout.PARAMETER | 1 << layout.SQUARE_AVG | 1 << layout.ACC_DELTA
 
 _number_of_squares = part(layout.number_of_squares)
@@ -79,7 +79,7 @@ def _leave(shared):
 
 
 def task(shared):
-    """Work on a call on a thread of XLA's, perhaps after the call has ended."""
+    """Work on a call in one of XLA's threads, perhaps after the call has ended."""
     _call(load_int64(shared, _WORKER_AT), shared)
     _leave(shared)
     return 0

@@ -105,7 +105,7 @@ def together(numbers: Sequence[Any], dtype: str) -> Array:
 
 
 class Program:
-    """The step of some variables of one dtype.
+    """The compiled step of some variables of one dtype.
 
     Args:
         rows: For each parameter the `tf.Variable` of each column of the kernel's table, or `None`

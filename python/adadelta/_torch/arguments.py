@@ -89,7 +89,7 @@ def checked(
 
 
 def check_again(group: Mapping[str, Any], known: dict[str, Any]) -> dict[str, Any]:
-    """Check the values of a group, unless they are those that were checked before.
+    """Check the values of a group, unless they are the same as in the last check.
 
     Args:
         group: The group.

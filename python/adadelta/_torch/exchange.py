@@ -17,7 +17,7 @@ from adadelta._state.record import AVERAGES, OptimizerState, StateMismatchError
 from adadelta._torch import arguments, loading, shards
 from adadelta._torch.arrays import as_real, state_dtype
 
-# The values of a group under the names that every front end shares.
+# The names of a group's values in `OptimizerState`, which all front ends share, and in torch.
 _SHARED = {
     "learning_rate": "lr",
     "rho": "rho",

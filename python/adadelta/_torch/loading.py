@@ -114,7 +114,7 @@ def _pairs(saved: Any, own: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _match_names(saved: Any, own: Any, problems: list[str]) -> None:
-    """Put the saved parameters into the order of the optimizer's, when both have names."""
+    """Reorder the saved parameters to match the optimizer's, if both have names."""
     if not all("param_names" in group for group in (*saved, *own)):
         return
     keys: dict[str, Any] = {}
@@ -122,7 +122,7 @@ def _match_names(saved: Any, own: Any, problems: list[str]) -> None:
         keys.update(zip(group["param_names"], group["params"], strict=True))
     names = [name for group in own for name in group["param_names"]]
     if len(set(names)) != len(names) or len(keys) != len(names):
-        return  # names that are not unique say nothing
+        return  # names that are not unique can't be matched
     missing = [name for name in names if name not in keys]
     extra = [name for name in keys if name not in set(names)]
     if missing or extra:

@@ -73,7 +73,7 @@ def _update_alone(
     function: Callable[[Tensors, Tensors], Tensors], reads: Tensors, writes: Tensors, size: int
 ) -> None:
     pieces = [(reads, writes)]
-    # Without a flat view to write into, the whole tensor is one piece.
+    # A tensor that is not contiguous has no flat view to write into, and stays in one piece.
     if all(tensor.is_contiguous() for tensor in writes):
         flat = [
             zip(*(tensor.reshape(-1).split(size) for tensor in part), strict=True) if part else ()
