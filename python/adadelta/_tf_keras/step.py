@@ -164,9 +164,9 @@ class Step(State):
                 expression as in tf_keras, is found in its name.
 
         Raises:
-            ValueError: The optimizer is built already, and the arguments are not those of before.
-            TypeError: `var_list` is no list of variables, or `var_names` neither a string nor a
-                list of them.
+            ValueError: The optimizer is already built, and the arguments are not the earlier ones.
+            TypeError: `var_list` is not a list of variables, or `var_names` is neither a string nor
+                a list of strings.
 
         """
         variables, words = parameters.excluded(var_list, var_names)
