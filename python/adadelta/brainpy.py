@@ -335,8 +335,7 @@ class Adadelta(brainpy.optim.Optimizer):
             OSError: There is no such file, or it can't be read.
             adadelta.state.StateFileError: The file is damaged or of another kind.
             adadelta.state.StateMismatchError: Variables are missing, unknown, or of another shape
-                or dtype. The error's `problems` lists everything that does not fit. Nothing has
-                changed then.
+                or dtype. The error's `problems` lists everything. Nothing has changed then.
 
         """
         portable.load_state(self, filename)

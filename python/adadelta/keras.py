@@ -523,7 +523,7 @@ class Adadelta(keras.optimizers.Optimizer):
 
     @property
     def iterations(self) -> Any:
-        """The number of updates, which calls that are skipped or only accumulate do not increase."""
+        """The number of updates: calls that are skipped or only accumulate do not count."""
         if not self.built or self._state.update is None:
             return super().iterations
         return self._state.update

@@ -250,11 +250,9 @@ def import_state(state: Any, exported: OptimizerState) -> Any:
             `adadelta.state.read_state()` returned.
 
     Raises:
-        TypeError: `state` contains no state of this package's Adadelta, or `exported` is not an
-            `OptimizerState`.
+        TypeError: `state` has no state of this package's Adadelta, or `exported` is not a state.
         StateMismatchError: Parameters are missing, unknown, or of another shape or dtype, or
-            `exported` needs an option that is missing here. The error's `problems` lists
-            everything.
+            `exported` needs an option that is missing. The error's `problems` lists them all.
 
     Example:
         >>> import jax.numpy as jnp, adadelta.optax

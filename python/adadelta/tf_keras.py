@@ -220,7 +220,7 @@ class Adadelta(Step):
 
     @property
     def learning_rate(self) -> Any:
-        """The rate: a variable, which holds a schedule's last value, or what the function returns."""
+        """The rate: a variable, which holds a schedule's last value, or the function's result."""
         if isinstance(self._learning_rate, rates.CallableRate) and tf.executing_eagerly():
             return self._learning_rate(self.iterations)
         return tf_keras.optimizers.Optimizer.learning_rate.fget(self)

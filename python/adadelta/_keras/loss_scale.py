@@ -15,7 +15,7 @@ CALLS_TO_GROW = 2000
 
 
 def after_finite(scale: Any, calls: Any) -> tuple[Any, Any]:
-    """Return the scale and the count of finite calls after one more of them."""
+    """Return the scale and the count of finite calls after one more finite call."""
     calls = calls + 1
     grows = calls >= CALLS_TO_GROW
     larger = ops.minimum(scale * 2.0, LARGEST)
