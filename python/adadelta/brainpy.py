@@ -72,7 +72,7 @@ class Adadelta(brainpy.optim.Optimizer):
         x <- x - weight_decay x - lr d
 
     As in BrainPy, the learning rate does not scale the weight decay. It works with `bm.jit`,
-    `bm.for_loop` and `BPTT`; for compiled functions you need a JAX version that BrainPy supports.
+    `bm.for_loop` and `BPTT`; compiled functions need a JAX version for which BrainPy supports them.
 
     Float16 and bfloat16 variables are updated in float32 and have float32 averages. A complex
     variable is treated as a pair of real ones. Its gradient is the conjugate of what `bm.grad`
@@ -347,7 +347,7 @@ class Adadelta(brainpy.optim.Optimizer):
         compatible: str = "v2",
         **kwargs: Any,
     ) -> StateLoadResult:
-        """Load what `state_dict()` returned, for this optimizer or another one of the variables.
+        """Load the result of `state_dict()` of this optimizer, or another one for its variables.
 
         BrainPy's own method looks for the names of objects, such as Adadelta0. A new optimizer has
         another name, so that method loads nothing. Here variables are matched as in

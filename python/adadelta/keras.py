@@ -711,7 +711,7 @@ class Adadelta(keras.optimizers.Optimizer):
     def load_own_variables(self, store: Any) -> None:
         """Load the state from a Keras file of this class or a `.keras` file of Keras' Adadelta.
 
-        If the optimizer is not built yet, it takes the state when it is. The file of an optimizer
+        If the optimizer is not built yet, it loads the state when it is. The file of an optimizer
         that was never built resets this one. A state that does not fit is left out with a
         `StateWarning`, and the optimizer starts anew. Numbered arrays change nothing unless the
         file says that `keras.optimizers.Adadelta` wrote them.
@@ -774,7 +774,7 @@ class Adadelta(keras.optimizers.Optimizer):
         itself will call it.
 
         Returns:
-            A list with a row for each variable, in the optimizer's order, which prints as a table.
+            A list, printed as a table, with a row for each variable in the optimizer's order.
             `Summary.to_dict()` returns its columns, for example for
             `pandas.DataFrame(optimizer.summary().to_dict())`. `adadelta.Summary` describes them.
             Before the optimizer is built, the list is empty and says so.

@@ -1,10 +1,10 @@
 """Adadelta for JAX, as a gradient transformation with the conventions of optax.
 
 optax itself is not needed. `adadelta` replaces `optax.adadelta`. `fused_adadelta` returns the new
-parameters, so that it replaces both `update()` and `optax.apply_updates()`.
+parameters, and so replaces both `update()` and `optax.apply_updates()`.
 
-On several devices, `update()` and `apply()` work on each element by itself. So under `jax.jit` they
-need no communication, and state stays sharded like its parameter. XLA makes the step there, without
+On several devices, `update()` and `apply()` work on each element by itself, so under `jax.jit` they
+need no communication, and state stays sharded like its parameter. XLA then makes the step, without
 the kernel.
 
 - `init()` called directly puts the averages on the devices of the parameters. `jax.jit(init)` puts
@@ -140,12 +140,12 @@ def adadelta(
             parameters and returns such a tree.
 
     Raises:
-        TypeError: An argument is of the wrong kind. Later: a parameter is not of a floating or
-            complex dtype, or a gradient is not an array of numbers.
-        ValueError: An argument is out of range. Later: a gradient does not have the shape of its
-            parameter, the trees differ in structure, or the averages' dtype can't hold `rho` or
-            `eps`. In compiled functions, the range of traced arguments and of what schedules return
-            can't be checked.
+        TypeError: An argument is of the wrong kind. In `init()` and `update()`: a parameter is not
+            of a floating or complex dtype, or a gradient is not an array of numbers.
+        ValueError: An argument is out of range. In `init()` and `update()`: a gradient does not
+            have the shape of its parameter, the trees differ in structure, or the averages' dtype
+            can't hold `rho` or `eps`. In compiled functions, the range of traced arguments and of
+            what schedules return can't be checked.
 
     References:
         M. D. Zeiler, "ADADELTA: An Adaptive Learning Rate Method", arXiv:1212.5701.
@@ -214,9 +214,9 @@ def fused_adadelta(
 def export_state(state: Any) -> OptimizerState:
     """Return the state of Adadelta as NumPy arrays by parameter name.
 
-    Parameters are named by their path in the tree: `{"dense": {"kernel": ...}}` has "dense/kernel".
-    To continue in another framework, pass the result to `adadelta.import_state()`; to write it to a
-    file, use `adadelta.state.write_state()`.
+    Parameters are named by their path in the tree: `{"dense": {"kernel": ...}}` contains
+    "dense/kernel". To continue in another framework, pass the result to `adadelta.import_state()`;
+    to write it to a file, use `adadelta.state.write_state()`.
 
     The state of other transformations in a chain is not included, such as the mean gradients of
     `MultiSteps` or the count of a schedule outside Adadelta.

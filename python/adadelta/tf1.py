@@ -1,4 +1,4 @@
-"""Adadelta with the API of TF 1.13's `tf.keras.optimizers.Adadelta`, in graphs and eagerly."""
+"""Adadelta with the API of TF 1.13's `tf.keras.optimizers.Adadelta`, in graph and eager mode."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -68,8 +68,8 @@ class Adadelta(session.KerasOptimizer):
 
     Float16 and bfloat16 parameters are updated in float32 and have float32 state. A complex
     parameter is treated as a pair of real ones. A sparse gradient gives the same result as a dense
-    one. Eagerly and in a `tf.function`, a compiled kernel makes the step of large variables, as in
-    `adadelta.tf_keras`.
+    one. In eager mode and in a `tf.function`, a compiled kernel makes the step of large variables,
+    as in `adadelta.tf_keras`.
 
     Args:
         lr: The learning rate, a finite number of at least 0.
@@ -111,7 +111,7 @@ class Adadelta(session.KerasOptimizer):
         ...     [round(float(value), 4) for value in session.run(x)]
         [0.2929, 2.7071]
 
-        Eagerly the loss is a function, and the step is made at once:
+        In eager mode the loss is a function, and the step is made at once:
 
         >>> x = tf.Variable([1.0, 2.0])
         >>> optimizer = adadelta.tf1.Adadelta(lr=1.0, rho=0.75, epsilon=0.25)
@@ -259,7 +259,7 @@ class Adadelta(session.KerasOptimizer):
 
         Raises:
             ValueError: A gradient can't be computed: the loss does not depend on a variable, or
-                only by operations that have no gradient.
+                only through operations that have no gradient.
 
         """
         params, options = list(params), self._options()
@@ -335,7 +335,7 @@ class Adadelta(session.KerasOptimizer):
         gradients = self._gradients(loss, params)
         self.build(params)
         # Every gradient is computed before any variable changes, and the number of calls is read
-        # before it grows: otherwise a graph has no order.
+        # before it grows: a graph has no order of its own.
         with tf.control_dependencies([rows.values_of(gradient) for gradient in gradients]):
             calls = self.iterations.read_value()
             given = self._rows(gradients)

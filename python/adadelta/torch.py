@@ -417,7 +417,7 @@ def adadelta(
         decoupled_weight_decay: As for `Adadelta`.
 
     Raises:
-        TypeError, ValueError: A value has a wrong kind or range. Nothing has changed then.
+        TypeError, ValueError: A value is invalid. Nothing has changed then.
         RuntimeError: An element of `state_steps` is not a tensor, or `fused` is True and no kernel
             supports a tensor.
 

@@ -54,7 +54,7 @@ def import_state(optimizer: Any, state: OptimizerState) -> None:
 
 
 def of_state_dict(saved: Mapping[str, Any], names_in_order: Iterable[str]) -> OptimizerState:
-    """Return the state in what BrainPy's `state_dict()` returned for an optimizer of this class.
+    """Return the state in the result of BrainPy's `state_dict()` for an optimizer of this class.
 
     BrainPy keeps the variables of each object by the object's name and theirs. It numbers objects
     as they are created, so a new optimizer and its scheduler have other names.

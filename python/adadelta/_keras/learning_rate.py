@@ -38,7 +38,7 @@ def checked(value: Any) -> Any:
     if is_schedule(value) or hyperparameters.is_a(value, CallableRate):
         return value
     if not hyperparameters.has(value, "assign") and _compiler_of(value) is None:
-        # A tensor, as of `optimizer.learning_rate * 0.5`; NumPy's read the same on every backend.
+        # Tensors, such as `optimizer.learning_rate * 0.5`, become arrays, as on every backend.
         value = _read(value)
     if hyperparameters.is_a(value, type):
         raise TypeError(hyperparameters.refusal("learning_rate", "an instance, not a class", value))
@@ -60,7 +60,7 @@ class NoAnswerError(Exception):
 
 
 class CallableRate:
-    """A function that is called for the rate at every step, with a check of its result.
+    """A function that is called for the rate at every step, and whose result is checked.
 
     Args:
         function: A function without arguments, or of the step if `takes_step`.
@@ -114,10 +114,10 @@ class CallableRate:
         return self.latest
 
     def _answer_or_nan(self, step: int) -> float:
-        """Return the rate where an error would lose the weights, which training has taken away.
+        """Return the rate, or NaN after an error, which would lose the weights if raised here.
 
-        After an error it is NaN: the step changes nothing, and training raises the error at its
-        end.
+        Training has taken the weights out of the variables. With NaN the step changes nothing, and
+        the error is raised when training ends.
         """
         try:
             return self.answer(step)
@@ -187,7 +187,7 @@ class FunctionSchedule(keras.optimizers.schedules.LearningRateSchedule):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "FunctionSchedule":
-        """Make a schedule from what `get_config()` returned."""
+        """Create a schedule from what `get_config()` returned."""
         return cls(keras.saving.deserialize_keras_object(config["function"]))
 
 

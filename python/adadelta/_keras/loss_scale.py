@@ -1,7 +1,7 @@
 """The dynamic loss scale: halved by a gradient that is not finite, doubled after many that are.
 
 The first scale and the number of calls are those of `keras.optimizers.LossScaleOptimizer`; the
-bounds are ours, since without them its scale runs to 0 or to infinity.
+bounds are this package's, since without them its scale runs to 0 or to infinity.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the optimizer's averages say about each variable, read from a sample of its elements."""
+"""Statistics of each variable and its averages, computed from a sample of the elements."""
 
 import functools
 import math

@@ -8,7 +8,7 @@ this package's class:
     model.compile(adadelta.Adadelta(...), ...)
     model.load_weights(path)
 
-A state that does not fit is left out with a warning: the same call loads the model's weights.
+A state that does not fit gives a warning, not an error: the same call loads the model's weights.
 """
 
 import re
@@ -230,7 +230,7 @@ def _number_of(rate: Rate) -> Any:
 
 
 class _Source:
-    """What Keras' store of arrays says about its file. A plain mapping says nothing."""
+    """Facts about a file from Keras' store of its arrays. A plain mapping has none."""
 
     def __init__(self, store: Any) -> None:
         place, archive = getattr(store, "_h5_entry_path", ""), getattr(store, "archive", None)

@@ -27,7 +27,7 @@ def known_to_keras(optimizer: type) -> type:
 
 
 def variable(value: Any, name: str, dtype: Any) -> Any:
-    """Create a variable of the optimizer; tf_keras initializes it with its own ones."""
+    """Create a variable of the optimizer; tf_keras initializes it together with its own."""
     with tf.init_scope():
         made = tf.compat.v1.Variable(
             value, name=name, dtype=dtype, trainable=False, use_resource=True

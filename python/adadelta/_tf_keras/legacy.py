@@ -26,7 +26,7 @@ _KEPT = ("name", "rho", "epsilon", "clipnorm", "clipvalue", "global_clipnorm")
 def is_asking() -> bool:
     """Whether `get_config()` was called for the conversion, which does not tell the optimizer."""
     frame = sys._getframe(2)
-    # A subclass may have a get_config() of its own, which calls ours.
+    # A subclass may have its own get_config(), which calls this class's.
     while frame.f_code.co_name == "get_config" and frame.f_back is not None:
         frame = frame.f_back
     return frame.f_code.co_name == "convert_to_legacy_optimizer"

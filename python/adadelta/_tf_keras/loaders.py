@@ -1,7 +1,7 @@
 """Information that tf_keras' loaders have but do not pass to the optimizer.
 
-tf_keras has three formats for whole models, with a loader each. It creates an optimizer from its
-saved config, by `from_config()`, and gives it arrays, or none, without saying where they are from.
+tf_keras has a loader for each of its three formats of whole models. Each creates an optimizer from
+its saved config by `from_config()`, and passes it arrays, or none, without their origin.
 """
 
 import re

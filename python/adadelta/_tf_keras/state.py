@@ -161,7 +161,7 @@ class State(tf_keras.optimizers.Optimizer):
     def load_own_variables(self, store: Any) -> None:
         """Load the state from a Keras file of this class or of `tf_keras.optimizers.Adadelta`.
 
-        If the optimizer is not built yet, it takes the state when it is. A state that does not fit
+        If the optimizer is not built yet, it loads the state when it is. A state that does not fit
         is left out with a `StateWarning`, and the optimizer starts anew. Numbered arrays are loaded
         if `load_model()` created the optimizer from the config of `tf_keras.optimizers.Adadelta` in
         the same file. Others change nothing, since their origin is unknown.
@@ -180,7 +180,7 @@ class State(tf_keras.optimizers.Optimizer):
             self._waiting_state = self._no_dependency(saved) if saved else None
 
     def _lookup_dependency(self, name: str, cached_dependencies: Any = None) -> Any:
-        """Return what has this name in a checkpoint, or None if its optimizer does not fit."""
+        """Return the dependency of this name, or None if the checkpoint's state does not fit."""
         found = loaders.lists_in_checkpoint()
         if found and self._is_left_out(*found):
             return None
@@ -251,8 +251,8 @@ class State(tf_keras.optimizers.Optimizer):
             state = self._start()
         names = exchange.take(self._parts(), state)
         saved = {own: name.partition("#")[0] for own, name in names.items()}
-        # A loaded optimizer has the variables without weight decay by their names in the saved
-        # model, whose layers can have had other numbers.
+        # A loaded optimizer excludes variables from weight decay by their names in the saved model,
+        # where layers can have had other numbers.
         own = matching.distinct(map(name_of, self._parameters))
         now = map(name_of, self._parameters)
         self._exclusions.rename([(name, saved[path]) for name, path in zip(now, own, strict=True)])
