@@ -1,4 +1,4 @@
-"""Adadelta for tf_keras, the Keras 2 of TensorFlow: the class of `tf_keras.optimizers.Adadelta`."""
+"""Adadelta for tf_keras, the Keras 2 of TensorFlow, like `tf_keras.optimizers.Adadelta`."""
 
 import copy
 from typing import Any
