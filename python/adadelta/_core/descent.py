@@ -77,7 +77,7 @@ class Descent(Minimization):
         self._period = max(_PERIOD, 2 * len(x))
         # The curvature that is being measured or was measured last.
         self._curvature: _Curvature | None = None
-        # The steps of this period, the number of them since the best one, and the value at its start.
+        # The steps of this period, how many since the best one, and the value at its start.
         self._made = self._in_vain = 0
         self._begun_with = math.inf
 
@@ -102,7 +102,7 @@ class Descent(Minimization):
         return self._end_period(is_off) if is_off or self._is_over() else None
 
     def step(self, learning_rate: float) -> None:
-        """Move `x`: by a step from the last or the best point, or to a point beside the best one."""
+        """Move `x` by a step from the last or the best point, or to a point beside the latter."""
         if self._curvature and self._curvature.ahead:
             self.x = self._curvature.ahead[0][1]
         else:
@@ -229,7 +229,7 @@ class _Curvature:
         self._downward: Array = None
 
     def tell(self, value: float, gradient: Array) -> bool:
-        """Record the value and gradient at the first point ahead; return whether they are finite."""
+        """Record what was found at the first point ahead; return whether that is finite."""
         i, point = self.ahead.pop(0)
         is_finite = math.isfinite(value) and bool(self._array.all(self._array.isfinite(gradient)))
         if is_finite:
@@ -269,7 +269,7 @@ class _Curvature:
         return vectors / array.sqrt(array.maximum(sizes, _FLATTEST * largest))
 
     def look_down(self) -> bool:
-        """Add a point in the direction of the lowest curvature, and return True, if it is negative."""
+        """Add a point in the direction of the lowest curvature if that is negative."""
         _, x, gradient = self.center
         self.has_looked_down = True
         if self._lowest < 0:

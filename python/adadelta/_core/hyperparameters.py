@@ -139,7 +139,7 @@ def _shown(value: Any, most: int) -> str:
     return repr(value)
 
 
-# What an argument must be: in words, or as several alternatives. Each of these is in words, or it is
+# What an argument must be: in words, or as several alternatives. Each of these is in words or is
 # True, False or None, which every language writes in its own way.
 Requirement = str | tuple[str | bool | None, ...]
 
@@ -475,7 +475,7 @@ _AVERAGE = ("use_ema", "ema_momentum", "ema_overwrite_frequency")
 
 # Read from each framework's own signature: Keras 3.15, tf_keras 2.21, TensorFlow 1.13,
 # BrainPy 2.8, torch 2.13, optax 0.2.8; "paper" is Zeiler 2012, section 4.1. "keras" has Keras'
-# arguments and our own. The learning rate of "optax" is ours: with its own default, None, it ascends.
+# arguments and our own. The learning rate of "optax" is ours: with its own, None, it ascends.
 CONVENTIONS: Mapping[str, Convention] = {
     "keras": Convention(0.001, 0.95, 1e-7, None, "decoupled", _own_names(*ARGUMENTS)),
     "tf_keras": Convention(

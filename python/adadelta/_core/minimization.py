@@ -13,8 +13,8 @@ from adadelta._core import precision, rule
 
 Array = Any
 
-# From a few units away, the published method takes 1,900 steps in a quadratic bowl that is a hundred
-# times as long as wide.
+# From a few units away, the published method takes 1,900 steps in a quadratic bowl a hundred times
+# as long as wide.
 MAXITER = 10_000
 
 
