@@ -148,7 +148,7 @@ class OptimizerState:
 
         Raises:
             TypeError: An argument is no number.
-            ValueError: It is out of range, or it is `None` and `hyperparameters` has no number for it.
+            ValueError: It is out of range, or it is `None` and `hyperparameters` has no number.
 
         Example:
             >>> import numpy as np

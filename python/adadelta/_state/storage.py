@@ -220,7 +220,7 @@ def _state_of(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> Optimize
 
 
 def _problem_with(state: OptimizerState) -> str | None:
-    """Return why training can't resume from a state, or None. In memory it may have been changed."""
+    """Return why training can't resume from a state, or None: in memory it may have changed."""
     unknown = [name for name in state.window_gradients if name not in state.parameters]
     if unknown:
         return f"`window_gradients` has {unknown[0]!r}, which is no parameter"

@@ -136,7 +136,7 @@ _CAUSES = "look for missing values in the data, logarithms of 0 and divisions by
 
 
 def calls_are_skipped(watched: Watched) -> str | None:
-    """Warn if calls were skipped by `skip_nonfinite` or the loss scale: gradients were not finite."""
+    """Warn if calls were skipped, by `skip_nonfinite` or loss scaling, for NaN or infinity."""
     skipped = watched.last["skipped"] - watched.skipped
     calls = watched.last["step"] - watched.step
     allowed = 0
