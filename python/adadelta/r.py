@@ -443,7 +443,7 @@ def differences() -> dict[str, float]:
 
 
 class Minimization:
-    """A minimization driven by R, which evaluates the function while this class makes the steps.
+    """A minimization driven by R, which evaluates the function; this class makes the steps.
 
     Arrays are passed as lists of numbers, which every reticulate can exchange with every NumPy.
     """
@@ -465,7 +465,7 @@ class Minimization:
         self.run = method(start, np, lower=low, upper=high, **checked)
 
     def next(self) -> dict[str, Any]:
-        """Return where to evaluate the function, whether that is on the path, and the steps so far."""
+        """Return where to evaluate the function, whether that is on the path, and the steps."""
         run = self.run
         return {"x": run.x.tolist(), "on_path": run.on_path, "step": run.steps}
 
