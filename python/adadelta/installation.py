@@ -51,7 +51,7 @@ class Check(NamedTuple):
     Attributes:
         subject: What was checked: "Python", "NumPy", "Keras", "backend", "kernel" or
             "saved state".
-        found: The version and where it is, or "" when it is missing.
+        found: The version and where it is, or "" if it is missing.
         needed: Whether the optimizer needs it to work.
         problem: What does not work, or None.
         cure: What to do about it, or None.

@@ -120,7 +120,7 @@ def adadelta(
             more slowly they change.
         epsilon: Added inside both square roots, greater than 0.
         gtol: Success if no element of the gradient is larger than this, except for those that lead
-            across a bound. None means `tol`, or if that is None too, 0, or 1e-5 with
+            across a bound. None means `tol`; without a `tol` it means 0, or 1e-5 with
             `reduce=False`.
         xtol: Success if in `1 / (1 - rho)` successive steps no element of x moved by more than
             `xtol * (xtol + abs(x))`.

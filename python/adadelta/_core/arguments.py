@@ -18,7 +18,8 @@ def checked(owner: type, name: str, value: Any) -> Any:
 class Checked:
     """An argument as an attribute: checked whenever it is set, fixed once the optimizer is built.
 
-    Compiled training would keep using the old value, so a change without effect is refused.
+    Compiled training would keep using the old value, so a change is refused if it could go
+    unnoticed.
     """
 
     def check(self, value: Any) -> Any:

@@ -33,10 +33,9 @@ _PERIOD = 20
 _PATIENCE = 10
 # The rate halved twenty times in a row.
 _SMALLEST_RATE = 2.0**-20
-# The relative steps of central differences: the first for values, and for gradients the last, the
-# fourth root of float64's precision. An element of x closer to 0 than the second counts as that
-# large. With the third root for values, 6.1e-6, Meyer's function seemed to end 5e-4 above its
-# lowest value.
+# The relative steps of central differences: DIFFERENCE for values, and _DIFFERENCE, the fourth root
+# of float64's precision, for gradients. An element of x closer to 0 than CLOSE_TO_0 counts as that
+# large. With the third root for values, 6.1e-6, Meyer's function seemed to end 5e-4 too high.
 DIFFERENCE = 2.0**-20
 CLOSE_TO_0 = 2.0**-7
 _DIFFERENCE = 2.0**-13

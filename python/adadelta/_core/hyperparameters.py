@@ -1,4 +1,4 @@
-"""Every argument of the optimizer: what it may be, its default, its check, and its message.
+"""The arguments of the optimizer: their accepted values, defaults, checks and messages.
 
 A value of the wrong type raises a TypeError, one out of range a ValueError. The messages are of
 class `Message`: R makes its own from the same data.
@@ -34,7 +34,7 @@ def is_a(value: Any, kinds: Any) -> bool:
 
 
 def attribute(value: Any, name: str, default: Any = None) -> Any:
-    """Return an attribute of any object, or `default` where it can't be read."""
+    """Return an attribute of any object, or `default` if it can't be read."""
     try:
         return getattr(value, name, default)
     except Exception:
@@ -257,7 +257,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Flag:
-    """True or False, and None where that is one of the alternatives."""
+    """True or False, and None if that is one of the alternatives."""
 
     requirement: Requirement = (True, False)
 
@@ -354,7 +354,7 @@ MINIMIZATION: Mapping[str, Check] = {
         "a whole number of at least 0", lambda value: 0 <= value < math.inf, whole=True
     ),
     "maxfev": _COUNT_OR_NONE,
-    # The function is computed in float64, whose precision is the smallest possible difference.
+    # The function is computed in float64: a relative step below its precision has no effect.
     "finite_diff_rel_step": replace(
         _POSITIVE,
         optional=True,

@@ -127,7 +127,7 @@ class Options:
     def are_only(self, *names: str) -> bool:
         """Whether all options other than these are at their defaults.
 
-        Code that makes steps with some options only checks this, so that new ones never reach it.
+        Code that supports only some options checks this, so that new ones never reach it.
         """
         others = (field for field in fields(self) if field.name not in ("rho", "epsilon", *names))
         return all(getattr(self, field.name) == field.default for field in others)
@@ -169,7 +169,7 @@ class Arrays(Protocol):
         """Limit each element to a range."""
 
     def where(self, condition: Number, if_true: Array, if_false: Array) -> Array:
-        """Choose by a condition that is no Python number."""
+        """Choose by a condition that is not a Python number."""
 
     def zeros_like(self, array: Array) -> Array:
         """Return zeros."""
@@ -246,13 +246,13 @@ def change(
     """Return what an update subtracts from the parameter, besides decay, and the new averages.
 
     All three are in the dtype of the state. The parameter is needed for coupled weight decay only,
-    and may be None without.
+    and may be None without it.
 
     Args:
         row: The row.
         call: The arguments of the call.
         options: The optimizer's options.
-        arrays: The framework.
+        arrays: The operations of the framework.
         factors: The divisor and then the multiplier that clip the gradient by norm.
 
     """
@@ -286,7 +286,7 @@ def advance(
         row: The row.
         call: The arguments of the call.
         options: The optimizer's options.
-        arrays: The framework.
+        arrays: The operations of the framework.
         factors: As for `change`.
 
     """

@@ -1,8 +1,8 @@
 """The file of a state: safetensors, with the rest as JSON in its metadata, and a checksum.
 
 The file is opened here and not by safetensors, which hangs on a FIFO, maps the file into memory (so
-that the process dies if the file is cut off meanwhile), and accepts the last of two tensors with
-the same name.
+that the process dies if the file is cut off meanwhile), and keeps only the last of two tensors
+with the same name.
 """
 
 import contextlib

@@ -23,7 +23,7 @@ LITTLE_LOSS = 0.05
 LOW_RATE = 0.1
 
 # An average of squared gradients has forgotten its start after 1 / (1 - rho) updates, 20 by
-# default. If a variable had no gradient until then, its input was not 0 just once.
+# default. If a variable had no gradient until then, the cause is not a single input of 0.
 UPDATES_TO_HAVE_A_GRADIENT = 20
 
 # Gradients above this share of their limit leave no doubt: in float32, with epsilon 1e-7, it is
