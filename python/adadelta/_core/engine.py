@@ -46,7 +46,7 @@ class Engine(Protocol):
         """Return why the kernel can't update parameters of a dtype on this machine, or None."""
 
     def reason_against(self, row: Row) -> str | None:
-        """Return why the kernel can't update a row, or None if it can; its gradient may be None."""
+        """Return why the kernel can't update a row, or None; the row's gradient may be None."""
 
     def all_finite(self, rows: Sequence[Row], call: Call) -> Number:
         """Whether all gradients are finite, before and after they are unscaled."""

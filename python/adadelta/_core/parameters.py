@@ -21,7 +21,7 @@ NUMBERS = ("rho", "epsilon", "clipnorm", "clipvalue", "global_clipnorm", "loss_s
 
 
 def numbers_of(optimizer: Any) -> dict[str, Any]:
-    """Return the numbers that `check` needs, from an optimizer with its arguments as attributes."""
+    """Return the numbers that `check` needs from an optimizer, whose attributes they are."""
     return {name: getattr(optimizer, name, None) for name in NUMBERS}
 
 

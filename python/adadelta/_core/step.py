@@ -224,7 +224,7 @@ def clipped(
     arrays: Arrays,
     factors: clipping.Factors | None = None,
 ) -> Array:
-    """Return the gradient of an update, negated to maximize, clipped; arguments as for `change`."""
+    """Return the gradient of an update with its sign, clipped; arguments as for `change`."""
     gradient = mean(row, call, arrays)
     if options.maximize:
         gradient = -gradient

@@ -264,7 +264,7 @@ def _are_ambiguous(saved: list[_Part], own: list[_Part]) -> bool:
 def _without_lost_parents(
     saved: list[_Entry], own: list[_Entry]
 ) -> tuple[list[_Entry], list[_Entry]] | None:
-    """Shorten the longer path of each pair to the length of the other; `None` if none is longer."""
+    """Cut the longer path of each pair to the length of the other; `None` if none is longer."""
     pairs = list(zip(saved, own, strict=False))
     if len(saved) != len(own) or all(len(one[0]) == len(other[0]) for one, other in pairs):
         return None

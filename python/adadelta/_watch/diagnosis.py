@@ -73,7 +73,7 @@ class Watched:
 
 
 def nothing_moves(watched: Watched) -> str | None:
-    """Warn if at a low and constant learning rate neither the weights nor the loss have changed."""
+    """Warn if at a low, constant learning rate neither the weights nor the loss have changed."""
     rate = watched.last["learning_rate"]
     is_constant = parts_of(watched.optimizer).rate.is_number
     if not (0 < rate < LOW_RATE and is_constant and watched.updates >= UPDATES_TO_MOVE):

@@ -186,7 +186,7 @@ class Monitor(keras.callbacks.Callback):
                 self.warn(message)
 
     def _since_last_record(self, mean: float) -> tuple[int, float]:
-        """Return the number of batches and their mean loss, computed from the mean of the epoch."""
+        """Return the number of batches and their mean loss, from the mean of the epoch."""
         batches = max(self._last_batch, 0) + 1
         (before, mean_before), self._recorded_loss = self._recorded_loss, (batches, mean)
         if before >= batches:
