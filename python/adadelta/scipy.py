@@ -93,10 +93,9 @@ def adadelta(
 
     With `reduce=False` it is the published method, for functions with noise and for trying out what
     happens in training. It uses gradients only and does not check whether the value falls. Its
-    first steps are about `learning_rate * sqrt(epsilon / (1 - rho))` long, and they grow while
-    their directions agree. With a constant learning rate it can oscillate ever wider in a narrow
-    valley; with a falling one it settles there. It returns the best point that it has seen, which
-    for a noisy function may only be the luckiest.
+    steps begin at about `learning_rate * sqrt(epsilon / (1 - rho))` and grow while they agree. With
+    a constant learning rate it can oscillate ever wider in a narrow valley; a falling one settles
+    there. The result is the best point seen, which for a noisy function may only be the luckiest.
 
     Args:
         fun: The function, `fun(x, *args)`, which returns a number; with `jac=True` it returns the
@@ -119,14 +118,13 @@ def adadelta(
         rho: The decay rate of both averages, at least 0 and less than 1. The larger it is, the
             more slowly they change.
         epsilon: Added inside both square roots, greater than 0.
-        gtol: Success if no element of the gradient is larger than this, except for those that lead
-            across a bound. None means `tol`; without a `tol` it means 0, or 1e-5 with
-            `reduce=False`.
+        gtol: Success if no element of the gradient is larger, except for those that lead across a
+            bound. None means `tol`; without a `tol` it means 0, or 1e-5 with `reduce=False`.
         xtol: Success if in `1 / (1 - rho)` successive steps no element of x moved by more than
             `xtol * (xtol + abs(x))`.
         ftol: Success if no more than `ftol * (ftol + abs(value))` can be gained; with
-            `reduce=False`, if in `1 / (1 - rho)` successive steps the value changed by no more
-            than this. None means 1.5e-8, or 0 with `reduce=False`.
+            `reduce=False`, if in as many successive steps the value changed by no more than that.
+            None means 1.5e-8, or 0 with `reduce=False`.
         f_target: Success if the value is at most this.
         maxiter: The largest number of steps. Points that measure the curvature do not count.
         reduce: False for the published method.

@@ -70,8 +70,7 @@ class OptimizerState:
             `square_avg` and `acc_delta` (the averages of the squared gradients and updates), and
             if they are used, `average` (the moving average of the parameter) and `window_sum`
             (the sum of the gradients accumulated for the next update).
-        window: How many calls have accumulated gradients since the last update; `None` without
-            gradient accumulation.
+        window: How many calls were accumulated since the last update; `None` without accumulation.
         window_gradients: The names of the parameters that had a gradient in these calls.
         loss_scale: The dynamic loss scale; `None` if it is not used.
         finite_calls: How many finite calls there were since it last changed; `None` likewise.
