@@ -13,7 +13,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-# Where each public name lives.
+# The module that defines each public name.
 _HOMES = {
     "Adadelta": "adadelta.keras",
     "KernelInfo": "adadelta._kernels.report",
@@ -57,7 +57,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
-    # The front ends are modules, each of which needs its own framework.
+    # Front ends are modules, and each needs its own framework.
     if not name.startswith("_") and find_spec(f"adadelta.{name}"):
         return import_module(f"adadelta.{name}")
     raise AttributeError(f"module 'adadelta' has no attribute '{name}'")

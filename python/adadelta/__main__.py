@@ -1,4 +1,4 @@
-"""What can be asked and done from a terminal: `python -m adadelta --help`."""
+"""The command line: `python -m adadelta --help`."""
 
 import argparse
 import ast
@@ -14,7 +14,7 @@ from adadelta._core.conventions import convention_of
 from adadelta._core.hyperparameters import shortened, shortened_path
 from adadelta._core.table import aligned
 
-# The packages that this one works with, and what needs them.
+# The packages that this one works with, and what needs each.
 _PACKAGES = {
     "numpy": "everything but the tables of this command",
     "keras": "adadelta.Adadelta, on one of the next three",
@@ -37,11 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Args:
-        arguments: The words after the program's name; None for those of this process.
+        arguments: The words after the name of the program; None for those of this process.
 
     Returns:
-        The exit status: 0, or 1 where a file or a value would not do, which standard error then
-        explains. A command line that can't be understood ends the process with 2.
+        The exit status: 0, or 1 if there is a problem with a file or a value, which standard error
+        explains. A command line that can't be parsed ends the process with status 2.
 
     Example:
         >>> from adadelta.__main__ import main
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(line)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader closed the pipe, as `head` does. What is left would fail again at the end.
+        # The reader closed the pipe, as `head` does. Output that is left would fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except ModuleNotFoundError as error:
         return _fail(f"{error}. In this Python: {installation.pip_install(str(error.name))}")
@@ -75,7 +75,7 @@ def _fail(message: str) -> int:
 
 
 def _about_file(error: OSError) -> str:
-    """Return what is wrong with a file, without the number that the system has for it."""
+    """Return what is wrong with a file, without the error number of the system."""
     problem = str(error.strerror or error)
     if error.filename is None:
         return problem
@@ -99,7 +99,7 @@ class _Parser(argparse.ArgumentParser):
         self.description = textwrap.fill(self.description or "", 79, break_on_hyphens=False)
 
     def error(self, message: str) -> NoReturn:
-        # argparse repeats words that it does not know, whatever is in them.
+        # argparse repeats words that it does not know, whatever they contain.
         hint = f"; see {self.prog} --help"
         start = f"{self.prog}: "
         room = _LONGEST_LINE - len(start + hint)
@@ -308,7 +308,7 @@ def _literal(text: str) -> Any:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        # It is no value that Python can read, such as brackets in brackets without end.
+        # Python can't read it as a value, for example because it has too many nested brackets.
         return text
 
 

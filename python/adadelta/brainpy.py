@@ -72,7 +72,7 @@ class Adadelta(brainpy.optim.Optimizer):
         x <- x - weight_decay x - lr d
 
     As in BrainPy, the learning rate does not scale the weight decay. It works with `bm.jit`,
-    `bm.for_loop` and `BPTT`; compiled functions need the JAX that BrainPy needs for them.
+    `bm.for_loop` and `BPTT`; compiled functions need a JAX version for which BrainPy supports them.
 
     Float16 and bfloat16 variables are updated in float32 and have float32 averages. A complex
     variable is treated as a pair of real ones. Its gradient is the conjugate of what `bm.grad`
@@ -103,7 +103,7 @@ class Adadelta(brainpy.optim.Optimizer):
         TypeError: An argument is of the wrong kind.
         ValueError: An argument is out of range. The message names the argument, what it accepts
             and what was given. Nothing has changed then.
-        brainpy.errors.MathError: `train_vars` is no dict.
+        brainpy.errors.MathError: `train_vars` is not a dict.
 
     References:
         M. D. Zeiler, "ADADELTA: An Adaptive Learning Rate Method", arXiv:1212.5701.
@@ -127,7 +127,7 @@ class Adadelta(brainpy.optim.Optimizer):
     rho = _Argument()
     epsilon = _Argument()
     weight_decay = _Argument()
-    # BrainPy prints objects whose name it refuses.
+    # A default, since BrainPy prints an object whose name it refuses.
     lr: Any = None
 
     def __init__(
@@ -148,17 +148,17 @@ class Adadelta(brainpy.optim.Optimizer):
         self.vars_to_train = bm.ArrayCollector()
         self._averages: dict[str, tuple[Any, Any]] = {}
         self._engine = Engine()
-        # Of the variables of the last step, why the kernel did not take them.
+        # Why the kernel did not update each variable in the last step, or None.
         self._found_reasons: dict[str, str | None] = {}
         self._refuse_variables(train_vars)
-        # As BrainPy's own optimizers do, past Optimizer.__init__(), which takes fewer rates.
+        # Skip Optimizer.__init__(), which accepts fewer rates, as BrainPy's own optimizers do.
         super(brainpy.optim.Optimizer, self).__init__(name=text)
         self.lr = rates.scheduler_of(lr)
         self.register_train_vars(train_vars)
         self.step = bm.Variable(jnp.zeros((), jnp.int32))
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # BrainPy's optimizers take no other rate once they are made.
+        # BrainPy's optimizers accept no other rate after they are created.
         if name == "lr":
             value = rates.checked(value)
             current = self.__dict__.get("lr")
@@ -181,8 +181,8 @@ class Adadelta(brainpy.optim.Optimizer):
             train_vars: The variables by name.
 
         Raises:
-            brainpy.errors.MathError: It is no dict.
-            TypeError: A name is no string, or a variable is none, or not of a floating or complex
+            brainpy.errors.MathError: `train_vars` is not a dict.
+            TypeError: A name is not a string, or a value is not a variable of a floating or complex
                 dtype.
             ValueError: A name or a variable is registered already. Nothing has changed then.
 
@@ -226,13 +226,13 @@ class Adadelta(brainpy.optim.Optimizer):
         """Update the variables by one step.
 
         Args:
-            grads: The gradient for each variable by name, of the variable's shape; `None` for a
-                variable that is to be left alone.
+            grads: The gradient for each variable by name, of the variable's shape; `None` leaves a
+                variable as it is.
 
         Raises:
-            brainpy.errors.MathError: There are more or fewer names than variables, or others.
-            TypeError: A gradient is no array of numbers.
-            ValueError: A gradient has another shape, all of them are `None`, or the rate is out
+            brainpy.errors.MathError: The names are not those of the variables to train.
+            TypeError: A gradient is not an array of numbers.
+            ValueError: A gradient has the wrong shape, all of them are `None`, or the rate is out
                 of range. Nothing has changed then.
 
         """
@@ -258,7 +258,7 @@ class Adadelta(brainpy.optim.Optimizer):
             self.lr.step_call()
 
     def _checked(self, grads: Any) -> dict[str, Any]:
-        """The gradients that are there, or raise."""
+        """Return the gradients that are not `None`, or raise."""
         if not isinstance(grads, Mapping):
             raise TypeError(hyperparameters.refusal("grads", "a dict of gradients by name", grads))
         missing = [name for name in self.vars_to_train if name not in grads]
@@ -294,7 +294,7 @@ class Adadelta(brainpy.optim.Optimizer):
         return Row(parameter, gradient, cache, delta, weight_decay=self.weight_decay or 0.0)
 
     def _kernel_report(self) -> list[report.Served]:
-        """Return what `kernel_info()` says of the variables."""
+        """Return the rows of `kernel_info()` for the variables."""
         rows = {name: self._row(name, None) for name in self.vars_to_train}
         return report.served(self._engine, rows, self._found_reasons)
 
@@ -306,27 +306,27 @@ class Adadelta(brainpy.optim.Optimizer):
         }
 
     def save_states(self, filename: str | os.PathLike[str]) -> None:
-        """Write what the optimizer knows to a file, in the place of the file that is there.
+        """Write the optimizer's state to a file, and replace a file that is there.
 
-        It is the file of `adadelta.save_state()`: by the variables' names, with a checksum, and
-        whole at every moment.
+        The format is that of `adadelta.save_state()`: arrays by the variables' names, with a
+        checksum. An existing file stays complete until the new one replaces it.
 
         Args:
             filename: The file, usually ending in ".safetensors".
 
         Raises:
-            TypeError: It is no file name.
-            OSError: The file can't be written. The old one is unharmed.
+            TypeError: `filename` is not a file name.
+            OSError: The file can't be written. An existing file is unchanged.
 
         """
         portable.save_state(self, filename)
 
     def load_states(self, filename: str | os.PathLike[str]) -> None:
-        """Read a file that `save_states()`, or `adadelta.save_state()`, wrote.
+        """Load the state from a file that `save_states()` or `adadelta.save_state()` wrote.
 
         Variables are matched by name. Names that differ only in the numbers that BrainPy gives to
-        objects, such as Dense0.W and Dense3.W, match too, when all do in their order. A scheduler
-        goes on where the saved one stopped, when it is of the same class.
+        objects, such as Dense0.W and Dense3.W, match too, if all of them match in their order. A
+        scheduler continues where the saved one stopped if it is of the same class.
 
         Args:
             filename: The file.
@@ -334,8 +334,8 @@ class Adadelta(brainpy.optim.Optimizer):
         Raises:
             OSError: There is no such file, or it can't be read.
             adadelta.state.StateFileError: The file is damaged or of another kind.
-            adadelta.state.StateMismatchError: Variables are missing, or unknown, or of another
-                shape or dtype. The error's `problems` lists all of it. Nothing has changed.
+            adadelta.state.StateMismatchError: Variables are missing, unknown, or of another shape
+                or dtype. The error's `problems` lists everything. Nothing has changed then.
 
         """
         portable.load_state(self, filename)
@@ -347,25 +347,25 @@ class Adadelta(brainpy.optim.Optimizer):
         compatible: str = "v2",
         **kwargs: Any,
     ) -> StateLoadResult:
-        """Take what `state_dict()` returned, of this optimizer or of another one for the variables.
+        """Load the result of `state_dict()` of this optimizer, or another one for its variables.
 
-        BrainPy's own method looks for the names of the objects, such as Adadelta0, which a fresh
-        optimizer has not, and then takes nothing. Here variables are matched as in
+        BrainPy's own method looks for the names of objects, such as Adadelta0. A new optimizer has
+        another name, so that method loads nothing. Here variables are matched as in
         `load_states()`.
 
         Args:
             state_dict: What `state_dict()` returned.
-            warn: Has no effect, since what does not fit is an error.
-            compatible: BrainPy's format, "v1" or "v2". Both are recognized by themselves.
+            warn: Has no effect, since a state that does not fit is an error.
+            compatible: BrainPy's format, "v1" or "v2". The format is recognized automatically.
             **kwargs: Have no effect, as in BrainPy.
 
         Returns:
             A `StateLoadResult` in which nothing is missing or unexpected.
 
         Raises:
-            TypeError: `state_dict` is no dict of arrays by name.
+            TypeError: `state_dict` is not a dict of arrays by name.
             ValueError: `compatible` is unknown.
-            adadelta.state.StateMismatchError: As for `load_states()`. Nothing has changed.
+            adadelta.state.StateMismatchError: As for `load_states()`. Nothing has changed then.
 
         """
         if compatible not in ("v1", "v2"):
@@ -376,10 +376,10 @@ class Adadelta(brainpy.optim.Optimizer):
     def __load_state__(
         self, state_dict: Mapping[str, Any], **kwargs: Any
     ) -> tuple[list[str], list[str]]:
-        """Take the optimizer's own part of a state, for a model that has the optimizer in it.
+        """Load the optimizer's own part of the state of a model that contains the optimizer.
 
-        What does not fit is left out with a `StateWarning`. BrainPy warns where a model has no
-        part for the optimizer.
+        A state that does not fit is left out with a `StateWarning`. If a model's state has no part
+        for the optimizer, BrainPy warns.
 
         Returns:
             The names of the variables that were missing and of those that were unexpected.

@@ -1,7 +1,7 @@
-"""What is installed, what is missing and how to get it: `python -m adadelta info`, and R.
+"""What is installed, what is missing and how to get it, for `python -m adadelta info` and R.
 
-Who asks may have a Python or a Keras that will not do, so importing this module needs nothing but
-the standard library, of Python 3.8 or newer.
+The Python or the Keras at hand may be too old, so importing this module needs only the standard
+library of Python 3.8 or newer.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ __all__ = [
     "version",
 ]
 
-# R reads these lines as text, to know what to ask for before any Python runs.
+# R reads these lines as text, to know what to require before any Python runs.
 PYTHON_MINIMUM = "3.11"
 KERAS_MINIMUM = "3.10"
-# For speed, and for saving the state. The optimizer itself works without them.
+# For speed, and for saving the state. The optimizer works without them.
 COMPANIONS = ("numba", "safetensors")
 
 
 class Check(NamedTuple):
-    """What one check found.
+    """The result of one check.
 
     Attributes:
-        subject: What was looked at: "Python", "NumPy", "Keras", "backend", "kernel" or
+        subject: What was checked: "Python", "NumPy", "Keras", "backend", "kernel" or
             "saved state".
-        found: The version and where it is, or "" when it is missing.
+        found: The version and where it is, or "" if it is missing.
         needed: Whether the optimizer needs it to work.
         problem: What does not work, or None.
         cure: What to do about it, or None.
@@ -66,15 +66,15 @@ class Check(NamedTuple):
 
 
 def checks(default: str | None = KERAS_DEFAULT) -> list[Check]:
-    """Look at all that the optimizer needs in this Python. Imports no Keras.
+    """Check everything that the optimizer needs in this Python, without importing Keras.
 
     Args:
-        default: The backend that is taken, where it is installed, when nobody chose one: that of
-            Keras. None for the first that is installed, as in R.
+        default: The backend to assume if the user chose none and it is installed, by default that
+            of Keras. None assumes the first installed one, as in R.
 
     Returns:
-        A `Check` for each subject. Without the last two the optimizer works, but slower, or
-        without saving its state.
+        A `Check` for each subject. Without the last two the optimizer works, but is slower or
+        can't save its state.
 
     Example:
         >>> from adadelta import installation
@@ -87,7 +87,7 @@ def checks(default: str | None = KERAS_DEFAULT) -> list[Check]:
 
 
 def checks_in_lines() -> list[str]:
-    """The same as lines that R takes apart: fields between tabs, and "end" after the last."""
+    """Return the checks as lines for R to parse: fields between tabs, and "end" after the last."""
     return [
         "\t".join(" ".join(str(field or "").split()) for field in (*check, "end"))
         for check in checks(default=None)
@@ -95,17 +95,17 @@ def checks_in_lines() -> list[str]:
 
 
 def problem_of_python() -> list[str] | None:
-    """What keeps what needs Python alone from working here: the cause and the cure, or None."""
+    """Return what is wrong with this Python alone: the cause and the cure, or None."""
     return _first_problem(_python())
 
 
 def problem_without_keras() -> list[str] | None:
-    """What keeps all but the optimizer from working here: the cause and the cure, or None."""
+    """Return why the parts without Keras can't work here: the cause and the cure, or None."""
     return _first_problem(_python(), _numpy())
 
 
 def problem() -> list[str] | None:
-    """What keeps the optimizer from working in this Python: the cause and the cure, or None."""
+    """Return why the optimizer can't work in this Python: the cause and the cure, or None."""
     return _first_problem(_python(), _keras(), _backend(*backend_and_reason()))
 
 
@@ -180,7 +180,7 @@ def _kernel(backend: str) -> Check:
         serving = [name for name, kernel in info.items() if kernel["serves"]]
         own = info[kernel] if kernel else {"reason": None}
         reason, why_not_kept = own["reason"], own.get("cache_reason")
-    except Exception as error:  # a numba or jax that is broken
+    except Exception as error:  # numba or jax is broken
         serving, reason, why_not_kept = [], f"{type(error).__name__}: {error}", None
     found = ", ".join(serving) or "none"
     if reason is None and why_not_kept is None:
@@ -204,7 +204,7 @@ def _saved_state() -> Check:
 
 
 def missing_backend(name: str | None) -> list[str] | None:
-    """What keeps Keras from using this backend: the cause and the cure, or None."""
+    """Return why Keras can't use this backend: the cause and the cure, or None."""
     if name not in BACKENDS or is_installed(name):
         return None
     cause = f'Keras is to compute with "{name}", which is not installed in {_here()}.'
@@ -215,7 +215,7 @@ def missing_backend(name: str | None) -> list[str] | None:
 
 
 def version(package: str) -> str | None:
-    """The version of an installed package, or None."""
+    """Return the version of an installed package, or None."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -223,7 +223,7 @@ def version(package: str) -> str | None:
 
 
 def pip_install(packages: str) -> str:
-    """The command that installs packages into this Python, or an environment of it."""
+    """Return the command that installs packages into this Python, or an environment of it."""
     if not _is_externally_managed():
         return f"{_here()} -m pip install {packages}"
     environment = f"{_here()} -m venv --system-site-packages {_ENVIRONMENT}"
@@ -241,10 +241,10 @@ def _install(packages: str) -> str:
 
 
 def _is_externally_managed() -> bool:
-    """Whether pip refuses to install into this Python, as that of Debian 12."""
+    """Whether pip refuses to install into this Python, as into that of Debian 12."""
     if sys.prefix != sys.base_prefix:
         return False
-    # The standard library's folder, which `sysconfig` would load a module more to name.
+    # The folder of the standard library, for which `sysconfig` would import one more module.
     return Path(os.__file__).with_name("EXTERNALLY-MANAGED").exists()
 
 

@@ -43,7 +43,7 @@ __all__ = ["Adadelta"]
 
 
 _HOST = hyperparameters.CONVENTIONS["keras"]
-# The arguments that Keras' base class does not keep.
+# The arguments that Keras' base class does not store.
 _OWN = ("rho", "epsilon", "maximize", "decoupled_weight_decay", "skip_nonfinite", "fused")
 
 
@@ -67,10 +67,10 @@ class Adadelta(keras.optimizers.Optimizer):
     Float16 and bfloat16 parameters are updated in float32 and have float32 state. A complex
     parameter is treated as a pair of real ones.
 
-    On several devices, with `keras.distribution` on JAX, state lies in the shards of its variable,
-    and norms, skipped calls and the loss scale are those of all devices. Set the distribution
-    before you make the optimizer and the model. A state or a `.keras` file can be loaded into any
-    other layout.
+    On several devices, with `keras.distribution` on JAX, state is sharded like its variable. Norms,
+    skipped calls and the loss scale are computed over all devices. Set the distribution before you
+    create the optimizer and the model. A state or a `.keras` file can be loaded into any other
+    layout.
 
     Args:
         learning_rate: A finite number of at least 0, a scalar float variable, a
@@ -162,16 +162,16 @@ class Adadelta(keras.optimizers.Optimizer):
     skip_nonfinite = Checked()
     fused = Checked()
 
-    # For adadelta.state: who moves this optimizer's state.
+    # The module by which adadelta.state exports and imports this optimizer's state.
     state_exchange = "adadelta._keras.exchange"
 
     built: bool
     _learning_rate: Any
-    # What an optimizer that is built has.
+    # Set when the optimizer is built.
     _engine: Any
     _state: State
     _steps: Steps
-    # By which JAX notices another kind of rate, and how often it had to.
+    # Its shape, the number of changes, makes JAX compile again for another kind of rate.
     _rate_marker: Any = None
     _rate_changes = 0
 
@@ -236,7 +236,7 @@ class Adadelta(keras.optimizers.Optimizer):
         self._exclusions = Exclusions()
         self._saved = saving.Saved()
         if has_several_workers():
-            # fit() fails before it calls the optimizer, so the warning comes when this is made.
+            # fit() fails before it calls the optimizer, so warn when the optimizer is created.
             warnings.warn(
                 "Keras' fit() fails with several workers of a MultiWorkerMirroredStrategy, "
                 "whatever the optimizer. Train by strategy.run(), with adadelta.tf_keras, or on "
@@ -251,9 +251,9 @@ class Adadelta(keras.optimizers.Optimizer):
 
     @property
     def learning_rate(self) -> Any:
-        """The rate of the next step: a variable, or what the schedule or function gives.
+        """The rate of the next step: a variable, or what the schedule or function returns.
 
-        `float(optimizer.learning_rate)` is its number, in single precision mostly.
+        `float(optimizer.learning_rate)` is its value, usually in single precision.
         """
         return self._get_current_learning_rate()
 
@@ -302,10 +302,10 @@ class Adadelta(keras.optimizers.Optimizer):
         locked = self._tracker.locked
         self._tracker.unlock()
         had_variable = self._rate.is_number
-        # Keras looks for it under this name.
+        # Keras looks for the rate under this name.
         self._learning_rate = self._rate.value = rate
         if self._rate.is_number:
-            # Second among the variables, where Keras has it.
+            # Move it to second place among the variables, as in Keras.
             self._variables.insert(1, self._variables.pop())
         elif not had_variable:
             self._make_jax_compile_again()
@@ -313,7 +313,7 @@ class Adadelta(keras.optimizers.Optimizer):
             self._tracker.lock()
 
     def _make_jax_compile_again(self) -> None:
-        """Change the variables, by which JAX sees that a step is another one."""
+        """Change the variables, so that JAX compiles the step again."""
         if keras.config.backend() != "jax":
             return
         if self._rate_marker is not None:
@@ -328,13 +328,13 @@ class Adadelta(keras.optimizers.Optimizer):
 
     @property
     def variables(self) -> list[Any]:
-        """The state variables, in Keras' order; ours that Keras lacks come last."""
+        """The state variables in Keras' order, followed by those that only this class has."""
         if keras.config.backend() == "jax":
             self._refuse_trainer(*jax_trainer.reading_trainer(self))
         return list(super().variables)
 
     def build(self, variables: Sequence[Any]) -> None:
-        """Make the state for `variables`, the parameters that will be updated.
+        """Create the state for `variables`, the parameters that will be updated.
 
         Args:
             variables: Keras variables of a floating or complex dtype, each once.
@@ -419,13 +419,13 @@ class Adadelta(keras.optimizers.Optimizer):
         )
 
     def _refuse_trainer(self, model: Any, shares: bool) -> None:
-        """Raise when training on JAX has other variables, lacks a kernel or can't ask the rate."""
+        """Raise if training on JAX has other variables, lacks a kernel, or can't call the rate."""
         if model is None:
             return
         if self.built:
             self._refuse_other_variables(list(model.trainable_variables), shares)
         if self.fused and not jax_trainer.has_taken(model):
-            # Before it is built there is nothing to report.
+            # Before the optimizer is built there is nothing to report.
             for served in self._kernel_report():
                 if served.reason is not None:
                     raise no_kernel(served.reason)
@@ -433,7 +433,7 @@ class Adadelta(keras.optimizers.Optimizer):
             self._rate.callable.refuse_main_thread()
 
     def _decays(self) -> list[float]:
-        """The weight decay of each variable."""
+        """Return the weight decay of each variable."""
         decay = self.weight_decay or 0.0
         return [
             decay if self._use_weight_decay(variable) else 0.0
@@ -445,7 +445,7 @@ class Adadelta(keras.optimizers.Optimizer):
             self._steps.rows.decays = self._decays()
 
     def _use_weight_decay(self, variable: Any) -> bool:
-        # On TensorFlow the variable may be the one inside the Keras variable.
+        # On TensorFlow this may be the `tf.Variable` inside the Keras variable.
         variable = self._trainable_variables[self._get_variable_index(variable)]
         path = path_of(variable)
         is_excluded = self._exclusions.have(self._var_key(variable), path, path.__contains__)
@@ -454,14 +454,14 @@ class Adadelta(keras.optimizers.Optimizer):
     def add_variable_from_reference(
         self, reference_variable: Any, name: str | None = None, initializer: Any = "zeros"
     ) -> Any:
-        """Make a state variable of a parameter. An EMA starts at the value of the parameter."""
+        """Create a state variable for a parameter. An EMA starts at the parameter's value."""
         if name == "average":
 
             def initializer(shape: Any, dtype: Any = None) -> Any:
-                # Inside compiled training the value would be one of its tensors, and XLA can't
-                # make a variable of that.
+                # Inside compiled training the value would be a symbolic tensor, from which XLA
+                # can't create a variable.
                 with eagerly():
-                    # A copy: compiled training on JAX gives buffers away, each only once.
+                    # A copy: compiled training on JAX can't donate a buffer twice.
                     return ops.copy(precision.value_in_state(reference_variable))
 
         return super().add_variable_from_reference(
@@ -477,7 +477,7 @@ class Adadelta(keras.optimizers.Optimizer):
         layout: Any = None,
         name: str | None = None,
     ) -> Any:
-        """Make a state variable, in the dtype and shape that the state of `dtype` has."""
+        """Create a state variable with the dtype and shape of state for a parameter of `dtype`."""
         if dtype is not None:
             dtype = keras.backend.standardize_dtype(dtype)
             if is_complex(dtype):
@@ -488,7 +488,7 @@ class Adadelta(keras.optimizers.Optimizer):
     def _refuse_unusable(self, variables: list[Any]) -> None:
         parameters.refuse_repeated(variables, self._var_key, path_of)
         for variable in variables:
-            # A variable that is overwritten has no accumulators, so any numbers will do.
+            # A variable that is overwritten has no averages that must hold these numbers.
             overwritten = is_overwritten(variable)
             numbers = {} if overwritten else parameters.numbers_of(self)
             parameters.check(path_of(variable), precision.dtype_of(variable), numbers)
@@ -506,7 +506,7 @@ class Adadelta(keras.optimizers.Optimizer):
             )
 
     def _refuse_other_variables(self, variables: list[Any], shares: bool = False) -> None:
-        """Raise unless these are the optimizer's variables, in order; or among others if shared."""
+        """Raise unless these are, or with `shares` include, the optimizer's variables in order."""
         known = self._trainable_variables_indices
         places = [known.get(self._var_key(v)) for v in variables]
         if shares:
@@ -515,7 +515,7 @@ class Adadelta(keras.optimizers.Optimizer):
             raise ValueError(_other_variables())
 
     def _check_variables_are_known(self, variables: Iterable[Any]) -> None:
-        # Keras' message has all values of the variable in it.
+        # Keras' message contains all values of the variable.
         for variable in variables:
             if self._var_key(variable) not in self._trainable_variables_indices:
                 name = hyperparameters.shortened(path_of(variable), 40)
@@ -523,19 +523,19 @@ class Adadelta(keras.optimizers.Optimizer):
 
     @property
     def iterations(self) -> Any:
-        """How many updates there were: calls, less those that only collected or were skipped."""
+        """The number of updates: calls that are skipped or only accumulate do not count."""
         if not self.built or self._state.update is None:
             return super().iterations
         return self._state.update
 
     @property
     def skipped(self) -> int:
-        """How many calls were skipped for a gradient that was NaN or infinite."""
+        """The number of calls that were skipped because a gradient was NaN or infinite."""
         counter = self._state.skipped if self.built else None
         return 0 if counter is None else int(counter.numpy())
 
     def get_weights(self) -> list[np.ndarray]:
-        """Return the values of `variables`, as `set_weights()` takes them."""
+        """Return the values of `variables`, in the form that `set_weights()` accepts."""
         return [ops.convert_to_numpy(variable) for variable in self.variables]
 
     def set_weights(self, weights: Sequence[Any]) -> None:
@@ -561,14 +561,14 @@ class Adadelta(keras.optimizers.Optimizer):
         """Update the variables by one step.
 
         Args:
-            grads: A gradient for each variable, of its shape, in the same order; `None` for a
-                variable that is to be left alone.
-            trainable_variables: The variables, needed on the first call unless the optimizer is
-                built; a later call may give some of them.
+            grads: A gradient for each variable, of its shape, in the same order; `None` leaves a
+                variable as it is.
+            trainable_variables: The variables. Required on the first call unless the optimizer is
+                built; a later call may pass a subset.
 
         Raises:
             ValueError: The gradients do not fit the variables. Nothing has changed then.
-            RuntimeError: `fused` is True, and the kernel can't take a gradient. Nothing has
+            RuntimeError: `fused` is True, and the kernel does not support a gradient. Nothing has
                 changed then.
 
         """
@@ -593,7 +593,7 @@ class Adadelta(keras.optimizers.Optimizer):
     def stateless_apply(
         self, optimizer_variables: Any, grads: Iterable[Any], trainable_variables: Any
     ) -> tuple[list[Any], list[Any]]:
-        """Return what a step makes of given values, and change neither these nor the variables.
+        """Return the values after one step; neither the given ones nor the variables change.
 
         Args:
             optimizer_variables: A value for each of `variables`.
@@ -604,36 +604,36 @@ class Adadelta(keras.optimizers.Optimizer):
             `(trainable_variables, optimizer_variables)`: the new values.
 
         Raises:
-            ValueError: The optimizer is not built, there are more or fewer values, the gradients do
-                not fit, or Keras computes with TensorFlow, which has no such step.
+            ValueError: The optimizer is not built, the number of values is wrong, the gradients do
+                not fit, or the backend is TensorFlow, which has no stateless step.
 
         """
         if keras.config.backend() == "torch":
-            # A step on torch is made in place; what is given may be the variables' own tensors.
+            # A step on torch works in place, and these may be the variables' own tensors.
             optimizer_variables, trainable_variables = (
                 [ops.convert_to_tensor(value).detach().clone() for value in values]
                 for values in (optimizer_variables, trainable_variables)
             )
         values, state = super().stateless_apply(optimizer_variables, grads, trainable_variables)
         if keras.config.backend() == "torch":
-            # These tensors are the caller's.
+            # These tensors belong to the caller.
             self._engine.forget()
         return values, state
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Decay one variable and apply the rule to it, without what else a call does.
+        """Decay one variable and apply the equations to it, without the rest of a step.
 
         Args:
-            gradient: Its gradient, ready to be used.
+            gradient: Its gradient, which is used as it is.
             variable: The variable.
-            learning_rate: The rate of this step.
+            learning_rate: The learning rate of this step.
 
         """
         index = self._get_variable_index(variable)
         self._steps.update_one(index, gradient, learning_rate, self.assign)
 
     def _kernel_report(self) -> list[report.Served]:
-        """Return what `kernel_info()` says of the variables."""
+        """Return the rows of `kernel_info()` for the variables."""
         return self._steps.report() if self.built else []
 
     def _apply_weight_decay(self, variables: Any) -> None:
@@ -642,7 +642,7 @@ class Adadelta(keras.optimizers.Optimizer):
     def _checked(
         self, gradients: list[Any], variables: list[Any] | None
     ) -> tuple[list[Any], list[Any]]:
-        """Return gradients that fit, and their variables, on which the optimizer is built then."""
+        """Return the checked gradients and their variables; build the optimizer if necessary."""
         if variables is None:
             if not self.built:
                 raise ValueError(
@@ -667,21 +667,21 @@ class Adadelta(keras.optimizers.Optimizer):
         return gradients, variables
 
     def scale_loss(self, loss: Any) -> Any:
-        """Return the loss times the loss scale, of which gradients are to be taken."""
+        """Return the loss times the loss scale, from which to compute the gradients."""
         if self.loss_scale_factor != "dynamic":
             return super().scale_loss(loss)
         scale = precision.tensor_of(self._state.loss_scale) if self.built else loss_scale.FIRST
         return loss * ops.cast(scale, precision.dtype_of(ops.convert_to_tensor(loss)))
 
     def finalize_variable_values(self, var_list: Sequence[Any]) -> None:
-        """Finish training: close an open window, and put the averages in the weights' place.
+        """Finish training: apply accumulated gradients, then replace the weights by their EMA.
 
         `fit()` calls this at its end. Before the first update it changes nothing.
 
         Args:
-            var_list: The variables to set to their average. One that the optimizer was not built
-                on, such as one that became trainable later, keeps its value; with `use_ema` a
-                warning says so.
+            var_list: The variables to set to their EMA. One that the optimizer was not built on,
+                such as one that became trainable later, keeps its value; with `use_ema` a warning
+                says so.
 
         """
         variables = list(var_list)
@@ -705,25 +705,25 @@ class Adadelta(keras.optimizers.Optimizer):
             warnings.warn(parameters.not_averaged(unknown, "adadelta.Adadelta"), stacklevel=2)
 
     def save_own_variables(self, store: Any) -> None:
-        """Write the state into a Keras file, by name; what waits is written as it was loaded."""
+        """Write the state into a Keras file by name; before `build()`, the one that was loaded."""
         self._saved.write(self._parts(), store)
 
     def load_own_variables(self, store: Any) -> None:
-        """Take the state from a Keras file, ours or a `.keras` file of `keras.optimizers.Adadelta`.
+        """Load the state from a Keras file of this class or a `.keras` file of Keras' Adadelta.
 
-        An optimizer that is not built keeps it until it is. A file of an optimizer that had not
-        been built takes this one back to its start. A state that does not fit is left out with a
-        `StateWarning`, and the optimizer starts anew; numbered arrays of which the file does not
-        say that `keras.optimizers.Adadelta` has written them change nothing.
+        If the optimizer is not built yet, it loads the state when it is. The file of an optimizer
+        that was never built resets this one. A state that does not fit is left out with a
+        `StateWarning`, and the optimizer starts anew. Numbered arrays change nothing unless the
+        file says that `keras.optimizers.Adadelta` wrote them.
         """
         self._saved.read(self._parts(), store)
 
     def load_strictly(self, contents: keras_file.Contents, target: Any) -> None:
-        """Take the state from a Keras file, or raise: see `adadelta.load_keras_adadelta()`."""
+        """Load the state from a Keras file, or raise: see `adadelta.load_keras_adadelta()`."""
         saving.load_strictly(contents, exchange.parts_of(target))
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments that make this optimizer again, in plain Python values."""
+        """Return the arguments that recreate this optimizer, as plain Python values."""
         return {"learning_rate": self._rate.config(), **self._config_but_rate()}
 
     def _config_but_rate(self) -> dict[str, Any]:
@@ -735,7 +735,7 @@ class Adadelta(keras.optimizers.Optimizer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "Adadelta":
-        """Make an optimizer from what `get_config()` returned."""
+        """Create an optimizer from what `get_config()` returned."""
         config = dict(config)
         excluded = config.pop("exclude_from_weight_decay", None) or {}
         optimizer = super().from_config(config, custom_objects=custom_objects)
@@ -750,13 +750,13 @@ class Adadelta(keras.optimizers.Optimizer):
 
         Args:
             var_list: Variables.
-            var_names: A string or several: a variable is excluded when one of them occurs in its
-                path, such as "bias" in "sequential/dense/bias".
+            var_names: A string or a list of strings: a variable is excluded if one of them occurs
+                in its path, such as "bias" in "sequential/dense/bias".
 
         Raises:
-            ValueError: The optimizer is built already, and the arguments are not those of before.
-            TypeError: `var_list` is no list of variables, or `var_names` neither a string nor a
-                list of them.
+            ValueError: The optimizer is already built, and the arguments are not the earlier ones.
+            TypeError: `var_list` is not a list of variables, or `var_names` is neither a string nor
+                a list of strings.
 
         """
         variables, words = parameters.excluded(var_list, var_names)
@@ -768,20 +768,20 @@ class Adadelta(keras.optimizers.Optimizer):
             raise parameters.too_late_to_exclude()
 
     def summary(self) -> Summary:
-        """Return a table of how far each variable's gradients move it. Nothing changes.
+        """Return a table of how far each variable's gradients move it, and change nothing.
 
-        A function as learning rate is asked for the rate of the next step, as the step itself
-        will ask it.
+        If the learning rate is a function, it is called for the rate of the next step, as the step
+        itself will call it.
 
         Returns:
-            A list with a row for each variable, in the order in which the optimizer has them,
-            that prints as a table; `Summary.to_dict()` gives its columns, as for
-            `pandas.DataFrame(optimizer.summary().to_dict())`. See `adadelta.Summary` for what is in
-            them. Before the optimizer is built the list is empty, and says so.
+            A list, printed as a table, with a row for each variable in the optimizer's order.
+            `Summary.to_dict()` returns its columns, for example for
+            `pandas.DataFrame(optimizer.summary().to_dict())`. `adadelta.Summary` describes them.
+            Before the optimizer is built, the list is empty and says so.
 
         Raises:
-            RuntimeError: Compiled training on JAX has the state at the moment. In a callback,
-                `self.model.optimizer` brings it back.
+            RuntimeError: Compiled training on JAX holds the state. In a callback, reach the
+                optimizer by `self.model.optimizer`, which brings the state back.
 
         Example:
             >>> import keras, adadelta
@@ -798,7 +798,7 @@ class Adadelta(keras.optimizers.Optimizer):
         return summaries.summary_of(self._held(), self._rate, self.epsilon)
 
     def __repr__(self) -> str:
-        """Show the settings that differ from the defaults, and how far the optimizer has come.
+        """Show the settings that differ from the defaults, and the number of updates.
 
         Example:
             >>> import adadelta
@@ -807,7 +807,7 @@ class Adadelta(keras.optimizers.Optimizer):
 
         """
         try:
-            # The rate itself, which is a function's answer otherwise.
+            # The rate itself: the property would call a function.
             own = {"learning_rate": self._rate}
             names = hyperparameters.ARGUMENTS
             settings = {name: own.get(name) or getattr(self, name) for name in names}
@@ -815,7 +815,7 @@ class Adadelta(keras.optimizers.Optimizer):
                 settings["exclude_from_weight_decay"] = self._exclusions.as_text()
             return summaries.representation(type(self).__name__, settings, self._held())
         except Exception:
-            # While it is being made, or has tracers for values: an error would hide another one.
+            # While the optimizer is created or holds tracers, an error would hide another one.
             return super().__repr__()
 
 
@@ -823,5 +823,5 @@ def _other_variables() -> str:
     return parameters.other_variables("adadelta.Adadelta")
 
 
-# The name by which users, saved models and R's S3 classes know it.
+# The module under which users, saved models and R's S3 classes find the class.
 Adadelta.__module__ = "adadelta"

@@ -1,20 +1,20 @@
 """Adadelta for JAX, as a gradient transformation with the conventions of optax.
 
-optax itself is not needed. `adadelta` takes the place of `optax.adadelta`; `fused_adadelta` makes
-the new parameters itself, in the place of `update()` and `optax.apply_updates()`.
+optax itself is not needed. `adadelta` replaces `optax.adadelta`. `fused_adadelta` returns the new
+parameters, and so replaces both `update()` and `optax.apply_updates()`.
 
-Several devices: `update()` and `apply()` work on each element by itself, so under `jax.jit` they
-need no communication, and state stays in the shards of its parameter. On several devices XLA makes
-the step, without the kernel.
+On several devices, `update()` and `apply()` work on each element by itself, so under `jax.jit` they
+need no communication, and state stays sharded like its parameter. XLA then makes the step, without
+the kernel.
 
-- `init()` called directly puts the averages where the parameters lie. `jax.jit(init)` puts them all
-  on one device, as with optax' own transformations, unless you give it `out_shardings`, as in the
-  example below.
-- Inside `jax.shard_map` the step of the shards is the step of the whole: give the averages the
-  `PartitionSpec` of their parameter, and `count` the empty one. This holds for Adadelta alone:
-  `optax.clip_by_global_norm` sees the shards of one device there, takes their norm for that of
-  all, and so clips differently on each device. Clip under `jax.jit`, or compute the norm with
-  `jax.lax.psum` over the axes of the mesh.
+- `init()` called directly puts the averages on the devices of the parameters. `jax.jit(init)` puts
+  them all on one device, as with optax' own transformations, unless you pass `out_shardings`, as in
+  the example below.
+- Inside `jax.shard_map`, a step on the shards is the same as a step on the whole arrays. Give the
+  averages the `PartitionSpec` of their parameter, and `count` the empty one. This holds for
+  Adadelta alone: `optax.clip_by_global_norm` computes the norm of one device's shards there, and so
+  clips differently on each device. Clip under `jax.jit`, or compute the norm with `jax.lax.psum`
+  over the axes of the mesh.
 
 Example:
     >>> import jax, jax.numpy as jnp, adadelta.optax
@@ -65,12 +65,12 @@ _CONVENTION = hyperparameters.CONVENTIONS["optax"]
 
 
 class GradientTransformation(NamedTuple):
-    """A pair of pure functions, which optax takes for one of its own.
+    """A pair of pure functions that optax accepts as a gradient transformation.
 
     Attributes:
         init: `init(params)` returns the state before the first step.
-        update: `update(updates, state, params=None)` returns what is to be added to the
-            parameters, and the next state. It ignores other arguments by name.
+        update: `update(updates, state, params=None)` returns the updates to add to the parameters,
+            and the next state. It ignores other keyword arguments.
 
     """
 
@@ -83,7 +83,7 @@ class GradientTransformation(NamedTuple):
 
 
 class FusedOptimizer(NamedTuple):
-    """A pair of pure functions that make parameters instead of updates.
+    """A pair of pure functions that return new parameters instead of updates.
 
     Attributes:
         init: `init(params)` returns the state before the first step.
@@ -120,9 +120,9 @@ def adadelta(
 
     Float16 and bfloat16 parameters are updated in float32 and have float32 state. A complex
     parameter is treated as a pair of real ones. As in all of optax, its gradient is the conjugate
-    of what `jax.grad` returns. Updates have the dtype of the gradients, or of the parameters where
-    these are given and wider. A gradient that is `None` gives the update `None` and changes
-    nothing.
+    of what `jax.grad` returns. Updates have the dtype of the gradients, or that of the parameters
+    if these are passed and their dtype is wider. A gradient that is `None` gives the update `None`
+    and changes nothing.
 
     Args:
         learning_rate: A finite number of at least 0, or a schedule, which takes the number of
@@ -140,12 +140,12 @@ def adadelta(
             parameters and returns such a tree.
 
     Raises:
-        TypeError: An argument is of the wrong kind; later, a parameter is not of a floating or
-            complex dtype, or a gradient is none.
-        ValueError: An argument is out of range; later, a gradient has not the shape of its
-            parameter, the trees have not the same structure, or the averages' dtype can't hold
-            `rho` or `eps`. In compiled functions, the range
-            of arguments that come from outside, and of what schedules return, can't be checked.
+        TypeError: An argument is of the wrong kind. In `init()` and `update()`: a parameter is not
+            of a floating or complex dtype, or a gradient is not an array of numbers.
+        ValueError: An argument is out of range. In `init()` and `update()`: a gradient does not
+            have the shape of its parameter, the trees differ in structure, or the averages' dtype
+            can't hold `rho` or `eps`. In compiled functions, the range of traced arguments and of
+            what schedules return can't be checked.
 
     References:
         M. D. Zeiler, "ADADELTA: An Adaptive Learning Rate Method", arXiv:1212.5701.
@@ -174,16 +174,16 @@ def fused_adadelta(
     weight_decay: Any = _CONVENTION.weight_decay,
     weight_decay_mask: Any = None,
 ) -> FusedOptimizer:
-    """Adadelta that makes the new parameters itself.
+    """Adadelta that returns the new parameters instead of updates.
 
-    A gradient transformation must write its updates out, and `optax.apply_updates` reads them
-    again. This does the whole step at once: on the processor, all parameters in one pass over
-    memory, where `adadelta.kernel_info(optimizer, params)` says so. Compiled with
-    `donate_argnums=(0, 1)`, it writes the new parameters and state where the old ones were:
-    JAX pairs buffers by their order, so the parameters come first, before and after.
+    A gradient transformation must write its updates to memory, and `optax.apply_updates` reads them
+    again. This optimizer makes the whole step at once: on the processor, it updates all parameters
+    in one pass over memory, where `adadelta.kernel_info(optimizer, params)` says so. Compiled with
+    `donate_argnums=(0, 1)`, it reuses the buffers of the old parameters and state. JAX pairs
+    buffers by their order, so the parameters come first among the arguments and the results.
     Half-precision parameters are rounded once instead of twice.
 
-    The state is that of `adadelta`, so one can go on where the other stopped.
+    The state is that of `adadelta`, so either can continue where the other stopped.
 
     Args:
         learning_rate: As for `adadelta`.
@@ -212,22 +212,22 @@ def fused_adadelta(
 
 
 def export_state(state: Any) -> OptimizerState:
-    """Return what Adadelta knows, as NumPy arrays by parameter name.
+    """Return the state of Adadelta as NumPy arrays by parameter name.
 
-    Parameters are named by where they are in their tree: `{"dense": {"kernel": ...}}` has
-    "dense/kernel". So the state can go on in another framework, by `adadelta.import_state()`, and
-    into a file, by `adadelta.state.write_state()`.
+    Parameters are named by their path in the tree: `{"dense": {"kernel": ...}}` contains
+    "dense/kernel". To continue in another framework, pass the result to `adadelta.import_state()`;
+    to write it to a file, use `adadelta.state.write_state()`.
 
-    What else a chain of transformations knows, such as the mean gradients of `MultiSteps` or the
-    count of a schedule outside, is not part of it.
+    The state of other transformations in a chain is not included, such as the mean gradients of
+    `MultiSteps` or the count of a schedule outside Adadelta.
 
     Args:
-        state: The state of `adadelta` or `fused_adadelta`, or one that has it inside.
+        state: The state of `adadelta` or `fused_adadelta`, or a state that contains it.
 
     Raises:
-        TypeError: There is none inside.
-        StateMismatchError: There are several that do not go together: two parameters have the
-            same name, or they have made different numbers of steps.
+        TypeError: `state` contains no state of this package's Adadelta.
+        StateMismatchError: `state` contains several that do not fit together: two parameters have
+            the same name, or the numbers of steps differ.
 
     Example:
         >>> import jax.numpy as jnp, adadelta.optax
@@ -240,19 +240,19 @@ def export_state(state: Any) -> OptimizerState:
 
 
 def import_state(state: Any, exported: OptimizerState) -> Any:
-    """Return a state like `state` that knows what `exported` says.
+    """Return a state like `state` with the values in `exported`.
 
-    Everything is checked first. `state` itself does not change, as nothing does in JAX.
+    Everything is checked first. `state` itself does not change.
 
     Args:
-        state: What `init(params)` returned, for the parameters in question.
+        state: What `init(params)` returned for the parameters to train.
         exported: What `export_state()`, `adadelta.export_state()` or
             `adadelta.state.read_state()` returned.
 
     Raises:
-        TypeError: `state` has no state of this package's Adadelta inside, or `exported` is none.
-        StateMismatchError: Parameters are missing, or unknown, or of another shape or dtype, or
-            `exported` needs an option that is not here. The error's `problems` lists all of it.
+        TypeError: `state` has no state of this package's Adadelta, or `exported` is not a state.
+        StateMismatchError: Parameters are missing, unknown, or of another shape or dtype, or
+            `exported` needs an option that is missing. The error's `problems` lists them all.
 
     Example:
         >>> import jax.numpy as jnp, adadelta.optax
@@ -269,7 +269,7 @@ def import_state(state: Any, exported: OptimizerState) -> Any:
 
 
 class _Adadelta:
-    """The checked arguments, and the functions that they make."""
+    """The checked arguments, and the functions that use them."""
 
     def __init__(
         self, learning_rate: Any, rho: Any, eps: Any, weight_decay: Any, weight_decay_mask: Any
@@ -279,7 +279,7 @@ class _Adadelta:
         self.eps = arguments.number("eps", eps)
         self.weight_decay = arguments.number_or_schedule("weight_decay", weight_decay)
         self.weight_decay_mask = arguments.mask(weight_decay_mask)
-        # A decay from a compiled function is there, whatever its value will be.
+        # A traced decay counts as weight decay, whatever its value will be.
         is_number = isinstance(self.weight_decay, float)
         self.decays = self.weight_decay != 0 if is_number else self.weight_decay is not None
 
@@ -330,9 +330,9 @@ class _Adadelta:
         return _trees(results, structure, state)
 
     def _rows(self, name: str, gradients: Any, state: Any, params: Any) -> tuple[list[Row], Any]:
-        """The rows of all leaves, and the trees' structure, or raise."""
+        """Return the rows of all leaves and the structure of the trees, or raise."""
         rows, structure = _rows(name, gradients, state, params)
-        # The state may be of a transformation that had other numbers, as `inject_hyperparams` has.
+        # The state may be from a transformation with other numbers, as in `inject_hyperparams`.
         for dtype in {row.square_avg.dtype for row in rows if row.square_avg is not None}:
             self._refuse_numbers(dtype)
         decays = self._decays_at(state.count, params, len(rows))
@@ -351,7 +351,7 @@ class _Adadelta:
         return Call(rate), Options(self.rho, self.eps, decay_mode=mode)
 
     def _decays_at(self, count: Any, params: Any, size: int) -> list[Any]:
-        """The weight decay of each leaf, 0 where it has none."""
+        """Return the weight decay of each leaf, 0 where it has none."""
         if not self.decays:
             return [0.0] * size
         if params is None:
@@ -379,7 +379,7 @@ def _refuse_parameter(path: Any, parameter: Any) -> None:
 
 
 def _rows(name: str, gradients: Any, state: Any, params: Any) -> tuple[list[Row], Any]:
-    """A row of each leaf, and the trees' structure, or raise."""
+    """Return a row for each leaf and the structure of the trees, or raise."""
     if not isinstance(state, AdadeltaState):
         raise TypeError(hyperparameters.refusal("state", "what init(params) returned", state))
     with_paths, structure = jax.tree_util.tree_flatten_with_path(gradients, arguments.is_none)
@@ -425,7 +425,7 @@ def _dtype_of_update(gradient: Any, parameter: Any, average: Any) -> Any:
 
 
 def _trees(results: Any, structure: Any, state: AdadeltaState) -> tuple[Any, AdadeltaState]:
-    """Put results leaf by leaf back into trees, and count the step."""
+    """Put the results of the leaves back into trees, and count the step."""
     columns = list(zip(*results, strict=True)) or [(), (), ()]
     first, e_g, e_x = (jax.tree_util.tree_unflatten(structure, column) for column in columns)
     return first, AdadeltaState(counter.next_of(state.count), e_g, e_x)

@@ -1,6 +1,6 @@
-"""What the R package needs on the Python side. Python programs need nothing from here.
+"""The Python side of the R package. Python programs need nothing from here.
 
-R imports it when `installation.py` has found nothing against the Python at hand.
+R imports it once `installation.py` has found no problem with the Python at hand.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from adadelta._core.messages import Message, message_of
 
 
 class Value:
-    """An R value without a counterpart in Python. No check accepts it; it shows as its R code."""
+    """An R value without a counterpart in Python. No check accepts it; it is shown as R code."""
 
     def __init__(self, code: str) -> None:
         self.code = code
@@ -31,20 +31,20 @@ class Value:
 
 
 class Function:
-    """An R function that is asked for the learning rate.
+    """An R function that returns the learning rate.
 
-    It can't be written into a file: its configuration is a note by which the same R session finds
-    it again.
+    It can't be saved to a file: its configuration is a note by which the same R session finds it
+    again.
 
     Args:
-        function: The R function, which returns a dict of how it ended.
-        refuse: An R function that makes an error of R's own of the message about an answer that is
-            no learning rate, and returns the same.
+        function: The R function, wrapped to return a dict that says how it ended.
+        refuse: An R function that turns the message about an answer that is no learning rate into
+            an error of R, and returns such a dict.
         code: The function's R code.
 
     """
 
-    # Read by the optimizer, which then asks from no other thread.
+    # The optimizer reads this, and then does not call the function from another thread.
     needs_main_thread = (
         "an R function, which R can call on its own thread only, and compiled training calls it "
         "from others; use one of Keras' schedules, or compile the model with run_eagerly = TRUE"
@@ -60,7 +60,7 @@ class Function:
 
     def __call__(self, *arguments: Any) -> Any:
         """Return the rate that the R function returns, or raise."""
-        # From another thread it would end the process (reticulate before 1.41) or wait for ever.
+        # On another thread the call would end the process (reticulate before 1.41) or hang.
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError(f"`learning_rate` is {self.needs_main_thread}")
         from adadelta._keras.from_r import end_running_call, exception_of
@@ -73,7 +73,7 @@ class Function:
                 return hyperparameters.FIXED_RATE(name, answer["value"])
             except (TypeError, ValueError) as error:
                 answer = self.refuse(told(message_of(error)))
-                # Where no R code has called Python, there is nobody else to raise it.
+                # If no R code has called Python, nothing else can raise it.
                 if not answer["waits"]:
                     raise
         if answer["waits"] and end_running_call():
@@ -91,7 +91,7 @@ class Function:
 
     @classmethod
     def from_config(cls, config: Mapping[str, str]) -> Function:
-        """Return the function of the note, or raise when it was made in another R session."""
+        """Return the function of the note, or raise if it was made in another R session."""
         if config["note"] not in _NOTES:
             raise ValueError(
                 "the learning rate was an R function, which can't be saved; load the model with "
@@ -105,7 +105,7 @@ _NOTES: dict[str, Function] = {}
 
 
 def schedule(function: Callable[[int], Any], refuse: Callable[[Any], Any], code: str) -> Any:
-    """Make a learning rate schedule of an R function of the step, see `Function`."""
+    """Make a learning rate schedule from an R function of the step, see `Function`."""
     from adadelta._keras.learning_rate import FunctionSchedule
 
     return FunctionSchedule(Function(function, refuse, code))
@@ -113,7 +113,7 @@ def schedule(function: Callable[[int], Any], refuse: Callable[[Any], Any], code:
 
 @functools.cache
 def register(warn: Callable[[Any], Any]) -> None:
-    """Tell Keras of R's functions, also where it loads a model that was saved with one.
+    """Register R functions with Keras, for loading models that were saved with one.
 
     Args:
         warn: An R function that is called with the message of each `StateWarning`, and whose
@@ -145,7 +145,7 @@ def _send_state_warnings(warn: Callable[[Any], Any]) -> None:
             show(message, category, *arguments, **options)
 
     warnings.showwarning = show_in_r
-    # R has no place in the code by which Python would show it once only.
+    # Python shows a warning once for each place in the code, which R code does not have.
     warnings.filterwarnings("always", category=StateWarning, append=True)
 
 
@@ -158,14 +158,14 @@ DEFAULTS = {**hyperparameters.DEFAULTS, "name": "adadelta"}
 
 
 def make(config: dict[str, Any]) -> Any:
-    """Make an optimizer of R's arguments, or of what `get_config()` returned in R."""
+    """Make an optimizer from R's arguments, or from what `get_config()` returned in R."""
     from adadelta.keras import Adadelta
 
     return Adadelta.from_config(_with_lists(config))
 
 
 def _with_lists(config: dict[str, Any]) -> dict[str, Any]:
-    """Make lists of what R has made single values of: to R, a list of one is just the one."""
+    """Restore the lists of length one, which R has turned into single values."""
     config = dict(config)
     rate = config.get("learning_rate")
     if isinstance(rate, dict) and isinstance(rate.get("config"), dict):
@@ -194,15 +194,15 @@ def _is_single(value: Any) -> bool:
 
 
 def config(optimizer: Any) -> dict[str, Any]:
-    """The configuration of an optimizer, or the error of a schedule that has none."""
+    """Return the configuration of an optimizer, or raise the error of a schedule that has none."""
     return dict(optimizer.get_config())
 
 
 def settings(optimizer: Any) -> dict[str, Any]:
-    """The configuration of an optimizer, to be shown.
+    """Return the configuration of an optimizer, for printing.
 
-    To serialize a function or a schedule Keras imports TensorFlow, which takes seconds and writes
-    to the terminal: printing does without.
+    To serialize a function or a schedule, Keras imports TensorFlow, which takes seconds and writes
+    to the terminal. Printing avoids this.
     """
     from adadelta._keras.exchange import parts_of
 
@@ -221,7 +221,7 @@ def _shown_rate(rate: Any) -> Any:
         return {"class_name": "Function", "config": {"code": code}}
     if rates.is_schedule(rate.value):
         config = rate.value.get_config()
-        # A schedule of the user's own may hold anything, which is left to Keras.
+        # A schedule of the user's own may contain anything, so it is left to Keras.
         if all(_is_plain(value) for value in config.values()):
             return {"class_name": type(rate.value).__name__, "config": config}
     return rate.config()
@@ -234,7 +234,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def progress(optimizer: Any) -> str:
-    """Say what an optimizer is built on and how far it has come."""
+    """Return in words what an optimizer is built on and how far it has come."""
     from adadelta._keras.exchange import parts_of
     from adadelta._keras.summary import progress_of
 
@@ -242,13 +242,13 @@ def progress(optimizer: Any) -> str:
 
 
 def changed(optimizer: Any, changes: dict[str, Any]) -> Any:
-    """Make an optimizer with the settings of another, but for these."""
+    """Make an optimizer with the settings of another one, except for these changes."""
     from adadelta._keras import learning_rate as rates
     from adadelta._keras.exchange import parts_of
 
     settings = optimizer.get_config()
     rate = parts_of(optimizer).rate.value
-    # A schedule or function itself, which may be of a class that Keras can't make again.
+    # The schedule or function itself, since Keras may not be able to recreate its class.
     if rates.is_schedule(rate):
         settings["learning_rate"] = rate
     elif isinstance(rate, rates.CallableRate):
@@ -257,14 +257,14 @@ def changed(optimizer: Any, changes: dict[str, Any]) -> Any:
 
 
 def assign(optimizer: Any, name: str, value: Any) -> None:
-    """Set an attribute of an optimizer, of those that it has."""
+    """Set an existing attribute of an optimizer."""
     if name not in dir(optimizer):
         hyperparameters.refuse_unknown({name: value}, "optimizer_adadelta()")
     setattr(optimizer, name, value)
 
 
 def learning_rate(optimizer: Any) -> float:
-    """Return the rate of an optimizer's next step, with the digits that somebody gave."""
+    """Return the learning rate of an optimizer's next step, with the digits that the user gave."""
     from adadelta._keras.exchange import parts_of
 
     parts = parts_of(_own(optimizer))
@@ -277,7 +277,7 @@ def set_learning_rate(optimizer: Any, value: Any) -> None:
 
 
 def _own(optimizer: Any) -> Any:
-    """Return our optimizer, also where Keras has wrapped it to scale the loss, or raise."""
+    """Return our optimizer, also if Keras has wrapped it to scale the loss, or raise."""
     from adadelta._state.exchange import unwrapped
     from adadelta.keras import Adadelta
 
@@ -289,7 +289,7 @@ def _own(optimizer: Any) -> Any:
 
 
 def summary(optimizer: Any) -> dict[str, Any]:
-    """The summary of an optimizer by columns, as R's data frames are."""
+    """Return the summary of an optimizer by columns, for an R data frame."""
     table = optimizer.summary()
     columns = table.to_dict()
     columns["shape"] = list(map(_shape_in_words, columns["shape"]))
@@ -301,7 +301,7 @@ def summary(optimizer: Any) -> dict[str, Any]:
 
 
 def kernels_of(optimizer: Any) -> dict[str, list[Any]]:
-    """What `kernel_info()` says of an optimizer, by columns."""
+    """Return what `kernel_info()` says about an optimizer, by columns."""
     from adadelta import kernel_info
 
     columns: dict[str, list[Any]] = kernel_info(optimizer).to_dict()
@@ -317,14 +317,14 @@ def _shape_in_words(shape: tuple[int, ...]) -> str:
 
 
 def state(optimizer: Any) -> dict[str, Any]:
-    """What an optimizer knows, as R takes it: lists by name, and arrays."""
+    """Return the state of an optimizer for R: named lists, and arrays."""
     from adadelta.state import export_state
 
     return _as_lists(export_state(optimizer))
 
 
 def read_state(path: str) -> dict[str, Any]:
-    """What is in a file of a state, in the same form."""
+    """Return the state in a file, in the same form."""
     from adadelta.state import read_state
 
     return _as_lists(read_state(path))
@@ -354,9 +354,9 @@ def convert_file(
 
 
 def comparable(target: Any, current: Any) -> list[dict[str, Any] | None]:
-    """The states of two optimizers, or None for one that is not built.
+    """Return the states of two optimizers, with None for one that is not built.
 
-    The parameters of the second go by the names that they have in the first, see
+    The parameters of the second have the names of their counterparts in the first, see
     `matching.paired`.
     """
     from adadelta._state import conversion, matching
@@ -379,21 +379,21 @@ def comparable(target: Any, current: Any) -> list[dict[str, Any] | None]:
 
 
 def monitor(every: Any, sample: Any, warn: Callable[[Any], Any]) -> Any:
-    """Make a monitor that warns by an R function, which is called with each message."""
+    """Make a monitor that calls an R function with the message of each warning."""
     from adadelta._watch.from_r import MonitorForR
 
     return MonitorForR(every, sample, lambda message: warn(told(message)))
 
 
 def progress_callback(show: Callable[..., Any], interval: float, form: str) -> Any:
-    """Make a callback that tells an R function how far training has come."""
+    """Make a callback that reports the progress of training to an R function."""
     from adadelta._keras.from_r import Progress
 
     return Progress(show, interval, form)
 
 
 def plotted(monitor: Any, variables: list[str] | None) -> dict[str, str]:
-    """The variables that a picture of the monitor shows, by their labels."""
+    """Return the variables that the monitor's plot shows, by label."""
     from adadelta._watch.plot import chosen
 
     return chosen(monitor.records, variables)
@@ -403,14 +403,14 @@ def plotted(monitor: Any, variables: list[str] | None) -> dict[str, str]:
 
 
 def conventions() -> dict[str, list[Any]]:
-    """The table of conventions by columns, as R's data frames are. None stays None."""
+    """Return the table of conventions by columns, for an R data frame. None stays None."""
     table = frameworks.conventions()
     return {column: [row[column] for row in table] for column in table[0]}
 
 
 def translate(from_: str, to: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Translate arguments that come as a dict."""
-    # Here, since in R it has its plain name.
+    """Translate arguments given as a dict."""
+    # Checked here, since R calls this argument `from`.
     frameworks.convention_of("from", from_)
     return frameworks.translate(from_, to, **arguments)
 
@@ -422,7 +422,7 @@ _CONTROL = {"pgtol": "gtol", "reltol": "ftol", "abstol": "f_target", "maxit": "m
 
 
 def control_defaults() -> dict[str, Any]:
-    """The defaults of what both optim() in R and the method for SciPy take."""
+    """Return the defaults of the arguments that R's optim() and the method for SciPy share."""
     from adadelta._core.minimization import MAXITER
 
     paper = hyperparameters.CONVENTIONS["paper"]
@@ -436,16 +436,16 @@ def control_defaults() -> dict[str, Any]:
 
 
 def differences() -> dict[str, float]:
-    """At what part of a parameter differences are taken, and what the smallest counts as."""
+    """Return the relative step of differences, and what smaller parameters count as."""
     from adadelta._core import descent
 
     return {"part": descent.DIFFERENCE, "smallest": descent.CLOSE_TO_0}
 
 
 class Minimization:
-    """A minimization that R drives: it evaluates the function, and this makes the steps.
+    """A minimization driven by R, which evaluates the function; this class makes the steps.
 
-    Arrays come and go as lists of numbers, which every reticulate can exchange with every NumPy.
+    Arrays are passed as lists of numbers, which every reticulate can exchange with every NumPy.
     """
 
     def __init__(
@@ -465,12 +465,12 @@ class Minimization:
         self.run = method(start, np, lower=low, upper=high, **checked)
 
     def next(self) -> dict[str, Any]:
-        """Where to evaluate the function, whether that is on the path, and the steps so far."""
+        """Return where to evaluate the function, whether that is on the path, and the steps."""
         run = self.run
         return {"x": run.x.tolist(), "on_path": run.on_path, "step": run.steps}
 
     def tell(self, value: float, gradient: list[float], learning_rate: Any) -> dict[str, Any]:
-        """Take what R found at the last point; return the next one, or why there is none."""
+        """Record what R found at the last point; return the next one, or why there is none."""
         import numpy as np
 
         try:
@@ -484,7 +484,7 @@ class Minimization:
         return self.next()
 
     def best(self) -> dict[str, Any] | None:
-        """The lowest value and where it was found."""
+        """Return the lowest value and where it was found."""
         if self.run.best is None:
             return None
         value, x, _ = self.run.best
@@ -495,7 +495,7 @@ def attempt(name: str, *arguments: Any) -> dict[str, Any]:
     """Call a function of this module, or else of the package.
 
     Returns:
-        A dict of its "value", or of the "error" that it raised.
+        A dict with its "value", or with the "error" that it raised.
 
     """
     import adadelta
@@ -518,9 +518,9 @@ def _message(error: Exception) -> Any:
 
 
 def told(message: str) -> Any:
-    """A message as R takes it: its kind and its fields, of which R makes a sentence, or a text."""
+    """Return a message for R: a text, or the kind and fields from which R makes a sentence."""
     if not isinstance(message, Message):
-        # reticulate does not convert what is derived from str.
+        # reticulate does not convert subclasses of str.
         return str(message)
     fields = dict(message.fields)
     if "received" in fields:
@@ -533,7 +533,7 @@ def told(message: str) -> Any:
 
 
 def _came(value: Any) -> dict[str, Any]:
-    """A value that came, which R writes in its way, or the "code" of what only Python can show."""
+    """Return a received "value" for R to show, or the "code" of one that only Python can show."""
     if value is None or isinstance(value, (bool, float, str)):
         return {"value": value}
     if isinstance(value, int) and abs(value) < 2**31:

@@ -83,59 +83,59 @@ def adadelta(
 ) -> OptimizeResult:
     """Minimize a function with Adadelta (Zeiler 2012): a `method` of `scipy.optimize.minimize`.
 
-    It is for functions without noise, unless `reduce` is False. After 20 steps (or twice the number
-    of parameters), or ten in a row that found no lower value, it goes back to the best point and
+    By default it is for functions without noise. After 20 steps (or twice the number of parameters,
+    if that is more), or ten in a row that find no lower value, it returns to the best point and
     measures the curvature there, from two gradients for each parameter. It ends when by that
-    curvature no more than `ftol` can be gained. Otherwise it goes on from there in coordinates in
-    which the curvature has the same size in all directions, with half the learning rate when
-    nothing had been gained. With more than 1,000 parameters it only halves the rate, and ends when
-    no element of the gradient is larger than `gtol`.
+    curvature no more than `ftol` can be gained. Otherwise it continues from there in coordinates in
+    which the curvature has the same magnitude in all directions, with half the learning rate if
+    nothing was gained. With more than 1,000 parameters it only halves the rate, and ends when no
+    element of the gradient is larger than `gtol`.
 
-    With `reduce=False` it is the published method, which looks at gradients only, never at whether
-    the value falls: for functions with noise, and for trying out what training does. Its steps
-    begin at about `learning_rate * sqrt(epsilon / (1 - rho))` and lengthen as they agree. With a
-    constant rate it can swing ever wider in a narrow valley; a rate that falls settles there. What
-    is returned is the best point that it saw; of a noisy function that may be the luckiest.
+    With `reduce=False` it is the published method, for functions with noise and for trying out what
+    happens in training. It uses gradients only and does not check whether the value falls. Its
+    steps begin at about `learning_rate * sqrt(epsilon / (1 - rho))` and grow while they agree. With
+    a constant learning rate it can oscillate ever wider in a narrow valley; a falling one settles
+    there. The result is the best point seen, which for a noisy function may only be the luckiest.
 
     Args:
         fun: The function, `fun(x, *args)`, which returns a number; with `jac=True` it returns the
             number and the gradient.
-        x0: Where to start: a number or an array of one dimension, used in float64.
-        args: What else to call `fun` and `jac` with.
+        x0: The starting point: a number or an array of one dimension, used in float64.
+        args: Further arguments for `fun` and `jac`.
         jac: The gradient, `jac(x, *args)`, an array of the shape of x; or True when `fun` returns
             it; or None for central differences, within the bounds.
-        hess: Not used; SciPy's warning when it is given.
+        hess: Not used; if it is given, SciPy's warning says so.
         hessp: Likewise.
         bounds: A `scipy.optimize.Bounds`, or a pair of the lowest and the highest value for each
             element of x, where None is no bound. Steps end at a bound that they would cross, and
             the function is never called outside.
-        constraints: Refused.
-        callback: Called after every step as `callback(x)`, or, when its only parameter has this
-            name, as `callback(intermediate_result=...)` with an `OptimizeResult` with the x of
-            that step and the `fun` there. `StopIteration` raised in it ends the run.
-        learning_rate: A finite number of at least 0, or a function that returns such a number for
-            the number of steps so far.
+        constraints: Not supported; they raise an error.
+        callback: Called after every step as `callback(x)`, or, if its only parameter has this
+            name, as `callback(intermediate_result=...)` with an `OptimizeResult` that has the `x`
+            and `fun` of that step. `StopIteration` raised in it ends the run.
+        learning_rate: A finite number of at least 0, or a function of the number of steps so far
+            that returns such a number.
         rho: The decay rate of both averages, at least 0 and less than 1. The larger it is, the
             more slowly they change.
         epsilon: Added inside both square roots, greater than 0.
-        gtol: Success when no element of the gradient is larger, but for those that lead across a
-            bound; None for `tol`, or else 0, and 1e-5 with `reduce=False`.
-        xtol: Success when in `1 / (1 - rho)` successive steps no element of x moved by more than
+        gtol: Success if no element of the gradient is larger, except for those that lead across a
+            bound. None means `tol`; without a `tol` it means 0, or 1e-5 with `reduce=False`.
+        xtol: Success if in `1 / (1 - rho)` successive steps no element of x moved by more than
             `xtol * (xtol + abs(x))`.
-        ftol: Success when no more than `ftol * (ftol + abs(value))` can be gained; with
-            `reduce=False`, when in as many successive steps the value changed by no more. None for
-            1.5e-8, and 0 with `reduce=False`.
-        f_target: Success when the value is at most this.
+        ftol: Success if no more than `ftol * (ftol + abs(value))` can be gained; with
+            `reduce=False`, if in as many successive steps the value changed by no more than that.
+            None means 1.5e-8, or 0 with `reduce=False`.
+        f_target: Success if the value is at most this.
         maxiter: The largest number of steps. Points that measure the curvature do not count.
         reduce: False for the published method.
-        maxfev: The largest number of calls of `fun`, or None. Those for one gradient are made
-            together.
-        finite_diff_rel_step: For `jac=None` differences reach to this times the larger of 1/128
-            and `abs(x)` on both sides; None for 9.5e-7.
+        maxfev: The largest number of calls of `fun`, or None. The calls for one gradient are not
+            interrupted.
+        finite_diff_rel_step: For `jac=None`, differences extend on both sides by this times the
+            larger of 1/128 and `abs(x)`. None means 9.5e-7.
         disp: Print how it ended.
         return_all: Return the x of every step in `allvecs`.
-        tol: `gtol` where that is None: what `minimize(tol=...)` passes.
-        **unknown_options: Options that do not exist: SciPy's `OptimizeWarning`.
+        tol: Used as `gtol` if that is None; `minimize(tol=...)` passes it.
+        **unknown_options: Options that do not exist give SciPy's `OptimizeWarning`.
 
     Returns:
         An `OptimizeResult` with `x`, `fun` and `jac` at the point with the lowest value, or where
@@ -146,12 +146,12 @@ def adadelta(
         `njev`, but neither in `nit` nor in `allvecs`, and the callback is not called there.
 
     Raises:
-        TypeError: An option is of the wrong kind, `x0` is complex, or the function returned
+        TypeError: An option is of the wrong type, `x0` is complex, or the function returned
             something other than a number.
         ValueError: An option is out of range, there are constraints, a bound is NaN or above the
             other one, `x0` has more than one dimension, or the gradient has another shape than x.
-        KeyboardInterrupt: It was interrupted. The exception has what was found so far in its
-            attribute `result`, an `OptimizeResult` with the status 98.
+        KeyboardInterrupt: The run was interrupted. The attribute `result` of the exception has what
+            was found so far, an `OptimizeResult` with the status 98.
 
     References:
         M. D. Zeiler, "ADADELTA: An Adaptive Learning Rate Method", arXiv:1212.5701; the defaults
@@ -268,7 +268,7 @@ def _minimize(
 
 
 class _Function:
-    """The user's function and its gradient, counted, with copies of x that may be changed."""
+    """The user's function and gradient: counts their calls, and passes copies of x to them."""
 
     def __init__(
         self,
@@ -286,7 +286,7 @@ class _Function:
         self.nfev = self.njev = 0
 
     def __call__(self, x: np.ndarray) -> tuple[float, np.ndarray]:
-        """Return the value and the gradient; where the value is not finite, no gradient."""
+        """Return the value and the gradient, which may be NaN if the value is not finite."""
         if self.jac is True:
             self.nfev += 1
             self.njev += 1
@@ -304,12 +304,12 @@ class _Function:
         return value, self.differences(x)
 
     def differences(self, x: np.ndarray) -> np.ndarray:
-        """Return the gradient from central differences, of which bounds cut a side off."""
+        """Return the gradient from central differences, which are cut off at bounds."""
         slopes = np.zeros_like(x)
         for i, step in enumerate(self.relative_step * np.maximum(CLOSE_TO_0, np.abs(x))):
             change = step * (np.arange(len(x)) == i)
             behind, ahead = np.clip(x - change, *self.bounds), np.clip(x + change, *self.bounds)
-            # Between equal bounds an element can't change anything.
+            # An element between equal bounds can't change.
             if ahead[i] > behind[i]:
                 difference = self.value(ahead) - self.value(behind)
                 slopes[i] = difference / (ahead[i] - behind[i])
@@ -325,7 +325,7 @@ def _start(x0: Any) -> np.ndarray:
         x = np.atleast_1d(np.asarray(x0))
         is_real = x.dtype.kind in "fiu" and not np.ma.is_masked(x0)
     except Exception:
-        # It can't be made an array.
+        # It can't be converted to an array.
         is_real = False
     if not is_real:
         raise TypeError(hyperparameters.refusal("x0", "real numbers", x0))
@@ -347,7 +347,7 @@ def _refuse_constraints(constraints: Any) -> None:
 
 
 def _limits(bounds: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the lowest and the highest x."""
+    """Return the lower and the upper bounds of x."""
     try:
         if bounds is None:
             return np.full_like(x, -np.inf), np.full_like(x, np.inf)
@@ -373,7 +373,7 @@ def _limits(bounds: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _truth(name: str, value: Any) -> bool:
-    # SciPy's own methods take numbers too, as how much to print.
+    # SciPy's own methods accept numbers too, which say how much to print.
     number = hyperparameters.as_number(value)
     if number is None:
         return bool(hyperparameters.Flag()(name, value))
@@ -425,13 +425,13 @@ def _gradient(value: Any, x: np.ndarray) -> np.ndarray:
 
 
 def _reporter(callback: Any) -> Callable[[np.ndarray, float], Any]:
-    """What to call after every step, by SciPy's rule for the two kinds of callbacks."""
+    """Return what to call after every step, by SciPy's rule for the two kinds of callbacks."""
     if callback is None:
         return lambda x, value: None
     try:
         names = set(inspect.signature(callback).parameters)
     except ValueError:
-        # Some functions written in C do not say.
+        # Some functions written in C have no signature.
         names = set()
     if names == {"intermediate_result"}:
         return lambda x, value: callback(intermediate_result=OptimizeResult(x=x.copy(), fun=value))
@@ -439,7 +439,7 @@ def _reporter(callback: Any) -> Callable[[np.ndarray, float], Any]:
 
 
 def _show(result: OptimizeResult) -> None:
-    # As SciPy's own methods: success is printed, all else is a warning.
+    # As in SciPy's own methods, success is printed, and anything else is a warning.
     if result.success:
         print(result.message)
     else:

@@ -1,10 +1,10 @@
-"""Optimizer state that outlives its program: taken out, put back, written to a file, read again.
+"""Export the state of an optimizer, import it, write it to a file and read it again.
 
 A run that is stopped after any call and resumed from its weights and its state continues bit for
 bit as if it had not been stopped.
 
-Every optimizer of this package can take part. An optimizer says in `state_exchange` which module
-has its `export_state()` and `import_state()`.
+This works for every optimizer of this package. The attribute `state_exchange` of an optimizer names
+the module with its `export_state()` and `import_state()`.
 """
 
 import functools
@@ -83,7 +83,7 @@ def import_state(optimizer: Any, state: OptimizerState) -> None:
 
     Args:
         optimizer: An optimizer of this package, or a `keras.optimizers.LossScaleOptimizer` around
-            one. It must be built: call `optimizer.build(model.trainable_variables)` before.
+            one. It must be built: call `optimizer.build(model.trainable_variables)` first.
         state: What `export_state()` or `read_state()` returned.
 
     Raises:
@@ -125,8 +125,8 @@ def convert_state(
     Args:
         state: What `export_state()` or `read_state()` returned. It stays as it is.
         mapping: For the name of each parameter its new name, or a tuple of that and a function
-            that takes an array and returns it as it lies there, such as `numpy.transpose`. It is
-            called for every slot of the parameter, and may only move elements, and widen float32
+            that takes an array and returns it in the other layout, such as `numpy.transpose`. It
+            is called for every slot of the parameter. It may only move elements and widen float32
             to float64.
         keep_others: Keep the parameters that are not in the mapping as they are.
 
@@ -134,7 +134,7 @@ def convert_state(
         A new state, with copies of the arrays. Counters and hyperparameters are those of `state`.
 
     Raises:
-        TypeError: It is no state, or the mapping holds something else.
+        TypeError: `state` is not a state, or `mapping` contains something else.
         StateMismatchError: A name is unknown, one is missing, two would get the same name, or a
             function fails, changes numbers, their count or their dtype. Its attribute `problems`
             lists all.
@@ -166,7 +166,7 @@ def layout_mapping(
     Args:
         rename: The new names of parameters.
         axes: For the old names of parameters, renamed or not, the order of their axes as
-            `numpy.transpose` takes it, or `None` to turn it round.
+            `numpy.transpose` takes it, or `None` to reverse it.
 
     Example:
         >>> from adadelta.state import layout_mapping
@@ -193,8 +193,7 @@ def save_state(optimizer: Any, path: str | os.PathLike[str]) -> None:
     Raises:
         TypeError: `optimizer` is not an optimizer of this package, its arguments can't be written
             as JSON, or `path` is not the name of a file.
-        ValueError: An average is NaN, so that no training can go on from it. The old file is
-            unharmed.
+        ValueError: An average is NaN, so training can't resume from it. The old file is unharmed.
         StateMismatchError: The optimizer is not built yet.
         NotImplementedError: The learning rate is a schedule without `get_config()`.
         OSError: The file can't be written, or `path` is no regular file. The old one is unharmed.
@@ -229,7 +228,7 @@ def load_state(optimizer: Any, path: str | os.PathLike[str]) -> None:
             newer version of this package; the message says which.
         TypeError: `optimizer` is not an optimizer of this package.
         StateMismatchError: The state does not fit the optimizer, as for `import_state()`.
-            Whichever it is, the optimizer has not changed.
+            In all of these cases, the optimizer has not changed.
 
     Example:
         >>> import adadelta
@@ -255,8 +254,8 @@ def load_keras_adadelta(optimizer: Any, path: str | os.PathLike[str]) -> None:
 
     Args:
         optimizer: A compiled Keras model with an optimizer of this package, the optimizer, or a
-            `keras.optimizers.LossScaleOptimizer` around one. The optimizer of a model is built
-            when it is not; an optimizer must be.
+            `keras.optimizers.LossScaleOptimizer` around one. The optimizer of a model is built if
+            necessary; an optimizer without a model must be built already.
         path: The file, ending in ".keras" or ".weights.h5".
 
     Raises:
@@ -301,8 +300,8 @@ def write_state(state: OptimizerState, path: str | os.PathLike[str]) -> None:
         path: The file.
 
     Raises:
-        TypeError: It is no state, or its hyperparameters have no JSON.
-        ValueError: No training can go on from it: an average is NaN or negative, the loss scale is
+        TypeError: `state` is not a state, or its hyperparameters can't be written as JSON.
+        ValueError: Training can't resume from it: an average is NaN or negative, the loss scale is
             not finite, or `window_gradients` names other parameters. The old file is unharmed.
         OSError: The file can't be written, or `path` is no regular file. The old one is unharmed.
 
@@ -341,19 +340,19 @@ def read_state(path: str | os.PathLike[str]) -> OptimizerState:
 
 
 def save_model(model: Any, path: str | os.PathLike[str]) -> None:
-    """Save a Keras model with its optimizer, in the place of the file that is there.
+    """Save a Keras model with its optimizer to a file, replacing an existing one as a whole.
 
-    As `model.save(path)`, which destroys the old file when it is interrupted. This one writes
-    beside it, brings the new file to the disk and renames it, so `path` is the old file or the
-    new one at every moment, whatever happens. `keras.saving.load_model()` reads it.
+    An interrupted `model.save(path)` destroys the old file. This function writes a new file beside
+    it, flushes it to disk and renames it, so at every moment `path` is the old file or the new one,
+    whatever happens. Load it with `keras.saving.load_model()`.
 
     Args:
         model: A Keras model.
         path: The file, ending in ".keras".
 
     Raises:
-        TypeError: `model` is no Keras model.
-        ValueError: `path` ends in something else.
+        TypeError: `model` is not a Keras model.
+        ValueError: `path` does not end in ".keras".
         OSError: The file can't be written, or `path` is no regular file. The old one is unharmed.
 
     Example:
@@ -375,7 +374,7 @@ def save_model(model: Any, path: str | os.PathLike[str]) -> None:
 
 
 def _checked(path: Any) -> str:
-    # open() would take a whole number for a file that is open already, and close it.
+    # open() would take a whole number for the descriptor of an open file, and close that.
     name = os.fspath(path) if isinstance(path, str | os.PathLike) else None
     if not isinstance(name, str) or not name:
         raise TypeError(hyperparameters.refusal("path", "the name of a file", path))

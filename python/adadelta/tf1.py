@@ -1,4 +1,4 @@
-"""Adadelta with the API of TF 1.13's `tf.keras.optimizers.Adadelta`, in graphs and eagerly."""
+"""Adadelta with the API of TF 1.13's `tf.keras.optimizers.Adadelta`, in graph and eager mode."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -39,7 +39,7 @@ _CLIPS = ("clipnorm", "clipvalue")
 
 
 class _Rate:
-    """The learning rate or its decay: a number that is also a variable."""
+    """The learning rate or its decay, which is set as a number and read as a variable."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -68,8 +68,8 @@ class Adadelta(session.KerasOptimizer):
 
     Float16 and bfloat16 parameters are updated in float32 and have float32 state. A complex
     parameter is treated as a pair of real ones. A sparse gradient gives the same result as a dense
-    one. Eagerly and in a `tf.function`, a compiled kernel makes the step of large variables, as in
-    `adadelta.tf_keras`.
+    one. In eager mode and in a `tf.function`, a compiled kernel makes the step of large variables,
+    as in `adadelta.tf_keras`.
 
     Args:
         lr: The learning rate, a finite number of at least 0.
@@ -86,8 +86,8 @@ class Adadelta(session.KerasOptimizer):
         lr: A variable with the learning rate; can be set to a number at any time.
         decay: Likewise.
         iterations: A variable with the number of calls.
-        weights: The state: the average of squared gradients of every parameter, and then that of
-            its squared updates.
+        weights: The state: the averages of squared gradients of all parameters, followed by those
+            of their squared updates.
         updates: What `get_updates()` returned last.
 
     Raises:
@@ -111,7 +111,7 @@ class Adadelta(session.KerasOptimizer):
         ...     [round(float(value), 4) for value in session.run(x)]
         [0.2929, 2.7071]
 
-        Eagerly the loss is a function, and the step is made at once:
+        In eager mode the loss is a function, and the step is made at once:
 
         >>> x = tf.Variable([1.0, 2.0])
         >>> optimizer = adadelta.tf1.Adadelta(lr=1.0, rho=0.75, epsilon=0.25)
@@ -121,7 +121,7 @@ class Adadelta(session.KerasOptimizer):
 
     """
 
-    # For adadelta.state: who moves this optimizer's state, and what builds it.
+    # The module by which adadelta.state exports and imports this optimizer's state.
     state_exchange = "adadelta._tensorflow.exchange"
 
     lr = _Rate()
@@ -160,7 +160,7 @@ class Adadelta(session.KerasOptimizer):
     # ------------------------------------------------------------------ rates and counter
 
     def _rate_variable(self, name: str) -> Any:
-        """The variable of this name, made in the graph in which it is first asked for."""
+        """Return the variable of this name, which is created in the graph that first uses it."""
         if name not in self._rate_variables:
             value, dtype = self._rates.get(name, 0), tf.keras.backend.floatx()
             with tf.name_scope(type(self).__name__):
@@ -176,7 +176,7 @@ class Adadelta(session.KerasOptimizer):
         self._rates[name] = value
 
     def _rate(self, name: str) -> float:
-        """The number that was given, or what its variable was set to since."""
+        """Return the number that was given, or the value to which its variable was set since."""
         given = self._rates[name]
         variable = self._rate_variables.get(name)
         if variable is None or not session.can_read(variable):
@@ -190,7 +190,7 @@ class Adadelta(session.KerasOptimizer):
         return self._rate_variable("iterations")
 
     def _rate_at(self, calls: Any) -> Any:
-        """Return the rate of a call, in float64, after a number of calls."""
+        """Return, in float64, the rate of the call that follows a number of calls."""
         lr, decay = (
             arrays.exact_rate(self._rate_variable(name), self._rates[name])
             for name in ("lr", "decay")
@@ -205,14 +205,14 @@ class Adadelta(session.KerasOptimizer):
         return bool(self.__dict__.get("_parameters"))
 
     def build(self, params: Sequence[Any]) -> None:
-        """Make the state for the parameters that will be updated; `get_updates()` does it too.
+        """Create the state for the parameters that will be updated; `get_updates()` does it too.
 
         Args:
             params: TensorFlow variables of a floating or complex dtype, each once.
 
         Raises:
             ValueError: A variable occurs twice or is not of such a dtype, `epsilon` is too small
-                for it, or the optimizer belongs to other variables.
+                for it, or the optimizer was built on other variables.
 
         """
         params = list(params)
@@ -240,7 +240,7 @@ class Adadelta(session.KerasOptimizer):
         self._parameters = params
 
     def _create_all_weights(self, params: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-        """Make the state, and return its two halves; tf_keras calls this when it loads a model."""
+        """Create the state and return its two halves; tf_keras calls this when it loads a model."""
         self.build(params)
         return self._averages()
 
@@ -253,13 +253,13 @@ class Adadelta(session.KerasOptimizer):
         """Return the gradients of a loss, clipped if the optimizer clips.
 
         Args:
-            loss: A scalar tensor of the graph, or a function of no argument that returns the
-                loss, as it must be eagerly.
+            loss: A scalar tensor of the graph, or a function without arguments that returns the
+                loss. In eager mode it must be a function.
             params: TensorFlow variables.
 
         Raises:
             ValueError: A gradient can't be computed: the loss does not depend on a variable, or
-                by an operation that has no gradient.
+                only through operations that have no gradient.
 
         """
         params, options = list(params), self._options()
@@ -307,7 +307,7 @@ class Adadelta(session.KerasOptimizer):
         ]
 
     def _kernel_report(self) -> list[report.Served]:
-        """Return what `kernel_info()` says of the variables."""
+        """Return the rows of `kernel_info()` for the variables."""
         return kernel_report(self._engine, self._rows([None] * len(self._parameters)))
 
     def _options(self) -> Options:
@@ -315,7 +315,7 @@ class Adadelta(session.KerasOptimizer):
 
     @tf.autograph.experimental.do_not_convert
     def get_updates(self, loss: Any, params: Sequence[Any]) -> list[Any]:
-        """Return the operations of one step; eagerly, make the step.
+        """Return the operations of one step; in eager mode, make the step.
 
         Args:
             loss: As for `get_gradients()`.
@@ -323,8 +323,8 @@ class Adadelta(session.KerasOptimizer):
                 must give the same variables.
 
         Returns:
-            The operations, all of which must be run for one step. Eagerly the step has been made
-            and the list is empty; in a `tf.function` it is made when the function runs.
+            The operations, all of which must be run for one step. In eager mode the step is already
+            made and the list is empty; in a `tf.function` the step is made when the function runs.
 
         Raises:
             ValueError: A gradient can't be computed, or the variables can't be updated, as for
@@ -335,7 +335,7 @@ class Adadelta(session.KerasOptimizer):
         gradients = self._gradients(loss, params)
         self.build(params)
         # Every gradient is computed before any variable changes, and the number of calls is read
-        # before it grows: a graph has no other order.
+        # before it grows: a graph has no order of its own.
         with tf.control_dependencies([rows.values_of(gradient) for gradient in gradients]):
             calls = self.iterations.read_value()
             given = self._rows(gradients)
@@ -371,14 +371,14 @@ class Adadelta(session.KerasOptimizer):
         session.write(self.weights, values)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments that make this optimizer again, in plain Python values."""
+        """Return the arguments that recreate this optimizer, as plain Python values."""
         rates = {name: self._rate(name) for name in self._rates}
         rest = {name: getattr(self, name) for name in ("rho", "epsilon", *_CLIPS)}
         return {**rates, **{name: value for name, value in rest.items() if value is not None}}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Adadelta":
-        """Make an optimizer from what `get_config()` returned."""
+        """Create an optimizer from what `get_config()` returned."""
         return cls(**config)
 
     # ------------------------------------------------------------------ for adadelta.state

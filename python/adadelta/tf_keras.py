@@ -1,4 +1,4 @@
-"""Adadelta for tf_keras, the Keras 2 of TensorFlow: the class of `tf_keras.optimizers.Adadelta`."""
+"""Adadelta for tf_keras, the Keras 2 of TensorFlow, like `tf_keras.optimizers.Adadelta`."""
 
 import copy
 from typing import Any
@@ -23,7 +23,7 @@ __all__ = ["Adadelta"]
 
 _HOST = hyperparameters.CONVENTIONS["tf_keras"]
 _OWN = ("rho", "epsilon", "maximize", "decoupled_weight_decay", "skip_nonfinite")
-# What tf_keras' optimizers know and refuse, with what to do instead.
+# Arguments that tf_keras' optimizers refuse with a message on what to do instead.
 _REFUSED_BY_HOST = ("decay", "gradient_aggregator", "gradient_transformers")
 
 
@@ -87,12 +87,12 @@ class Adadelta(Step):
             adds an L2 penalty, `weight_decay * weight`, to the gradients, as torch and optax do.
         skip_nonfinite: Whether to skip a step in which any gradient is NaN or infinite, and count
             it in `skipped`. With `False`, such a gradient makes weights NaN, as in tf_keras.
-        **kwargs: `mesh`, a `tf.experimental.dtensor.Mesh` on which the state is to be; `lr`, which
-            is the same as `learning_rate`; `is_legacy_optimizer`, which saved configs have.
+        **kwargs: `mesh`, a `tf.experimental.dtensor.Mesh` to place the state on; `lr`, another name
+            for `learning_rate`; `is_legacy_optimizer`, which saved configs contain.
 
     Attributes:
         learning_rate: The current rate; can be set to a number at any time.
-        iterations: The number of calls so far, which a learning rate schedule is given.
+        iterations: The number of calls so far, which a learning rate schedule receives.
         skipped: The number of calls that were skipped.
 
     Raises:
@@ -115,7 +115,7 @@ class Adadelta(Step):
 
     """
 
-    # For adadelta.state: who moves this optimizer's state.
+    # The module by which adadelta.state exports and imports this optimizer's state.
     state_exchange = "adadelta._tensorflow.exchange"
 
     rho = Checked()
@@ -211,7 +211,7 @@ class Adadelta(Step):
     def _build_learning_rate(self, learning_rate: Any) -> Any:
         if not isinstance(learning_rate, rates.CallableRate):
             return super()._build_learning_rate(learning_rate)
-        # Holds the answer of the last step. tf_keras would ask for it now.
+        # Holds the rate of the last step. tf_keras would call the function now.
         with tf.init_scope():
             self._current_learning_rate = tf.Variable(
                 0.0, name="current_learning_rate", dtype=tf.float64, trainable=False
@@ -220,7 +220,7 @@ class Adadelta(Step):
 
     @property
     def learning_rate(self) -> Any:
-        """The rate: a variable, which holds a schedule's last value, or what the function says."""
+        """The rate: a variable, which holds a schedule's last value, or the function's result."""
         if isinstance(self._learning_rate, rates.CallableRate) and tf.executing_eagerly():
             return self._learning_rate(self.iterations)
         return tf_keras.optimizers.Optimizer.learning_rate.fget(self)
@@ -229,7 +229,7 @@ class Adadelta(Step):
     def learning_rate(self, value: Any) -> None:
         value = rates.checked(value)
         if isinstance(value, float):
-            # Refuses when the rate is a schedule or a function.
+            # Raises an error if the rate is a schedule or a function.
             tf_keras.optimizers.Optimizer.learning_rate.fset(self, value)
         elif self._rate_is_in_a_graph:
             text = (
@@ -242,7 +242,7 @@ class Adadelta(Step):
         self._given_rate = value if isinstance(value, float) else None
 
     def _rate(self) -> Any:
-        """Return the rate of a call, in float64, of which rows take theirs."""
+        """Return the rate of a call in float64, from which each row gets its own."""
         rate = self._learning_rate
         if isinstance(rate, rates.LearningRateSchedule):
             return tf.cast(self._current_learning_rate, tf.float64)
@@ -261,7 +261,7 @@ class Adadelta(Step):
     # ------------------------------------------------------------------ the config
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments that make this optimizer again, in plain Python values."""
+        """Return the arguments that recreate this optimizer, as plain Python values."""
         if legacy.is_asking():
             return legacy.config_of(self, self._rate_number())
         config = super().get_config()
@@ -279,9 +279,9 @@ class Adadelta(Step):
         return tf_keras.optimizers.schedules.serialize(rate) if number is None else number
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Adadelta":
-        """Return an optimizer with the same arguments that takes this one's state when it is built.
+        """Return an optimizer with the same arguments, which loads this one's state when built.
 
-        As for Keras' optimizers: the copy is for other variables, those of a copy of the model.
+        As with Keras' optimizers, the copy is for other variables: those of a copy of the model.
         """
         rate, number = self._learning_rate, self._rate_number()
         config = self._with_any_rate().get_config()
@@ -309,7 +309,7 @@ class Adadelta(Step):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "Adadelta":
-        """Make an optimizer from what `get_config()` returned."""
+        """Create an optimizer from what `get_config()` returned."""
         config = dict(config)
         rate = config.get("learning_rate")
         if isinstance(rate, dict) and rate.get("class_name") in ("function", "__lambda__"):

@@ -1,4 +1,4 @@
-"""Adadelta for torch: `torch.optim.Adadelta` and its functional form, in their own conventions."""
+"""Adadelta for torch, as a class and as a function, with the conventions of `torch.optim`."""
 
 import contextlib
 from collections.abc import Callable, Sequence
@@ -44,36 +44,35 @@ class Adadelta(Optimizer):
 
     What differs from `torch.optim.Adadelta`:
 
-    * A step updates all groups or, if anything is wrong, none.
-    * The values of a group are checked whenever they are new: when they are given, in
-      `add_param_group()`, when they are loaded, and when they were assigned to `param_groups`, at
-      the next step. `rho = 1`, `eps = 0` and infinite values are refused, as is a parameter that
-      is given twice. So are values of `rho` and `eps` that the averages can't hold: in float32
-      `eps` is at least 1.18e-38.
-    * A tensor given as `lr` is copied for each group, so that schedulers change neither it nor
-      another group's. To set a rate later, assign to `param_groups[i]["lr"]`, or fill it.
-    * Averages of float16 and bfloat16 parameters are float32, and so is the computation.
+    * A step updates all groups, or none of them if it raises an error.
+    * The values of a group are checked when the optimizer is created, in `add_param_group()`, when
+      they are loaded, and, if they were assigned to `param_groups`, at the next step. `rho = 1`,
+      `eps = 0`, infinite values and repeated parameters raise an error, as do values of `rho` and
+      `eps` that the averages can't hold: in float32, `eps` must be at least 1.18e-38.
+    * A tensor given as `lr` is copied for each group, so a scheduler changes neither your tensor
+      nor another group's. To set a rate later, assign to or fill `param_groups[i]["lr"]`.
+    * Float16 and bfloat16 parameters are updated in float32 and have float32 averages.
     * After a finite gradient whose square overflows, `square_avg` stays finite and the parameter
       keeps moving; in torch it never moves again.
     * Sparse gradients give the same result as dense ones. A complex parameter is treated as a pair
       of real ones, as in torch.
-    * `differentiable` works with a tensor as `lr`, which gets a gradient then.
+    * `differentiable` works with a tensor as `lr`, which then gets a gradient.
     * `load_state_dict()` matches named parameters by name, keeps float32 averages in float32,
-      takes copies of all tensors, and refuses what does not fit before it changes anything.
+      copies all tensors, and raises an error before anything changes if the state does not fit.
     * To clip gradients, use `torch.nn.utils.clip_grad_norm_`, as with any optimizer of torch.
 
     On several devices, with DDP, FSDP, tensor parallelism or `ZeroRedundancyOptimizer`, the
-    parameters and their state are those of one device on the same global batch:
+    parameters and their state are the same as on one device with the same global batch:
 
-    * A step of DTensors (FSDP2, tensor parallelism) is done by each process on its own shards, with
-      the fused kernel where it serves. Nothing is gathered. State is sharded as its parameter is,
-      so `torch.distributed.checkpoint` can save it and load it on another number of processes. A
-      gradient that is sharded in another way than its parameter is redistributed first.
-    * `skip_nonfinite` is decided once for all processes, by a reduction of one number over each
-      process group that shares the step. So all of these processes must call `step()` together,
-      also those without parameters or gradients. Nothing is communicated in a single process, or
-      where `skip_nonfinite` is False.
-    * `load_state_dict()` takes whole tensors for DTensors; each process keeps its part.
+    * Each process updates its own shards of DTensors (FSDP2, tensor parallelism), with the fused
+      kernel where it supports them. Nothing is gathered. State is sharded like its parameter, so
+      `torch.distributed.checkpoint` can save it and load it on another number of processes. A
+      gradient that is sharded differently from its parameter is redistributed first.
+    * With `skip_nonfinite`, the processes that share a step decide together whether to skip it, by
+      a reduction of one number over each process group. All of them must call `step()` together,
+      including those without parameters or gradients. Nothing is communicated in a single process,
+      or if `skip_nonfinite` is False.
+    * `load_state_dict()` accepts whole tensors for DTensors; each process keeps its part.
       `adadelta.export_state()` gathers the averages of DTensors, one parameter after the other.
 
     Args:
@@ -172,7 +171,7 @@ class Adadelta(Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         for group in self.param_groups:
-            # What older torch, and torch's own class, do not save.
+            # Values that older versions of torch, and torch's own class, do not save.
             for name in ("foreach", "fused"):
                 group.setdefault(name, None)
             for name in (*loading.OPTIONS, *loading.OWN_OPTIONS):
@@ -184,18 +183,18 @@ class Adadelta(Optimizer):
                     its_state["step"] = count.fill_(float(its_state["step"]))
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group of parameters, whose values are checked.
+        """Add a group of parameters, and check its values.
 
         Args:
-            param_group: "params", and those values that are to differ from the optimizer's.
+            param_group: A dictionary with "params" and the values that differ from the optimizer's.
 
         Raises:
-            TypeError: It is no dictionary, or a value is of the wrong kind.
-            ValueError: A value is out of range, or a parameter is here already.
+            TypeError: `param_group` is not a dictionary, or a value is of the wrong kind.
+            ValueError: A value is out of range, or the optimizer already has a parameter.
 
         """
         if not isinstance(param_group, dict) or "params" not in param_group:
-            super().add_param_group(param_group)  # which refuses it in torch's words
+            super().add_param_group(param_group)  # raises torch's error
         group = dict(param_group)
         if not isinstance(group["params"], Tensor | set):
             group["params"] = list(group["params"])
@@ -209,7 +208,7 @@ class Adadelta(Optimizer):
 
     @property
     def process_group(self) -> Any:
-        """The processes that decide together about a step, or None; see the argument."""
+        """The processes that decide together whether to skip a step, or None; see the argument."""
         return self.__dict__.get("_process_group")
 
     @process_group.setter
@@ -218,11 +217,11 @@ class Adadelta(Optimizer):
 
     @property
     def skipped(self) -> int:
-        """How many steps were skipped for gradients that are not finite."""
+        """The number of steps that were skipped because a gradient was NaN or infinite."""
         return max((int(group.get("skipped", 0)) for group in self.param_groups), default=0)
 
     def _kernel_report(self) -> list[report.Served]:
-        """Return what `kernel_info()` says of the parameters."""
+        """Return the rows of `kernel_info()` for the parameters."""
         names = iter(loading.names_of(self.param_groups))
         found = []
         for place, group in enumerate(self.param_groups):
@@ -236,7 +235,7 @@ class Adadelta(Optimizer):
         return found
 
     def _tensors_of(self, group: dict[str, Any], new: dict[Tensor, Any]) -> list[list[Tensor]]:
-        """What a step of this group needs; state that there is not yet goes into `new`."""
+        """Return the tensors for a step of this group; put state that is missing into `new`."""
         columns: list[list[Tensor]] = [[] for _ in range(5)]
         params, grads, square_avgs, acc_deltas, counts = columns
         state_of = self.state.get
@@ -254,23 +253,23 @@ class Adadelta(Optimizer):
         return columns
 
     def _init_group(self, group: dict[str, Any], *columns: list[Tensor]) -> None:
-        # torch.compile calls it by this name, outside of what it traces.
+        # torch.compile calls it by this name, outside the code that it traces.
         for column, tensors in zip(columns, self._tensors_of(group, self.state), strict=True):
             column.extend(tensors)
 
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Do one step.
+        """Make one step.
 
         Args:
-            closure: Computes the loss and its gradients again, and returns the loss.
+            closure: A function that recomputes the loss and its gradients, and returns the loss.
 
         Returns:
             What `closure` returned.
 
         Raises:
-            TypeError, ValueError, RuntimeError: A value of a group, a gradient or a tensor of the
-                state does not fit. Nothing has changed then.
+            TypeError, ValueError, RuntimeError: A value of a group, a gradient or a state tensor
+                does not fit. Nothing has changed then.
 
         """
         _check_capture(self)
@@ -279,7 +278,7 @@ class Adadelta(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         compiling = torch.compiler.is_compiling()
-        # What a step notes about each group, so that the next one looks at less.
+        # What a step notes about each group, so that the next one has less to check.
         known: list[Any] = [None] * len(self.param_groups)
         if not compiling:
             kept = self.__dict__.setdefault("_known", {})
@@ -313,7 +312,7 @@ class Adadelta(Optimizer):
         return loss
 
     def _all_finite(self, given: Sequence["_Given"], known: Sequence[Any], compiling: bool) -> Any:
-        """Whether the step takes place: None when nobody asks, a tensor when it can't be asked."""
+        """Return None to make the step, False to skip it, or a tensor if that is not known yet."""
         asking = [
             (tensors, group, noted)
             for tensors, group, noted in zip(given, self.param_groups, known, strict=True)
@@ -346,16 +345,16 @@ class Adadelta(Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load what `state_dict()` of this class or of `torch.optim.Adadelta` returned.
 
-        Parameters are matched by name when they have names here and there, else by position.
-        Values of a group that are not saved stay as they are.
+        Parameters are matched by name if they have names on both sides, else by position. Values of
+        a group that were not saved stay as they are.
 
         Args:
             state_dict: The state. It is not changed, and shares no tensor with the optimizer.
 
         Raises:
-            ValueError: It does not fit: it is another optimizer's, it has other parameters or
-                other shapes, or values that are out of range. The error's `problems` lists all
-                of them, and nothing has changed.
+            ValueError: The state is another optimizer's, has other parameters or other shapes, or
+                has values that are out of range. The error's `problems` lists everything that does
+                not fit. Nothing has changed then.
 
         """
         fitted: dict[str, Any] = {}
@@ -364,7 +363,7 @@ class Adadelta(Optimizer):
             fitted.update(loading.fit(self, state_dict))
             return fitted
 
-        # Within torch's own, after the user's hooks before and before those after.
+        # Inside torch's method: after the user's pre-hooks and before the user's post-hooks.
         handles = (
             self.register_load_state_dict_pre_hook(fit),
             self.register_load_state_dict_post_hook(
@@ -397,7 +396,7 @@ def adadelta(
     fused: bool | None = None,
     decoupled_weight_decay: bool = False,
 ) -> None:
-    """Do one step on lists of tensors, in place: the functional form of `Adadelta`.
+    """Make one step on lists of tensors, in place: the functional form of `Adadelta`.
 
     Args:
         params: The parameters.
@@ -408,7 +407,7 @@ def adadelta(
         capturable: As for `Adadelta`.
         foreach: As for `Adadelta`.
         differentiable: As for `Adadelta`.
-        has_complex: Not needed; torch's function has it.
+        has_complex: Ignored; accepted because torch's function has it.
         lr: As for `Adadelta`.
         rho: As for `Adadelta`.
         eps: As for `Adadelta`.
@@ -418,9 +417,9 @@ def adadelta(
         decoupled_weight_decay: As for `Adadelta`.
 
     Raises:
-        TypeError, ValueError: A value is refused. Nothing has changed then.
-        RuntimeError: `state_steps` are no tensors, or `fused` is True and no kernel can take a
-            tensor.
+        TypeError, ValueError: A value is invalid. Nothing has changed then.
+        RuntimeError: An element of `state_steps` is not a tensor, or `fused` is True and no kernel
+            supports a tensor.
 
     Example:
         >>> import torch, adadelta.torch
@@ -462,7 +461,7 @@ def adadelta(
 
 
 class _Given(NamedTuple):
-    """The tensors of a group that has a step, in which shards stand for DTensors."""
+    """The tensors of one group for a step, in which shards stand for DTensors."""
 
     params: list[Tensor]
     # Parameters, gradients and both averages.
@@ -487,14 +486,14 @@ def _rows(given: _Given, group: dict[str, Any]) -> Sequence[Row]:
 
 
 class _Planned(NamedTuple):
-    """The step of a group, which can be done."""
+    """The step of a group, ready to be made."""
 
     engine: Engine
     plan: Plan
     given: _Given
 
     def run(self) -> None:
-        """Do it."""
+        """Make the step."""
         _count(self.given.counts, self.plan.proceed)
         self.engine.run(self.plan)
         if self.given.columns[0] is not self.given.params:
@@ -521,7 +520,7 @@ def _planned(
 
 
 def _engine_of(group: dict[str, Any], known: dict[str, Any]) -> Engine:
-    """Return the engine of a group, which it keeps until somebody changes the group."""
+    """Return the engine of a group, which is kept until the group's settings change."""
     kind = [group[name] for name in ("fused", "foreach", "differentiable", "capturable")]
     if known.get("kind") != kind:
         fused, foreach, differentiable, capturable = kind
@@ -537,7 +536,7 @@ def _count(counts: list[Tensor], proceed: Tensor | None) -> None:
     if proceed is not None:
         torch._foreach_add_(counts, [proceed.to(count.device, count.dtype) for count in counts])
     elif not torch.compiler.is_compiling() and counts[0].is_cpu:
-        # A number would become a tensor once for each of them: 2.7 us a parameter instead of 0.4.
+        # torch would convert a number for each of them: 2.7 us a parameter instead of 0.4.
         torch._foreach_add_(counts, torch.ones(()), alpha=1.0)
     else:
         torch._foreach_add_(counts, 1)

@@ -65,7 +65,7 @@ def refused(path, optimizer=None):
     with pytest.raises(StateFileError) as error:
         adadelta.load_state(optimizer, path)
     assert bits(optimizer) == before
-    assert os.fspath(path) in str(error.value)
+    assert f'{path.name}" ' in str(error.value)
     return str(error.value)
 
 
@@ -337,7 +337,7 @@ def fuzzed(path, seeds):
         try:
             back = read_state(path)
         except StateFileError as error:
-            assert str(error).startswith(f'"{path}" '), seed
+            assert f'{path.name}" ' in str(error), seed
             continue
         read += 1
         write_state(back, path)
@@ -636,7 +636,7 @@ def test_what_is_no_file_is_neither_replaced_nor_read(kind, tmp_path):
         with pytest.raises(OSError, match=f"Only a regular file .* this is {kind}") as error:
             save()
         assert error.value.filename == str(path)
-    with pytest.raises(StateFileError, match=f'"{path}" is {kind} and not a regular file'):
+    with pytest.raises(StateFileError, match=f'{path.name}" is {kind} and not a regular file'):
         read_state(path)
     assert path.stat().st_mode == before.st_mode and os.listdir(tmp_path) == [path.name]
 

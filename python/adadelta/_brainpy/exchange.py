@@ -1,4 +1,4 @@
-"""From the BrainPy optimizer to `OptimizerState` and back: all is checked before any is taken."""
+"""Export and import the state of the BrainPy optimizer; check all of it before any change."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -16,12 +16,12 @@ from adadelta._state.record import OptimizerState
 
 bm = brainpy.math
 
-# The same network made twice has Dense0.W and Dense3.W.
+# The same network, created twice, has Dense0.W and Dense3.W.
 _NUMBERING = matching.Numbering(r"\.", r"(\d+)$", except_last=True)
 
 
 def export_state(optimizer: Any) -> OptimizerState:
-    """Return what the optimizer knows."""
+    """Return the optimizer's state."""
     arrays = exchange.mapped(bm.as_jax, optimizer.averages())
     given = {
         "learning_rate": _describe(optimizer.lr),
@@ -34,7 +34,7 @@ def export_state(optimizer: Any) -> OptimizerState:
 
 
 def import_state(optimizer: Any, state: OptimizerState) -> None:
-    """Put a state into the optimizer, or raise with everything that does not fit."""
+    """Import a state into the optimizer, or raise an error that lists everything that is wrong."""
     averages = optimizer.averages()
     problems: list[str] = []
     rate = _values_for(optimizer.lr, state.hyperparameters.get("learning_rate"), problems)
@@ -46,7 +46,7 @@ def import_state(optimizer: Any, state: OptimizerState) -> None:
         problems=problems,
     )
 
-    # From here on nothing can be refused.
+    # From here on nothing can fail.
     for variable, value in exchange.values(state, names, averages, {"step": optimizer.step}):
         variable.value = precision.from_record(value, bm.as_jax(variable))
     for variable, value in rate:
@@ -54,10 +54,10 @@ def import_state(optimizer: Any, state: OptimizerState) -> None:
 
 
 def of_state_dict(saved: Mapping[str, Any], names_in_order: Iterable[str]) -> OptimizerState:
-    """Return the state in what BrainPy's `state_dict()` returned for an optimizer of this class.
+    """Return the state in the result of BrainPy's `state_dict()` for an optimizer of this class.
 
-    BrainPy keeps the variables of each object by the object's name and theirs, and numbers objects
-    as they are made, so a fresh optimizer and its scheduler have other names.
+    BrainPy keeps the variables of each object by the object's name and theirs. It numbers objects
+    as they are created, so a new optimizer and its scheduler have other names.
     """
     nodes = {name: _without_name(name, values) for name, values in _by_object(saved).items()}
     ours = [name for name, values in nodes.items() if _are_averages(values)]
@@ -96,7 +96,7 @@ _ENDINGS = {"cache": "square_avg", "delta": "acc_delta"}
 
 
 def _by_object(saved: Any) -> dict[str, Mapping[str, Any]]:
-    """The variables by the names of their objects, from either of BrainPy's formats."""
+    """Return the variables by the names of their objects, from either of BrainPy's formats."""
     if not isinstance(saved, Mapping) or not all(isinstance(name, str) for name in saved):
         raise TypeError(
             hyperparameters.refusal("state_dict", "a dict that state_dict() returned", saved)
@@ -131,7 +131,7 @@ def _are_averages(values: Mapping[str, np.ndarray]) -> bool:
 
 
 def _describe(scheduler: Any) -> Any:
-    """The rate as a number, or which scheduler it is and what it knows."""
+    """Return the rate as a number, or the scheduler's class and its variables."""
     if isinstance(scheduler, rates.Constant):
         rate = scheduler.lr
         return rate.number() if isinstance(rate, rates.Rate) else float(scheduler())
@@ -144,7 +144,7 @@ def _describe(scheduler: Any) -> Any:
 
 
 def _values_for(scheduler: Any, saved: Any, problems: list[str]) -> list[tuple[Any, Any]]:
-    """The scheduler's variables and what to set them to; a rate of another kind stays its own."""
+    """Return the scheduler's variables with new values; none for a saved rate of another kind."""
     if isinstance(scheduler, rates.Constant):
         if not isinstance(saved, (int, float)) or isinstance(saved, bool):
             return []

@@ -1,6 +1,6 @@
 """BrainPy, imported so that JAX's settings stay as they are.
 
-`import brainpy` sets `jax_enable_x64` to False, so that float64 programs go on in float32.
+`import brainpy` sets `jax_enable_x64` to False, so that float64 programs continue in float32.
 """
 
 import jax

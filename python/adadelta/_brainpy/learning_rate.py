@@ -1,7 +1,7 @@
 """The learning rate: a number, a variable, a scheduler, or a function, each as a scheduler.
 
-BrainPy's schedulers keep the rate that they start from as a Python number, which compiled
-training never reads again. Here it is in a variable, so `set_value()` reaches compiled training.
+BrainPy's schedulers keep their initial rate as a Python number, which compiled training never reads
+again. Here it is in a variable, so `set_value()` reaches compiled training.
 """
 
 import inspect
@@ -24,7 +24,7 @@ _check = hyperparameters.ARGUMENTS["learning_rate"]
 
 
 def checked(lr: Any) -> Any:
-    """Return a rate as `scheduler_of` takes it, or raise. Nothing changes."""
+    """Return a rate in the form that `scheduler_of` accepts, or raise. Nothing changes."""
     if hyperparameters.is_a(lr, brainpy.optim.Scheduler):
         if not hyperparameters.is_a(lr.lr, bm.Variable):
             _check("lr", lr.lr)
@@ -50,7 +50,7 @@ def scheduler_of(lr: Any) -> Any:
 
 
 def value_of(scheduler: Any) -> Array:
-    """Return the rate of this step, checked where it is known already."""
+    """Return the rate of this step, checked if its value is known already."""
     rate = scheduler()
     rate = bm.as_jax(rate) if isinstance(rate, bm.Array) else rate
     return rate if precision.is_traced(rate) else _check("lr()", rate)
@@ -61,7 +61,7 @@ def _plain(value: Any) -> Any:
 
 
 class Rate(brainpy.math.Variable):
-    """A number that can be set, to a checked one of any kind, while compiled functions use it."""
+    """A number that can be set, after a check, while compiled functions use it."""
 
     def __init__(self, value: float) -> None:
         self.given = _check("lr", value)
@@ -80,7 +80,7 @@ class Rate(brainpy.math.Variable):
         bm.Variable.value.fset(self, value)
 
     def number(self) -> float:
-        """The number as it was given, where compiled code has not changed it since."""
+        """Return the number as it was given, unless compiled code has changed it since."""
         now = self.value
         return self.given if now == jnp.asarray(self.given, now.dtype) else float(now)
 
@@ -119,8 +119,8 @@ class Function(brainpy.optim.CallBasedScheduler):
     """A function as the rate.
 
     Args:
-        function: A function of no argument, called at every step, by compiled functions too; or of
-            the number of steps so far, in `jax.numpy`, as optax' schedules are.
+        function: A function without arguments, which is called at every step, by compiled functions
+            too; or a function of the number of steps so far, in `jax.numpy`, like optax' schedules.
 
     """
 
@@ -146,7 +146,7 @@ class Function(brainpy.optim.CallBasedScheduler):
         return float(_check("lr()", _without_axis(answer)))
 
     def set_value(self, learning_rate: Any) -> None:
-        """Refuse: the function says what the rate is."""
+        """Raise an error: the function determines the rate."""
         raise ValueError(
             "`lr` is a function, which says what the rate is; change what it returns; received "
             f"{hyperparameters.received(learning_rate)}"

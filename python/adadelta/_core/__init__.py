@@ -1,1 +1,1 @@
-"""What every front end shares: the rule and its arguments. Needs the standard library only."""
+"""Code that all front ends share: the rule and its arguments. Needs only the standard library."""

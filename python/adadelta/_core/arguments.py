@@ -7,9 +7,9 @@ from adadelta._core.messages import Message
 
 
 def checked(owner: type, name: str, value: Any) -> Any:
-    """Return what an attribute is to be set to, checked where it is an argument.
+    """Return a value for an attribute, checked if the attribute is an argument.
 
-    For `__setattr__` of classes whose host looks into a value before the attribute's own check.
+    For `__setattr__` of classes whose host inspects a value before the attribute's own check.
     """
     argument = getattr(owner, name, None)
     return argument.check(value) if isinstance(argument, Checked) else value
@@ -18,8 +18,8 @@ def checked(owner: type, name: str, value: Any) -> Any:
 class Checked:
     """An argument as an attribute: checked whenever it is set, fixed once the optimizer is built.
 
-    Compiled training would go on with the old value, so a change that could go unnoticed is
-    refused.
+    Compiled training would keep using the old value, so a change is refused if it could go
+    unnoticed.
     """
 
     def check(self, value: Any) -> Any:
@@ -27,7 +27,7 @@ class Checked:
         return hyperparameters.check(self.name, value)
 
     def reason_against_change(self, instance: Any) -> str | None:
-        """Return why the value can't be changed any more, or None when it can."""
+        """Return why the value can't be changed any more, or None if it can."""
         if not getattr(instance, "built", False):
             return None
         return (

@@ -1,4 +1,4 @@
-"""What Keras computes with: which backend it has or will have, and who chose it."""
+"""The backend of Keras: which one it uses or will use, and who chose it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from adadelta._core.packages import is_installed, needed_by
 # In the order in which R prefers them. R reads this line as text.
 BACKENDS = ("jax", "tensorflow", "torch")
 
-# What Keras takes when nobody chose.
+# The backend that Keras uses by default.
 KERAS_DEFAULT = "tensorflow"
 
 
 def running_backend() -> str | None:
-    """The backend of a Keras that is loaded, or None while none is."""
+    """Return the backend of Keras if Keras is loaded, else None."""
     keras: Any = sys.modules.get("keras")
     try:
         return str(keras.config.backend())
@@ -29,9 +29,9 @@ def running_backend() -> str | None:
 
 
 def choose_backend() -> str | None:
-    """Set KERAS_BACKEND to the first backend that is installed, where nobody chose one.
+    """Set KERAS_BACKEND to the first installed backend, unless the user has chosen one.
 
-    Returns the backend that was chosen, or None where the choice was made before.
+    Returns that backend, or None if the user has chosen one or none is installed.
     """
     if os.environ.get("KERAS_BACKEND") or "keras" in sys.modules or _configured_backend():
         return None
@@ -43,11 +43,11 @@ def choose_backend() -> str | None:
 
 
 def backend_and_reason(default: str | None = None) -> tuple[str, str]:
-    """The backend that Keras has or will have, and who chose it.
+    """Return the backend that Keras uses or will use, and who chose it.
 
     Args:
-        default: What is taken, where it is installed, when nobody chose. None for the first
-            that is installed.
+        default: The backend to assume if the user chose none and it is installed. None assumes
+            the first installed one.
 
     """
     running = running_backend()
@@ -70,13 +70,13 @@ def backend_and_reason(default: str | None = None) -> tuple[str, str]:
 
 @contextmanager
 def keras_needed_by(name: str) -> Iterator[None]:
-    """Import Keras in this block, with a backend that is installed where nobody chose one.
+    """Import Keras in this block, with an installed backend if the user chose none.
 
     Args:
-        name: What the user asked for.
+        name: What needs Keras, for the error message.
 
     """
-    # Else Keras' own choice stays, so that it does not depend on who is imported first.
+    # Keras' default stays if it is installed, so that the backend does not depend on import order.
     if not is_installed(KERAS_DEFAULT):
         choose_backend()
     try:
@@ -89,7 +89,7 @@ def keras_needed_by(name: str) -> Iterator[None]:
 
 
 def installed_backends() -> list[str]:
-    """The backends that are installed, in R's order."""
+    """Return the installed backends, in R's order."""
     return [backend for backend in BACKENDS if is_installed(backend)]
 
 
@@ -103,7 +103,7 @@ def _without_backend(missing: str) -> str:
 
 
 def _configured_backend() -> str | None:
-    """The backend in Keras' own settings, when the user wrote it: Keras writes its default."""
+    """Return the backend in Keras' settings, but not the default, which Keras itself writes."""
     folder = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")
     try:
         settings = json.loads(Path(folder, "keras.json").read_text(encoding="utf-8"))

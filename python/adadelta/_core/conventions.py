@@ -1,4 +1,4 @@
-"""What each framework means by the arguments of Adadelta, and those of one in terms of another."""
+"""The arguments of Adadelta in each framework, and their translation between frameworks."""
 
 import math
 from collections.abc import Mapping
@@ -9,8 +9,8 @@ from adadelta._core.hyperparameters import CONVENTIONS, Convention
 from adadelta._core.messages import Message
 from adadelta._core.table import aligned
 
-# What keras.config.epsilon() is unless a program has set it. Which program that would be, nobody
-# can know here, so this does not ask the Keras of this one.
+# The default of keras.config.epsilon(). The target program is unknown at this point, so the value
+# that is set in this one does not matter.
 KERAS_EPSILON = 1e-7
 
 _DECAYS = {
@@ -18,7 +18,7 @@ _DECAYS = {
     "decoupled": "x loses learning_rate * weight_decay * x",
     "unscaled": "x loses weight_decay * x",
 }
-# Why an argument can't go where the other framework has none of its kind.
+# Why an argument can't be translated if the other framework has none of its kind.
 _REFUSALS = {
     **dict.fromkeys(
         ("clipnorm", "clipvalue", "global_clipnorm"),
@@ -31,15 +31,15 @@ _REFUSALS = {
     "skip_nonfinite": "it skips no step; look at the gradients before it",
     "name": "it takes no name",
 }
-# What says how a step is computed, and what matters only together with `use_ema`.
+# Arguments that say how a step is computed, or that matter only together with `use_ema`.
 _LEFT_OUT = ("fused", "ema_momentum", "ema_overwrite_frequency")
-# What does nothing, besides what is off: None, False, and infinity.
+# Values without effect, besides None, False and infinity.
 _NEUTRAL = {"loss_scale_factor": 1, "gradient_accumulation_steps": 1}
 _SHOWN = ("learning_rate", "rho", "epsilon", "weight_decay")
 
 
 class Conventions(list[dict[str, Any]]):
-    """The table that `conventions()` returns: a list with a dict per framework."""
+    """The table that `conventions()` returns: a list with one dict per framework."""
 
     def __repr__(self) -> str:
         head = ("framework", *_SHOWN, "the decay")
@@ -55,15 +55,15 @@ class Conventions(list[dict[str, Any]]):
 
 
 def conventions() -> Conventions:
-    """Return what each framework means by Adadelta: its arguments' names, defaults and decay.
+    """Return the names and defaults of Adadelta's arguments in each framework, and its decay.
 
     Returns:
-        A list that prints as a table. It has a dict per framework: `framework`; `learning_rate`,
-        `rho`, `epsilon` and `weight_decay`, the defaults; with `_name` at their ends, the names
-        of these arguments there, None where there is none; and `weight_decay_mode`: "coupled",
-        where the decay is added to the gradient and so enters the averages, "decoupled", where it
-        is taken from the weights, times the learning rate, "unscaled", where it is taken from
-        them as it is, or None. An `epsilon` of None means `keras.config.epsilon()`.
+        A list with one dict per framework, which prints as a table. `framework` is its name.
+        `learning_rate`, `rho`, `epsilon` and `weight_decay` are its defaults; with `_name`
+        appended, the names of these arguments there, or None if it has none. `weight_decay_mode`
+        is "coupled" (the decay is added to the gradient and so enters the averages), "decoupled"
+        (it is subtracted from the weights, times the learning rate), "unscaled" (it is subtracted
+        from the weights as it is) or None. An `epsilon` of None means `keras.config.epsilon()`.
         "paper" is Zeiler 2012, section 4.1.
 
     Example:
@@ -88,31 +88,31 @@ def conventions() -> Conventions:
 
 
 def translate(from_: str, to: str, **arguments: Any) -> dict[str, Any]:
-    """Return the arguments of one framework's Adadelta in the terms of another's.
+    """Translate the arguments of Adadelta from one framework to another.
 
-    Both make the same steps with them, in exact arithmetic. Defaults of the one that differ from
-    those of the other are among them. Arguments that say how a step is computed and not which,
-    such as torch's `foreach`, are left out. The frameworks are those of `conventions()`: "keras"
-    is `adadelta.Adadelta`, which has arguments that `keras.optimizers.Adadelta` lacks.
+    With the result, both make the same steps in exact arithmetic. Defaults that differ between the
+    two are included. Arguments that change how a step is computed but not its result, such as
+    torch's `foreach`, are left out. The frameworks are those of `conventions()`: "keras" is
+    `adadelta.Adadelta`, which has arguments that `keras.optimizers.Adadelta` lacks.
 
-    Weight decay means three things. Coupled decay goes into `keras` with
-    `decoupled_weight_decay=False`. Decay that is not scaled by the learning rate becomes decay
-    that is, and the other way round, for the learning rate that is given here: when that changes
-    in training, they differ.
+    There are three kinds of weight decay. Coupled decay is translated to "keras" with
+    `decoupled_weight_decay=False`. Decay that is not scaled by the learning rate is converted to
+    decay that is, and back, at the learning rate given here. If the learning rate changes during
+    training, the two differ.
 
     Args:
         from_: The framework that the arguments are for.
         to: The framework to translate them for.
-        **arguments: Arguments of `from_`, by their names there. Numbers; schedules and functions
-            as learning rate belong to their framework.
+        **arguments: Arguments of `from_`, by their names there. The learning rate must be a number,
+            since schedules and functions belong to their framework.
 
     Returns:
         The arguments for `to`, by their names there.
 
     Raises:
         TypeError: An argument is unknown or of the wrong kind.
-        ValueError: A framework is unknown, an argument is out of range, or `to` has nothing equal
-            to one. The message names it and says why.
+        ValueError: A framework is unknown, an argument is out of range, or `to` has no equal for
+            one. The message names it and says why.
 
     Example:
         >>> import adadelta
@@ -158,7 +158,7 @@ def translate(from_: str, to: str, **arguments: Any) -> dict[str, Any]:
 
 
 def convention_of(argument: str, framework: Any) -> Convention:
-    """Return the convention of a framework, or raise where `argument` names none."""
+    """Return the convention of a framework, or raise if there is no such framework."""
     convention = CONVENTIONS.get(hyperparameters.as_text(framework) or "")
     if convention is None:
         names = ", ".join(f'"{name}"' for name in CONVENTIONS)
@@ -179,7 +179,7 @@ _CHECKS: Mapping[str, hyperparameters.Check] = {
 
 
 def _given(framework: str, source: Convention, arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments by our own names, checked."""
+    """Return the arguments by our own names, checked."""
     ours = {name: argument for argument, name in source.names.items()}
     given = {}
     for name, value in arguments.items():
@@ -220,7 +220,7 @@ def _decay(
     given: dict[str, Any],
     rate: float,
 ) -> dict[str, Any]:
-    """The arguments of the target that say how weights decay."""
+    """Return the weight decay arguments of the target."""
     decay = given.get("weight_decay", source.weight_decay)
     mode, wanted = source.weight_decay_mode, target.weight_decay_mode
     if given.get("decoupled_weight_decay") is False:

@@ -1,24 +1,24 @@
-"""Adadelta for functions without noise: it measures the curvature now and then, and so ends.
+"""Adadelta for functions without noise, which measures the curvature to know when to stop.
 
-The published method looks at gradients only. It can't see that it has arrived, swings in narrow
-valleys, and rests on plateaus. `Descent` adds three rules:
+The published method uses gradients only. It can't tell that it has reached a minimum, oscillates
+in narrow valleys, and stalls on plateaus. `Descent` adds three rules:
 
-1. After a period, which is 20 steps (2 n with more than 10 parameters) or the tenth step in a row
-   that finds no lower value, it goes back to the best point. If that is a new one, it measures the
-   curvature there: the Hessian, from 2 n gradients close by.
-2. It ends when by that curvature no more than `ftol` can be gained, which is half of the product
-   of the gradient and the Newton step, and no point beside it is lower.
-3. Otherwise it goes on from there in coordinates in which the curvature has the size 1 in every
-   direction, beginning with a Newton step, and with half the learning rate after a period without
-   a gain, or twice that up to the given one after a gain.
+1. A period ends after 20 steps (2 n with more than 10 parameters), or with the tenth step in a row
+   that finds no lower value. Then it returns to the best point. If that is a new one, it measures
+   the curvature there: the Hessian, from 2 n gradients close by.
+2. It ends when the possible gain by that curvature, half of the product of the gradient and the
+   Newton step, is at most `ftol`, and no point beside it is lower.
+3. Otherwise it continues from there with a Newton step, in coordinates in which the curvature has
+   magnitude 1 in every direction. After a period without a gain the learning rate is halved; after
+   a gain it is doubled, up to the given one.
 
-These coordinates, with the sizes of negative curvatures too, are those of the saddle-free Newton
-method: Dauphin et al., arXiv:1406.2572.
+These coordinates use the magnitude of negative curvatures too, as the saddle-free Newton method
+does: Dauphin et al., arXiv:1406.2572.
 
 On the 30 problems of `tests/problems/` it ends within a relative 1e-6 of the best of four other
-methods. So did a prototype, after 12,000 gradients together; periods of 50 steps took it 22,800,
-and without the Newton step it missed 8. To go back and halve the rate, without measuring, was
-fooled by Wood's function and others.
+methods. So did a prototype, with 12,000 gradients in all. With periods of 50 steps it took 22,800,
+and without the Newton step it missed 8 problems. Going back and halving the rate, without
+measuring the curvature, was fooled by Wood's function and others.
 """
 
 import math
@@ -31,30 +31,30 @@ LARGEST = 1000
 
 _PERIOD = 20
 _PATIENCE = 10
-# Half a rate, twenty times in a row.
+# The rate halved twenty times in a row.
 _SMALLEST_RATE = 2.0**-20
-# Central differences of values are taken at this part of each element of x, and those of gradients
-# at the fourth root of float64's precision. An element closer to 0 counts as this large. With the
-# third root for values, 6.1e-6, Meyer's function seemed to end 5e-4 above its lowest value.
+# The relative steps of central differences: DIFFERENCE for values, and _DIFFERENCE, the fourth root
+# of float64's precision, for gradients. An element of x closer to 0 than CLOSE_TO_0 counts as that
+# large. With the third root for values, 6.1e-6, Meyer's function seemed to end 5e-4 too high.
 DIFFERENCE = 2.0**-20
 CLOSE_TO_0 = 2.0**-7
 _DIFFERENCE = 2.0**-13
-# Curvatures below this part of the largest are taken as this large: rounding has made them.
+# Curvatures below this share of the largest are rounding errors and are raised to this.
 _FLATTEST = 1e-12
-# A point beside the best one is lower when it is by more than rounding.
+# A point beside the best one counts as lower only by more than this relative rounding error.
 _ROUNDING = 2.0**-48
 
 
 class Descent(Minimization):
-    """A run on a function without noise, which ends where it can't get lower.
+    """A minimization of a function without noise, which ends where it can't get lower.
 
-    It is used as `Minimization` and takes the same arguments. Some of the points that it asks for
-    measure the curvature; `on_path` is False there.
+    It is used like `Minimization` and has the same arguments. Some of its points only measure the
+    curvature; `on_path` is False for them.
 
-    `tell` returns two other reasons: "gain" when by the measured curvature no more than
-    `ftol * (ftol + abs(value))` can be gained, which takes the place of "ftol"; and "rate" when no
-    step finds a lower value, though more could be gained. After the start, a value or gradient that
-    is not finite ends nothing: it is a period without a gain.
+    `tell` has two more reasons. "gain", which replaces "ftol", means that by the measured curvature
+    no more than `ftol * (ftol + abs(value))` can be gained. "rate" means that no step finds a lower
+    value, though more could be gained. After the start, a value or gradient that is not finite ends
+    the period and not the run.
 
     Example:
         >>> import numpy
@@ -69,24 +69,24 @@ class Descent(Minimization):
 
     def __init__(self, x: Array, array: Any, **arguments: Any) -> None:
         super().__init__(x, array, **arguments)
-        # In its columns, the directions of the coordinates; None for those of x.
+        # The directions of the coordinates, as columns; None for the coordinates of x.
         self._directions: Array = None
         self._can_measure = len(x) <= LARGEST
         self._rate = 1.0
         self._period = max(_PERIOD, 2 * len(x))
-        # The curvature, while it is measured and after.
+        # The curvature that is being measured or was measured last.
         self._curvature: _Curvature | None = None
-        # The steps of this period, those of them since the best one, and the value before.
+        # The steps of this period, how many since the best one, and the value at its start.
         self._made = self._in_vain = 0
         self._begun_with = math.inf
 
     @property
     def on_path(self) -> bool:
-        """Whether the next point is one of the path."""
+        """Whether the next point is on the path."""
         return not (self._curvature and self._curvature.ahead)
 
     def tell(self, value: float, gradient: Array) -> str | None:
-        """Take the value and the gradient at `x`; return why to stop, or None to go on."""
+        """Record the value and the gradient at `x`; return why to stop, or None to continue."""
         if not self.on_path:
             return self._tell_beside(value, gradient)
         last = self.best
@@ -101,7 +101,7 @@ class Descent(Minimization):
         return self._end_period(is_off) if is_off or self._is_over() else None
 
     def step(self, learning_rate: float) -> None:
-        """Go on: a step from the last point or from the best one, or to a point beside that."""
+        """Move `x` by a step from the last or the best point, or to a point beside the latter."""
         if self._curvature and self._curvature.ahead:
             self.x = self._curvature.ahead[0][1]
         else:
@@ -113,16 +113,16 @@ class Descent(Minimization):
         return self.best
 
     def _limit(self) -> float:
-        """The gain that is too small to go on for."""
+        """Return the largest gain that is too small to continue for."""
         return self._ftol * (self._ftol + abs(self._best()[0]))
 
     def _gain(self, x: Array, gradient: Array) -> float:
-        """What can be gained by the measured curvature."""
+        """Return what can be gained, by the measured curvature."""
         turned = self._turned(self._inward(x, gradient))
         return float(self._array.sum(turned * turned)) / 2
 
     def _is_over(self) -> bool:
-        """Whether the period is."""
+        """Whether the period is over."""
         if self._made >= self._period or self._in_vain >= _PATIENCE:
             return True
         has_arrived = self._directions is not None and not self._in_vain
@@ -148,12 +148,12 @@ class Descent(Minimization):
         return None
 
     def _begin_period(self) -> None:
-        """Go on from the best point."""
+        """Begin a period at the best point."""
         self._begun_with, self.x, self._gradient = self._best()
         self._made = self._in_vain = self._f_rests = self._x_rests = 0
         turned = self._turned(self._inward(self.x, self._gradient))
-        # Equal averages make the first step as long as the gradient: where the curvature is 1, it
-        # is the Newton step. In the coordinates of x the published method begins anew.
+        # With equal averages, the first step is as long as the gradient: where the curvature is 1,
+        # it is the Newton step. In the coordinates of x, the published method starts over.
         has_turned = self._directions is not None
         self._square_avg = self._acc_delta = turned * turned * has_turned
 
@@ -179,11 +179,11 @@ class Descent(Minimization):
         return None
 
     def _may_be_best(self, gradient: Array) -> bool:
-        # It goes on from there.
+        # The next period begins there.
         return bool(self._array.all(self._array.isfinite(gradient)))
 
     def _may_end(self) -> bool:
-        # On a plateau far above the best point there is no gradient either.
+        # On a plateau far above the best point the gradient is 0 too.
         return self.x is self._best()[1]
 
     def _rests(self) -> str | None:
@@ -201,8 +201,8 @@ class _Curvature:
 
     Attributes:
         center: The value, x and gradient at the point.
-        ahead: The points that are still to be told, each after the number of the element of x in
-            which it differs.
+        ahead: The points still to be evaluated, each after the index of the element of x in which
+            it differs.
         has_looked_down: Whether the last point was one in the direction of the lowest curvature.
 
     """
@@ -222,13 +222,13 @@ class _Curvature:
             self.ahead += [(i, point) for point in points if point[i] != x[i]]
         can_move = {i for i, _ in self.ahead}
         self._is_fixed = [i not in can_move for i in range(len(x))]
-        # For each element of x, what it was and the gradient there.
+        # For each element of x, its values and the gradients there.
         self._seen = [[(x[i], gradient)] for i in range(len(x))]
         self._lowest = 0.0
         self._downward: Array = None
 
     def tell(self, value: float, gradient: Array) -> bool:
-        """Take what was found at the first point ahead; return whether that is finite."""
+        """Record what was found at the first point ahead; return whether that is finite."""
         i, point = self.ahead.pop(0)
         is_finite = math.isfinite(value) and bool(self._array.all(self._array.isfinite(gradient)))
         if is_finite:
@@ -236,10 +236,10 @@ class _Curvature:
         return is_finite
 
     def directions(self, is_at_bound: Array) -> Array | None:
-        """Return the directions in which the curvature has the size 1, as columns.
+        """Return directions in which the curvature has magnitude 1, as columns.
 
-        None where the curvature could not be measured. An element of x that the gradient leads
-        across a bound has a direction of its own, as in Bertsekas' projected Newton method,
+        The result is None if the curvature could not be measured. An element of x that the gradient
+        leads across a bound has a direction of its own, as in Bertsekas' projected Newton method,
         doi:10.1137/0320018.
         """
         array, rows = self._array, []
@@ -255,7 +255,7 @@ class _Curvature:
         hessian = (hessian + hessian.T) / 2
         is_coupled = ~(is_at_bound[:, None] | is_at_bound) | array.eye(len(rows), dtype=bool)
         hessian = array.where(is_coupled, hessian, 0.0)
-        # Elements of x in units in which each has the curvature 1, for the precision of the rest.
+        # Each element of x is scaled to curvature 1, for the precision of what follows.
         diagonal = array.abs(array.diag(hessian))
         units = 1 / array.sqrt(array.where(diagonal > 0, diagonal, 1.0))
         curvatures, vectors = array.linalg.eigh(hessian * units * units[:, None])
@@ -268,7 +268,7 @@ class _Curvature:
         return vectors / array.sqrt(array.maximum(sizes, _FLATTEST * largest))
 
     def look_down(self) -> bool:
-        """Ask for a point in the direction of the lowest curvature, if that is negative."""
+        """Add a point in the direction of the lowest curvature if that is negative."""
         _, x, gradient = self.center
         self.has_looked_down = True
         if self._lowest < 0:

@@ -1,4 +1,4 @@
-"""What front ends ask of the engine of their framework."""
+"""The interface between front ends and the engine of their framework."""
 
 from collections.abc import Callable, Hashable, Sequence
 from typing import Protocol, TypeVar
@@ -15,11 +15,11 @@ UNWANTED = "`fused` is False"
 
 
 def no_kernel(reason: str, whose: str = "a variable") -> RuntimeError:
-    """Return the error of `fused=True` where there is no kernel.
+    """Return the error for `fused=True` if there is no kernel.
 
     Args:
         reason: Why there is none.
-        whose: For what there is none.
+        whose: What there is no kernel for.
 
     """
     return RuntimeError(
@@ -29,12 +29,12 @@ def no_kernel(reason: str, whose: str = "a variable") -> RuntimeError:
 
 
 class Engine(Protocol):
-    """Makes the steps of an optimizer: by the kernel what it can take, by `step.py` the rest.
+    """Makes the steps of an optimizer: with the kernel where it can, and else with `step.py`.
 
     Attributes:
         kernel: The name of its kernel, as in `kernel_info()`.
-        operators: What makes the step otherwise, in words.
-        reasons: For each row of the last step, why the kernel did not take it, or None.
+        operators: What makes the step without the kernel, in words.
+        reasons: For each row of the last step, why the kernel was not used, or None.
 
     """
 
@@ -43,43 +43,43 @@ class Engine(Protocol):
     reasons: list[str | None]
 
     def reason_against_dtype(self, dtype: str) -> str | None:
-        """Return why the kernel can't take parameters of a dtype on this machine, or None."""
+        """Return why the kernel can't update parameters of a dtype on this machine, or None."""
 
     def reason_against(self, row: Row) -> str | None:
-        """Return why the kernel can't take a row, or None when it can; its gradient may be None."""
+        """Return why the kernel can't update a row, or None; the row's gradient may be None."""
 
     def all_finite(self, rows: Sequence[Row], call: Call) -> Number:
-        """Whether all gradients are finite, also when they are unscaled."""
+        """Whether all gradients are finite, before and after they are unscaled."""
 
     def step(self, rows: Sequence[Row], call: Call, options: Options) -> Sequence[Row]:
-        """Return what a call makes of rows, in their order.
+        """Return the rows after a call, in their order.
 
-        Where arrays are changed in place it is what was given.
+        If arrays are changed in place, these are the given rows.
 
         Raises:
-            RuntimeError: The kernel is asked for, and can't take a row. Nothing has changed then.
+            RuntimeError: `fused=True`, but the kernel can't update a row. Nothing has changed then.
 
         """
 
 
 class Group(Protocol):
-    """Rows of one call that make their step together."""
+    """Rows of one call that are updated together."""
 
     @property
     def dtype(self) -> str:
         """The dtype of their state, by name."""
 
     def norms(self, together: bool, wide: bool) -> Factors:
-        """Return the norms of their gradients, as `clipping.factors_of_groups` takes them."""
+        """Return the norms of their gradients, for `clipping.factors_of_groups`."""
 
     def step(self, factors: Factors | None) -> object:
-        """Make their step, with gradients divided and then multiplied by these."""
+        """Make their step, with gradients divided and then multiplied by these factors."""
 
 
 def alike(rows: Sequence[Row], kind_of: Callable[[Row], Kind]) -> dict[tuple[int, Kind], list[int]]:
-    """Return the places of rows that have the same action and are of the same kind.
+    """Group rows that have the same action and are of the same kind; return their indices.
 
-    An action that is only known when a program runs is the same as itself.
+    An action that is only known when a compiled program runs is the same as itself only.
 
     Args:
         rows: The rows.
@@ -100,12 +100,12 @@ def may_grow(call: Call) -> bool:
 
 
 def factors(groups: Sequence[Group], options: Options, array: object) -> list[Factors | None]:
-    """Return by what the gradients of each group are divided and then multiplied.
+    """Return the divisor and then the multiplier for the gradients of each group.
 
     Args:
         groups: All groups of a call.
-        options: What the optimizer is told.
-        array: A namespace, as for `clipping`.
+        options: The optimizer's options.
+        array: The array namespace, as for `clipping`.
 
     """
     limit, together = options.norm_limit, options.global_clipnorm is not None

@@ -1,7 +1,7 @@
-"""Every argument of the optimizer: what it may be, its default, its check, and its message.
+"""The arguments of the optimizer: their accepted values, defaults, checks and messages.
 
-A value of the wrong kind is a TypeError, one out of range a ValueError. The messages are of class
-`Message`: R makes its own of the same data.
+A value of the wrong type raises a TypeError, one out of range a ValueError. The messages are of
+class `Message`: R makes its own from the same data.
 """
 
 import difflib
@@ -34,7 +34,7 @@ def is_a(value: Any, kinds: Any) -> bool:
 
 
 def attribute(value: Any, name: str, default: Any = None) -> Any:
-    """Return an attribute of any object, or `default` where it can't be read."""
+    """Return an attribute of any object, or `default` if it can't be read."""
     try:
         return getattr(value, name, default)
     except Exception:
@@ -42,18 +42,18 @@ def attribute(value: Any, name: str, default: Any = None) -> Any:
 
 
 def has(value: Any, name: str) -> bool:
-    """Whether any object has an attribute that can be read."""
+    """Whether an object has an attribute that can be read."""
     return attribute(value, name, _MISSING) is not _MISSING
 
 
 def as_text(value: Any) -> str | None:
-    """Return a string as a plain one, whatever its class overrides, or None when it is none."""
+    """Return a string as a plain `str`, whatever its class overrides, or None if it is none."""
     return str.__str__(value) if issubclass(type(value), str) else None
 
 
 def shortened(text: str, most: int = _LONGEST_VALUE) -> str:
-    """Write a text on one line, and cut it off where it is longer than `most`."""
-    # Only the beginning is read: the text may have a gigabyte.
+    """Return a text on one line, cut off if it is longer than `most`."""
+    # Only the beginning is read: the text may be a gigabyte long.
     words = " ".join(text[: 2 * most].split())
     line = "".join(
         character if character.isprintable() else ascii(character)[1:-1] for character in words
@@ -63,7 +63,7 @@ def shortened(text: str, most: int = _LONGEST_VALUE) -> str:
 
 
 def first_of(names: Sequence[str], room: int = 60) -> str:
-    """Write one name or more, as there is room, and how many others there are."""
+    """Return the names that there is room for, at least one, and how many others there are."""
     if len(names) > 1:
         room -= len(f" and {len(names)} more")
     text, others = shortened(names[0], room), list(names[1:])
@@ -73,16 +73,16 @@ def first_of(names: Sequence[str], room: int = 60) -> str:
 
 
 def shortened_path(path: Any, most: int = _LONGEST_VALUE) -> str:
-    """Write the path of a file in quotes, and only its end where it is longer than `most`."""
+    """Return the path of a file in quotes, or only its end if it is longer than `most`."""
     text = os.fsdecode(path)
     end = text if len(text) <= most else f"...{text[3 - most :]}"
     return f'"{shortened(end, most)}"'
 
 
 def with_problems(start: str, problems: Sequence[str]) -> str:
-    """Write all of the problems behind the start of a message, or the first where they don't fit.
+    """Append all problems to the start of a message, or only the first if they don't fit.
 
-    The error that has the message also has the attribute `problems`.
+    The error with this message has all of them in its attribute `problems`.
     """
     text = f"{start}: {'; '.join(problems)}"
     if len(text) <= LONGEST_MESSAGE:
@@ -95,14 +95,14 @@ def with_problems(start: str, problems: Sequence[str]) -> str:
 
 
 class Listing(str):
-    """A problem with all that have it, of which a short message has the first."""
+    """A problem and all items that have it; a short message shows the first of them."""
 
     label: str
     items: Sequence[str]
 
 
 def in_brief(problem: str, room: int) -> str:
-    """Write one problem as far as there is room."""
+    """Return one problem, shortened to the room that there is."""
     if isinstance(problem, Listing):
         label = f"{problem.label} "
         return label + first_of(problem.items, room - len(label))
@@ -110,9 +110,9 @@ def in_brief(problem: str, room: int) -> str:
 
 
 def received(value: Any, most: int = _LONGEST_VALUE) -> str:
-    """Write a value the way an error message shows it: short, on one line, strings in quotes.
+    """Return a value as error messages show it: short, on one line, strings in quotes.
 
-    Any object will do, also one that can't be shown.
+    This works for any object, even one whose `repr()` fails.
     """
     try:
         return shortened(_shown(value, most), most)
@@ -139,13 +139,13 @@ def _shown(value: Any, most: int) -> str:
     return repr(value)
 
 
-# What an argument must be: in words, or several alternatives, each in words or True, False or None,
-# which every language writes in its way.
+# What an argument must be: in words, or as several alternatives. Each of these is in words or is
+# True, False or None, which every language writes in its own way.
 Requirement = str | tuple[str | bool | None, ...]
 
 
 def refusal(argument: str, requirement: Requirement, value: Any) -> Message:
-    """The one form of every message about a bad argument."""
+    """Return the message about a bad argument, in the one form that all such messages have."""
     return Message(
         with_received(f"`{argument}` must be {in_words(requirement)}", value),
         "argument",
@@ -156,13 +156,13 @@ def refusal(argument: str, requirement: Requirement, value: Any) -> Message:
 
 
 def with_received(text: str, value: Any) -> str:
-    """Write what came behind a text, as far as a message has room for it."""
+    """Append the received value to a text, as far as a message has room for it."""
     start = f"{text}; received "
     return start + received(value, max(20, min(_LONGEST_VALUE, LONGEST_MESSAGE - len(start))))
 
 
 def in_words(requirement: Requirement) -> str:
-    """Return what an argument must be as Python says it."""
+    """Return what an argument must be, as Python writes it."""
     alternatives = (requirement,) if isinstance(requirement, str) else requirement
     *others, last = (
         alternative if isinstance(alternative, str) else repr(alternative)
@@ -174,9 +174,9 @@ def in_words(requirement: Requirement) -> str:
 
 
 def as_number(value: Any) -> int | float | None:
-    """Return the Python number that `value` is (of NumPy's scalars too), or None when it is none.
+    """Return `value`, which may be a NumPy scalar, as a Python number, or None if it is none.
 
-    Any object will do: one that raises an error when it is read is no number.
+    This works for any object: one that raises an error when it is read is no number.
     """
     if type(value) is float or type(value) is int:
         return value
@@ -188,7 +188,7 @@ def as_number(value: Any) -> int | float | None:
 
 def _as_number(value: Any) -> int | float | None:
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
-        # A time difference would lose its unit, and what is masked is missing.
+        # A time difference would lose its unit, and a masked value is missing.
         if _is_time(value) or bool(getattr(value, "mask", False)):
             return None
         value = value.item()
@@ -210,12 +210,12 @@ def _is_time(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class Number:
-    """A number in a range; `whole` numbers come back as int, all others as float.
+    """A number in a range; `whole` numbers are returned as int, all others as float.
 
-    `requirement` says in words what `accepts` takes. Some `words` can be accepted besides, and None
-    where the number is `optional`. `smallest` and `largest` are where the range ends for the sake
-    of how the number is stored, and what that is called. Infinity is no stored number: `accepts`
-    says whether it will do.
+    `requirement` says in words what `accepts` accepts. The strings in `words` are accepted too, and
+    None if the number is `optional`. `smallest` and `largest` are the limits, each with its name,
+    that result from how the number is stored. Infinity is not stored: `accepts` alone decides
+    whether it is accepted.
     """
 
     requirement: str
@@ -228,7 +228,7 @@ class Number:
 
     @property
     def alternatives(self) -> Requirement:
-        """All that is accepted."""
+        """Everything that is accepted."""
         words = [f'"{word}"' for word in self.words]
         return (self.requirement, *words, *([None] if self.optional else []))
 
@@ -257,7 +257,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Flag:
-    """True or False, and None where that is one of the alternatives."""
+    """True or False, and None if that is one of the alternatives."""
 
     requirement: Requirement = (True, False)
 
@@ -281,7 +281,7 @@ class Flag:
 
 @dataclass(frozen=True)
 class Name:
-    """A string that frameworks can make a variable's path of."""
+    """A string that frameworks can use in the path of a variable."""
 
     requirement: Requirement = ("a string that is not empty and has no `/`", None)
 
@@ -297,7 +297,7 @@ class Name:
         return text
 
 
-# What frameworks keep in float32 and in int32.
+# The limits of what frameworks keep in float32 and in int32.
 _FLOAT32 = ((2 - 2.0**-23) * 2.0**127, "3.40282e+38, the largest number of float32")
 _INT32 = (2**31 - 1, "2147483647, the largest number of int32")
 
@@ -312,13 +312,13 @@ _LIMIT = Number(
     optional=True,
 )
 
-# What only some front ends have.
+# Arguments that only some front ends have.
 FIXED_RATE = replace(_NOT_NEGATIVE, largest=_FLOAT32)
-# A decay that the learning rate does not scale: more than all of a weight would turn its sign.
+# Decay that the learning rate does not scale: above 1 it would change the sign of a weight.
 UNSCALED_WEIGHT_DECAY = replace(_SHARE, optional=True)
 
-# For each argument, in the order of the constructor, what it must be. The front ends name them
-# as their framework does and pass them to `check` under these names.
+# What each argument must be, in the order of the constructor. Front ends use the names of their
+# framework and pass the arguments to `check` under these names.
 ARGUMENTS: Mapping[str, Check] = {
     "learning_rate": replace(
         FIXED_RATE,
@@ -343,8 +343,8 @@ ARGUMENTS: Mapping[str, Check] = {
     "fused": Flag((True, False, None)),
 }
 
-# What else minimizing a function takes: when to stop, under the names of `minimization`. Front
-# ends name them as their host does.
+# The arguments of minimizing a function, under the names of `minimization`. Front ends use the
+# names of their host.
 MINIMIZATION: Mapping[str, Check] = {
     "gtol": _NOT_NEGATIVE,
     "xtol": _NOT_NEGATIVE,
@@ -354,7 +354,7 @@ MINIMIZATION: Mapping[str, Check] = {
         "a whole number of at least 0", lambda value: 0 <= value < math.inf, whole=True
     ),
     "maxfev": _COUNT_OR_NONE,
-    # The function is computed in float64. A smaller difference than its precision is none.
+    # The function is computed in float64: a relative step below its precision has no effect.
     "finite_diff_rel_step": replace(
         _POSITIVE,
         optional=True,
@@ -367,7 +367,7 @@ MINIMIZATION: Mapping[str, Check] = {
     ),
 }
 
-# What watching an optimizer takes.
+# The arguments of `Monitor`.
 MONITOR: Mapping[str, Check] = {"every": _COUNT, "sample": _COUNT}
 
 _CLIPS = ("clipnorm", "clipvalue", "global_clipnorm")
@@ -379,7 +379,7 @@ def check(argument: str, value: Any) -> Any:
 
 
 def check_clips(arguments: Mapping[str, Any]) -> None:
-    """Refuse two ways of clipping at once, of those that there are."""
+    """Refuse two kinds of clipping at once, of those that the front end has."""
     ways = [name for name in _CLIPS if name in arguments]
     given = {name: arguments[name] for name in ways if arguments[name] is not None}
     if len(given) > 1:
@@ -392,12 +392,12 @@ def check_clips(arguments: Mapping[str, Any]) -> None:
 def refuse_unknown(
     unknown: Mapping[str, Any], owner: str, known: Collection[str] = ARGUMENTS
 ) -> None:
-    """Refuse arguments that do not exist, with what to write instead where that is known.
+    """Refuse arguments that do not exist, and say what to write instead if that is known.
 
     Args:
         unknown: The arguments.
-        owner: Whose arguments they are not.
-        known: The arguments that there are.
+        owner: What does not have these arguments.
+        known: The arguments that exist.
 
     """
     for argument, value in unknown.items():
@@ -416,15 +416,15 @@ def refuse_unknown(
 def unknown_argument(
     argument: str, owner: str, known: Collection[str], near: str | None = None
 ) -> TypeError:
-    """The error about an argument that does not exist.
+    """Return the error about an argument that does not exist.
 
     It names the argument that was probably meant, or else the first of those that exist.
 
     Args:
         argument: The argument.
-        owner: Whose argument it is not.
-        known: The arguments that there are.
-        near: The one that is meant, where that is known; else the most similar one is.
+        owner: What does not have this argument.
+        known: The arguments that exist.
+        near: The argument that is meant, if that is known; else it is the most similar one.
 
     """
     shown = shortened(argument, 60)
@@ -444,16 +444,16 @@ def unknown_argument(
 
 @dataclass(frozen=True)
 class Convention:
-    """What one framework means by Adadelta: its arguments, their defaults, its weight decay.
+    """Adadelta in one framework: its arguments, their defaults and its weight decay.
 
     `weight_decay_mode` is "coupled" (added to the gradient, so it enters the accumulators),
     "decoupled" (x - learning_rate * weight_decay * x), "unscaled" (x - weight_decay * x), or
-    None where the framework's class has no weight decay. An `epsilon` of None means
+    None if the framework's class has no weight decay. An `epsilon` of None means
     `keras.config.epsilon()`.
 
-    `names` has the framework's name of each argument of ours that it knows, in its order.
-    `others` has the arguments that only it knows, with why no other framework can take them over,
-    or with None where they say how a step is computed and not which.
+    `names` maps those of our arguments that the framework has to its names for them, in its order.
+    `others` maps the arguments that only it has to the reason why they can't be translated, or to
+    None if they say how a step is computed without changing it.
     """
 
     learning_rate: float
@@ -466,7 +466,7 @@ class Convention:
 
 
 def _own_names(*arguments: str, **renamed: str) -> Mapping[str, str]:
-    """The names of arguments, in their order: our own except for those that are renamed."""
+    """Return names of arguments in their order: our own, except for those that are renamed."""
     return {argument: renamed.get(argument, argument) for argument in arguments}
 
 
@@ -474,8 +474,8 @@ _RULE = ("learning_rate", "rho", "epsilon")
 _AVERAGE = ("use_ema", "ema_momentum", "ema_overwrite_frequency")
 
 # Read from each framework's own signature: Keras 3.15, tf_keras 2.21, TensorFlow 1.13,
-# BrainPy 2.8, torch 2.13, optax 0.2.8; "paper" is Zeiler 2012, section 4.1. Those of "keras" are
-# Keras' and our own. The learning rate of "optax" is ours: with its own, None, it ascends.
+# BrainPy 2.8, torch 2.13, optax 0.2.8; "paper" is Zeiler 2012, section 4.1. "keras" has Keras'
+# arguments and our own. The learning rate of "optax" is ours: with its own, None, it ascends.
 CONVENTIONS: Mapping[str, Convention] = {
     "keras": Convention(0.001, 0.95, 1e-7, None, "decoupled", _own_names(*ARGUMENTS)),
     "tf_keras": Convention(
@@ -531,7 +531,7 @@ CONVENTIONS: Mapping[str, Convention] = {
     "paper": Convention(1.0, 0.95, 1e-6, None, None, _own_names(*_RULE)),
 }
 
-# What the constructor for Keras takes where an argument is not given.
+# The defaults of the constructor for Keras.
 DEFAULTS: Mapping[str, Any] = {
     **dict.fromkeys(ARGUMENTS),
     **{name: getattr(CONVENTIONS["keras"], name) for name in _RULE},

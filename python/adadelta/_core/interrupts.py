@@ -1,8 +1,8 @@
-"""Interrupts wait until a step is whole.
+"""Delay interrupts until a step is complete.
 
-Python runs the handlers of signals in its main thread, between any two instructions. A
-KeyboardInterrupt, or what a handler of SIGTERM or SIGALRM raises, would end a step with some
-parameters updated and others not.
+Python runs signal handlers in its main thread, between any two instructions. A KeyboardInterrupt,
+or an exception from a handler of SIGTERM or SIGALRM, would end a step with some parameters updated
+and others not.
 """
 
 import ctypes
@@ -13,14 +13,14 @@ import threading
 from types import FrameType
 from typing import Any
 
-# What users and schedulers of jobs interrupt programs with.
+# The signals by which users and job schedulers interrupt programs.
 _SIGNALS = tuple(
     getattr(signal, name)
     for name in ("SIGINT", "SIGTERM", "SIGALRM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGBREAK")
     if hasattr(signal, name)
 )
-# The functions of `signal` make an enumeration of each argument, and cost 41 us in each step.
-# These cost 2.7 us.
+# The functions of `signal` convert each argument to an enumeration and take 41 us in each step.
+# These take 2.7 us.
 try:
     _beneath = importlib.import_module("_signal")
 except ImportError:
@@ -30,16 +30,16 @@ _ATTEMPTS = 10
 
 
 class Deferred:
-    """A context that defers the handlers of signals to its end.
+    """A context manager that defers signal handlers to its end.
 
-    Handlers that were not set from Python stay as they are. In other threads than the main one
+    Handlers that were not set from Python stay as they are. In threads other than the main one,
     there is nothing to defer.
     """
 
     __slots__ = ("_noted", "_replaced")
 
     def __enter__(self) -> None:
-        """Note signals from now on, instead of running their handlers."""
+        """Record signals from now on, instead of running their handlers."""
         self._noted: dict[int, tuple[Any, bool, FrameType | None]] = {}
         self._replaced: list[tuple[int, Any, int | None]] = []
         if threading.get_ident() != threading.main_thread().ident:
@@ -58,7 +58,7 @@ class Deferred:
             # In a subinterpreter no handler can be set, and none is run.
 
     def __exit__(self, *_: object) -> None:
-        """Run the handlers of the signals that have come in the meantime."""
+        """Run the handlers of the signals that arrived in the meantime."""
         failure = self._restore()
         for number, (handler, is_foreign, frame) in self._noted.items():
             try:
@@ -77,7 +77,7 @@ class Deferred:
                 self._noted.setdefault(number, (handler, entry != _pythons_entry(number), frame))
 
     def _restore(self) -> BaseException | None:
-        """Set the former handlers again; return an exception that one of them raised meanwhile."""
+        """Restore the former handlers; return an exception that one of them raised meanwhile."""
         failure = None
         attempts = _ATTEMPTS * len(self._replaced)
         while self._replaced and attempts:
@@ -95,7 +95,7 @@ class Deferred:
 
 
 def _entry_of(number: int) -> int | None:
-    """The address of the function that the system calls for a signal."""
+    """Return the address of the function that the system calls for a signal."""
     entry: int | None = _getsig()(number)
     return entry
 
@@ -109,5 +109,5 @@ def _getsig() -> Any:
 
 @functools.cache
 def _pythons_entry(number: int) -> int | None:
-    """The address of Python's own function; first asked for while Python has set a handler."""
+    """Return the address of Python's own function; first called while Python has set a handler."""
     return _entry_of(number)

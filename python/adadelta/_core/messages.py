@@ -1,18 +1,18 @@
-"""Messages that other languages can make in their own words."""
+"""Messages whose data lets other languages use their own words."""
 
 from typing import Any
 
 
 class Message(str):
-    """A text for Python, with what it says as data.
+    """The text of a message for Python, with its content as data.
 
-    Exceptions and warnings take it in the place of a text. R makes its own sentence of `kind` and
+    Exceptions and warnings accept it in place of a string. R makes its own sentence from `kind` and
     `fields`, so the text can be reworded freely, and a new kind needs a sentence in R/messages.R.
 
     Args:
         text: What Python shows.
         kind: Which message this is.
-        **fields: What it is about, such as the name of an argument and the value that came.
+        **fields: Its data, such as the name of an argument and the value received.
 
     Example:
         >>> message = Message("`rho` must be less than 1; received 2", "argument", argument="rho")
@@ -31,11 +31,11 @@ class Message(str):
         return message
 
     def __reduce__(self) -> tuple[type[str], tuple[str]]:
-        """Go to another process as a plain text: what came may be anything, such as a lambda."""
+        """Pickle as a plain string: the value received may be anything, such as a lambda."""
         return str, (str(self),)
 
 
 def message_of(problem: BaseException) -> str:
-    """Return what an exception or a warning says, with its data where it has them."""
+    """Return the message of an exception or a warning, with its data if it has any."""
     first = problem.args[0] if problem.args else None
     return first if isinstance(first, Message) else str(problem)

@@ -1,7 +1,7 @@
-"""Minimizing a function with Adadelta, a step at a time: where to go next, and when to stop.
+"""Minimize a function with Adadelta, one step at a time: where to go next, and when to stop.
 
-Whoever uses this evaluates the function: SciPy's front end in Python, R in R. So an error in the
-function is the caller's own, and no function of one language is called from the other.
+The caller evaluates the function: SciPy's front end in Python, R in R. So errors in the function
+stay in the caller's language, and no function is called from the other language.
 
 `array` is any namespace with NumPy's names, as in `_core/clipping.py`.
 """
@@ -13,24 +13,24 @@ from adadelta._core import precision, rule
 
 Array = Any
 
-# Of quadratic bowls, one that is a hundred times as long as wide takes 1,900 steps of the published
-# method from a few units away.
+# From a few units away, the published method takes 1,900 steps in a quadratic bowl a hundred times
+# as long as wide.
 MAXITER = 10_000
 
 
 class Minimization:
     """A run of Adadelta on one function, in float64.
 
-    It alternates: evaluate the function and its gradient at `x`, `tell` them, and unless that
-    says why to stop, `step`.
+    In turn, evaluate the function and its gradient at `x`, pass them to `tell`, and unless it
+    returns a reason to stop, call `step`.
 
     Args:
-        x: Where to start: a float64 array of one dimension, moved to the nearest bounds.
+        x: The starting point: a float64 array of one dimension, moved to the nearest bounds.
         array: The namespace of its kind of array.
         rho: As for the rule.
         epsilon: As for the rule.
-        gtol: Stop when no element of the gradient is larger than this. Elements that lead across a
-            bound at which x is do not count.
+        gtol: Stop when no element of the gradient is larger than this. Elements that lead across
+            the bound on which x lies do not count.
         xtol: Stop when no element of x moves by more than `xtol * (xtol + abs(x))` any more.
         ftol: Stop when the value changes by no more than `ftol * (ftol + abs(value))` any more.
         f_target: Stop when the value is at most this.
@@ -38,14 +38,14 @@ class Minimization:
         lower: The lower bounds of x: a number, or an array like x.
         upper: The upper bounds.
 
-    "Any more" means in as many successive steps as the averages remember, `1 / (1 - rho)`: the
-    value of one step may be close to that of the last by chance, where the path turns.
+    "Any more" means in `1 / (1 - rho)` successive steps, as many as the averages remember. Where
+    the path turns, the value of a single step may be close to the last one by chance.
 
     Attributes:
-        x: Where the function is to be evaluated next.
-        steps: How many steps there were.
-        best: Of what was told, the value, x and gradient with the lowest value, or those where
-            `gtol` was reached; None before.
+        x: The point at which to evaluate the function next.
+        steps: The number of steps so far.
+        best: The value, x and gradient with the lowest value so far, or those where `gtol` was
+            reached; None before the first call of `tell`.
 
     Example:
         >>> import numpy
@@ -91,14 +91,14 @@ class Minimization:
 
     @property
     def on_path(self) -> bool:
-        """Whether the next point is one of the path."""
+        """Whether the next point is on the path."""
         return True
 
     def tell(self, value: float, gradient: Array) -> str | None:
-        """Take the value and the gradient at `x`; return why to stop, or None to go on.
+        """Record the value and the gradient at `x`; return why to stop, or None to continue.
 
-        The reasons are the names of the arguments, and "value" and "gradient" when that is NaN
-        or infinite, or "value_at_start" and "gradient_at_start" when it was from the first.
+        A reason is the name of an argument, or "value" or "gradient" if that is NaN or infinite,
+        or "value_at_start" or "gradient_at_start" if it is so at the starting point.
         """
         array, last = self._array, self._value
         self._value, self._gradient = value, gradient
@@ -134,7 +134,7 @@ class Minimization:
         self.steps += 1
 
     def _inward(self, x: Array, gradient: Array) -> Array:
-        """The gradient without the elements that lead across a bound at which `x` is."""
+        """Return the gradient with 0 for elements that lead across the bound on which `x` lies."""
         array = self._array
         is_outward = ((x <= self._lower) & (gradient > 0)) | ((x >= self._upper) & (gradient < 0))
         return array.where(is_outward, 0.0, gradient)
@@ -144,19 +144,19 @@ class Minimization:
         return True
 
     def _may_end(self) -> bool:
-        """Whether a gradient of 0 at `x` is an end."""
+        """Whether a gradient of 0 at `x` ends the run."""
         return True
 
     def _rests(self) -> str | None:
-        """Which of the two, the value or x, hardly changes any more."""
+        """Return the reason to stop if the value or x hardly changes any more, else None."""
         if self._f_rests >= self._memory:
             return "ftol"
         return "xtol" if self._x_rests >= self._memory else None
 
     def _turned(self, gradient: Array) -> Array:
-        """The gradient in the coordinates in which the steps are made."""
+        """Return the gradient in the coordinates in which the steps are made."""
         return gradient
 
     def _turned_back(self, step: Array) -> Array:
-        """A step in these coordinates in those of x."""
+        """Return a step of these coordinates in those of x."""
         return step

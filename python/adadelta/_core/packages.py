@@ -1,4 +1,4 @@
-"""Packages that may be missing, and the extra of this one that brings each."""
+"""Packages that may be missing, and the extra of this package that installs each."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def is_installed(module: str) -> bool:
 
 @contextmanager
 def needed_by(name: str, extra: str) -> Iterator[None]:
-    """Import packages in this block; where one is missing, the error says how to get it.
+    """Import packages in this block; if one is missing, the error says how to install it.
 
     Args:
-        name: What the user asked for.
-        extra: The extra in pyproject.toml that brings all packages of the block.
+        name: What needs the packages, for the error message.
+        extra: The extra in pyproject.toml that installs all packages of the block.
 
     """
     try:

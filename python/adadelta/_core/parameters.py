@@ -1,4 +1,4 @@
-"""What parameters and their gradients must be, and the messages about those that are not."""
+"""Checks of parameters and their gradients, and the messages about bad ones."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,18 +15,18 @@ from adadelta._core.hyperparameters import (
     shortened,
 )
 
-# The arguments that a step has in the dtype of the state. A learning rate or weight decay that is
-# 0 there makes the same step as one that is not.
+# The arguments that a step uses in the dtype of the state. Learning rate and weight decay are not
+# among them: one that becomes 0 in that dtype makes the same step.
 NUMBERS = ("rho", "epsilon", "clipnorm", "clipvalue", "global_clipnorm", "loss_scale_factor")
 
 
 def numbers_of(optimizer: Any) -> dict[str, Any]:
-    """Return the numbers that `check` needs, from an optimizer with its arguments as attributes."""
+    """Return the numbers that `check` needs from an optimizer, whose attributes they are."""
     return {name: getattr(optimizer, name, None) for name in NUMBERS}
 
 
 def check(name: str, dtype: str, numbers: Mapping[str, Any]) -> None:
-    """Refuse a parameter of a dtype that can't be updated, or not with these numbers.
+    """Refuse a parameter whose dtype can't be updated, or not with these numbers.
 
     Args:
         name: The parameter's name.
@@ -44,13 +44,13 @@ def check(name: str, dtype: str, numbers: Mapping[str, Any]) -> None:
 def check_numbers(dtype: str, numbers: Mapping[str, Any], whose: str) -> None:
     """Refuse numbers that the dtype of the optimizer's state can't hold.
 
-    There they would be 0, infinite or less exact, and the step that they are part of 0 or NaN.
+    In that dtype they would be 0, infinite or less exact, and so make the step 0 or NaN.
 
     Args:
         dtype: The dtype of a parameter.
-        numbers: Checked values by the name of their argument. What is no number, and the infinity
-            that means none, will do.
-        whose: What the message says the dtype is of.
+        numbers: Checked values by the name of their argument. A value that is no number is
+            accepted, and so is infinity, which means no limit.
+        whose: What has this dtype, for the message.
 
     """
     smallest, largest = precision.smallest_normal(dtype), precision.largest_number(dtype)
@@ -59,7 +59,7 @@ def check_numbers(dtype: str, numbers: Mapping[str, Any], whose: str) -> None:
             continue
         requirement = None
         if argument == "rho":
-            # Half of the distance between 1 and the number before it: from there it is rounded up.
+            # From half of the distance between 1 and the number below it, rho is rounded up to 1.
             if 1 - value <= precision.spacing_below_one(dtype) / 2:
                 requirement = "less than 1 when rounded"
         elif value < smallest:
@@ -73,11 +73,11 @@ def check_numbers(dtype: str, numbers: Mapping[str, Any], whose: str) -> None:
 def refuse_repeated(
     variables: Iterable[Any], key: Callable[[Any], Any], name: Callable[[Any], str]
 ) -> None:
-    """Refuse parameters of which one is listed twice.
+    """Refuse parameters if one is listed twice.
 
     Args:
         variables: The parameters.
-        key: Returns what is the same for the same parameter only.
+        key: Returns a value that identifies a parameter.
         name: Returns a parameter's name.
 
     """
@@ -89,7 +89,7 @@ def refuse_repeated(
 
 
 def no_numbers(name: str, gradient: Any) -> TypeError:
-    """The error about a gradient that is no tensor of numbers."""
+    """Return the error about a gradient that is no tensor of numbers."""
     return TypeError(
         f"the gradient for {name} must be a tensor of numbers; received {received(gradient)}"
     )
@@ -98,19 +98,19 @@ def no_numbers(name: str, gradient: Any) -> TypeError:
 def other_shape(
     name: str, expected: tuple[int, ...], shape: Any, what: str = "gradient"
 ) -> ValueError:
-    """The error about what does not have the shape that it has for this parameter."""
+    """Return the error about a gradient or weight of the wrong shape for a parameter."""
     return ValueError(f"the {what} for {name} must have shape {expected}; received {shape}")
 
 
-# The call that makes another optimizer of an `optimizer`, where the user's language is not Python.
+# The call that makes a new optimizer from an `optimizer`, if the user's language is not Python.
 renewing_call: str | None = None
 
 
 def other_variables(front_end: str) -> str:
-    """The message that an optimizer is asked to update variables that it was not built on.
+    """Return the message about updating variables that the optimizer was not built on.
 
     Args:
-        front_end: The class to make another optimizer of.
+        front_end: The class to make a new optimizer of.
 
     """
     call = renewing_call or f"{front_end}.from_config(optimizer.get_config())"
@@ -121,7 +121,7 @@ def other_variables(front_end: str) -> str:
 
 
 def not_averaged(names: Sequence[str], front_end: str) -> str:
-    """The warning that training ends with variables that the optimizer was not built on."""
+    """Return the warning that training ends with variables the optimizer was not built on."""
     return (
         f"There is no moving average of {first_of(names)}, so the weights stay as they are. After "
         f"changing `trainable`, compile the model with a new {front_end}"
@@ -129,7 +129,7 @@ def not_averaged(names: Sequence[str], front_end: str) -> str:
 
 
 def no_weights_yet() -> ValueError:
-    """The error about weights that are set before there are variables."""
+    """Return the error about setting weights before there are variables."""
     return ValueError(
         "You are calling `set_weights()` on an optimizer that has not yet been built. "
         "Call build(variables) first."
@@ -144,9 +144,9 @@ def check_weights(
     """Refuse arrays that do not fit the variables of an optimizer, in number or shape.
 
     Args:
-        shapes: The shapes of what is to be set.
+        shapes: The shapes of the given arrays.
         expected: Name and shape of each variable.
-        attribute: What the optimizer calls its variables.
+        attribute: The optimizer's name for its variables.
 
     """
     shapes = list(shapes)
@@ -161,11 +161,11 @@ def check_weights(
 
 
 def excluded(var_list: Any, var_names: Any) -> tuple[list[Any], list[str]]:
-    """Return what `exclude_from_weight_decay()` was given as lists, or raise.
+    """Return the arguments of `exclude_from_weight_decay()` as lists, or raise.
 
     Args:
-        var_list: Variables, of whichever framework.
-        var_names: A string, which R passes for a vector of one, or several.
+        var_list: Variables of any framework.
+        var_names: Several strings, or a single one, as R passes a vector of length one.
 
     """
     variables = _listed(var_list)
@@ -180,7 +180,7 @@ def excluded(var_list: Any, var_names: Any) -> tuple[list[Any], list[str]]:
 
 
 def too_late_to_exclude() -> ValueError:
-    """`exclude_from_weight_decay()` was called on an optimizer that is built."""
+    """Return the error about `exclude_from_weight_decay()` after the optimizer is built."""
     return ValueError(
         "`exclude_from_weight_decay()` can only be called before the optimizer is built; after "
         "that, only with the same arguments again, which changes nothing"

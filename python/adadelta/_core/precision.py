@@ -1,8 +1,8 @@
-"""In which dtype the optimizer keeps what it knows about a parameter, by the names of dtypes.
+"""The dtype of the optimizer's state for parameters of each dtype, by the names of dtypes.
 
-Half-precision parameters have float32 state: averages in float16 or bfloat16 stand still or
-drift. Complex parameters are pairs of real ones, as in torch: their state is real, with a last
-axis of two (real, imaginary).
+Half-precision parameters have float32 state: averages in float16 or bfloat16 stall or drift.
+Complex parameters count as pairs of real ones, as in torch: their state is real, with a last axis
+of two (real, imaginary).
 """
 
 from typing import SupportsFloat
@@ -11,12 +11,12 @@ from adadelta._core import rule
 
 _WIDER = {"float16": "float32", "bfloat16": "float32"}
 _REAL = {"complex32": "float32", "complex64": "float32", "complex128": "float64"}
-# Of each dtype of the state, the distance between 1 and the number before it.
+# For each dtype of the state, the distance between 1 and the number below it.
 _SPACING = {"float32": 2.0**-24, "float64": 2.0**-53}
 
 
 def state_dtype(dtype: str) -> str:
-    """The dtype of the optimizer's state for parameters of `dtype`."""
+    """Return the dtype of the optimizer's state for parameters of `dtype`."""
     return _WIDER.get(dtype, _REAL.get(dtype, dtype))
 
 
@@ -26,24 +26,24 @@ def has_state(dtype: str) -> bool:
 
 
 def is_complex(dtype: str) -> bool:
-    """Whether parameters of `dtype` are pairs of real ones."""
+    """Whether parameters of `dtype` are complex, and so count as pairs of real ones."""
     return dtype in _REAL
 
 
 def smallest_normal(dtype: str) -> float:
-    """The smallest number that all keep: JAX and TensorFlow flush smaller ones to 0."""
+    """Return the smallest normal number: JAX and TensorFlow flush smaller ones to 0."""
     return {"float32": 2.0**-126, "float64": 2.0**-1022}[state_dtype(dtype)]
 
 
 def largest_number(dtype: str) -> float:
-    """The largest finite number of the state's dtype."""
+    """Return the largest finite number of the state's dtype."""
     return {"float32": (2 - 2.0**-23) * 2.0**127, "float64": (2 - 2.0**-52) * 2.0**1023}[
         state_dtype(dtype)
     ]
 
 
 def spacing_below_one(dtype: str) -> float:
-    """The distance between 1 and the number before it, in the state's dtype."""
+    """Return the distance between 1 and the number below it, in the state's dtype."""
     return _SPACING[state_dtype(dtype)]
 
 
@@ -54,18 +54,18 @@ def largest_gradient(epsilon: float, dtype: str) -> float:
 
 
 def shortest(number: SupportsFloat) -> float:
-    """Return the shortest decimal that a NumPy scalar's dtype reads as that number.
+    """Return the shortest decimal that equals a NumPy scalar in its own dtype.
 
-    Float32 has 0.001 as 0.0010000000474974513.
+    In float32, 0.001 is 0.0010000000474974513.
     """
     return float(str(number))
 
 
 def without_noise(number: float) -> float:
-    """Return the decimal of at most six digits that a number is but for the rounding of float32.
+    """Return the decimal of at most six digits that a number equals up to float32 rounding.
 
-    Callbacks multiply what they read from a float32 variable: a tenth of 0.01 is
-    0.0009999999776482583 to them. Other numbers are returned as they are.
+    Callbacks compute with what they read from a float32 variable: a tenth of 0.01 is
+    0.0009999999776482583 for them. Other numbers are returned as they are.
     """
     if float(f"{number:.9g}") == number:
         return number

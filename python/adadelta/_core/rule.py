@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 Array = Any
-# A Python number, or a scalar array where it is only known when a compiled program runs.
+# A Python number, or a scalar array if it is only known when a compiled program runs.
 Number = Any
 
 
@@ -23,7 +23,7 @@ def update(
     sqrt: Callable[[Array], Array],
     one_minus_rho: Number | None = None,
 ) -> tuple[Array, Array, Array]:
-    """One update: the step to subtract, before the learning rate, and the new accumulators.
+    """Return the step to subtract, before the learning rate, and the new accumulators.
 
     Args:
         gradient: The gradient g, of the shape and dtype of the accumulators.
@@ -32,8 +32,8 @@ def update(
         rho: Decay rate of both averages, at least 0 and less than 1.
         epsilon: Added inside both square roots, greater than 0.
         sqrt: The square root for this kind of array.
-        one_minus_rho: `1 - rho`, where `rho` is rounded already: in float32, digits of what is
-            left would cancel. None takes it from `rho`.
+        one_minus_rho: `1 - rho`, for a `rho` that is already rounded: in float32, the subtraction
+            would lose digits. None computes it from `rho`.
 
     Returns:
         `(step, square_avg, acc_delta)`: the parameter becomes `x - learning_rate * step`.
@@ -55,13 +55,13 @@ def update(
 def effective_rate(
     square_avg: Array, acc_delta: Array, epsilon: float, sqrt: Callable[[Array], Array]
 ) -> Array:
-    """Return what multiplies each gradient besides the learning rate: RMS of steps by gradients.
+    """Return the factor of each gradient besides the learning rate: RMS[steps] / RMS[gradients].
 
     Args:
-        square_avg: As for `update`, like all arguments.
-        acc_delta: See there.
-        epsilon: See there.
-        sqrt: See there.
+        square_avg: As for `update`.
+        acc_delta: As for `update`.
+        epsilon: As for `update`.
+        sqrt: As for `update`.
 
     Source: Zeiler 2012, equation 14; section 4.3 calls it the effective learning rate.
 
@@ -77,7 +77,7 @@ def effective_rate(
 def saturated(
     gradient: Array, limit: Number, clip: Callable[[Array, Number, Number], Array]
 ) -> Array:
-    """Limit a gradient to a magnitude, see `largest_gradient`; NaN and infinity stay visible.
+    """Limit a gradient to a magnitude, see `largest_gradient`; NaN and infinity become NaN.
 
     Example:
         >>> saturated(-7.0, 2.0, lambda value, low, high: min(max(value, low), high))
@@ -94,19 +94,19 @@ def largest_gradient(
     largest: float,
     minimum: Callable[[Number, Number], Number] = min,
 ) -> Number:
-    """The magnitude to which gradients are limited, so that nothing in `update` leaves the range.
+    """Return the largest magnitude of gradients with which nothing in `update` leaves the range.
 
     A gradient above the root of the largest number (1.8e19 in float32) would make `square_avg`
     infinite, and the parameter would never move again. One above the root of
     `epsilon / smallest` (2.9e15 in float32 with epsilon 1e-7) would make the quotient under the
-    root 0. Limited to this, `square_avg` saturates, the step keeps its bound
+    root 0. With this limit, `square_avg` saturates, the step keeps its bound
     `sqrt((acc_delta + epsilon) / (1 - rho))`, and both recover as the average decays.
 
     Args:
         epsilon: As for `update`.
         smallest: The smallest positive number of the dtype with full precision.
         largest: The largest number of the dtype.
-        minimum: The smaller of two numbers, for an `epsilon` that is an array.
+        minimum: Returns the smaller of two numbers; given if `epsilon` is an array.
 
     """
     # The factor leaves room for rounding in the average.

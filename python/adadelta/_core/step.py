@@ -1,20 +1,20 @@
 """The order of a step, written once: what happens to one parameter, and in which order.
 
     1. unscale     the gradient is divided by the loss scale
-    2. accumulate  inside a window it is added to the window's sum, and nothing else happens; the
-                   call that closes the window takes the mean of the window's gradients
+    2. accumulate  while gradients are accumulated, it is added to their sum, and nothing else
+                   happens; the last of these calls uses the mean of all their gradients
     3. sign        negated to maximize
     4. clip        by its norm or that of all gradients together, or by value
     5. decay       of the weights: added to the gradient (coupled), or taken from the parameter
                    (decoupled, unscaled)
     6. rule        the equations of `rule.py`
     7. constraint  the parameter is replaced by what its constraint allows
-    8. average     the moving average follows the parameter, and replaces it where that is due
+    8. average     the moving average follows the parameter, and replaces it when that is due
 
-The counters (9) belong to the optimizer. `collect` is 1 and 2 of a call inside a window, `advance`
-is 1 to 6, `constrain` 7 and `follow` 8; `change` is the part of `advance` that gradient
+The counters (9) belong to the optimizer. `collect` is 1 and 2 of a call that only accumulates,
+`advance` is 1 to 6, `constrain` 7 and `follow` 8; `change` is the part of `advance` that gradient
 transformations need. They are pure functions of one row, for arrays of any framework. The kernels
-are transcriptions of them, to which tests hold these.
+are transcriptions of them, and tests compare the two.
 """
 
 import math
@@ -26,8 +26,8 @@ from adadelta._core import clipping, rule
 from adadelta._core.rule import Array as Array
 from adadelta._core.rule import Number as Number
 
-# What a call does to a row: nothing; add its gradient to the window; the update; or only let the
-# moving average follow, in an update for which no gradient of this row came.
+# What a call does to a row: nothing; accumulate its gradient; update it; or only let the moving
+# average follow, in an update in which this row has no gradient.
 SKIP, COLLECT, UPDATE, FOLLOW = 0, 1, 2, 3
 
 
@@ -36,14 +36,14 @@ class Row(NamedTuple):
 
     Attributes:
         parameter: The parameter.
-        gradient: Its gradient in this call, or None where none came, which counts as 0.
-        square_avg: The average of squared gradients, in the dtype of the state, as all that follow.
+        gradient: Its gradient in this call, or None if it has none, which counts as 0.
+        square_avg: The average of squared gradients, in the dtype of the state like all below.
         acc_delta: The average of squared updates.
-        average: The moving average of the parameter, or None where none is kept.
+        average: The moving average of the parameter, or None if none is kept.
         window: The sum of the gradients since the last update, or None without accumulation.
         weight_decay: A number of at least 0.
         action: SKIP, COLLECT, UPDATE or FOLLOW.
-        constraint: A function that returns the value that is allowed in the place of another.
+        constraint: A function that returns the allowed value for a given one, or None.
 
     """
 
@@ -59,12 +59,12 @@ class Row(NamedTuple):
 
 
 class Columns(Sequence[Row]):
-    """Rows by column, as an optimizer of thousands of small variables keeps them.
+    """Rows stored by column, for optimizers of thousands of small variables.
 
-    To make 2,000 rows takes as long as half of their step.
+    Making 2,000 rows takes as long as half of their step.
 
     Args:
-        columns: What the rows have in each of their fields.
+        columns: For each field of the rows, its values.
 
     """
 
@@ -82,13 +82,13 @@ class Columns(Sequence[Row]):
 
 
 def columns_of(rows: Sequence[Row]) -> Sequence[Sequence[Array]]:
-    """Return what rows have in each of their fields."""
+    """Return the values of each field of the rows."""
     return rows.columns if isinstance(rows, Columns) else list(zip(*rows, strict=True))
 
 
 @dataclass(frozen=True)
 class Options:
-    """What is fixed when an optimizer is made.
+    """The options that are fixed when an optimizer is made.
 
     Attributes:
         rho: Decay rate of both averages.
@@ -97,10 +97,10 @@ class Options:
         clipnorm: The norm to which each gradient is clipped, or None.
         clipvalue: The magnitude to which each element is clipped, or None.
         global_clipnorm: The norm to which all gradients together are clipped, or None.
-        decay_mode: What becomes of weight decay: "coupled" (added to the gradient), "decoupled"
+        decay_mode: What happens to weight decay: "coupled" (added to the gradient), "decoupled"
             (taken from the parameter, times the rate) or "unscaled" (taken from the parameter).
-        ema_momentum: How much of the old moving average stays.
-        one_minus_rho: 1 - rho, where rho is rounded already and 1 - rho was taken before.
+        ema_momentum: The share of the old moving average that is kept.
+        one_minus_rho: 1 - rho as computed before rho was rounded, or None.
         one_minus_ema_momentum: Likewise.
 
     """
@@ -125,9 +125,9 @@ class Options:
         return cls(decay_mode="decoupled" if is_decoupled else "coupled", **given)
 
     def are_only(self, *names: str) -> bool:
-        """Whether all other options than these are at their defaults.
+        """Whether all options other than these are at their defaults.
 
-        What makes the step without knowing all options asks this, so that it leaves new ones alone.
+        Code that supports only some options checks this, so that new ones never reach it.
         """
         others = (field for field in fields(self) if field.name not in ("rho", "epsilon", *names))
         return all(getattr(self, field.name) == field.default for field in others)
@@ -140,12 +140,12 @@ class Options:
 
 
 class Call(NamedTuple):
-    """What one call of the optimizer is told.
+    """The arguments of one call of the optimizer.
 
     Attributes:
         rate: The learning rate.
-        loss_scale: What gradients are divided by, or None.
-        steps: How many calls the window has, or None without accumulation.
+        loss_scale: The number to divide gradients by, or None.
+        steps: The number of calls to average over, or None without accumulation.
         average_starts: Whether this is the first update, which sets moving averages to the
             parameters.
         average_overwrites: Whether the moving averages replace the parameters.
@@ -160,7 +160,7 @@ class Call(NamedTuple):
 
 
 class Arrays(Protocol):
-    """What a framework does to its arrays, beside operators."""
+    """Operations of a framework on its arrays, besides operators."""
 
     def sqrt(self, array: Array) -> Array:
         """Return the square root of each element."""
@@ -169,7 +169,7 @@ class Arrays(Protocol):
         """Limit each element to a range."""
 
     def where(self, condition: Number, if_true: Array, if_false: Array) -> Array:
-        """Choose by a condition that is no Python number."""
+        """Choose by a condition that is not a Python number."""
 
     def zeros_like(self, array: Array) -> Array:
         """Return zeros."""
@@ -198,7 +198,7 @@ def unscaled(row: Row, call: Call, arrays: Arrays) -> Array | None:
 
 
 def collect(row: Row, call: Call, arrays: Arrays) -> Row:
-    """Return what a call inside a window makes of a row: only its window changes."""
+    """Return a row after a call that only accumulates: only its sum of gradients changes."""
     gradient = unscaled(row, call, arrays)
     if gradient is None or row.window is None:
         return row
@@ -206,9 +206,9 @@ def collect(row: Row, call: Call, arrays: Arrays) -> Row:
 
 
 def mean(row: Row, call: Call, arrays: Arrays) -> Array:
-    """Return the gradient of an update: unscaled, and the mean of those of the window.
+    """Return the gradient of an update: unscaled, and averaged with the accumulated ones.
 
-    Norms are of this.
+    Norms are computed from this.
     """
     gradient = unscaled(row, call, arrays)
     if row.window is None:
@@ -224,7 +224,7 @@ def clipped(
     arrays: Arrays,
     factors: clipping.Factors | None = None,
 ) -> Array:
-    """Return the gradient of an update, with its sign and clipped; arguments as for `change`."""
+    """Return the gradient of an update with its sign, clipped; arguments as for `change`."""
     gradient = mean(row, call, arrays)
     if options.maximize:
         gradient = -gradient
@@ -243,17 +243,17 @@ def change(
     arrays: Arrays,
     factors: clipping.Factors | None = None,
 ) -> tuple[Array, Array, Array]:
-    """Return what an update takes from the parameter, beside decay, and the new averages.
+    """Return what an update subtracts from the parameter, besides decay, and the new averages.
 
     All three are in the dtype of the state. The parameter is needed for coupled weight decay only,
-    and may be None without.
+    and may be None without it.
 
     Args:
         row: The row.
-        call: What the call is told.
-        options: What the optimizer is told.
-        arrays: The framework.
-        factors: By what the gradient is divided and then multiplied, to clip it by norm.
+        call: The arguments of the call.
+        options: The optimizer's options.
+        arrays: The operations of the framework.
+        factors: The divisor and then the multiplier that clip the gradient by norm.
 
     """
     state = row.square_avg
@@ -280,13 +280,13 @@ def advance(
     arrays: Arrays,
     factors: clipping.Factors | None = None,
 ) -> Row:
-    """Return what an update makes of a row, but for its constraint and moving average.
+    """Return a row after an update, except for its constraint and moving average.
 
     Args:
         row: The row.
-        call: What the call is told.
-        options: What the optimizer is told.
-        arrays: The framework.
+        call: The arguments of the call.
+        options: The optimizer's options.
+        arrays: The operations of the framework.
         factors: As for `change`.
 
     """
@@ -311,7 +311,7 @@ def constrain(row: Row) -> Row:
 
 
 def follow(row: Row, call: Call, options: Options, arrays: Arrays) -> Row:
-    """Return what becomes of the moving average after an update, and of the parameter by it."""
+    """Update the moving average of a row, and replace the parameter by it when that is due."""
     if row.average is None:
         return row
     value = arrays.to_state(row.parameter, row.square_avg)
@@ -338,7 +338,7 @@ def step(
     arrays: Arrays,
     factors: clipping.Factors | None = None,
 ) -> Row:
-    """Return what a call makes of a row whose action is a Python number: the whole step."""
+    """Return a row after a call: the whole step, if its action is a Python number."""
     if row.action == SKIP:
         return row
     if row.action == COLLECT:
@@ -349,7 +349,7 @@ def step(
 
 
 def _is_zero(number: Number) -> bool:
-    # Decay that is 0 must leave alone what is not finite: 0 times infinity is NaN.
+    # A decay of 0 must not change values that are not finite: 0 times infinity is NaN.
     return isinstance(number, int | float) and number == 0
 
 

@@ -4,11 +4,11 @@ from collections.abc import Collection, Sequence
 
 
 def aligned(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[str]:
-    """Return a line for each row of cells, with the cells of a column below each other.
+    """Return one line for each row of cells, with the columns aligned.
 
     Args:
         rows: Rows of the same length, the headings among them.
-        right: The columns that are aligned at their ends, as numbers are.
+        right: The columns to align right, as for numbers.
 
     Example:
         >>> aligned([("name", "count"), ("a", "7")], right=[1])

@@ -1,31 +1,31 @@
-"""Which variables are not decayed."""
+"""Variables that are excluded from weight decay."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 
 class Exclusions:
-    """Variables that are not decayed: by themselves, by their paths, or by words in these.
+    """Variables excluded from weight decay: by identity, by path, or by words in their names.
 
     Args:
         paths: The paths that a configuration names.
-        words: A variable is excluded when one of them is found in its name.
+        words: A variable is excluded if its name contains one of them.
 
     """
 
     def __init__(self, paths: Iterable[str] = (), words: Iterable[str] = ()) -> None:
         self.paths, self.words = tuple(paths), tuple(words)
-        # Of a loaded optimizer the paths alone are known.
+        # For a loaded optimizer, only the paths are known.
         self._loaded_paths = self.paths
         self._keys: frozenset[Any] = frozenset()
 
     def set(self, keys: Iterable[Any], paths: Iterable[str], words: Iterable[str]) -> None:
-        """Exclude these, instead of what a configuration had named before."""
+        """Exclude these variables, instead of those that a configuration named."""
         self._keys, self.paths, self.words = frozenset(keys), tuple(paths), tuple(words)
         self._loaded_paths = ()
 
     def are(self, keys: Iterable[Any], paths: Iterable[str], words: Iterable[str]) -> bool:
-        """Whether these are what is excluded."""
+        """Whether exactly these variables are excluded."""
         return bool(
             set(words) == set(self.words)
             and set(paths) == set(self.paths)
@@ -38,16 +38,16 @@ class Exclusions:
         Args:
             key: Its key.
             path: Its path.
-            finds: Whether a word is found in its name, as the host looks for it.
+            finds: Returns whether its name contains a word, by the host's rule.
 
         """
         is_named = key in self._keys or path in self._loaded_paths
         return is_named or any(map(finds, self.words))
 
     def meet(self, paths: Sequence[str]) -> None:
-        """Take note of the paths of all variables.
+        """Record the paths of all variables.
 
-        A loaded `Sequential` has lost its name from the paths of what is inside:
+        In a loaded `Sequential` model, the paths of variables have lost its name:
         `sequential/dense/bias` has become `dense/bias`.
         """
         models = {path.partition("/")[0] for path in paths}
@@ -56,11 +56,11 @@ class Exclusions:
         self._loaded_paths = (*self._loaded_paths, *inside)
 
     def rename(self, paths: Sequence[tuple[str, str]]) -> bool:
-        """Take over the paths that variables have now; return whether that changed anything.
+        """Replace saved paths by the present ones; return whether that was done.
 
         Args:
-            paths: Of each variable, the path that it has now, and the one that it had in the model
-                that was saved, whose layers can have had other numbers.
+            paths: For each variable, its present path, and its path in the saved model, whose
+                layers may have had other numbers.
 
         """
         excluded = set(self.paths if self._loaded_paths else ())
@@ -71,9 +71,9 @@ class Exclusions:
         return True
 
     def as_text(self) -> list[str]:
-        """Return what was named, for people."""
+        """Return the excluded paths and words, for people to read."""
         return [*self.paths, *self.words]
 
     def config(self) -> dict[str, list[str]]:
-        """Return what makes these again, by the names of the arguments."""
+        """Return the arguments that recreate these exclusions."""
         return {"paths": list(self.paths), "words": list(self.words)}

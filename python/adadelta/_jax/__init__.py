@@ -1,1 +1,1 @@
-"""What the front ends on plain JAX share: the step of one parameter, and its precision."""
+"""Code shared by the front ends for JAX: the engine of the step, and the precision of its state."""

@@ -8,5 +8,5 @@ Array = Any
 
 
 def next_of(count: Array) -> Array:
-    """Return a counter after one more step; it stays at the largest number."""
+    """Return a counter after one more step; it stays at the largest number of its dtype."""
     return jnp.where(count < jnp.iinfo(count.dtype).max, count + 1, count)

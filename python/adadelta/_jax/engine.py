@@ -1,4 +1,4 @@
-"""The step of JAX arrays: by the kernel what it can take, by `_core/step.py` the rest."""
+"""The step of JAX arrays, by the kernel where it can be used, else by `_core/step.py`."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ Array = Any
 
 
 def reason_against_machine() -> str | None:
-    """Why the kernel can't serve on this machine, or None when it can."""
+    """Return why the kernel can't be used on this machine, or None when it can."""
     if jax.default_backend() != "cpu":
         return f"on a {jax.default_backend()} JAX itself fuses the step"
     return choose.reason_against("xla")
@@ -27,8 +27,8 @@ class Engine:
     """Makes the steps of an optimizer.
 
     Args:
-        fused: None takes the kernel for the rows that it can serve, True fails where there is one
-            that it can't, False takes none.
+        fused: None uses the kernel for the rows that it can take, True fails if it can't take one
+            of them, False does not use it.
 
     Attributes:
         reasons: For each row of the last step, why the kernel did not take it, or None.
@@ -43,7 +43,7 @@ class Engine:
         self.reasons: list[str | None] = []
 
     def reason_against_dtype(self, dtype: str) -> str | None:
-        """See `adadelta._core.engine.Engine`, as for all of these."""
+        """See `adadelta._core.engine.Engine`, as for the methods below."""
         return reason_against_machine() or _reason_against_dtype(dtype)
 
     def reason_against(self, row: Row) -> str | None:
@@ -92,7 +92,7 @@ class Engine:
 
     def _groups(self, rows: Sequence[Row], call: Call, options: Options) -> list["_Group"]:
         def kind_of(row: Row) -> tuple[bool, Any]:
-            # Without a gradient a row may only follow, which the kernel does not know.
+            # Without a gradient a row's action may be FOLLOW, which the kernel does not support.
             may_be_served = self.fused is not False and row.gradient is not None
             if not may_be_served or _reason_against_arrays(row) is not None:
                 return False, row.square_avg.dtype.name
@@ -107,7 +107,7 @@ class Engine:
 
 
 class _Group:
-    """Rows that have the same action, and for the kernel the same dtype and arrays."""
+    """Rows with the same action and, for the kernel, the same dtype and columns of arrays."""
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class _Group:
         self.dtype: str = self.rows[0].square_avg.dtype.name
 
     def norms(self, together: bool, wide: bool) -> Factors:
-        """Return the norms of the gradients, as `clipping.factors_of_groups` takes them."""
+        """Return the norms of the gradients, as `clipping.factors_of_groups` needs them."""
         call, options = self._told
         if self.is_for_kernel:
             from adadelta._kernels import xla
@@ -154,7 +154,7 @@ class _Group:
         return divisor, norm
 
     def step(self, factors: Factors | None) -> list[Row]:
-        """Return what the call makes of the rows."""
+        """Return the rows after the call."""
         call, options = self._told
         if not self.is_for_kernel:
             pairs: list[Factors | None] = [None] * len(self.rows)
@@ -191,14 +191,14 @@ def _reason_against_dtype(dtype: str) -> str | None:
 
 
 def _for_kernel(row: Row) -> Row:
-    """Return a row as the kernel takes it, without what comes after a constraint."""
+    """Return a row as the kernel needs it; a constraint and its average are left for later."""
     gradient = jnp.asarray(row.gradient).astype(row.parameter.dtype)
     average = row.average if row.constraint is None else None
     return row._replace(gradient=gradient, average=average, constraint=None)
 
 
 def _after_constraint(made: Row, row: Row, call: Call, options: Options) -> Row:
-    """Return what the kernel made of a row with what its constraint leaves of the parameter."""
+    """Return a row after the kernel, with its constraint applied and its average updated."""
     if row.constraint is None:
         return made._replace(gradient=row.gradient)
 

@@ -1,4 +1,4 @@
-"""The engine that makes the steps, by the backend that Keras has in this process."""
+"""The engine that makes the steps, for the backend that Keras uses in this process."""
 
 import contextlib
 import importlib
@@ -43,7 +43,7 @@ def array_of(variable: Any) -> Any:
 
 
 def eagerly() -> contextlib.AbstractContextManager[Any]:
-    """Leave a function that TensorFlow is tracing: what is done inside is no part of it."""
+    """Return a context outside TensorFlow's tracing: what runs in it is not part of the graph."""
     if keras.config.backend() != "tensorflow":
         return contextlib.nullcontext()
     import tensorflow
@@ -52,7 +52,7 @@ def eagerly() -> contextlib.AbstractContextManager[Any]:
 
 
 def is_compiling() -> bool:
-    """Whether torch's compiler traces what is done now. It can't trace a call of a kernel."""
+    """Whether torch's compiler is tracing. It can't trace a call of a kernel."""
     return torch is not None and bool(torch.compiler.is_compiling())
 
 
@@ -60,13 +60,13 @@ def _apply(optimizer: Any, gradients: list[Any], variables: Any) -> None:
     optimizer.apply(gradients, variables)
 
 
-# The compiler calls this and does not trace it. It is imported, which takes seconds, when this is
-# first called.
+# The compiler calls this function without tracing it. The first call imports the compiler, which
+# takes seconds.
 apply_uncompiled = _apply if torch is None else torch._disable_dynamo(_apply)
 
 
 def without_recording() -> contextlib.AbstractContextManager[Any]:
-    """Let torch record no gradient of what is done inside."""
+    """Return a context in which torch records no gradients."""
     return contextlib.nullcontext() if torch is None else torch.no_grad()
 
 

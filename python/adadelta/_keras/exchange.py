@@ -1,4 +1,4 @@
-"""From the Keras optimizer to `OptimizerState` and back: all is checked before any is taken."""
+"""Export and import the state of the Keras optimizer; check all of it before any change."""
 
 import functools
 import itertools
@@ -16,17 +16,17 @@ from adadelta._state.record import OptimizerState
 
 
 class Parts(NamedTuple):
-    """What an optimizer consists of, for those who read it from outside.
+    """The parts of an optimizer that export, import and saving need.
 
     Attributes:
-        step: The variable that counts its calls, from the start.
+        step: The variable that counts calls, which exists from the start.
         rate: Its learning rate.
-        set_rate: Gives it another one.
-        built: Its variables about the parameters, or None before it is built.
+        set_rate: Sets another learning rate.
+        built: Its state variables, or None before it is built.
         variables: Returns all of its variables, in Keras' order.
-        accumulation_steps: How many calls a window has, or None.
-        rename_exclusions: Takes pairs of the path of a variable and the path by which the
-            variables without weight decay were chosen.
+        accumulation_steps: Over how many calls gradients are accumulated, or None.
+        rename_exclusions: Renames the variables without weight decay, from pairs of a variable's
+            path and its path in the saved model.
         config_but_rate: Returns its arguments without the learning rate.
         wrapper: The `LossScaleOptimizer` around it, which has the dynamic loss scale, or None.
 
@@ -44,13 +44,13 @@ class Parts(NamedTuple):
 
     @property
     def state(self) -> State:
-        """The variables about the parameters, or an error before the optimizer is built."""
+        """The state variables; an error before the optimizer is built."""
         if self.built is None:
             raise exchange.unbuilt()
         return self.built
 
     def counters(self) -> dict[str, Any]:
-        """Return the variables that count."""
+        """Return the variables that count calls, and the loss scale, by name."""
         counters = self.state.counters()
         if self.wrapper is not None:
             if not self.wrapper.built:
@@ -68,7 +68,7 @@ def parts_of(optimizer: Any) -> Parts:
 
 
 def export_state(optimizer: Any) -> OptimizerState:
-    """Return what the optimizer knows, with its arguments."""
+    """Return the optimizer's state with its arguments."""
     state = learned(parts_of(optimizer))
     state.hyperparameters = exchange.unwrapped(optimizer)[0].get_config()
     state.hyperparameters.pop("name")
@@ -76,7 +76,7 @@ def export_state(optimizer: Any) -> OptimizerState:
 
 
 def learned(parts: Parts, copy: bool = True) -> OptimizerState:
-    """Return what the optimizer knows, without its arguments: not all can be put into words.
+    """Return the optimizer's state without its arguments, some of which can't be serialized.
 
     Without `copy` the arrays may be the optimizer's own.
     """
@@ -90,7 +90,7 @@ def learned(parts: Parts, copy: bool = True) -> OptimizerState:
 
 
 def import_state(optimizer: Any, state: OptimizerState) -> dict[str, str]:
-    """Put a state into the optimizer, or raise with everything that does not fit.
+    """Import a state into the optimizer, or raise an error that lists everything that is wrong.
 
     Returns the state's name for each parameter of the optimizer.
     """
@@ -111,7 +111,7 @@ def take(parts: Parts, state: OptimizerState) -> dict[str, str]:
         problems=problems,
     )
 
-    # From here on nothing can be refused, and copies keep the state apart from the optimizer.
+    # From here on nothing can fail, and copies keep the state separate from the optimizer.
     values = exchange.values(state, names, slots, counters)
     if own.window_has_gradient is not None:
         has_gradient = [names.get(name) in state.window_gradients for name in own.names]
@@ -138,7 +138,7 @@ def _set_rate(parts: Parts, number: float) -> None:
 
 
 def _new_rate(parts: Parts, saved: Any, problems: list[str]) -> float | None:
-    """The rate to set: the saved one, when both are numbers and they differ."""
+    """Return the saved rate if both rates are numbers and they differ, else None."""
     if not parts.rate.is_number:
         return None
     rate = exchange.checked_rate(saved, rates.checked, problems)
@@ -146,9 +146,9 @@ def _new_rate(parts: Parts, saved: Any, problems: list[str]) -> float | None:
 
 
 def start_of(own: State, hyperparameters: dict[str, Any]) -> OptimizerState:
-    """What a built optimizer knows before its first call."""
+    """Return the state of a built optimizer before its first call."""
     slots = own.slots()
-    # Not by their values: while TensorFlow traces a step, new variables have none yet.
+    # Not from their values: while TensorFlow traces a step, new variables have none yet.
     arrays = exchange.mapped(
         lambda variable: np.zeros(tuple(variable.shape), precision.dtype_of(variable)), slots
     )

@@ -1,8 +1,8 @@
-"""Keras callbacks for R: they stay on R's thread, and call R functions there.
+"""Keras callbacks for R, which call R functions on R's own thread.
 
-No R function that is called here raises or jumps. It returns a dict of how it ended, "kind", with
-its "value" or a "message"; "waits" says that R signals the error itself once the call into Python
-has returned.
+An R function that is called here never raises an error or jumps. It returns a dict: "kind" says how
+it ended, "value" or "message" with what, and "waits" whether R signals the error itself once the
+call into Python has returned.
 """
 
 import sys
@@ -16,19 +16,19 @@ import numpy as np
 
 
 class Progress(keras.callbacks.Callback):
-    """Tells R how far `fit()` has come.
+    """Reports the progress of `fit()` to R.
 
-    That it overrides `on_train_batch_end` and does not say `async_safe` keeps Keras from calling
-    any callback, its own progress bar too, from another thread, which waits for R for ever where
-    Python's output goes through R.
+    This class overrides `on_train_batch_end` without setting `async_safe`, so Keras calls no
+    callback, not even its progress bar, from another thread, which would hang where Python's output
+    goes through R.
 
     Args:
-        show: An R function that is called with what happened ("begin", "batch", "epoch", "end"),
-            the epoch, from 1, how many epochs and batches there are (0 where that is not known),
-            the batch, from 1, and the metrics.
-        interval: How many seconds at least are between two calls about batches; infinity for no
-            such calls.
-        form: What people see of it, such as "a progress bar".
+        show: An R function that is called with the event ("begin", "batch", "epoch", "end"), the
+            epoch from 1, the number of epochs, the batch from 1, the number of batches (either
+            number is 0 if unknown), and the metrics.
+        interval: The shortest time between two calls for batches, in seconds; infinity for no such
+            calls.
+        form: What users see of it, such as "a progress bar".
 
     """
 
@@ -44,7 +44,7 @@ class Progress(keras.callbacks.Callback):
     def _tell(self, what: str, batch: int, logs: Any) -> None:
         if is_on_main_thread() and not self._has_failed:
             parameters = self.params or {}
-            # A metric may be an array, for which a line has no place.
+            # A metric may be an array, which does not fit into a line.
             metrics = {
                 name: float(value) for name, value in (logs or {}).items() if np.ndim(value) == 0
             }
@@ -59,43 +59,43 @@ class Progress(keras.callbacks.Callback):
                     raise exception_of(answer)
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Tell that training begins."""
+        """Report that training begins."""
         self._has_failed = False
         self._epoch = 0
         self._tell("begin", 0, logs)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Take the number of the epoch."""
+        """Note the number of the epoch."""
         self._epoch = epoch + 1
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Tell what a batch brought, not too often."""
+        """Report the metrics after a batch, at most once per interval."""
         now = time.monotonic()
         if now - self._latest >= self._interval:
             self._latest = now
             self._tell("batch", batch + 1, logs)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Tell what an epoch brought."""
+        """Report the metrics after an epoch."""
         self._tell("epoch", 0, logs)
 
     def on_train_end(self, logs: Any = None) -> None:
-        """Tell that training has ended."""
+        """Report that training has ended."""
         self._tell("end", 0, logs)
 
 
 def is_on_main_thread() -> bool:
-    """Whether R can be called: from another thread it would end the process, or wait for ever."""
+    """Whether R can be called. From another thread, a call would crash the process or hang."""
     return threading.current_thread() is threading.main_thread()
 
 
 def exception_of(answer: dict[str, Any]) -> BaseException:
-    """Python's exception for what ended an R function."""
+    """Return the Python exception for the error or interrupt that ended an R function."""
     return KeyboardInterrupt() if answer["kind"] == "interrupt" else RuntimeError(answer["message"])
 
 
 def end_running_call() -> bool:
-    """End the `fit()` or the step that runs, after which R signals its error. Say whether one does.
+    """Stop a running `fit()` or step, so that R signals its error; return whether one is running.
 
     An exception would reach R first, as an error of another class.
     """
@@ -106,11 +106,11 @@ def end_running_call() -> bool:
         if frame.f_code.co_name == "fit" and isinstance(owner, keras.Model):
             owner.stop_training = True
             return True
-    # The outermost function: R has called it.
+    # This is the outermost function, which R has called.
     return frame.f_code.co_name in ("apply", "apply_gradients") and isinstance(
         owner, keras.optimizers.Optimizer
     )
 
 
-# The name of its class in R.
+# This gives the class its name in R.
 Progress.__module__ = "adadelta"

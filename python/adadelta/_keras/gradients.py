@@ -1,4 +1,4 @@
-"""The gradients of a call, checked before anything else looks at them."""
+"""Check the gradients of a call before anything else uses them."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ def _fitting(gradient: Any, variable: Any) -> Any:
         dtype = "none"
     if not any(kind in dtype for kind in ("float", "int", "bool", "complex")):
         raise parameters.no_numbers(path_of(variable), given)
-    # The shape of a gradient of rows may be given as a tuple, which TensorFlow does not show.
+    # The dense shape of a sparse gradient may be a tuple, which TensorFlow does not show.
     dense_shape = getattr(gradient, "dense_shape", None)
     shape = dense_shape if isinstance(dense_shape, tuple) else tuple(gradient.shape)
     expected = tuple(variable.shape)

@@ -1,9 +1,9 @@
-"""What can go wrong under Keras' trainer on JAX, found before the trainer takes the weights.
+"""Checks that must be made before Keras' trainer on JAX takes the weights.
 
 The trainer passes values without their variables, so a built optimizer that is given to a second
-model would go on there with what it knows of the first. And once a step is being traced it is
-too late for an error: the trainer has taken the weights out of the model and would lose them.
-The one moment before is when it reads the optimizer's `variables`.
+model would continue there with the state of the first. Once a step is being traced, it is too late
+for an error: the trainer has taken the weights out of the model and would lose them. The only time
+before that is when it reads the optimizer's `variables`.
 """
 
 import sys
@@ -16,12 +16,12 @@ def reading_trainer(optimizer: Any) -> tuple[Any, bool]:
     """Return the model whose trainer on JAX is reading the optimizer's variables, or None.
 
     Returns:
-        `(model, shares)`: whether the optimizer shares the model's variables with others, as those
-        in a `keras.optimizers.MultiOptimizer` do.
+        `(model, shares)`: `shares` is whether the optimizer shares the model's variables with
+        others, as those in a `keras.optimizers.MultiOptimizer` do.
 
     """
     frame, shares = sys._getframe().f_back, False
-    # Behind `variables` and its readers, which optimizers around this one may be.
+    # Past `variables` and its readers, which may be optimizers around this one.
     for _ in range(3):
         frame = frame and frame.f_back
         owner = frame and frame.f_locals.get("self")
@@ -33,5 +33,5 @@ def reading_trainer(optimizer: Any) -> tuple[Any, bool]:
 
 
 def has_taken(model: Any) -> bool:
-    """Whether the trainer has the values of a model's variables, as it has while it trains."""
+    """Whether the trainer holds the values of a model's variables, as it does while it trains."""
     return any(variable._value is None for variable in model.trainable_variables)

@@ -8,7 +8,7 @@ from keras import ops
 
 
 def known(scalar: Any) -> Any:
-    """Return the Python number in a scalar tensor, or the tensor where a program is traced."""
+    """Return the Python number in a scalar tensor, or the tensor while a program is traced."""
     if isinstance(scalar, bool | int | float):
         return scalar
     scalar = scalar.value if isinstance(scalar, keras.Variable) else scalar
@@ -18,13 +18,13 @@ def known(scalar: Any) -> Any:
 
 
 def known_all(variable: Any) -> Any:
-    """Return the numbers in a variable as a NumPy array, or as a tensor where it is traced."""
+    """Return the numbers in a variable as a NumPy array, or as a tensor while it is traced."""
     value = variable.value
     return value if is_traced(value) else ops.convert_to_numpy(value)
 
 
 def is_traced(tensor: Any) -> bool:
-    """Whether a tensor stands for a value that is known when a program runs."""
+    """Whether a tensor stands for a value that is known only when a program runs."""
     backend = keras.config.backend()
     if backend == "jax":
         import jax
@@ -45,7 +45,7 @@ def where(condition: Any, if_true: Any, if_false: Any) -> Any:
 
 
 def both(one: Any, other: Any) -> Any:
-    """Whether two conditions are true."""
+    """Whether both conditions are true."""
     if isinstance(one, bool):
         return other if one else False
     return one if other is True else where(other, one, False)
@@ -57,12 +57,12 @@ def opposite(condition: Any) -> Any:
 
 
 def is_equal(scalar: Any, number: int) -> Any:
-    """Whether a scalar is a number."""
+    """Whether a scalar is equal to a number."""
     return scalar == number if isinstance(scalar, int) else ops.equal(scalar, number)
 
 
 def array_of(variable: Any, copy: bool = True) -> np.ndarray:
-    """Return the value of a variable or tensor as an array; without `copy` maybe its own memory."""
+    """Return the value of a variable or tensor as an array, perhaps not a copy without `copy`."""
     if getattr(variable, "_value", variable) is None:
         raise RuntimeError(
             "the state is inside compiled training: in a callback, reach the optimizer by "

@@ -1,7 +1,7 @@
 """The learning rate: a number, a variable, a schedule, or a function called at every step.
 
-A compiled step would keep what a function returned while it was traced. Here compiled steps
-call it too: on JAX through `jax.experimental.io_callback`, on TensorFlow through `tf.py_function`.
+A compiled step would keep what a function returned while it was traced. Here compiled steps call it
+too: on JAX through `jax.experimental.io_callback`, on TensorFlow through `tf.py_function`.
 """
 
 import math
@@ -19,15 +19,15 @@ from adadelta._keras.known import array_of, number_of
 
 
 def is_schedule(value: Any) -> bool:
-    """Whether `value` is a Keras learning-rate schedule."""
+    """Whether `value` is a Keras learning rate schedule."""
     return hyperparameters.is_a(value, keras.optimizers.schedules.LearningRateSchedule)
 
 
 def checked(value: Any) -> Any:
     """Return a learning rate as the optimizer keeps it, or raise.
 
-    A number comes back as float, a tensor too, a function as `CallableRate`, variables and
-    schedules as they are.
+    A number or tensor becomes a float, and a function a `CallableRate`. Variables and schedules
+    stay as they are.
     """
     if hyperparameters.is_a(value, keras.Variable):
         dtype = keras.backend.standardize_dtype(value.dtype)
@@ -38,7 +38,7 @@ def checked(value: Any) -> Any:
     if is_schedule(value) or hyperparameters.is_a(value, CallableRate):
         return value
     if not hyperparameters.has(value, "assign") and _compiler_of(value) is None:
-        # What `optimizer.learning_rate * 0.5` is; NumPy's are read the same on every backend.
+        # Tensors, such as `optimizer.learning_rate * 0.5`, become arrays, as on every backend.
         value = _read(value)
     if hyperparameters.is_a(value, type):
         raise TypeError(hyperparameters.refusal("learning_rate", "an instance, not a class", value))
@@ -51,24 +51,24 @@ def _read(value: Any) -> Any:
         is_tensor = isinstance(value, keras.Variable) or ops.is_tensor(value)
         return np.asarray(ops.convert_to_numpy(value)) if is_tensor else value
     except Exception:
-        # It has no value, such as torch's meta tensors, or is none: the check says so.
+        # No tensor, or one without a value, such as torch's meta tensors: the check reports it.
         return value
 
 
 class NoAnswerError(Exception):
-    """Raised by a function that has ended the training itself: its step changes nothing."""
+    """Raised by a function that has ended the training itself; its step changes nothing."""
 
 
 class CallableRate:
-    """A function that is called for the rate at every step, and its answer checked.
+    """A function that is called for the rate at every step, and whose result is checked.
 
     Args:
-        function: A function of no argument, or of the step when `takes_step`.
+        function: A function without arguments, or of the step if `takes_step`.
         takes_step: Whether it is called with the number of calls so far.
 
     Attributes:
-        failure: What went wrong in a call while training on JAX, where it can't be raised.
-        latest: The last answer, for readers that must not call it again; NaN before the first.
+        failure: The error of a call during training on JAX, where it can't be raised.
+        latest: The last rate, for readers that must not call the function; NaN before the first.
 
     """
 
@@ -79,8 +79,8 @@ class CallableRate:
         self.latest = math.nan
 
     def __call__(self, step: Any) -> Any:
-        """Return the rate at `step`: a float, or the tensor that a compiled step will have."""
-        # Keras' trainer on JAX takes all values out of the variables while it trains, eagerly too.
+        """Return the rate at `step`: a float, or a tensor for a compiled step."""
+        # Keras' trainer on JAX takes all values out of the variables, in eager training too.
         weights_are_away = getattr(step, "_value", step) is None
         step = ops.convert_to_tensor(step)
         compiler = _compiler_of(step)
@@ -91,13 +91,13 @@ class CallableRate:
         return self._called_by_jax(step) if compiler == "jax" else self._called_by_tensorflow(step)
 
     def refuse_main_thread(self) -> None:
-        """Raise when the function may only be called where compiled training does not call it."""
+        """Raise if the function needs the main thread, where compiled training does not call it."""
         reason = getattr(self.function, "needs_main_thread", None)
         if reason:
             raise ValueError(f"`learning_rate` is {reason}")
 
     def raise_failure(self) -> None:
-        """Raise what went wrong in training, once."""
+        """Raise the error that occurred in training, once."""
         failure, self.failure = self.failure, None
         if failure is not None:
             raise failure
@@ -114,9 +114,10 @@ class CallableRate:
         return self.latest
 
     def _answer_or_nan(self, step: int) -> float:
-        """Answer where an error would cost the user the weights, which training has taken away.
+        """Return the rate, or NaN after an error, which would lose the weights if raised here.
 
-        NaN makes the step change nothing, and the error comes when training ends.
+        Training has taken the weights out of the variables. With NaN the step changes nothing, and
+        the error is raised when training ends.
         """
         try:
             return self.answer(step)
@@ -144,7 +145,7 @@ class CallableRate:
 
 
 def _compiler_of(step: Any) -> str | None:
-    """Which backend is tracing a step, if any."""
+    """Return the name of the backend that is tracing a step, or None."""
     backend = keras.config.backend()
     if backend == "jax":
         import jax
@@ -160,10 +161,10 @@ def _compiler_of(step: Any) -> str | None:
 
 @keras.saving.register_keras_serializable(package="adadelta")
 class FunctionSchedule(keras.optimizers.schedules.LearningRateSchedule):
-    """A learning-rate schedule from a function of the step, called at every step.
+    """A learning rate schedule from a function of the step, which is called at every step.
 
     Args:
-        function: Called with the number of calls so far, an int from 0, at every step; returns a
+        function: Called at every step with the number of calls so far, an int from 0. Returns a
             finite number of at least 0.
 
     Example:
@@ -186,12 +187,12 @@ class FunctionSchedule(keras.optimizers.schedules.LearningRateSchedule):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "FunctionSchedule":
-        """Make a schedule from what `get_config()` returned."""
+        """Create a schedule from what `get_config()` returned."""
         return cls(keras.saving.deserialize_keras_object(config["function"]))
 
 
 def callable_rate_of(rate: Any) -> CallableRate | None:
-    """Return the callable rate of a rate that comes from a function, alone or in a schedule."""
+    """Return the `CallableRate` of a function, alone or in a schedule, or None for other rates."""
     if isinstance(rate, FunctionSchedule):
         return rate.callable_rate
     return rate if isinstance(rate, CallableRate) else None
@@ -200,15 +201,15 @@ def callable_rate_of(rate: Any) -> CallableRate | None:
 class Rate:
     """The learning rate of an optimizer, with the number that was given for it.
 
-    A number is in a variable of float32 mostly, which has digits that nobody gave: callbacks set
+    A number is usually in a float32 variable, which adds digits that nobody gave. Callbacks set
     what they read from it.
 
     Attributes:
         value: A variable, a schedule or a `CallableRate`.
         given: The number that was given, if any.
         was_set: Whether the number was set after the optimizer was made.
-        is_settled: Whether its dtype stays, as when the optimizer is built.
-        is_in_a_graph: Whether a TensorFlow graph has the rate's kind in it.
+        is_settled: Whether its dtype is final, as it is once the optimizer is built.
+        is_in_a_graph: Whether a TensorFlow graph depends on the kind of rate.
 
     """
 
@@ -227,7 +228,7 @@ class Rate:
         return callable_rate_of(self.value)
 
     def now(self, step: Any) -> Any:
-        """Return the rate of a step: a variable, or what the schedule or function gives."""
+        """Return the rate of a step: a variable, or what the schedule or function returns."""
         if keras.config.backend() == "tensorflow":
             import tensorflow as tf
 
@@ -246,11 +247,11 @@ class Rate:
         """Whether it is this number."""
         if not self.is_number:
             return False
-        # The one that was given has more digits than its variable, which is all that files have.
+        # The given number has more digits than its variable, which is all that files have.
         return bool(np.asarray(number, precision.dtype_of(self.value)) == self._array())
 
     def config(self) -> Any:
-        """Return what makes it again, in plain Python values."""
+        """Return the rate's config, as plain Python values."""
         if is_schedule(self.value):
             return keras.optimizers.schedules.serialize(self.value)
         if isinstance(self.value, CallableRate):
@@ -261,18 +262,18 @@ class Rate:
         return shortest(now) if self.was_set and self.is_settled else self.given
 
     def answer(self, step: Any) -> float:
-        """Return the rate of the step that comes next, as `step` counts."""
+        """Return the rate of the next step, after the number of calls in `step`."""
         if self.callable is not None:
-            # Not as in a step, which would note what goes wrong for the end of training.
+            # Not as in a step, which would keep an error until the end of training.
             return self.callable.answer(number_of(step))
         if is_schedule(self.value):
             return float(ops.convert_to_numpy(self.value(step)))
         return float(self.config())
 
     def latest(self, step: int) -> float:
-        """Return the rate of the last of so many steps."""
+        """Return the rate of the last of `step` steps."""
         if self.callable is not None:
-            # It may count how often it is called.
+            # The function may count its calls, so don't call it.
             return self.callable.latest
         rate = self.value if self.is_number else self.value(np.int64(max(step - 1, 0)))
         return float(ops.convert_to_numpy(rate))
@@ -281,7 +282,7 @@ class Rate:
         return np.asarray(array_of(self.value, copy=False), precision.dtype_of(self.value))
 
     def __str__(self) -> str:
-        """Show it in a line."""
+        """Show the rate in one line."""
         if self.callable is not None:
             return hyperparameters.received(self.callable.function)
         if not is_schedule(self.value):

@@ -1,7 +1,7 @@
 """The dynamic loss scale: halved by a gradient that is not finite, doubled after many that are.
 
 The first scale and the number of calls are those of `keras.optimizers.LossScaleOptimizer`; the
-bounds are ours, since without them its scale runs to 0 or to infinity.
+bounds are this package's, since without them its scale runs to 0 or to infinity.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ CALLS_TO_GROW = 2000
 
 
 def after_finite(scale: Any, calls: Any) -> tuple[Any, Any]:
-    """Return the scale and the count of finite calls after one more of them."""
+    """Return the scale and the count of finite calls after one more finite call."""
     calls = calls + 1
     grows = calls >= CALLS_TO_GROW
     larger = ops.minimum(scale * 2.0, LARGEST)

@@ -9,14 +9,14 @@ from adadelta._core.precision import is_complex, state_dtype
 
 
 def dtype_of(array: Any) -> str:
-    """The dtype of a variable or tensor, by Keras' name."""
+    """Return the dtype of a variable or tensor, by Keras' name."""
     return keras.backend.standardize_dtype(array.dtype)
 
 
 def tensor_of(variable: Any) -> Any:
     """Return the value of a Keras variable, or of the backend's own, as a tensor."""
-    # On TensorFlow ops.convert_to_tensor() leaves a Keras variable as it is, whose operators are
-    # Keras': `+` of an empty tensor of shape (0, 3) is an error of BiasAdd there.
+    # On TensorFlow ops.convert_to_tensor() returns a Keras variable as it is. Its operators are
+    # Keras', where `+` of an empty tensor of shape (0, 3) fails in BiasAdd.
     value = variable.value if isinstance(variable, keras.Variable) else variable
     if keras.config.backend() != "tensorflow":
         return value
@@ -34,7 +34,7 @@ def to_state(value: Any, dtype: str) -> Any:
 
 
 def from_state(value: Any, dtype: str) -> Any:
-    """Return a value of the state's dtype and shape as the parameter's: undoes `to_state`."""
+    """Return a value in the parameter's dtype and shape: the inverse of `to_state`."""
     if is_complex(dtype):
         unit = ops.cast(1j, dtype)
         return ops.cast(value[..., 0], dtype) + unit * ops.cast(value[..., 1], dtype)

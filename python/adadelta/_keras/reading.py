@@ -1,4 +1,4 @@
-"""What the optimizer's averages say about each variable, read from a sample of its elements."""
+"""Statistics of each variable and its averages, computed from a sample of the elements."""
 
 import functools
 import math
@@ -35,7 +35,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Reading:
-    """What is known about one variable at one time."""
+    """The sampled values of one variable at one time."""
 
     variable: str
     size: int
@@ -46,7 +46,7 @@ class Reading:
     learning_rate: float
 
     def row(self) -> dict[str, Any]:
-        """Return what is recorded."""
+        """Return the values to record, by column."""
         with np.errstate(all="ignore"):
             quantiles = _quantiles(self.effective_rates)
             return {
@@ -83,12 +83,12 @@ def read(state: State, epsilon: float, learning_rate: float, sample: int) -> lis
 
 
 def weights(state: State, sample: int) -> dict[str, np.ndarray]:
-    """The weights of every variable that has averages."""
+    """Return the sampled weights of every variable that has averages."""
     return {name: _elements(state.parameters[index], sample) for name, index in _watched(state)}
 
 
 def has_gradient(state: State, names: set[str]) -> set[str]:
-    """Return those variables of which any element, in the sample or not, had a gradient."""
+    """Return the variables of which any element, sampled or not, has had a gradient."""
     return {
         name
         for name, index in _watched(state)
@@ -97,17 +97,17 @@ def has_gradient(state: State, names: set[str]) -> set[str]:
 
 
 def number(value: Any) -> Any:
-    """A scalar variable, tensor or number as a number of NumPy."""
+    """Return a scalar variable, tensor or number as a NumPy number."""
     return np.asarray(ops.convert_to_numpy(value))
 
 
 def _watched(state: State) -> list[tuple[str, int]]:
-    """The names and indices of the variables with averages, of which an empty one has none."""
+    """Return the names and indices of the variables that have averages and are not empty."""
     return [entry for entry in state.updated() if math.prod(state.parameters[entry[1]].shape)]
 
 
 def _elements(variable: Any, sample: int) -> np.ndarray:
-    """The sampled elements, as float64; of complex ones both parts."""
+    """Return the sampled elements as float64, complex ones as both of their parts."""
     value = variable.value
     shape = tuple(value.shape)
     size = math.prod(shape)
@@ -120,25 +120,25 @@ def _elements(variable: Any, sample: int) -> np.ndarray:
 
 
 def _taken(value: Any, shape: tuple[int, ...], places: np.ndarray) -> Any:
-    """Take elements; nothing here copies all of the value."""
+    """Return elements of a value without copying all of it."""
     backend = keras.config.backend()
     if backend == "torch":
         return ops.take(ops.reshape(value, (-1,)), places)
     if backend == "tensorflow":
         import tensorflow as tf
 
-        # Out of the variable itself: 50 us, where reading, flattening and taking take 600.
+        # From the variable itself: 50 us. Reading, flattening and then taking needs 600.
         return tf.gather_nd(value, np.stack(np.unravel_index(places, shape), axis=-1))
     if {device.platform for device in value.devices()} == {"cpu"}:
-        # NumPy reads JAX's memory in place: 0.5 ms a record, where JAX's operators take 40.
+        # NumPy reads JAX's memory in place: 0.5 ms a record; JAX's operators need 40.
         return np.asarray(value).reshape(-1)[places]
     return value[np.unravel_index(places, shape)]
 
 
 @functools.lru_cache(maxsize=256)
 def _places(size: int, sample: int) -> np.ndarray:
-    """Which elements are looked at: always the same ones, in no pattern that rows could have."""
-    # With replacement, which takes no time or memory that grows with the size.
+    """Return the places to sample: always the same, and random, since rows may have a pattern."""
+    # With replacement, so that time and memory do not grow with the size.
     return np.unique(np.random.default_rng(size).integers(0, size, sample))
 
 

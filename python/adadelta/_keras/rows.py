@@ -1,4 +1,4 @@
-"""The variables of an optimizer as the rows that an engine takes."""
+"""The variables of an optimizer, in the rows that an engine accepts."""
 
 import itertools
 import operator
@@ -12,7 +12,7 @@ from adadelta._keras.engines import array_of
 
 _value = operator.attrgetter("value")
 _own_value = operator.attrgetter("_value")
-# What a gradient is looked at for: TensorFlow has tensors of strings, too.
+# The properties of gradients that are compared. TensorFlow has tensors of strings, too.
 _LOOKS: list[Callable[[Any], Any]] = [type, operator.attrgetter("shape")]
 if keras.config.backend() == "tensorflow":
     _LOOKS.append(operator.attrgetter("dtype"))
@@ -21,17 +21,17 @@ if keras.config.backend() == "torch":
 
 
 class Rows:
-    """Variables and what belongs to each, by the index of the variable.
+    """Variables with their state and settings, by the index of the variable.
 
     Args:
         parameters: The variables.
-        state: Of each kind of state in the order of `Row`, a variable for each parameter; or None
-            where there is none of a kind.
-        decays: The weight decay of each.
+        state: For each kind of state, in the order of `Row`, a variable for each parameter, or None
+            if the optimizer lacks this kind.
+        decays: The weight decay of each variable.
 
     Attributes:
-        decays: See there.
-        reasons: Of the last steps, why the kernel did not take a row, or None, by its index.
+        decays: See the argument.
+        reasons: By index, why the kernel did not update a row in its last step, or None.
 
     """
 
@@ -48,18 +48,18 @@ class Rows:
         self._are_keras = all(isinstance(variable, keras.Variable) for variable in parameters)
         self.reasons: dict[int, str | None] = {}
         self._last_reasons: Sequence[str | None] = ()
-        # What the last call was about.
+        # The variables of the last call, and a check for gradients like its own.
         self._variables: list[Any] = []
         self._indices: list[int] = []
         self._are_alike: Callable[[Sequence[Any]], bool] | None = None
         self._are_all = False
 
     def __getstate__(self) -> dict[str, Any]:
-        # A look of torch's can't be copied.
+        # The check of torch's gradients can't be copied.
         return {**self.__dict__, "_are_alike": None}
 
     def note_reasons(self, indices: Iterable[int], reasons: Sequence[str | None]) -> None:
-        """Note why the kernel did not take the rows of a step."""
+        """Note why the kernel did not update the rows of a step."""
         if reasons is not self._last_reasons:
             self._last_reasons = reasons
             self.reasons |= zip(indices, reasons, strict=True)
@@ -103,22 +103,22 @@ class Rows:
         )
 
     def _reader(self) -> Callable[[Any], Any]:
-        """Return what reads the arrays of variables.
+        """Return the function that reads the arrays of variables.
 
-        Of 2,000 variables, Keras' property takes 6 ms, and the attribute behind it 0.3.
+        For 2,000 variables, Keras' property takes 6 ms, and the attribute behind it 0.3.
         """
         if not self._are_keras or not self._parameters:
             return array_of
         first = self._parameters[0]
-        # In a stateless scope, and where Keras casts by itself, a variable answers something else.
+        # In a stateless scope, and under Keras' autocast, the property returns something else.
         return _own_value if first.value is first._value else _value
 
     def indices_again(
         self, variables: Sequence[Any] | None, gradients: Sequence[Any]
     ) -> list[int] | None:
-        """Return the indices of the last call, if this is for the same variables.
+        """Return the indices of the last call if this one is for the same variables, else None.
 
-        The gradients must be like those before, so that nothing about them is to be checked.
+        The gradients must be like those of the last call, so that they need no check.
         """
         known = self._variables
         given = self._parameters if variables is None else variables
@@ -129,7 +129,7 @@ class Rows:
         return self._indices if self._are_alike(gradients) else None
 
     def note(self, variables: Sequence[Any], gradients: Sequence[Any], indices: list[int]) -> None:
-        """Note what a call is about, whose gradients fit its variables."""
+        """Note the variables of a call whose gradients fit them."""
         self._are_alike = _like(gradients)
         if self._are_alike is not None:
             self._variables, self._indices = list(variables), indices
@@ -137,12 +137,12 @@ class Rows:
 
 
 def _like(gradients: Sequence[Any]) -> Callable[[Sequence[Any]], bool] | None:
-    """Return what tells whether others have these types and shapes, or None if one is missing."""
+    """Return a check for others of these types and shapes, or None if a gradient is missing."""
     kinds = _kinds_of(gradients)
     if kinds is None:
         return None
-    # 200 gradients take 11 us, and 27 with a look at the type and shape of each. A sparse one would
-    # end the process.
+    # 200 gradients take 11 us, and 27 if their types and shapes are compared. A sparse one would
+    # crash the process.
     if keras.config.backend() == "torch" and not any(
         torch_memory.reason_against(gradient, "the gradient", gradient.dtype)
         for gradient in gradients

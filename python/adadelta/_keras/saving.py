@@ -1,14 +1,14 @@
-"""The optimizer's part of a `.keras` or `.weights.h5` file: by name, checked before it is taken.
+"""The optimizer's part of a `.keras` or `.weights.h5` file: by name, checked before it is loaded.
 
-A file of Keras' own optimizers holds their variables by position only. It is taken where it is
-known that `keras.optimizers.Adadelta` has written it: a `.keras` file says so. Such a model goes on
-with ours like this:
+A file of Keras' own optimizers holds their variables by position only. It is loaded if it is known
+that `keras.optimizers.Adadelta` wrote it, as a `.keras` file says. To continue such a model with
+this package's class:
 
     model = keras.saving.load_model(path, compile=False)
     model.compile(adadelta.Adadelta(...), ...)
     model.load_weights(path)
 
-What does not fit is left out with a warning, since the model's weights are loaded by the same call.
+A state that does not fit gives a warning, not an error: the same call loads the model's weights.
 """
 
 import re
@@ -32,7 +32,7 @@ from adadelta._state.record import OptimizerState, StateMismatchError
 def from_keras(saved: keras_file.Arrays, parts: Parts) -> OptimizerState:
     """Return the state in a file written with `keras.optimizers.Adadelta`.
 
-    The rate is one of its variables, after the counter, only while it is a number.
+    The rate is one of its variables, after the counter, only if it is a number.
     """
     arrays = keras_file.in_order(saved)
     own = parts.state
@@ -79,7 +79,7 @@ KERAS_ADADELTA = "keras.optimizers.Adadelta"
 
 
 class Saved:
-    """What a Keras file has of an optimizer, taken at once or when the optimizer is built.
+    """The optimizer's state in a Keras file, loaded at once or when the optimizer is built.
 
     Attributes:
         waiting: The arrays that wait for the optimizer to be built, or None.
@@ -88,11 +88,11 @@ class Saved:
 
     def __init__(self) -> None:
         self.waiting: dict[str, np.ndarray] | None = None
-        # The rate before a state was loaded that waits, and the rate in that state.
+        # The rate before the waiting state was read, and the rate in that state.
         self._rates: tuple[Any, Any] | None = None
 
     def write(self, parts: Parts, store: Any) -> None:
-        """Write the state into a Keras file, by name; what waits is written as it was loaded."""
+        """Write the state into a Keras file by name; before `build()`, the one that was loaded."""
         rate = parts.rate
         if parts.built:
             arrays = keras_file.to_file(exchange.learned(parts, copy=False))
@@ -105,7 +105,7 @@ class Saved:
             store[name] = array
 
     def read(self, parts: Parts, store: Any) -> None:
-        """Take the state from a Keras file: see `Adadelta.load_own_variables()`."""
+        """Load the state from a Keras file: see `Adadelta.load_own_variables()`."""
         saved = {name: np.array(store[name]) for name in store.keys()}  # noqa: SIM118 (no dict)
         source = _Source(store)
         if saved and keras_file.is_numbered(saved):
@@ -117,7 +117,7 @@ class Saved:
             if saved:
                 self._take(parts, saved, source.is_wrapped)
             return
-        # The rate is known now, and may be set to another one before the rest is taken.
+        # Set the rate now, since the user may change it before the rest is loaded.
         rate, before = saved.pop("learning_rate", None), _number_of(parts.rate)
         self.waiting, self._rates = saved or None, None
         try:
@@ -135,7 +135,7 @@ class Saved:
             self._take(parts, waiting)
 
     def _take(self, parts: Parts, saved: keras_file.Arrays, is_wrapped: bool = False) -> None:
-        # The optimizer may be built inside compiled training, of which this must be no part.
+        # The optimizer may be built inside compiled training; keep this out of the traced step.
         with eagerly():
             try:
                 _import(parts, _state_in(saved, parts))
@@ -183,17 +183,17 @@ class Saved:
 
 
 def load_strictly(contents: keras_file.Contents, parts: Parts) -> None:
-    """Take the state from a Keras file of ours or of `keras.optimizers.Adadelta`, or raise.
+    """Load the state from a file of this class or of `keras.optimizers.Adadelta`, or raise.
 
     Args:
-        contents: What is in the file.
+        contents: The contents of the file.
         parts: The optimizer, which may be in a `LossScaleOptimizer`.
 
     Raises:
         StateMismatchError: The state does not fit. Nothing has changed then.
 
     """
-    parts.counters()  # which refuses an optimizer that is not built
+    parts.counters()  # raises an error if the optimizer is not built
     saved = keras_file.arrays_of(contents, KERAS_ADADELTA)
     if keras_file.OF_HOST in saved and _is_name_of_another(contents.name):
         matching.refuse([f'it is that of an optimizer called "{contents.name}"'])
@@ -201,7 +201,7 @@ def load_strictly(contents: keras_file.Contents, parts: Parts) -> None:
         try:
             state = _state_in(saved, parts)
             if parts.wrapper is not None:
-                # Its own variables come after Keras' counter and rate: the calls, the scale.
+                # Its own variables follow Keras' counter and rate: finite calls and scale.
                 scale = contents.wrapper or {}
                 state.loss_scale = float(scale.get("3", parts.wrapper.initial_scale))
                 state.finite_calls = int(scale.get("2", 0))
@@ -225,12 +225,12 @@ def _import(parts: Parts, state: OptimizerState) -> None:
 
 
 def _number_of(rate: Rate) -> Any:
-    """The number that is a learning rate, or None."""
+    """Return the learning rate if it is a number, else None."""
     return rate.config() if rate.is_number else None
 
 
 class _Source:
-    """What Keras' store of arrays says about its file. A plain mapping says nothing."""
+    """Facts about a file from Keras' store of its arrays. A plain mapping has none."""
 
     def __init__(self, store: Any) -> None:
         place, archive = getattr(store, "_h5_entry_path", ""), getattr(store, "archive", None)
@@ -242,7 +242,7 @@ class _Source:
 
 
 def _is_name_of_another(name: str | None) -> bool:
-    """Whether this is the default name of another optimizer of Keras'."""
+    """Whether this is the default name of another Keras optimizer."""
     word = re.sub(r"_\d+$", "", name or "").replace("_", "")
     others = {
         name.lower() for name in dir(keras.optimizers) if name not in ("Adadelta", "Optimizer")

@@ -20,7 +20,7 @@ def path_of(variable: Any) -> str:
 
 
 def parameter_names(variables: Sequence[Any]) -> list[str]:
-    """The name of each parameter: its path, with a number where paths repeat."""
+    """Return the name of each parameter: its path, with a number where paths repeat."""
     return matching.distinct(path_of(variable) for variable in variables)
 
 
@@ -30,7 +30,7 @@ def _largest(dtype: str) -> int:
 
 
 def count(counter: Any, condition: Any = True) -> None:
-    """Add 1 where a condition is true, but not to the largest number, which would become negative.
+    """Add 1 if a condition is true, but not to the largest integer, which would become negative.
 
     Args:
         counter: A Keras variable of integers.
@@ -52,21 +52,21 @@ def count(counter: Any, condition: Any = True) -> None:
 
 @dataclass
 class State:
-    """The variables of an optimizer that is built; None where it has none of a kind.
+    """The variables of a built optimizer; None for a kind that it lacks.
 
     Attributes:
         parameters: The parameters.
-        square_avg: Of each parameter the average of squared gradients, or None.
+        square_avg: The average of squared gradients of each parameter, or None.
         acc_delta: Likewise the average of squared updates.
-        average: Likewise the moving average.
-        window_sum: Likewise the sum of the gradients of the window.
+        average: Likewise the moving average (EMA) of the parameter.
+        window_sum: Likewise the sum of the accumulated gradients.
         step: Counts calls.
-        update: Counts updates, where not every call is one.
-        window: Counts the calls of the window.
-        window_has_gradient: For each parameter, whether a gradient came for it in the window.
+        update: Counts updates, if not every call is one.
+        window: Counts the calls of the current accumulation.
+        window_has_gradient: Whether the current accumulation has a gradient for each parameter.
         skipped: Counts skipped calls.
         loss_scale: The dynamic loss scale.
-        finite_calls: Counts the calls since it has changed.
+        finite_calls: Counts the finite calls since the loss scale changed.
 
     """
 
@@ -100,7 +100,7 @@ class State:
                 yield name, index
 
     def slots(self) -> dict[str, dict[str, Any]]:
-        """Return the variables about each parameter: by its name, then by slot."""
+        """Return the state variables by the name of the parameter, then by slot."""
         columns = {
             "square_avg": self.square_avg,
             "acc_delta": self.acc_delta,
@@ -118,20 +118,20 @@ class State:
         return {name: own for name, own in slots.items() if own}
 
     def counters(self) -> dict[str, Any]:
-        """Return the variables that count and the loss scale, by their names in saved state."""
+        """Return the counters and the loss scale, by their names in saved state."""
         names = ("step", "update", "skipped", "window", "loss_scale", "finite_calls")
         counters = {name: getattr(self, name) for name in names}
         return {name: variable for name, variable in counters.items() if variable is not None}
 
     def progress(self) -> tuple[int, int]:
-        """Return how many calls and how many updates there were."""
+        """Return the number of calls and the number of updates."""
         return number_of(self.step), number_of(self.updates)
 
 
 def counters(
     add_variable: Callable[..., Any], parameters: int, accumulates: bool, skips: bool, scales: bool
 ) -> dict[str, Any]:
-    """Make the variables that count, beside Keras' own, by their names in `State`.
+    """Create the counters besides Keras' own, and the loss scale, by their names in `State`.
 
     Args:
         add_variable: `add_variable()` of a Keras optimizer.

@@ -1,7 +1,7 @@
 """One call of the optimizer, from the gradients to the counters, on every backend.
 
-A call decides once what happens: nothing (skipped), only collecting gradients, or an update. The
-engine then does that to the variables, and the counters follow.
+A call decides once what happens: it is skipped, only accumulates gradients, or updates. The engine
+then does that to the variables, and the counters are updated.
 """
 
 import math
@@ -26,20 +26,20 @@ Assign = Callable[[Any, Any], None]
 
 
 def is_overwritten(variable: Any) -> bool:
-    """Whether a variable is set to its gradient, as those of float8 training."""
+    """Whether a variable is set to its gradient, as in float8 training."""
     return bool(getattr(variable, "overwrite_with_gradient", False))
 
 
 class Steps:
-    """Makes the steps of an optimizer that is built.
+    """Makes the steps of a built optimizer.
 
     Args:
         engine: Makes the steps of the rows.
         state: The variables.
         decays: The weight decay of each parameter.
-        options: What the engine is told.
+        options: The settings for the engine.
         name: The name of the optimizer.
-        accumulation_steps: How many calls a window has, or None.
+        accumulation_steps: Over how many calls gradients are accumulated, or None.
         loss_scale: A number, "dynamic" or None.
         overwrite_frequency: After how many updates the averages replace the parameters, or None.
 
@@ -76,7 +76,7 @@ class Steps:
         rate: Rate,
         assign: Assign,
     ) -> None:
-        """Do what a call does, with gradients of the variables of these indices.
+        """Make one call, with the gradients of the variables of these indices.
 
         Args:
             indices: The indices.
@@ -94,7 +94,7 @@ class Steps:
             indices, gradients = list(given), list(given.values())
         now = rate.now(self._state.step)
         call = self._told(now, self._accumulation_steps)
-        # A function that failed in training on JAX has answered NaN: nothing happens.
+        # A rate function that failed in training on JAX has returned NaN: nothing happens.
         answered: Any = True
         if rate.callable is not None:
             is_number = isinstance(now, float)
@@ -114,8 +114,8 @@ class Steps:
         without = self._rows_without_gradient(has_gradient, action)
         if without:
             indices, rows = [*indices, *without], [*rows, *without.values()]
-        # Keras' scope is inside: an interrupt at its ends would leave it open, and all variables
-        # that are made later would be named in it.
+        # Keras' name scope is inside: an interrupt at its ends would leave it open, and put it into
+        # the names of all later variables.
         with interrupts.Deferred(), keras.name_scope(self._name, caller=self):
             self._make(indices, rows, call, self._options, assign)
             self._overwrite(overwriting, action)
@@ -135,7 +135,7 @@ class Steps:
         return Call(rate, scale, steps, starts, overwrites)
 
     def _rows_without_gradient(self, has_gradient: Iterable[int], action: Any) -> dict[int, Row]:
-        """Return the rows that a call changes although no gradient came for them."""
+        """Return the rows that a call changes although it has no gradient for them."""
         state = self._state
         is_update = is_equal(action, UPDATE)
         if is_update is False or state.average is state.window_sum is None:
@@ -160,7 +160,7 @@ class Steps:
         options: Options,
         assign: Assign,
     ) -> None:
-        """Let the engine make a step, and take the arrays that are new."""
+        """Let the engine make a step, and assign the arrays that are new."""
         if isinstance(call.rate, keras.Variable):
             # Operators of Keras' variables would round a float64 decay to float32.
             call = call._replace(rate=precision.tensor_of(call.rate))
@@ -175,7 +175,7 @@ class Steps:
                     assign(variable, after)
 
     def _overwrite(self, gradients: dict[int, Any], action: Any) -> None:
-        """Set variables that are overwritten by their gradient, as those of float8 training."""
+        """Set the variables that are overwritten by their gradient, as in float8 training."""
         is_update, collects = is_equal(action, UPDATE), is_equal(action, COLLECT)
         for index, gradient in gradients.items():
             variable = self._state.parameters[index]
@@ -189,7 +189,7 @@ class Steps:
             variable.assign(where(is_update, new, value))
 
     def _count(self, action: Any, answered: Any, finite: Any, has_gradient: Sequence[int]) -> None:
-        """Let the counters follow what has happened."""
+        """Update the counters after a call."""
         is_update, collects = is_equal(action, UPDATE), is_equal(action, COLLECT)
         state = self._state
         count(state.step, answered)
@@ -222,7 +222,7 @@ class Steps:
         return finite
 
     def update_one(self, index: int, gradient: Any, rate: Any, assign: Assign) -> None:
-        """Decay one variable and apply the rule to it, without what else a call does."""
+        """Decay one variable and apply the equations to it, without the rest of a step."""
         row = self.rows.row(index, gradient)
         row = row._replace(average=None, window=None, constraint=None, action=UPDATE)
         own = self._options
@@ -230,7 +230,7 @@ class Steps:
         self._make([index], [row], Call(rate), options, assign)
 
     def close_window(self, rate: Rate, assign: Assign) -> None:
-        """Update from what the window has collected, if anything."""
+        """Update the parameters from the gradients accumulated so far, if any."""
         state = self._state
         collected = 0 if state.window is None else int(ops.convert_to_numpy(state.window))
         if not collected or state.window_sum is None:
@@ -245,18 +245,18 @@ class Steps:
             counter.assign(ops.zeros(counter.shape, counter.dtype))
 
     def take_averages(self, variables: Sequence[Any], indices: Sequence[int | None]) -> None:
-        """Put their moving averages in the place of the values of variables, where known."""
+        """Replace the values of variables by their moving averages, where there is one."""
         averages = self._state.average or []
         for variable, index in zip(variables, indices, strict=True):
             average = None if index is None else averages[index]
             if average is not None:
                 tensor = precision.tensor_of(average)
                 value = precision.from_state(tensor, precision.dtype_of(variable))
-                # A copy: compiled training on JAX gives buffers away, each only once.
+                # A copy: compiled training on JAX can't donate a buffer twice.
                 variable.assign(ops.copy(value))
 
     def report(self) -> list[report.Served]:
-        """Return what `kernel_info()` says of the variables."""
+        """Return the rows of `kernel_info()` for the variables."""
         taken = dict(self._state.updated())
         return report.served(
             self.engine,

@@ -1,4 +1,4 @@
-"""What an optimizer shows of itself: its summary and its `repr()`. Nothing here changes it."""
+"""The summary and the `repr()` of an optimizer. Nothing here changes it."""
 
 import math
 import re
@@ -13,8 +13,8 @@ from adadelta._state import summary
 
 
 def summary_of(state: State | None, rate: Rate, epsilon: float) -> summary.Summary:
-    """Return the summary of an optimizer, which has no state before it is built."""
-    # First, since it says so when compiled training has the state.
+    """Return the summary of an optimizer, whose state is None before it is built."""
+    # First, since it raises the error when compiled training holds the state.
     progress = progress_of(state)
     if state is None:
         return summary.Summary([], None, progress)
@@ -22,7 +22,7 @@ def summary_of(state: State | None, rate: Rate, epsilon: float) -> summary.Summa
 
 
 def progress_of(state: State | None) -> str:
-    """Say what an optimizer is built on and how far it has come."""
+    """Return a text on the variables and the number of updates of an optimizer."""
     if state is None:
         return "not yet built"
     calls, updates = state.progress()
@@ -35,11 +35,11 @@ def progress_of(state: State | None) -> str:
 
 
 def representation(kind: str, settings: dict[str, Any], state: State | None) -> str:
-    """Return `repr()` of an optimizer: settings that are not the defaults, then how far it is."""
+    """Return `repr()` of an optimizer: settings that are not the defaults, and its progress."""
     shown = []
     for name, value in settings.items():
         text = str(value) if isinstance(value, Rate) else hyperparameters.received(value)
-        # A name that Keras has made up is no setting.
+        # A name that Keras generated is not a setting.
         is_made_up = name == "name" and re.fullmatch(r"adadelta(_\d+)?", value)
         is_default = text == hyperparameters.received(hyperparameters.DEFAULTS.get(name))
         if not is_made_up and not is_default:

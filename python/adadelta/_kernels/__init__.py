@@ -1,1 +1,1 @@
-"""Ways to run the step faster than the rule's operators one by one over whole tensors."""
+"""Kernels: faster ways to run the step than one operator after another over whole tensors."""

@@ -1,12 +1,12 @@
 """The folder in which compiled kernels are kept, and whether it can be trusted.
 
 A file in this folder is machine code that runs with all rights of the user, so no other user may
-be able to put one there. On POSIX systems the folder, the directories above it and each file
-belong to the user or to root, and nobody else can write to them. Where that does not hold, nothing
-is read or written, and every process compiles its own kernels.
+be able to put one there. On POSIX systems the folder, the directories above it and each file must
+belong to the user or to root, and nobody else may be able to write to them. Otherwise nothing is
+read or written, and every process compiles its own kernels.
 
-Not checked: access control lists of macOS and NFS; and on Windows, anything: the user's profile,
-where the folder lies by default, is closed to other users there.
+Access control lists of macOS and NFS are not checked. On Windows nothing is checked: other users
+have no access to the user's profile, where the folder is by default.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ _IS_POSIX = hasattr(os, "geteuid")
 _LARGEST = 2**24
 _LEFT_OVER = re.compile(r"\.[\w-]+\.o\.\w+")
 _SECONDS_OF_A_WRITER = 3600
-# Not every system has them all: O_BINARY is of Windows, the others are of POSIX.
+# Not every system has all of them: O_BINARY exists on Windows, the others on POSIX systems.
 _FLAGS = os.O_RDONLY | sum(
     getattr(os, name, 0)
     for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY")
@@ -34,16 +34,16 @@ _failure: str | None = None
 
 
 class UntrustedError(Exception):
-    """Why a folder is not used."""
+    """Says why a folder is not used."""
 
 
 def read(folder: str, name: str, identity: str) -> bytes | None:
     """Return the content of a cached file, or None if it is damaged or others can change it.
 
     Args:
-        folder: What `folder` returned. Nobody else can put a file there.
+        folder: The result of `folder`. Nobody else can put a file there.
         name: The name of the file.
-        identity: Of what the content is.
+        identity: What identifies the content; it is a part of the checksum.
 
     """
     try:
@@ -51,7 +51,7 @@ def read(folder: str, name: str, identity: str) -> bytes | None:
     except OSError:
         return None
     try:
-        # Checked on the open file, which nobody can exchange any more.
+        # Check the open file, which nobody can replace any more.
         found = os.fstat(file)
         is_file = stat.S_ISREG(found.st_mode) and found.st_size <= _LARGEST
         if not is_file or (_IS_POSIX and (not _is_own(found) or found.st_mode & 0o022)):
@@ -67,7 +67,7 @@ def read(folder: str, name: str, identity: str) -> bytes | None:
 
 
 def write(folder: str, name: str, identity: str, data: bytes) -> None:
-    """Write a file as a whole; where that fails, note why, and leave nothing behind."""
+    """Write a file atomically; if that fails, note why and leave no partial file behind."""
     global _failure
     try:
         _remove_left_over(folder)
@@ -75,7 +75,7 @@ def write(folder: str, name: str, identity: str, data: bytes) -> None:
         try:
             with open(descriptor, "wb") as file:
                 file.write(_checksum(data, identity) + data)
-            # The umask may have taken rights from it.
+            # The umask may have removed permissions from it.
             os.chmod(beside, 0o600)
             os.replace(beside, os.path.join(folder, name))
         except BaseException:
@@ -88,12 +88,12 @@ def write(folder: str, name: str, identity: str, data: bytes) -> None:
 
 
 def _checksum(data: bytes, identity: str) -> bytes:
-    # It finds accidents only, since anybody can compute it.
+    # It detects accidental damage only, since anybody can compute it.
     return hashlib.sha256(hashlib.sha256(identity.encode()).digest() + data).digest()
 
 
 def _remove_left_over(folder: str) -> None:
-    """Remove what processes that were killed while they wrote have left."""
+    """Remove partial files of processes that were killed while they wrote."""
     for path in Path(folder).iterdir():
         with contextlib.suppress(OSError):
             is_old = path.lstat().st_mtime < time.time() - _SECONDS_OF_A_WRITER
@@ -102,9 +102,9 @@ def _remove_left_over(folder: str) -> None:
 
 
 def folder() -> str | None:
-    """Return the folder that is to be used, or None where there is none to be trusted.
+    """Return the folder for kernels, or None if none can be trusted.
 
-    It is made where it does not exist.
+    The folder is created if it does not exist.
     """
     try:
         return _trusted()
@@ -113,7 +113,7 @@ def folder() -> str | None:
 
 
 def status() -> tuple[str | None, str | None]:
-    """Return the folder in which kernels are kept, or None, and then why there is none."""
+    """Return the folder in which kernels are kept or None, and the reason if it is None."""
     try:
         path = _trusted()
     except UntrustedError as error:
@@ -146,9 +146,9 @@ def _trusted() -> str:
 
 
 def _chosen(home: str | None) -> str | None:
-    """Return the folder that the environment names; a relative path counts as not set.
+    """Return the folder that the environment variables name, ignoring relative paths.
 
-    Else it would be another one in each directory, and often one that others can write to.
+    A relative path would mean another folder in each directory, often one that others can write to.
     """
     own = os.environ.get("ADADELTA_KERNEL_CACHE", "")
     if os.path.isabs(own):
@@ -174,7 +174,7 @@ def _home() -> str | None:
 
 
 def _checked_places(folder: str, home: str | None) -> list[str]:
-    """Return a folder and those above it, up to the home or the root; the topmost comes first."""
+    """Return a folder and its parents up to the home directory or the root, topmost first."""
     places = list(map(str, (Path(folder), *Path(folder).parents)))
     for top in () if home is None else (home, os.path.realpath(home)):
         top = str(Path(top))
@@ -184,11 +184,11 @@ def _checked_places(folder: str, home: str | None) -> list[str]:
 
 
 def _make(place: str) -> None:
-    """Make a folder where there is nothing."""
+    """Create a folder unless something exists at its path."""
     with contextlib.suppress(FileExistsError):
         if not os.path.lexists(place):
             os.mkdir(place, 0o700)
-            # The mode that `mkdir` takes is narrowed by the umask.
+            # The umask removes permissions from the mode that `mkdir` gets.
             os.chmod(place, 0o700)
 
 
@@ -199,7 +199,7 @@ def _refuse_untrusted(place: str, may_be_link: bool = False, is_last: bool = Fal
             f"{place} belongs to another user; ADADELTA_KERNEL_CACHE can name a directory of yours"
         )
     if may_be_link and stat.S_ISLNK(found.st_mode):
-        # A link has no mode of its own, and the place it leads to is checked separately.
+        # A link has no mode of its own, and its target is checked separately.
         return
     if not stat.S_ISDIR(found.st_mode):
         raise UntrustedError(f"{place} is not a directory")
@@ -221,9 +221,9 @@ def _is_open_to_others(place: str, found: os.stat_result) -> bool:
 
 
 def _is_group_of_user_alone(number: int) -> bool:
-    """Whether a group has no other member, as where each user has a group of the same name.
+    """Whether a group has no other member, as on systems with a group named after each user.
 
-    There the umask is often 002, and every directory can be written by its group.
+    There the umask is often 002, so that every directory is writable by its group.
     """
     import grp
     import pwd
@@ -240,7 +240,7 @@ def _is_group_of_user_alone(number: int) -> bool:
 
 
 def _has_access_list(place: str) -> bool:
-    """Whether other users may have rights that the mode shows as those of the group (Linux)."""
+    """Whether an access control list may give other users the group's permissions (Linux)."""
     try:
         return "system.posix_acl_access" in os.listxattr(place)
     except (AttributeError, OSError):

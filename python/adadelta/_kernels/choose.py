@@ -1,4 +1,4 @@
-"""Which kernel can make the step: on this machine, and for the tensors at hand."""
+"""Decide which kernels can make the step on this machine, and for which dtypes."""
 
 import functools
 import importlib
@@ -15,7 +15,7 @@ DESCRIPTIONS = {
     "cuda": "one Triton kernel over all tensors (adadelta.torch on NVIDIA GPUs, fused=True)",
 }
 
-# The module of this folder that tries each, and the packages that it needs.
+# For each kernel, the module of this folder that tries it, and the packages that it needs.
 _TRIED_BY = {
     "cpu": ("cpu", "numba", "llvmlite"),
     "xla": ("xla", "jax", "numba", "llvmlite"),
@@ -23,12 +23,12 @@ _TRIED_BY = {
     "cuda": ("cuda", "torch", "triton"),
 }
 
-# The kernel that serves each backend of Keras.
+# The kernel for each Keras backend.
 FOR_KERAS = {"jax": "xla", "torch": "cpu", "tensorflow": "tensorflow"}
 
 
 def reason_against(kernel: str) -> str | None:
-    """Return why a kernel can't serve on this machine, or None when it can.
+    """Return why a kernel can't be used on this machine, or None when it can.
 
     Args:
         kernel: One of `DESCRIPTIONS`.
@@ -38,10 +38,10 @@ def reason_against(kernel: str) -> str | None:
 
 
 def reason_against_dtype(kernel: str, dtype: str) -> str | None:
-    """Return why a kernel can't serve tensors of a dtype on this machine, or None when it can.
+    """Return why a kernel can't be used for a dtype on this machine, or None when it can.
 
-    The code for each dtype is compiled when it is first asked for, which may fail where the one
-    before did not.
+    The code for each dtype is compiled on first use, which may fail for one dtype after it has
+    worked for another.
 
     Args:
         kernel: One of `DESCRIPTIONS`.
@@ -60,12 +60,12 @@ def _reason_against(kernel: str, dtype: str, is_tensorflow_loaded: bool) -> str 
             return f"{' and '.join(absent)} can't be imported"
         reason = _reason_against_processor() if "numba" in packages else None
         if reason is None and (kernel != "tensorflow" or is_tensorflow_loaded):
-            # TensorFlow is not loaded for this: it takes seconds, and beside torch and Triton it
-            # ends the process (TensorFlow 2.21).
+            # TensorFlow is not imported just to try its kernel: that takes seconds, and together
+            # with torch and Triton it crashes the process (TensorFlow 2.21).
             tried = importlib.import_module(f"adadelta._kernels.{module}")
             reason = tried.reason_against_dtype(dtype)
     except Exception as error:
-        # A package that is installed can't be loaded, or has other parts than the one we know.
+        # An installed package can't be loaded, or its version lacks functions that we use.
         reason = f"{type(error).__name__}: {error}"
     return reason
 
@@ -81,7 +81,7 @@ def _reason_against_processor() -> str | None:
 
 
 def kernels() -> dict[str, dict[str, str | bool | None]]:
-    """Return what `kernel_info()` says of this machine."""
+    """Return what `kernel_info()` reports about this machine."""
     info: dict[str, dict[str, str | bool | None]] = {}
     for kernel, description in DESCRIPTIONS.items():
         reason = reason_against(kernel)

@@ -1,9 +1,9 @@
 """Machine code of this folder's numba functions: compiled once per machine, then read from a file.
 
-Numba takes seconds to compile a kernel, and half a second to load one from its own cache; the
-object code alone is loaded by llvmlite in a tenth of that. The name of a file and its checksum
-depend on all that the code depends on. Without a folder for the files (see `cache.py`) the code is
-compiled in every process.
+Numba takes seconds to compile a kernel, and half a second to load one from its own cache; llvmlite
+loads the object code alone in a tenth of that. The name of a file and its checksum depend on
+everything that the code depends on. Without a folder for the files (see `cache.py`), every process
+compiles the code.
 """
 
 import ctypes
@@ -22,20 +22,20 @@ from adadelta._kernels.locks import Lock
 
 _lock = Lock()
 _addresses: dict[tuple[str, str], int] = {}
-# What owns the code: it lives as long as the process.
+# The libraries that own the code: kept as long as the process lives.
 _code: list[object] = []
-# LLVM takes 1.2 MB of the address space to load code, and ends the process where it gets none.
+# LLVM takes 1.2 MB of address space to load code, and aborts the process if it gets no memory.
 _ROOM = 2**23
 
 
 def addresses(*functions: tuple[str, str]) -> list[int]:
-    """Return the addresses of numba functions that take int64 and return one.
+    """Return the addresses of compiled numba functions that take and return int64.
 
     Args:
         functions: The module in this folder and the name of each.
 
     Raises:
-        MemoryError, OSError, RuntimeError: They can't be compiled or loaded.
+        MemoryError, OSError, RuntimeError: The functions can't be compiled or loaded.
 
     """
     if not all(function in _addresses for function in functions):
@@ -59,14 +59,14 @@ def _load(unknown: list[tuple[str, str]]) -> None:
 
 
 def has_half_precision() -> bool:
-    """Whether the processor converts float16, as all but the oldest do; else C's library must."""
+    """Whether the processor converts float16, as all but the oldest do, without the C library."""
     with compiler.llvm.held():
         features = binding.get_host_cpu_features()
     return "f16c" not in features or bool(features["f16c"])
 
 
 def bound(function: int, known: int) -> int:
-    """Return the address of a function of one argument that calls another with `known` after it."""
+    """Return the address of a function of one argument that passes it and `known` to another."""
     assembly = f"""
 define i64 @{compiler.ENTRY}(i64 %argument) {{
   %function = inttoptr i64 {function} to ptr
@@ -80,7 +80,7 @@ define i64 @{compiler.ENTRY}(i64 %argument) {{
 
 
 def call(place: int, arguments: int) -> "ctypes._CFunctionType":
-    """Return the function at an address for Python, which releases Python's lock."""
+    """Return the function at an address as a Python callable that releases the GIL."""
     return ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * arguments)(place)
 
 
@@ -90,13 +90,13 @@ def _engine() -> "binding.LLJIT":
 
 
 def _identity(key: tuple[str, str]) -> str:
-    """Return a digest of a function and all that its code depends on."""
+    """Return a hash of the name of a function and of everything that its code depends on."""
     return hashlib.sha256(_surroundings() + repr(key).encode()).hexdigest()
 
 
 @functools.cache
 def _surroundings() -> bytes:
-    """Return what the code of every function depends on: the processor, versions, and sources."""
+    """Return what the code of all functions depends on: the processor, versions and sources."""
     with compiler.llvm.held():
         machine = (
             compiler.target().triple,
@@ -104,7 +104,7 @@ def _surroundings() -> bytes:
             binding.get_host_cpu_features().flatten(),
         )
     versions = [version(package) for package in ("numba", "llvmlite")]
-    # An application that is one file has no sources: there the version of the package has to do.
+    # A single-file application contains no sources: there the package's version must be enough.
     own = (platform.python_version(), sys.modules["adadelta"].__version__)
     files = sorted(file for file in Path(__file__).parent.glob("*.py*") if file.is_file())
     described = repr((machine, versions, own)).encode()

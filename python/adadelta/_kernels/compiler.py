@@ -1,8 +1,8 @@
-"""Numba's functions of this folder as machine code, compiled by other processes.
+"""Compile this folder's numba functions to machine code, in other processes.
 
-There, those of several modules are compiled at once, numba's optimization of every function that
-they call can be left out, and the caller does not import numba: on two cores the first step of a
-network takes half as long (`bench/notes.md`).
+Other processes can compile several modules in parallel and turn off numba's optimization of each
+called function, and the caller does not import numba: on two cores the first step of a network
+takes half as long (`bench/notes.md`).
 """
 
 import contextlib
@@ -22,19 +22,19 @@ from llvmlite import binding
 
 from adadelta._kernels.locks import Lock
 
-# The name of a function in its object code.
+# The symbol of a function in its object code.
 ENTRY = "adadelta_entry"
-# Held while LLVM works in this process: its own locks would stay locked in a forked one.
+# Held while LLVM works in this process: in a forked process its own locks would stay locked.
 llvm = Lock()
 llvm.keep_through_forks(seconds=10)
 
-# The other processes take 2 to 4 seconds on two cores.
+# Timeout of the other processes, which take 2 to 4 seconds on two cores.
 _SECONDS = 100.0
-# Numba and the compilation of a kernel take 275 MB of the address space. Where LLVM gets none it
-# ends the process.
+# Numba and the compilation of a kernel take 275 MB of address space. LLVM aborts the process if
+# it gets no memory.
 _ROOM = 2**29
-# This package is the caller's, wherever that found it: R has it in no folder of `sys.path`. And
-# what is imported is found where the caller finds it, but for the current directory.
+# The other process imports this package from the caller's path, since in R it is in no folder of
+# `sys.path`. Other packages are found where the caller finds them, except the current directory.
 _PROGRAM = """
 import sys
 root, module, names, *path = sys.argv[1:]
@@ -48,7 +48,7 @@ compiler.main(module, names.split(","))
 
 @functools.cache
 def target() -> "binding.TargetMachine":
-    """Return the processor that LLVM makes code for: this one."""
+    """Return LLVM's target machine for the processor of this machine."""
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
     return binding.Target.from_default_triple().create_target_machine(
@@ -60,15 +60,15 @@ def target() -> "binding.TargetMachine":
 
 
 def object_codes(functions: Sequence[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
-    """Return the object code of functions, those of each module compiled beside the others.
+    """Return the object code of functions; the modules are compiled in parallel.
 
     Args:
-        functions: The module in this folder and the name of each. They take int64 and return one.
+        functions: The module in this folder and the name of each. They take and return int64.
 
     Raises:
-        RuntimeError: A process that compiled was ended by the system, as where memory is short;
-            the same here would end this one.
-        MemoryError: There is too little address space to compile here.
+        RuntimeError: A compiling process was killed by the system, for example because memory is
+            short. Compiling in this process could kill it, too.
+        MemoryError: There is too little address space to compile in this process.
 
     """
     names: dict[str, list[str]] = {}
@@ -84,7 +84,7 @@ def object_codes(functions: Sequence[tuple[str, str]]) -> dict[tuple[str, str], 
         end = time.monotonic() + _SECONDS
         for module, process in processes.items():
             made = _answer(process, end) if process else {}
-            # Where no other Python can be started, or says something else, this one compiles.
+            # If no other Python can be started or its answer is wrong, compile in this process.
             if list(made) != names[module]:
                 check_room(_ROOM)
                 made = {name: object_code(module, name) for name in names[module]}
@@ -93,9 +93,9 @@ def object_codes(functions: Sequence[tuple[str, str]]) -> dict[tuple[str, str], 
 
 
 def _start(module: str, names: Sequence[str]) -> subprocess.Popen[bytes] | None:
-    # Optimized once, at the end: what numba does in between takes a third of the time.
+    # The code is optimized once, at the end: numba's own optimization takes a third of the time.
     environment = dict(os.environ, NUMBA_OPT="0", NUMBA_DISABLE_JIT="0")
-    # The executable of a frozen application is the application.
+    # The executable of a frozen application is the application itself, not Python.
     executable = None if getattr(sys, "frozen", False) else sys.executable
     given = {"-I": "isolated", "-E": "ignore_environment", "-s": "no_user_site", "-S": "no_site"}
     flags = [flag for flag, name in given.items() if getattr(sys.flags, name)]
@@ -106,13 +106,13 @@ def _start(module: str, names: Sequence[str]) -> subprocess.Popen[bytes] | None:
         ]
         return subprocess.Popen(
             [executable or "", "-P", *flags, "-c", _PROGRAM, root, module, ",".join(names), *path],
-            # Numba reads settings from a file in the current directory, which may be another's.
+            # Numba reads a settings file in the current directory, which another user may own.
             cwd=root,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            # So that it can be ended together with what it may have started.
+            # So that the process can be killed together with its children.
             start_new_session=True,
         )
     except (OSError, ValueError, MemoryError):
@@ -120,7 +120,7 @@ def _start(module: str, names: Sequence[str]) -> subprocess.Popen[bytes] | None:
 
 
 def _answer(process: subprocess.Popen[bytes], end: float) -> dict[str, bytes]:
-    """Return what `main` has written, or nothing where it did not, or not in time."""
+    """Return the code that `main` wrote, or nothing if it failed or took too long."""
     try:
         answer = process.communicate(timeout=max(0.0, end - time.monotonic()))[0]
         made = {name: bytes.fromhex(code) for name, code in json.loads(answer).items()}
@@ -132,7 +132,7 @@ def _answer(process: subprocess.Popen[bytes], end: float) -> dict[str, bytes]:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a process and what it has started, if it still runs."""
+    """Kill a process and its children if it is still running."""
     if process.poll() is None:
         with contextlib.suppress(OSError):
             if hasattr(os, "killpg"):
@@ -147,7 +147,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def check_room(needed: int) -> None:
-    """Raise a MemoryError where the limit of the address space leaves less than this (Linux)."""
+    """Raise a MemoryError if the limit of the address space leaves less than `needed` (Linux)."""
     try:
         import resource
 
@@ -165,7 +165,7 @@ def check_room(needed: int) -> None:
 
 
 def object_code(module: str, name: str) -> bytes:
-    """Return the object code of a function, under the name ENTRY and C's calling convention."""
+    """Return the object code of a function, with the symbol ENTRY and C's calling convention."""
     with llvm.held():
         return _object_code(module, name)
 
@@ -182,7 +182,7 @@ def _object_code(module: str, name: str) -> bytes:
         no_cfunc_wrapper=True,
     )(function)
     (text,) = compiled.inspect_llvm().values()
-    # Numba's convention has the places of the result and of an exception before the arguments.
+    # In numba's convention, pointers to the result and an exception precede the arguments.
     (mangled,) = re.findall(rf'define [^@]*@("?[^(]*{len(name)}{name}[^(]*)\(', text)[:1]
     named = ", ".join(f"i64 %a{i}" for i in range(count))
     text += f"""
@@ -208,5 +208,5 @@ define i64 @{ENTRY}({named}) {{
 
 
 def main(module: str, names: Sequence[str]) -> None:
-    """Write the object code of functions to the output of this process."""
+    """Write the object code of functions to the standard output of this process."""
     json.dump({name: object_code(module, name).hex() for name in names}, sys.stdout)

@@ -1,6 +1,6 @@
-"""Run the fused step on tensors in the processor's memory, over all of them at once.
+"""Run the fused step on all tensors in the processor's memory at once.
 
-It takes addresses, so whoever calls must hold the arrays until the call returns.
+The functions take addresses, so the caller must keep the arrays alive until they return.
 """
 
 import struct
@@ -17,7 +17,7 @@ Integers = NDArray[np.int64]
 
 
 def reason_against_dtype(dtype: str) -> str | None:
-    """Return None, or raise what says why the kernel of a dtype can't run on this machine."""
+    """Return None, or raise an error that says why a dtype's kernel can't run on this machine."""
     compiled.addresses(("fused", dtype))
     return None
 
@@ -30,15 +30,15 @@ def step(
     row_settings: Array,
     threads: Threads,
 ) -> None:
-    """Make one step of all tensors in the table, in place.
+    """Make one step on all tensors in the table, in place.
 
     Args:
         dtype: The dtype of the parameters and gradients, by name.
         table: int64 of shape (tensors, layout.COLUMNS): addresses of contiguous arrays.
         sizes: int64: the number of elements of each tensor.
-        settings: What `layout.settings()` returned, in the dtype of the state.
+        settings: The result of `layout.settings()`, in the dtype of the state.
         row_settings: The same dtype, of shape (tensors, layout.ROW_SETTINGS).
-        threads: Who works on it.
+        threads: The threads that do the work.
 
     """
     _run(dtype, layout.STEP, table, sizes, settings, row_settings, None, threads)
@@ -53,20 +53,20 @@ def norms(
     threads: Threads,
     wide: bool = False,
 ) -> Factors:
-    """Return the norm of each gradient, or the one of all, as two factors in the state's dtype.
+    """Return the norm of each gradient, or of all together, as two factors in the state's dtype.
 
     Args:
         dtype: As for `step`, like all arguments up to `settings`.
         table: See there.
         sizes: See there.
-        settings: See there. They say what a gradient is divided by.
-        together: Whether the norm of all gradients is wanted, of shape (1,), instead of one for
+        settings: See there. Gradients are divided by the loss scale and the number of steps in it.
+        together: Whether to return one norm of all gradients, of shape (1,), instead of one for
             each.
         threads: See there.
-        wide: Whether the factors are to be float64 in any case.
+        wide: Whether to return float64 even if the state is float32.
 
     Returns:
-        `(divisor, norm)`: a norm is their product, and both are finite when the gradients are.
+        `(divisor, norm)`: the norm is their product, and both are finite if the gradients are.
 
     """
     norm = np.sqrt(_squares(dtype, table, sizes, settings, together, threads))
@@ -94,7 +94,7 @@ def _squares(
     total = int(ends[-1]) if len(ends) else 0
     squares = np.zeros(layout.number_of_squares(len(sizes), total))
     _run(dtype, layout.SQUARES, table, sizes, settings, settings, squares, threads, scale)
-    # No two tensors start at the same place, so that `reduceat` adds up those of each alone.
+    # No two tensors start at the same index, so `reduceat` adds up the sums of each tensor.
     starts = (ends - sizes) // layout.PIECE + np.arange(len(sizes))
     of_each = np.add.reduceat(squares, starts) if len(sizes) else squares
     return of_each.sum(keepdims=True) if together else of_each
@@ -116,7 +116,7 @@ def _run(
     pieces = -(-total // layout.PIECE)
     arrays = (table, ends, settings, row_settings, squares)
     addresses = [0 if array is None else layout.address_of(array) for array in arrays]
-    # In the order of `layout`.
+    # The entries are in the order given in `layout`.
     (bits,) = struct.unpack("=q", struct.pack("=d", scale))
     call = np.array([kind, len(table), *addresses, bits], np.int64)
     control = np.array([0, 0, pieces, total, layout.address_of(call)], np.int64)

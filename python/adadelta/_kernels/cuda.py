@@ -1,15 +1,15 @@
 """The step on torch tensors on an NVIDIA GPU, as one Triton kernel over all of them.
 
-A step is bound by memory. Operator by operator it moves every intermediate result; the kernel
-reads and writes what it must, once, and one launch serves all tensors of a dtype and device. It
-finds them through a table of their addresses and sizes. Each program takes a chunk of `BLOCK`
-elements of one tensor, so a thousand small tensors cost about as much as one large one.
+The step is bound by memory bandwidth. Separate operators write and read every intermediate result;
+the kernel reads and writes each tensor once, and one launch updates all tensors of a dtype and
+device. It finds them through a table of their addresses and sizes. Each program updates a chunk of
+`BLOCK` elements of one tensor, so a thousand small tensors cost about as much as one large one.
 
-The kernel is a transcription of `advance` in `_core/step.py`, for what torch's optimizers have:
-tests hold it to that, and before it serves it is tried against the rule on the machine's own GPU.
+The kernel is a transcription of `advance` in `_core/step.py`, for the options of torch's
+optimizers. Tests compare the two, and before its first use it is tried on the machine's own GPU.
 
-A CUDA graph can't capture it: a replay would go to the addresses of the capture. A step under
-capture is refused, so that the rule takes it.
+A CUDA graph can't capture it: a replay would use the addresses of the capture. Under capture the
+kernel refuses the step, so that torch's operators make it.
 """
 
 import array
@@ -24,29 +24,29 @@ from adadelta._core.rule import Number
 from adadelta._core.step import Call, Options, Row
 from adadelta._kernels import torch_memory
 
-# 8 elements to a thread: two 16-byte loads of each float32 tensor, and registers for three
-# programs on a multiprocessor of compute capability 9.0 (80 of them, by ptxas). Not yet timed.
+# 8 elements per thread: two 16-byte loads of each float32 tensor, and registers for three programs
+# on a multiprocessor of compute capability 9.0 (80 registers, by ptxas). Not yet timed.
 BLOCK = 2048
 WARPS = 8
 
-# A row of the table: four addresses, the size, and the number of chunks in the rows before.
+# A row of the table: four addresses, the size, and the number of chunks in all earlier rows.
 _COLUMNS = 6
-# The numbers before the weight decay of each row: see `_numbers`.
+# How many numbers stand before the weight decays of the rows: see `_numbers`.
 _FIRST_DECAY = 5
 
 
 def reason_against_dtype(dtype: str) -> str | None:
-    """Why the kernel can't run on this machine, for any dtype, or None if it can."""
+    """Return why the kernel can't run on this machine, for any dtype, or None if it can."""
     return _reason_against_machine()
 
 
 def reason_against(row: Row) -> str | None:
-    """Why the kernel can't take a row, whose shapes and devices fit, or None if it can."""
+    """Return why the kernel can't take a row whose shapes and devices fit, or None if it can."""
     return _reason_against_row(row) or _reason_against_machine()
 
 
 def reason_against_options(call: Call, options: Options) -> str | None:
-    """Why the kernel can't do what a step is told, or None if it can."""
+    """Return why the kernel does not support a step with these options, or None if it does."""
     # The momentum matters only to rows with a moving average.
     known = "maximize", "decay_mode", "ema_momentum"
     if call.loss_scale is None and options.are_only(*known):
@@ -84,7 +84,7 @@ def _reason_against_machine() -> str | None:
 
 
 def _failure_on(device: torch.device) -> str | None:
-    """What goes wrong when the kernel is tried: no Triton, no C compiler, too old a GPU..."""
+    """Try the kernel and return why it fails: no Triton, no C compiler, too old a GPU, ..."""
 
     def between(low: float, high: float) -> Tensor:
         return torch.linspace(low, high, 2 * BLOCK + 1, dtype=torch.float32, device=device)
@@ -98,7 +98,7 @@ def _failure_on(device: torch.device) -> str | None:
         )
         expected = value - call.rate * change, *averages
         step([Row(value, gradient, square_avg, acc_delta)], call, options)
-        # The operations are the same; the room is for other roundings of a root or quotient.
+        # The operations are the same; the tolerance allows for the rounding of roots and quotients.
         close = functools.partial(torch.allclose, rtol=1e-5, atol=1e-6)
         if not all(map(close, (value, square_avg, acc_delta), expected)):
             return "its results differ from the rule's on this machine"
@@ -111,10 +111,10 @@ def step(rows: Sequence[Row], call: Call, options: Options) -> None:
     """Update all parameters in place, without waiting for the GPU.
 
     Args:
-        rows: Rows against which there is no reason. No parameter comes twice.
-        call: The rate: a number or a tensor of one element; for the value of one on the
-            parameters' own device the host never waits.
-        options: What the optimizer is told. All numbers are rounded to the dtype of the averages
+        rows: Rows that `reason_against` does not refuse. No parameter occurs twice.
+        call: Only its rate is used: a number or a tensor of one element. The host does not wait for
+            the value of a tensor on the parameters' device.
+        options: The options of the optimizer. All numbers are rounded to the dtype of the averages
             before they are used, as operators on tensors do.
 
     """
@@ -127,7 +127,7 @@ def step(rows: Sequence[Row], call: Call, options: Options) -> None:
     for group in groups.values():
         with torch.cuda.device_of(group[0].parameter):
             _launch(group, call.rate, options)
-        # Autograd must hear of it, to refuse a backward pass that needs the old values.
+        # So that autograd refuses a backward pass that needs the old values.
         for row in group:
             torch.autograd.graph.increment_version(row.parameter)
 
@@ -150,7 +150,7 @@ def _launch(rows: list[Row], rate: Number, options: Options) -> None:
         table.extend((*addresses, size, chunks))
         chunks += -(-size // BLOCK)
 
-    # The rate need not be known to the host: the kernel reads it where it is.
+    # A rate on the device is read by the kernel itself, so the host need not wait for it.
     is_there = torch.is_tensor(rate) and rate.device == device
     host_rate = 1.0 if is_there else float(rate)
     numbers = _on_device(_numbers(rows, host_rate, options), square_avg.dtype, device, stream)
@@ -170,7 +170,7 @@ def _launch(rows: list[Row], rate: Number, options: Options) -> None:
         MAXIMIZE=options.maximize,
         DECAY=options.decay_mode if any(row.weight_decay for row in rows) else None,
         num_warps=WARPS,
-        # A fused multiply-add rounds once where the rule rounds twice.
+        # A fused multiply-add would round once where the rule rounds twice.
         enable_fp_fusion=False,
     )
 
@@ -184,9 +184,9 @@ def _numbers(rows: list[Row], rate: float, options: Options) -> bytes:
     return numbers.tobytes()
 
 
-# Both keep what they made for the same contents: parameters and averages stay where they are, and
-# torch's allocator often gives gradients the addresses of the step before. The stream belongs to
-# the key: on another one the copy might not be there yet, or its memory be given away too early.
+# Both functions cache their results by content: parameters and averages keep their addresses, and
+# torch's allocator often gives gradients those of the step before. The stream is part of the key:
+# on another stream the copy might not have arrived, or its memory might be reused too early.
 
 
 @functools.lru_cache(maxsize=32)
@@ -202,5 +202,5 @@ def _row_of_chunk(sizes: bytes, device: torch.device, stream: int) -> Tensor:
 
 
 def _sent(host: Tensor, device: torch.device) -> Tensor:
-    # From pinned memory the copy waits for nothing; torch keeps that memory until it is done.
+    # A copy from pinned memory does not block; torch keeps that memory until the copy is done.
     return host if device.type == "cpu" else host.pin_memory().to(device, non_blocking=True)

@@ -1,13 +1,13 @@
-"""The step fused into one pass over memory, for tensors in the memory of the processor.
+"""The step fused into one pass over memory, for tensors in the processor's memory.
 
-This is a transcription of the step in `_core`, compiled by numba: tests hold it to the rule. A
-call gets a table of tensors by address, so that a thousand small ones cost about what a large one
-does. All elements of all tensors are numbered through and cut into pieces; whichever thread is
-free takes the next piece. A piece is worked on in blocks that stay in the processor's first
-cache, where each option is a loop of its own; memory is read and written once.
+This is a transcription of the step in `_core`, compiled by numba; tests compare it with the rule.
+A call gets a table of addresses of all tensors, so that a thousand small ones cost about as much
+as a large one. The elements of all tensors are numbered consecutively and cut into pieces, and
+each free thread takes the next piece. A piece is updated in blocks that fit into the L1 cache,
+with one loop for each option, so that memory is read and written once.
 
-Everything here takes addresses, in C's calling convention: Python calls it through ctypes, which
-lets other threads run, and XLA calls it without Python (`xla.py`).
+All functions take addresses and use C's calling convention: Python calls them through ctypes,
+which releases the GIL, and XLA calls them without Python (`xla.py`).
 """
 
 import math
@@ -22,13 +22,13 @@ from adadelta._kernels import layout
 
 
 def part(function: Any = None, **options: Any) -> Any:
-    """Compile a function that only other compiled ones call: without wrappers, which take time."""
+    """Compile a function that only compiled functions call, without wrappers, which take time."""
     compiled = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)
     return compiled if function is None else compiled(function)
 
 
 def _memory(element: Any, code: Any) -> tuple[Any, Any]:
-    """Functions that read and write elements of a type by address and index."""
+    """Return functions that read and write elements of a type by address and index."""
 
     def place(builder: Any, address: Any, index: Any) -> Any:
         return builder.gep(builder.inttoptr(address, code.as_pointer()), [index])
@@ -58,7 +58,7 @@ _load_uint16, _store_uint16 = _memory(types.uint16, ir.IntType(16))
 
 @intrinsic
 def fetch_add(context, address, increment):
-    """Add to the int64 at an address, for all threads at once, and return what was there."""
+    """Add to the int64 at an address atomically, and return its old value."""
 
     def generate(context, builder, signature, arguments):
         place = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
@@ -69,7 +69,7 @@ def fetch_add(context, address, increment):
 
 @intrinsic
 def _sqrt(context, value):
-    """Return the square root by the processor's instruction, without a call of C's library."""
+    """Return the square root by the processor's instruction, without calling the C library."""
 
     def generate(context, builder, signature, arguments):
         function = builder.module.declare_intrinsic("llvm.sqrt", [arguments[0].type])
@@ -80,7 +80,7 @@ def _sqrt(context, value):
 
 @intrinsic
 def block_on_stack(context, like):
-    """Return the address of BLOCK elements on the function's own stack."""
+    """Return the address of a block of BLOCK elements on the calling function's stack."""
 
     def generate(context, builder, signature, arguments):
         with builder.goto_entry_block():
@@ -92,7 +92,7 @@ def block_on_stack(context, like):
 
 
 def _conversion(given: Any, returned: Any, *instructions: tuple[str, Any]) -> Any:
-    """A function that converts a number by instructions of LLVM, each to a type."""
+    """Return a function that converts a number by LLVM instructions, each to a given type."""
 
     @intrinsic
     def convert(context, value):
@@ -125,7 +125,7 @@ def load_bfloat16(address, index):
 @part
 def store_bfloat16(address, index, value):
     bits = _bits(value)
-    # To the nearest, ties to the even one; NaN stays one.
+    # Round to nearest, ties to even; NaN stays NaN.
     odd = (bits >> np.uint32(16)) & np.uint32(1)
     rounded = (bits + np.uint32(0x7FFF) + odd) >> np.uint32(16)
     _store_uint16(address, index, np.uint16(rounded if value == value else np.uint32(0x7FC0)))
@@ -143,9 +143,9 @@ def store_float16(address, index, value):
 
 @part
 def _unscaled(block, given, start, size, loss_scale, kind):
-    """Fill a block with the gradient: 0 where there is none.
+    """Fill a block with the unscaled gradient, or with 0 if there is none.
 
-    It is not divided where that changes nothing, to save the time.
+    A loss scale of 1 is skipped to save the time of the division.
     """
     store, load_parameter = kind[1], kind[2]
     if not given:
@@ -168,9 +168,9 @@ def _clipped(value, divisor, factor, limit):
 
 @part
 def _gradient(block, row, own, start, size, settings, kind):
-    """Return the address of the gradient that the rule takes, before decay.
+    """Return the address of the gradient that the rule uses, before weight decay.
 
-    It is the gradient's own where nothing is to be done to it, else the block's.
+    It is that of the given gradient if no option changes it, else that of the block.
     """
     load, store, load_parameter, _, is_same, width = kind
     given, window = load_int64(row, layout.GRADIENT), load_int64(row, layout.WINDOW)
@@ -205,7 +205,7 @@ def _gradient(block, row, own, start, size, settings, kind):
 
 @part
 def _decay(parameter, gradient, block, own, size, settings, kind):
-    """Decay a block of the parameter, or return the address of a gradient with decay added."""
+    """Apply weight decay to a block, and return the address of the gradient with coupled decay."""
     load, store = kind[0], kind[1]
     decay, mode = load(own, layout.WEIGHT_DECAY), load(settings, layout.DECAY_MODE)
     if decay != 0 and mode == layout.COUPLED:
@@ -230,7 +230,7 @@ def _rule(parameter, gradient, square_avg, acc_delta, size, settings, kind):
         value = load(gradient, i)
         g = limit if value > limit else value
         g = -limit if g < -limit else g
-        # The difference is 0 for finite gradients, and keeps infinity visible.
+        # The difference is 0 for finite gradients and NaN for infinite ones, which thus show.
         g = g + (value - value)
         v = rho * load(square_avg, i) + one_minus_rho * (g * g)
         u = load(acc_delta, i)
@@ -257,7 +257,7 @@ def _move_average(parameter, average, size, settings, kind):
 
 @part
 def _collect(block, row, start, size, settings, kind):
-    """Add a block of the gradient to the window's sum."""
+    """Add a block of the gradient to the sum of accumulated gradients."""
     load, store, _, _, is_same, width = kind
     given, window = load_int64(row, layout.GRADIENT), load_int64(row, layout.WINDOW)
     loss_scale = load(settings, layout.LOSS_SCALE)
@@ -273,7 +273,7 @@ def _collect(block, row, start, size, settings, kind):
 
 @part
 def _step(row, own, start, size, settings, blocks, kind):
-    """One step of one block of one tensor."""
+    """Make the step of one block of one tensor."""
     load, store, load_parameter, store_parameter, is_same, width = kind
     if load(settings, layout.ACTION) == layout.COLLECT:
         _collect(blocks[0], row, start, size, settings, kind)
@@ -294,7 +294,7 @@ def _step(row, own, start, size, settings, blocks, kind):
     average = load_int64(row, layout.AVERAGE)
     if average:
         if not is_same:
-            # The average is of the parameter as it was rounded.
+            # The moving average is that of the rounded parameter.
             for i in range(size):
                 store(parameter, i, load_parameter(values, start + i))
         _move_average(parameter, average + width * start, size, settings, kind)
@@ -305,7 +305,7 @@ def _step(row, own, start, size, settings, blocks, kind):
 
 @part(fastmath={"reassoc", "contract"})
 def _squares(row, start, size, settings, scale, kind):
-    """The sum of squares of a block of the gradient times a scale, in float64."""
+    """Return the sum of squares of elements of the gradient times a scale, in float64."""
     load, load_parameter, width = kind[0], kind[2], kind[5]
     given, window = load_int64(row, layout.GRADIENT), load_int64(row, layout.WINDOW)
     total = 0.0
@@ -318,7 +318,8 @@ def _squares(row, start, size, settings, scale, kind):
             scaled = np.float64(value / steps) * scale
             total += scaled * scaled
     elif given:
-        # Multiplying once is as good as each, and takes no time; squares of float64 may overflow.
+        # Scale the sum once instead of each element, which saves time. In float64, where squares
+        # may overflow, scale the elements.
         scale = scale / np.float64(load(settings, layout.LOSS_SCALE))
         before, after = (scale, 1.0) if width == 8 else (1.0, scale)
         for i in range(size):
@@ -330,7 +331,7 @@ def _squares(row, start, size, settings, scale, kind):
 
 @part
 def _segment(call, place, index, start, stop, blocks, kind):
-    """Work on elements of one tensor, block by block."""
+    """Do the work of a call on a range of elements of one tensor, block by block."""
     load, width = kind[0], kind[5]
     row = load_int64(call, layout.TABLE) + 8 * layout.COLUMNS * index
     settings = load_int64(call, layout.SETTINGS_AT)
@@ -354,19 +355,19 @@ def _segment(call, place, index, start, stop, blocks, kind):
 def work(control, kind):
     """Take pieces of a call until none is left.
 
-    `kind` has functions that read and write an element of the state and one of a parameter,
-    whether both have the same dtype, and how many bytes an element of the state has.
+    `kind` holds functions that read and write an element of the state and one of a parameter,
+    whether both have the same dtype, and the size of an element of the state in bytes.
     """
     blocks = block_on_stack(0), block_on_stack(1)
     pieces, total = load_int64(control, layout.PIECES), load_int64(control, layout.TOTAL)
     call = load_int64(control, layout.CALL_AT)
     piece = fetch_add(control + 8 * layout.NEXT, 1)
-    # When all pieces are taken, the arrays of the call may be gone.
+    # When all pieces are taken, the arrays of the call may have been freed already.
     while piece < pieces:
         ends = load_int64(call, layout.ENDS)
         start = piece * layout.PIECE
         stop = start + layout.PIECE if start + layout.PIECE < total else total
-        # The first row that ends behind the start.
+        # Find the first row that ends after the start.
         row, high = 0, load_int64(call, layout.ROWS)
         while row < high:
             middle = (row + high) // 2
@@ -387,20 +388,20 @@ def work(control, kind):
 
 
 def float32(control):
-    """Parameters and state in float32."""
+    """Run `work` for parameters and state in float32."""
     work(control, (load_float32, store_float32, load_float32, store_float32, True, 4))
 
 
 def float64(control):
-    """Parameters and state in float64."""
+    """Run `work` for parameters and state in float64."""
     work(control, (load_float64, store_float64, load_float64, store_float64, True, 8))
 
 
 def float16(control):
-    """Parameters in float16, state in float32."""
+    """Run `work` for parameters in float16 and state in float32."""
     work(control, (load_float32, store_float32, load_float16, store_float16, False, 4))
 
 
 def bfloat16(control):
-    """Parameters in bfloat16, state in float32."""
+    """Run `work` for parameters in bfloat16 and state in float32."""
     work(control, (load_float32, store_float32, load_bfloat16, store_bfloat16, False, 4))

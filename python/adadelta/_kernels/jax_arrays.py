@@ -1,4 +1,4 @@
-"""The step of `_core/step.py` on JAX's arrays."""
+"""The step of `_core/step.py` on JAX arrays."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -13,15 +13,15 @@ from adadelta._core.rule import Array, Number
 from adadelta._core.step import Call, Options, Row
 
 _THIS = sys.modules[__name__]
-# The arrays of a row, from which a program may choose.
+# How many fields of a row are arrays, between whose values a program can choose.
 _ARRAYS = Row._fields.index("weight_decay")
 
 sqrt, clip, where, zeros_like = jnp.sqrt, jnp.clip, jnp.where, jnp.zeros_like
 
 
 def number(number: Number, like: Array) -> Number:
-    """See `adadelta._core.step.Arrays`, as for all of these."""
-    # A Python float stays one: rounded to an array first, 1 - rho would be off by 2e-7.
+    """See `adadelta._core.step.Arrays`, as for all functions below but `step`."""
+    # A Python float stays one: if it were rounded to float32 first, 1 - rho would be off by 2e-7.
     return jnp.asarray(number).astype(like.dtype) if hasattr(number, "dtype") else number
 
 
@@ -50,16 +50,16 @@ def largest_gradient(epsilon: Number, like: Array) -> Number:
 def step(
     rows: Sequence[Row], call: Call, options: Options, factors: Sequence[Factors | None]
 ) -> list[Row]:
-    """Return what a call makes of rows that have the same action, by `_core/step.py`.
+    """Return rows with the same action after one call, by `_core/step.py`.
 
-    Where the action is only known when a program runs, one of the branches is computed: choosing
-    between the results of all would read and write each array three times in a call that collects.
+    If the action is only known when a program runs, only one branch is computed: choosing between
+    the results of all would read and write each array three times in a call that accumulates.
 
     Args:
         rows: The rows.
-        call: What the call is told.
-        options: What the optimizer is told.
-        factors: For each row, by what its gradient is divided and then multiplied.
+        call: The arguments of this call, such as the rate.
+        options: The options of the optimizer.
+        factors: For each row, the numbers by which its gradient is divided and then multiplied.
 
     """
     action = rows[0].action

@@ -1,8 +1,8 @@
-"""What is decided for all arrays of a JAX program on several devices, by one communication.
+"""Reductions of many sharded JAX arrays with a single communication between devices.
 
-XLA reduces each array over the devices by itself: for a model of 100 variables on the processor,
-100 norms are 100 communications. Here each device looks at its own shards, and what all of them
-found is exchanged at once.
+XLA reduces each array over the devices separately: for a model of 100 variables on the processor,
+100 norms need 100 communications. Here each device reduces its own shards of all arrays, and the
+results are exchanged at once.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from adadelta._core import clipping
 
 Array = Any
-# For each device and row, whether no device before it has the same part.
+# For each device and row, whether no earlier device has the same shard.
 Owned = NDArray[np.bool_]
 
-# The one axis of the mesh over which devices exchange what they found.
+# The only axis of the mesh over which devices exchange their results.
 _AXIS = "devices"
 
 
@@ -35,16 +35,16 @@ def together(
     joined: Callable[[Array, Owned], Array],
     rows: Sequence[int | None],
 ) -> Callable[..., Array]:
-    """Return a function of arrays that is `whole`, with one communication on several devices.
+    """Return a function that computes `whole` with one communication on several devices.
 
     Args:
-        whole: The function on one device, inside `shard_map`, and where `vmap` or differentiation
-            transform it.
-        found: What a device finds in its shards: an array with an entry for each row.
-        joined: What `whole` returns, made of what all devices found, stacked, and of booleans of
-            shape `(devices, rows)`. A boolean is False where another device has the same shard.
+        whole: The function, as it is on one device, inside `shard_map`, and under `vmap` and
+            differentiation.
+        found: Returns the result of one device for its shards: an array with an entry for each row.
+        joined: Returns the result of `whole`, from the stacked results of all devices and booleans
+            of shape `(devices, rows)`, which are False where an earlier device has the same shard.
         rows: The number of the row to which each array belongs, from 0 on. The arrays of a row have
-            one shape, and are sharded in one way. None for an array that each device needs whole.
+            the same shape and sharding. None for an array that each device needs as a whole.
 
     """
     firsts = [rows.index(row) for row in range(1 + max(row for row in rows if row is not None))]
@@ -66,13 +66,13 @@ def together(
         return mesh, exchange, everywhere, shardings
 
     def partitioned(*arrays: Array) -> Array:
-        # Inside `shard_map` an array is what one device has.
+        # Inside `shard_map` an array is the shard of one device.
         if jax.sharding.get_abstract_mesh().manual_axes:
             return whole(*arrays)
         function = custom_partitioning(whole)
         function.def_partition(
             partition,
-            # For JAX with the older of its two partitioners.
+            # Needed by the older of JAX's two partitioners.
             infer_sharding_from_operands=lambda _, arrays, result: NamedSharding(
                 _mesh_of(arrays[0]), PartitionSpec()
             ),
@@ -91,7 +91,7 @@ def together(
     function.defjvp(lambda primals, tangents: jax.jvp(whole, primals, tangents))
 
     def in_a_program(*arrays: Array) -> Array:
-        # Outside of a compiled program all of this would be traced in each step.
+        # Outside of a compiled program all of this would be traced again in each step.
         is_traced = any(isinstance(array, jax.core.Tracer) for array in arrays)
         return (function if is_traced else whole)(*arrays)
 
@@ -104,13 +104,13 @@ def norms(
     rows: Sequence[int | None],
     of_all: bool,
 ) -> Callable[..., Array]:
-    """Return a function of arrays that is `whole`: norms of gradients.
+    """Return a function that computes `whole`, which returns norms of gradients.
 
     Args:
         whole: As for `together`. It returns an array of shape `(norms, 2)`: norms as two factors.
-        found: The norm of each row of shards, as two factors.
+        found: Returns the norm of each row of shards, as two factors.
         rows: As for `together`.
-        of_all: Whether `whole` returns the one norm of all rows.
+        of_all: Whether `whole` returns one norm of all rows together.
 
     """
 
@@ -128,7 +128,7 @@ def norm_of_each(gradients: Sequence[Array], of_all: bool) -> Array:
 
     Args:
         gradients: The gradients.
-        of_all: Whether they are for the norm of all, in which some may be too small to count.
+        of_all: Whether they are for one norm of all, in which the smallest may be negligible.
 
     """
     squares = jnp.stack([jnp.sum(jnp.square(gradient)) for gradient in gradients])
@@ -143,37 +143,37 @@ def norm_of_each(gradients: Sequence[Array], of_all: bool) -> Array:
         sums = jnp.stack([jnp.sum(jnp.square(gradient)) for gradient in divided])
         return jnp.stack([scales, jnp.sqrt(sums)], axis=1)
 
-    # One decision for all: on a GPU each of them would wait for the host.
+    # One decision for all gradients: on a GPU each decision waits for the host.
     checked = jnp.sum(squares) if of_all else squares
     return jax.lax.cond(jnp.all(clipping.are_safe(checked, jnp)), plain, careful)
 
 
 def _mesh_of(array: Any) -> Mesh:
-    """Return the devices of a program on one axis, in the order in which it numbers them."""
+    """Return a mesh with one axis of a program's devices, in the program's order."""
     sharding = array.sharding
-    # This shape can be divided in every way.
+    # Every sharding divides this shape evenly.
     shape = (sharding.num_devices,) * len(array.shape)
     return Mesh(np.array(list(sharding.devices_indices_map(shape))), (_AXIS,))
 
 
 def _parts(array: Any) -> list[Any] | None:
-    """Return which part of an array each device has, or None where they differ in size."""
+    """Return each device's part of an array as indices, or None if parts differ in size."""
     try:
         return list(array.sharding.devices_indices_map(array.shape).values())
     except ValueError:
-        # XLA fills the last part up with numbers that mean nothing.
+        # XLA pads the last part with arbitrary numbers.
         return None
 
 
 def _are_first(parts: list[Any] | None, devices: int) -> Owned:
-    """Return for each device whether no device before it has the same part."""
-    # Slices can't be compared by hash before Python 3.12.
+    """Return for each device whether no earlier device has the same part."""
+    # Slices have no hash before Python 3.12.
     names = [""] * devices if parts is None else [str(part) for part in parts]
     return np.array([names.index(name) == place for place, name in enumerate(names)])
 
 
 def _rule(rows: Sequence[int | None]) -> Callable[..., SdyShardingRule]:
-    """Return what propagates shardings: from one array of a row to the others, and no further."""
+    """Return a rule that propagates shardings only between the arrays of a row."""
 
     def rule(_: Any, arrays: Sequence[Any], results: Sequence[Any]) -> SdyShardingRule:
         def mapping(name: str, array: Any) -> ArrayMapping:

@@ -1,4 +1,4 @@
-"""How a call of the fused step lies in memory: what Python writes and machine code reads."""
+"""The memory layout of a call of the fused step: Python writes it and machine code reads it."""
 
 import ctypes
 import math
@@ -13,17 +13,17 @@ from adadelta._core.step import SKIP as SKIP
 from adadelta._core.step import UPDATE as UPDATE
 from adadelta._core.step import Call, Options
 
-# The dtypes of parameters, and of their gradients, that there is a kernel for.
+# The dtypes of parameters and gradients for which there is a kernel.
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
-# Elements in a piece: large enough that taking it (0.1 us) does not show, small enough that
-# threads end together.
+# Elements in a piece: large enough that the time to take one (0.1 us) does not matter, small
+# enough that all threads finish at about the same time.
 PIECE = 2**15
-# Elements in a block: two blocks of float64 fill half of a first cache of 32 KiB.
+# Elements in a block: two blocks of float64 fill half of an L1 cache of 32 KiB.
 BLOCK = 1024
 
-# The columns of the table, int64: the addresses of a row's arrays in the order of
-# `_core.step.Row`, 0 where there is none.
+# The columns of the table (int64): the addresses of a row's arrays in the order of
+# `_core.step.Row`, or 0 for an array that does not exist.
 PARAMETER, GRADIENT, SQUARE_AVG, ACC_DELTA, AVERAGE, WINDOW = range(6)
 COLUMNS = 6
 
@@ -35,7 +35,7 @@ COLUMNS = 6
     ONE_MINUS_RHO,
     EPSILON,
     LOSS_SCALE,  # gradients are divided by it
-    STEPS,  # the window's sum is divided by it
+    STEPS,  # the sum of accumulated gradients is divided by it
     SIGN,  # gradients are multiplied by it: 1, or -1 to maximize
     CLIP_VALUE,  # infinity for none
     LARGEST_GRADIENT,
@@ -49,77 +49,77 @@ SETTINGS = 15
 COUPLED, DECOUPLED, UNSCALED = 0, 1, 2
 DECAY_MODES = {"coupled": COUPLED, "decoupled": DECOUPLED, "unscaled": UNSCALED}
 
-# What each tensor has of its own, in the dtype of the state.
+# The settings of each tensor, in the dtype of the state.
 WEIGHT_DECAY, CLIP_DIVISOR, CLIP_FACTOR = range(3)
 ROW_SETTINGS = 3
 
-# A call, int64: what to do, how many tensors, and the addresses of the arrays. ENDS has, for
-# each tensor, the number of elements up to its end. SCALE is a float64: gradients are multiplied
-# by it before they are squared for a norm.
+# A call (int64): what to do, the number of tensors, and the addresses of the arrays. ENDS holds,
+# for each tensor, the number of elements up to its end. SCALE is a float64: gradients are
+# multiplied by it before they are squared for a norm.
 KIND, ROWS, TABLE, ENDS, SETTINGS_AT, ROW_SETTINGS_AT, SQUARES_AT, SCALE = range(8)
 CALL = 8
 STEP, SQUARES = 0, 1
-# The squares of float64 may leave its range. So norms in float64 that are less or greater than the
-# limits are computed again, of scaled gradients.
+# Squares of float64 numbers may overflow or underflow. So a norm in float64 outside of these limits
+# is computed again from scaled gradients.
 LEAST_NORM, GREATEST_NORM = 1e-125, 1e125
 SCALE_OF_SMALL, SCALE_OF_LARGE = 2.0**600, 2.0**-600
-# What threads share about a call, and all that they are told: the next piece, how many are done,
-# how many pieces and elements there are, and where the call lies.
+# The data that all threads of a call share, and the only data they get: the next piece, the number
+# of finished pieces, the numbers of pieces and elements, and the address of the call.
 NEXT, DONE, PIECES, TOTAL, CALL_AT = range(5)
 CONTROL = 5
 
 
-# What a handler of XLA's knows, int64: addresses of C functions, the version of the interface,
-# XLA's numbers for the dtypes of parameters and state, and the address of what it says when it
-# refuses a call (`xla_handler.py`).
+# The constants of an XLA handler (int64): addresses of C functions, the version of the interface,
+# XLA's numbers for the dtypes of parameters and state, and the address of the message with which
+# it refuses a call (`xla_handler.py`).
 WORKER, TASK, MALLOC, FREE, YIELD, VERSION, DTYPE, STATE_DTYPE, REFUSAL = range(9)
 KNOWN = 9
 # XLA_FFI_DataType of XLA's `xla/ffi/api/c_api.h`.
 XLA_DTYPES = {"int32": 4, "float16": 10, "float32": 11, "float64": 12, "bfloat16": 16}
-# Beside a bit for each column of the table: one norm of all gradients together, and norms in
-# float64 although the state is float32.
+# Two more bits after those of the table's columns: compute one norm of all gradients together, and
+# return norms in float64 although the state is float32.
 TOGETHER = 1 << COLUMNS
 WIDE = 1 << COLUMNS + 1
-# A larger norm is returned as two factors in float32, so that what several norms make together
-# is still in its range.
+# A larger norm is returned as two factors in float32, so that several norms can be combined
+# without overflow.
 LARGEST_NORM = 2.0**100
-# Its scratch, in 8 bytes: the call, arguments for XLA's functions, the table, the ends, and for
-# norms the squares.
+# The handler's scratch memory, in units of 8 bytes: the call, arguments for XLA's functions, the
+# table, the ends, and for norms the squares.
 SCRATCH_ARGUMENTS = CALL
 SCRATCH_TABLE = SCRATCH_ARGUMENTS + 6
 
 
 def address_of(array: NDArray[np.generic]) -> int:
-    """Return where an array begins that is contiguous, has elements and can be written.
+    """Return the address of a contiguous, writable array that has elements.
 
-    It takes 0.3 us, and `array.ctypes.data` 1.2, which each step needs for six arrays.
+    It takes 0.3 us where `array.ctypes.data` takes 1.2, and each step needs six addresses.
     """
     return ctypes.addressof(ctypes.c_char.from_buffer(array.data))
 
 
 def number_of_squares(tensors: int, elements: int) -> int:
-    """Return how many sums of squares a call for norms has: one where a piece and a tensor meet.
+    """Return the number of sums of squares for norms: one for each overlap of piece and tensor.
 
-    The place of a sum is the number of its piece plus that of its tensor. Tensors without elements
-    have places, too.
+    The index of a sum is the number of its piece plus that of its tensor. Tensors without elements
+    are counted, too.
     """
     return (elements + PIECE - 1) // PIECE + tensors
 
 
 def scratch_size(tensors: int, squares: int = 0) -> int:
-    """Return how many int32 of scratch a handler of XLA's needs."""
+    """Return how many int32 of scratch memory an XLA handler needs."""
     return 2 * (SCRATCH_TABLE + (COLUMNS + 1) * tensors + squares)
 
 
 def settings(
     options: Options, call: Call, action: Number, largest_gradient: Number
 ) -> list[Number]:
-    """Return the settings of a call in their order, to be made an array of the state's dtype.
+    """Return the settings of a call in order; the caller makes them an array of the state's dtype.
 
     Args:
-        options: What the optimizer is told.
-        call: What the call is told. What changes from step to step may be a tensor.
-        action: What becomes of all rows: SKIP, COLLECT or UPDATE.
+        options: The options of the optimizer.
+        call: The arguments of this call. Those that change from step to step may be tensors.
+        action: What to do with all rows: SKIP, COLLECT or UPDATE.
         largest_gradient: `rule.largest_gradient` for the dtype of the state.
 
     """
@@ -145,11 +145,11 @@ def settings(
 
 
 def told(settings: Array, decay_mode: str = "decoupled") -> tuple[Call, Options]:
-    """Return what the settings of a call say, but for the sign: undoes `settings`.
+    """Return the call and options that settings stand for, without the sign; undoes `settings`.
 
     Args:
-        settings: An array of them, whose numbers are known when a program runs.
-        decay_mode: As in `Options`; by it programs differ.
+        settings: An array of settings, whose values may be known only when a program runs.
+        decay_mode: As in `Options`. Each mode needs a program of its own.
 
     """
     call = Call(
@@ -172,7 +172,7 @@ def told(settings: Array, decay_mode: str = "decoupled") -> tuple[Call, Options]
 
 
 def row_settings(weight_decays: Sequence[float], dtype: DTypeLike) -> Array:
-    """Return what rows have of their own as an array, without clipping by norm."""
+    """Return the settings of each row as an array, without clipping by norm."""
     own = np.ones((len(weight_decays), ROW_SETTINGS), dtype)
     own[:, WEIGHT_DECAY] = weight_decays
     return own

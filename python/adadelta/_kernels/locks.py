@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 
 class Lock:
-    """A reentrant lock of which every process has its own.
+    """A reentrant lock that is separate in every process.
 
-    A fork copies a lock together with who holds it. Held by another thread, which the child does
-    not have, it would stay held for ever. A fork by C, as R's `parallel` makes it, is not told to
-    Python, so the process is asked for its number each time.
+    A fork copies a lock together with its holder. If another thread holds it, which the child does
+    not have, the child's copy would never be released. Python does not notice a fork in C, as by
+    R's `parallel`, so the lock is looked up by process id each time.
     """
 
     def __init__(self) -> None:
@@ -27,10 +27,10 @@ class Lock:
             yield
 
     def keep_through_forks(self, seconds: float) -> None:
-        """Let no other thread hold the lock while this process is forked by Python.
+        """Make sure that no other thread holds the lock while Python forks this process.
 
         Args:
-            seconds: How long a fork waits for another thread at most.
+            seconds: How long a fork waits at most for another thread to release the lock.
 
         """
         if not hasattr(os, "register_at_fork"):

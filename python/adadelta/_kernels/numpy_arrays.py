@@ -1,4 +1,4 @@
-"""What `_core/step.py` needs of NumPy's arrays."""
+"""The functions that `_core/step.py` needs for NumPy arrays."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ sqrt, clip, where, zeros_like = np.sqrt, np.clip, np.where, np.zeros_like
 
 
 def number(number: Number, like: Array) -> Number:
-    """See `adadelta._core.step.Arrays`, as for all of these."""
+    """See `adadelta._core.step.Arrays`, as for all functions below."""
     # NumPy 1 computes with a scalar that is wider than an array in the array's dtype.
     return number if isinstance(number, int | float) else np.asarray(number, like.dtype)[()]
 
@@ -24,5 +24,5 @@ from_state = to_state
 
 def largest_gradient(epsilon: Number, like: Array) -> Number:
     """See there."""
-    # Of the dtype, since NumPy 1 computes with an array of no axis and a Python number in float64.
+    # In the array's dtype: NumPy 1 would compute with a 0-d array and a Python float in float64.
     return like.dtype.type(precision.largest_gradient(float(epsilon), like.dtype.name))

@@ -1,4 +1,4 @@
-"""Which engine makes the step of each variable of an optimizer, and why not the kernel."""
+"""Report which engine makes the step of each variable of an optimizer, and why not the kernel."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from adadelta._kernels import choose
 
 
 class Served(NamedTuple):
-    """What is known of one variable; the columns of the table."""
+    """The report on one variable; its fields are the columns of the table."""
 
     variable: str
     shape: tuple[int, ...]
@@ -22,13 +22,13 @@ class Served(NamedTuple):
 
 
 class KernelInfo(list[dict[str, Any]]):
-    """Which engine makes the step of each variable: a list of rows that prints as a table.
+    """The engine that makes the step of each variable: a list of rows that prints as a table.
 
     Each row is a dict of:
 
-    - `variable`, its name; `shape`; `dtype`; and `device`, where it lies;
+    - `variable`, its name; `shape`; `dtype`; and `device`, on which it is;
     - `engine`: the name of the kernel, as in `kernel_info()`, or the operators of the framework;
-    - `reason`: why the kernel does not take it, or None when it does.
+    - `reason`: why the kernel is not used for it, or None when it is.
 
     Example:
         >>> import keras, adadelta
@@ -43,7 +43,7 @@ class KernelInfo(list[dict[str, Any]]):
         super().__init__(row._asdict() for row in rows)
 
     def to_dict(self) -> dict[str, list[Any]]:
-        """Return the columns by name, as `pandas.DataFrame` takes them."""
+        """Return a dict of columns, which `pandas.DataFrame` accepts."""
         return {column: [row[column] for row in self] for column in Served._fields}
 
     def __repr__(self) -> str:
@@ -63,12 +63,12 @@ def served(
     rows: Mapping[str, Row],
     found: Mapping[str, str | None],
 ) -> list[Served]:
-    """Return what is known of variables.
+    """Return the report on variables.
 
     Args:
         engine: The engine of their optimizer.
         rows: Their rows by name. Gradients may be None.
-        found: For those of the last step, why the kernel did not take them.
+        found: For the variables of the last step, why the kernel did not take them.
 
     """
     result = []
@@ -84,31 +84,31 @@ def served(
 
 
 def _device_of(parameter: Any) -> str:
-    """Return where an array lies, in the words of its framework."""
-    # An array of JAX can lie on several devices.
+    """Return the device of an array, as its framework names it."""
+    # A JAX array can be on several devices.
     several = hyperparameters.attribute(parameter, "devices")
     devices = several() if callable(several) else {parameter.device}
     return ", ".join(sorted(map(str, devices)))
 
 
 def kernel_info(optimizer: Any = None, params: Any = None) -> Any:
-    """Say which kernels can make the step on this machine, or which makes that of each variable.
+    """Report which kernels work on this machine, or which one makes the step of each variable.
 
     Args:
         optimizer: None, or an optimizer of this package.
-        params: The parameters, for what `adadelta.optax` makes, which does not know them; None
-            for all others.
+        params: The parameters, for a gradient transformation of `adadelta.optax`, which does not
+            hold them itself; None for all other optimizers.
 
     Returns:
-        Without an optimizer, for each kernel a dict: `serves` is True or False, `reason` says why
-        not (or is None), `for` says for whom it is. `cache` is the directory in which its machine
-        code is kept, so that it is compiled once per machine. Where `cache` is None, every process
-        compiles its own, and `cache_reason` says why: other users could put their code into the
-        directory, for example. Both are None for kernels that do not serve, and for "cuda".
+        Without an optimizer, a dict for each kernel: `serves` is True if the kernel works on this
+        machine, `reason` says why not (or is None), and `for` describes its use. `cache` is the
+        directory that keeps its machine code, so that it is compiled once per machine. If `cache`
+        is None, every process compiles its own code, and `cache_reason` says why: for example,
+        other users can write to the directory. Both are None for "cuda" and if `serves` is False.
 
-        With an optimizer, a `KernelInfo`: a list with a row for each variable, that prints as a
-        table. It is empty before the optimizer knows its variables. What shows only in a step,
-        such as a gradient that the kernel can't take, is known after the step.
+        With an optimizer, a `KernelInfo`: a list with a row for each variable, which prints as a
+        table. It is empty before the optimizer is built. Reasons that only a step reveals, such
+        as a gradient that the kernel can't take, are reported after the step.
 
     Raises:
         TypeError: `optimizer` is no optimizer of this package, or `params` are missing or not

@@ -1,6 +1,6 @@
-"""Python's threads for a call of the fused step.
+"""Python threads for a call of the fused step.
 
-Unlike OpenMP's they can be made again after a fork.
+Unlike OpenMP threads, they can be started again after a fork.
 """
 
 import contextlib
@@ -23,20 +23,20 @@ _pool: ThreadPoolExecutor | None = None
 
 
 class Threads(Protocol):
-    """Who works on a call."""
+    """The threads that work on a call."""
 
     def run(self, kernel: int, control: Control) -> None:
-        """Let threads, the caller's among them, take the pieces of a call until all are done.
+        """Let threads, including the caller's, take the pieces of a call until all are done.
 
         Args:
             kernel: The address of a function of `fused.py`.
-            control: What its threads share; see `layout.py`.
+            control: The data that its threads share; see `layout.py`.
 
         """
 
 
 class PythonThreads(NamedTuple):
-    """Threads of a pool, and the caller's; several threads may call at once."""
+    """The threads of a pool and the caller's; several threads may call `run` at once."""
 
     number: int
 
@@ -50,7 +50,7 @@ class PythonThreads(NamedTuple):
         others: list[Future[None]] = []
         with interrupts.Deferred():
             try:
-                # Without more threads, as at a limit of processes, the caller's does it alone.
+                # If no thread can be started, as at a limit of processes, the caller works alone.
                 with contextlib.suppress(RuntimeError):
                     for _ in range(min(self.number, int(control[layout.PIECES])) - 1):
                         others.append(_helpers().submit(work))
@@ -59,9 +59,9 @@ class PythonThreads(NamedTuple):
 
 
 def _finish(work: Callable[[], None], control: Control, others: list[Future[None]]) -> None:
-    """Take what pieces are left, and wait for the threads that have taken others.
+    """Take the remaining pieces, and wait for the threads that have taken the others.
 
-    Also where something is raised into this thread, nobody may write any more when it goes on.
+    No thread may write any more when this returns, even if an exception interrupts the wait.
     """
     failure = None
     done = False
@@ -70,7 +70,7 @@ def _finish(work: Callable[[], None], control: Control, others: list[Future[None
             work()
             while control[layout.DONE] < control[layout.PIECES]:
                 time.sleep(0)
-            # One that has not begun has nothing left to do.
+            # A thread that has not started yet has nothing left to do.
             while not all(other.cancel() or other.done() for other in others):
                 time.sleep(0)
             done = True
@@ -98,5 +98,5 @@ def _forget_pool() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    # A child has the pool but none of its threads.
+    # A forked child has the pool, but none of its threads.
     os.register_at_fork(after_in_child=_forget_pool)

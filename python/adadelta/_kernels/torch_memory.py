@@ -1,8 +1,8 @@
-"""Which torch tensors a kernel may be given.
+"""Decide which torch tensors may be passed to a kernel.
 
-A kernel gets addresses. Many things are a `torch.Tensor` and have no memory at their address, or
-less than they say, or other numbers in it than they stand for: subclasses, functional and batched
-tensors, storage that was resized, views whose sign is only marked.
+A kernel gets addresses. Many a `torch.Tensor` has no memory at its address, or less than its shape
+needs, or other numbers there than its values: subclasses, functional and batched tensors, resized
+storage, and views with a lazy sign.
 """
 
 import functools
@@ -17,7 +17,7 @@ from torch import Tensor
 # Addresses and sizes.
 Places = NDArray[np.int64]
 Flags = NDArray[np.bool_]
-# Subclasses may be spread over devices, or be something else than their memory.
+# Subclasses may be distributed over devices, or have other values than those in their memory.
 PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 _address = torch.Tensor.data_ptr
@@ -31,13 +31,13 @@ _itemsize = operator.attrgetter("itemsize")
 def reason_against(
     tensor: Tensor, name: str, dtype: torch.dtype, device_type: str = "cpu"
 ) -> str | None:
-    """Why a kernel may not be given a tensor's address, or None when it may.
+    """Return why a tensor's address may not be passed to a kernel, or None when it may.
 
     Args:
         tensor: The tensor.
-        name: What it is called in the answer.
-        dtype: The dtype that the kernel takes it for.
-        device_type: Where the kernel runs.
+        name: The name of the tensor in the reason.
+        dtype: The dtype that the kernel expects.
+        device_type: The type of the device on which the kernel runs.
 
     """
     if type(tensor) not in PLAIN:
@@ -50,18 +50,18 @@ def reason_against(
     if not is_dense or tensor.is_neg() or tensor.is_conj() or not tensor.is_contiguous():
         return f"{name} is not dense and contiguous"
     if tensor.is_inference():
-        # Autograd could not be told of the step.
+        # It has no version counter, by which autograd notices a step.
         return f"{name} was made in torch's inference mode"
     return None if has_memory(tensor) else f"{name} has no memory of its own"
 
 
 def has_memory(tensor: Tensor) -> bool:
-    """Whether a tensor's elements lie in its storage, at an address that suits its dtype."""
+    """Whether a tensor's elements are inside its storage, at an address aligned for its dtype."""
     try:
         address, storage = tensor.data_ptr(), tensor.untyped_storage()
         end = storage.data_ptr() + storage.nbytes()
     except (RuntimeError, NotImplementedError):
-        # The tensors of torch.func refuse to say.
+        # Tensors of torch.func have no address.
         return False
     size = tensor.numel() * tensor.itemsize
     is_inside = address != 0 and address + size <= end and address % tensor.itemsize == 0
@@ -69,26 +69,26 @@ def has_memory(tensor: Tensor) -> bool:
 
 
 def is_watched() -> bool:
-    """Whether a mode of torch's sees or replaces its operations, which a kernel would bypass."""
+    """Whether a torch mode intercepts torch's operations, which a kernel would bypass."""
     if torch._C._len_torch_dispatch_stack() or torch._C._get_tracing_state() is not None:
         return True
     if not torch._C._len_torch_function_stack():
         return False
-    # `torch.device(...)` as a context, and set_default_device(), only see how tensors are made.
+    # `torch.device(...)` as a context and `set_default_device()` only affect new tensors.
     modes = torch.overrides._get_current_function_mode_stack()
     return any(type(mode).__name__ != "DeviceContext" for mode in modes)
 
 
 class Rows:
-    """Where the tensors of a step lie, in memory that they may share or that may be too short."""
+    """The memory of a step's tensors, which they may share or which may be too short."""
 
     def __init__(self, columns: Sequence[Sequence[Tensor | None]], gradient: int = 1) -> None:
-        """Look at the tensors, which may be of any kind.
+        """Find the memory of tensors, which may be of any type.
 
         Args:
-            columns: Parameters, gradients and so on, None where there is none; a row has the
-                tensors of one parameter.
-            gradient: Which of the columns is not written.
+            columns: Parameters, gradients and so on, or None for a tensor that does not exist. A
+                row holds the tensors of one parameter.
+            gradient: The index of the column that is not written.
 
         """
         places = [np.flatnonzero([tensor is not None for tensor in column]) for column in columns]
@@ -99,15 +99,14 @@ class Rows:
         self.written, self.rows = np.concatenate(extents), np.concatenate(places)
 
     def too_short(self) -> bool:
-        """Whether a tensor reaches beyond the end of its storage, where torch would read on."""
+        """Whether a tensor extends past the end of its storage, where torch would still read."""
         every = np.concatenate([self.written, self.gradients])
         return bool((every[:, 1] > every[:, 2]).any())
 
     def sharing(self) -> set[int]:
-        """Return the rows of which a tensor shares memory with another that the step writes.
+        """Return the rows with a tensor that shares memory with another one that the step writes.
 
-        They can't be done together with others, and are done in their order. Several may have
-        the same gradient.
+        They must be updated one after another, in order. Several rows may have the same gradient.
         """
         written = _Intervals(self.written, self.rows)
         rest = written.places_that_meet_earlier()
@@ -122,19 +121,19 @@ class Rows:
 
 
 class Noted:
-    """Tensors that a kernel may be given, and how it shows in the next step that it still may.
+    """Tensors that were found safe for a kernel, with a fast check that they still are.
 
-    Of a thousand small tensors each microsecond counts. So the whole look at each of them is
-    taken once, and is taken again when type, dtype, device, shape, strides, a mark (sign,
-    functional, ...), address or storage is another.
+    For a thousand small tensors each microsecond per tensor counts. So they are checked in full
+    once, and again when a type, dtype, device, shape, stride, dispatch key (lazy sign, functional,
+    ...), address or storage has changed.
     """
 
     def __init__(self, lasting: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
-        """Note tensors for which `reason_against` has no reason, and that share no memory.
+        """Note tensors that `reason_against` accepts, and that share no memory.
 
         Args:
-            lasting: Those that the kernel writes. They are expected in the next step, too.
-            gradients: Those that it reads. Others like them are expected in the next step.
+            lasting: The tensors that the kernel writes. The next step must have the same ones.
+            gradients: The tensors that it reads. The next step may have others of the same kind.
 
         """
         self.lasting = list(lasting)
@@ -147,7 +146,7 @@ class Noted:
         self._look = look(*self.lasting, *gradients)
 
     def still_holds(self, lasting: Sequence[Tensor], gradients: Sequence[Tensor]) -> bool:
-        """Whether these lie where the noted ones lay, with gradients like those noted."""
+        """Whether these have the addresses of the noted ones, with gradients of the same kind."""
         if len(lasting) != len(self.lasting) or len(gradients) != len(self._sizes):
             return False
         if is_watched() or self._look is None or not self._look.check(*lasting, *gradients):
@@ -161,14 +160,13 @@ class Noted:
             if not self._fit(places):
                 return False
             self._gradient_places = places
-        # These tensors may be other objects at the same addresses. They are the ones that autograd
-        # must be told about.
+        # They may be other objects at the same addresses, and autograd needs the current ones.
         self.lasting = list(lasting)
         return True
 
     @property
     def gradient_addresses(self) -> list[int]:
-        """Where the gradients lie that were looked at last."""
+        """The addresses of the gradients that were checked last."""
         return self._gradient_places[0]
 
     def _fit(self, places: list[list[int]]) -> bool:
@@ -181,7 +179,7 @@ class Noted:
 
 
 class _Intervals:
-    """Places in memory, and in which row each is."""
+    """Intervals of memory, and the row to which each belongs."""
 
     def __init__(self, extents: Places, rows: Places | None = None) -> None:
         rows = np.arange(len(extents)) if rows is None else rows
@@ -192,7 +190,7 @@ class _Intervals:
         self.last_ends = np.maximum.accumulate(self.ends)
 
     def meet(self, starts: Places, ends: Places) -> Flags:
-        """Whether each of these other places meets one of them."""
+        """Return for each of these other intervals whether it overlaps one of them."""
         if not len(self.starts):
             return np.zeros(len(starts), bool)
         before = np.searchsorted(self.starts, ends) - 1
@@ -208,16 +206,16 @@ class _Intervals:
 
 
 def _places(tensors: Sequence[Tensor]) -> list[list[int]]:
-    """The address of each tensor, and the address and size of its storage."""
+    """Return the address of each tensor, and the address and size of its storage."""
     addresses = list(map(_address, tensors))
     storages = list(map(_storage, tensors))
     return [addresses, list(map(_storage_address, storages)), list(map(_storage_size, storages))]
 
 
 def _extents(tensors: Sequence[Tensor]) -> Places:
-    """Return, for each tensor, where it begins and ends, and where its storage ends.
+    """Return, for each tensor, the addresses of its start and end and of the end of its storage.
 
-    What has no memory, or does not say where, has zeros.
+    They are zeros for a tensor without memory or without an address.
     """
     if not set(map(type, tensors)) <= set(PLAIN):
         return _extents_of_any(tensors)
@@ -261,8 +259,8 @@ def _guards() -> "type[torch._C._dynamo.guards.TensorGuards]":
 def look(*tensors: Tensor) -> "torch._C._dynamo.guards.TensorGuards | None":
     """Return torch's own check, in C, that tensors are of the same kind as now, or None without it.
 
-    By this look of torch.compile's, whose compiler is not imported for it, 8,000 tensors take
-    0.4 ms; type, dtype, shape, layout and sign, asked one after the other, take 2.7.
+    These guards of torch.compile, which do not import its compiler, check 8,000 tensors in 0.4 ms;
+    reading type, dtype, shape, layout and sign one after another takes 2.7.
     """
     try:
         return _guards()(*tensors, dynamic_dims_sizes=None, dynamic_dims_strides=None)

@@ -1,13 +1,13 @@
-"""The step as one Triton kernel over all tensors of a table.
+"""The step, as one Triton kernel over all tensors of a table.
 
-A transcription of `advance` in `_core/step.py`, for what torch's optimizers have: the same
-operations in the same order, each rounded to nearest. `cuda.py` prepares its arguments and
-launches it; only that imports this file, and with it Triton.
+It is a transcription of `advance` in `_core/step.py`, for the options of torch's optimizers: the
+same operations in the same order, each rounded to nearest. `cuda.py` prepares its arguments and
+launches it, and is the only module that imports this one, and with it Triton.
 """
 
 # ruff: noqa: N803
 # mypy: disable-error-code="no-untyped-def"
-# Triton gives annotations a meaning of its own; arguments in capitals are known to its compiler.
+# Triton interprets annotations itself; arguments in capitals are compile-time constants.
 
 import triton
 import triton.language as tl
@@ -15,7 +15,7 @@ import triton.language as tl
 
 @triton.jit
 def _quotient(numerator, denominator):
-    # Triton's plain `/` and `sqrt` round to nearest in float64 alone, where it has no `_rn`.
+    # Triton's plain `/` and `sqrt` round to nearest in float64 only, which has no `_rn` functions.
     if numerator.dtype == tl.float64:
         return numerator / denominator
     else:
@@ -33,7 +33,7 @@ def _root_of_quotient(numerator, denominator):
 
 @triton.jit
 def _pointers(address, offsets, DTYPE: tl.constexpr, ALIGNED: tl.constexpr):
-    # Triton sees 16-byte loads only with this hint, and on the pointer, not on the address.
+    # Triton uses 16-byte loads only with this hint, and only if it is on the pointer.
     pointer = address.to(tl.pointer_type(DTYPE))
     if ALIGNED:
         pointer = tl.multiple_of(pointer, 16)
@@ -72,7 +72,7 @@ def _step_of_chunk(
         gradient = -gradient
     if DECAY == "coupled":
         gradient = tl.where(decay != 0, gradient + decay * value, gradient)
-    # The difference is 0 for every finite gradient, and keeps NaN and infinity visible.
+    # The difference is 0 for finite gradients and NaN for NaN and infinity, which thus show.
     # tl.clamp to -x and x does not compile in float64 (Triton 3.9).
     limited = tl.minimum(tl.maximum(gradient, -largest), largest)
     gradient = limited + (gradient - gradient)
@@ -107,7 +107,7 @@ def step(
     MAXIMIZE: tl.constexpr,
     DECAY: tl.constexpr,
 ):
-    """Run one step on one chunk of one tensor; see `cuda.py` for what the arguments hold."""
+    """Run one step on one chunk of one tensor; `cuda.py` describes the arguments."""
     chunk = tl.program_id(0)
     row = tl.load(row_of_chunk + chunk)
     table += row * COLUMNS
@@ -115,7 +115,7 @@ def step(
     decay = tl.load(numbers + FIRST_DECAY + row)
     start = (chunk - first_chunk) * BLOCK
     offsets = start + tl.arange(0, BLOCK)
-    # Only a tensor's last chunk needs a mask, which costs the wide loads and stores.
+    # Only a tensor's last chunk needs a mask, which prevents wide loads and stores.
     if start + BLOCK <= size:
         _step_of_chunk(
             table, numbers, rate, decay, offsets, None,
@@ -129,5 +129,5 @@ def step(
 
 
 def dtype_of(dtype: object) -> object:
-    """Return Triton's name for a dtype of torch's."""
+    """Return the Triton dtype for a torch dtype."""
     return getattr(tl, str(dtype).removeprefix("torch."))

@@ -1,8 +1,8 @@
-"""The fused step inside JAX programs on the processor, in place where buffers are given away.
+"""The fused step inside JAX programs on the processor, in place where buffers are donated.
 
-`step` and `norms` are JAX primitives. Compiled for one CPU device they call `xla_handler.py`.
-Anywhere else, on a GPU or in a program that is spread over devices, they are `_core/step.py`, which
-XLA compiles and partitions itself; so they are under `vmap` and differentiation.
+`step` and `norms` are JAX primitives. Compiled for one CPU device, they call `xla_handler.py`.
+On a GPU and in programs on several devices they are lowered to `_core/step.py`, which XLA compiles
+and partitions itself. `vmap` and differentiation use `_core/step.py`, too.
 """
 
 import functools
@@ -27,19 +27,19 @@ from adadelta._kernels.locks import Lock
 Array = Any
 
 _lock = Lock()
-# By kind, dtype and whether norms are wide, the names that XLA knows.
+# The names of the registered handlers by kind, dtype and whether norms are wide.
 _registered: dict[tuple[str, str, bool], str] = {}
 
 
 class Known(NamedTuple):
-    """What is known of a step when its program is made.
+    """The static parameters of a step, which are known when its program is compiled.
 
     Attributes:
-        columns: What `xla_target.columns_of` returned.
+        columns: The result of `xla_target.columns_of`.
         decay_mode: As in `Options`.
         is_conditional: Whether the action is only known when the program runs.
-        are_decayed: Whether there is weight decay, for each row.
-        is_required: Whether the program must not be made without the kernel.
+        are_decayed: For each row, whether it has weight decay.
+        is_required: Whether compiling must fail if the kernel can't be used.
 
     """
 
@@ -57,15 +57,16 @@ def step(
     factors: Factors | None = None,
     is_required: bool = False,
 ) -> list[Row]:
-    """Return what a call makes of rows.
+    """Return the rows after one call.
 
     Args:
-        rows: Rows that have the same dtype, the same arrays and the same action, and no constraint.
-        call: What the call is told.
-        options: What the optimizer is told.
-        factors: By what gradients are divided and then multiplied: arrays with one number for each
-            row, or with one for all.
-        is_required: Whether a program in which the kernel can't serve is to fail.
+        rows: Rows with the same dtype, the same action, arrays in the same columns, and no
+            constraint.
+        call: The arguments of this call, such as the rate.
+        options: The options of the optimizer.
+        factors: The numbers by which gradients are divided and then multiplied: arrays with one
+            number for each row, or with one for all.
+        is_required: Whether to fail if the program can't use the kernel.
 
     Raises:
         RuntimeError: The kernel is required, and the program runs on several devices.
@@ -121,14 +122,14 @@ def _row_settings(decays: Sequence[Any], factors: Factors | None, dtype: Any) ->
 def norms(
     rows: Sequence[Row], call: Call, options: Options, together: bool, wide: bool = False
 ) -> Factors:
-    """Return the norm of each gradient, or the one of all, as two factors in the state's dtype.
+    """Return the norm of each gradient, or of all together, as two factors in the state's dtype.
 
     Args:
         rows: As for `step`.
         call: See there.
         options: See there.
-        together: Whether the norm of all is wanted, of shape (1,), instead of one for each.
-        wide: Whether the factors are to be float64 in any case.
+        together: Whether to return one norm of all, of shape (1,), instead of one for each.
+        wide: Whether to return float64 even if the state is float32.
 
     """
     settings = _settings(rows, call, options, rows[0].action)
@@ -190,14 +191,14 @@ def _norms_by_rule(settings: Array, *arrays: Array, known: int) -> list[Array]:
 def _norm_of_each(settings: Array, *arrays: Array, columns: int, is_scaled: bool = True) -> Array:
     (call, _), result = layout.told(settings), _dtype_of_norms(settings, columns)
     if not is_scaled:
-        # XLA would write out all that it divides by 1.
+        # XLA would write every gradient to memory after dividing it by 1.
         call = call._replace(loss_scale=None)
     rows = xla_target.split(arrays, columns)
 
     def of_update() -> Array:
         gradients = []
         for row in rows:
-            # Of the state only the dtype counts.
+            # Any array with the dtype of the state will do for the averages.
             gradient, window = row[layout.GRADIENT], row[layout.WINDOW]
             given = mean(Row(None, gradient, settings, settings, window=window), call, jax_arrays)
             gradients.append(given.astype(result))
@@ -209,7 +210,7 @@ def _norm_of_each(settings: Array, *arrays: Array, columns: int, is_scaled: bool
 
 
 def _new_primitive(name: str, by_rule: Any, shapes: Any, target: Any) -> Primitive:
-    """Make a primitive that is `by_rule` wherever nothing better is known."""
+    """Return a new primitive that calls the kernel where it can, and elsewhere is `by_rule`."""
     primitive = Primitive(name)
     primitive.multiple_results = True
     primitive.def_abstract_eval(shapes)
@@ -226,7 +227,7 @@ def _new_primitive(name: str, by_rule: Any, shapes: Any, target: Any) -> Primiti
         try:
             name, scratch, aliases, columns = target(context, known)
         except (MemoryError, OSError, RuntimeError):
-            # There is no machine code for this dtype: no memory to compile it, for example.
+            # The kernel for this dtype can't be compiled, for example because memory is short.
             return plain(context, *operands, known=known)
         results = [*context.avals_out, jax.core.ShapedArray((scratch,), np.dtype("int32"))]
         rule = jax.ffi.ffi_lowering(name, operand_output_aliases=aliases)
@@ -289,7 +290,7 @@ _norms_primitive = _new_primitive(
 
 
 def _registered_handler(kind: str, dtype: str, wide: bool = False) -> str:
-    """Return the name under which XLA knows a handler, after making it known."""
+    """Return the name under which a handler is registered with XLA; register it if it is new."""
     key = kind, dtype, wide
     with _lock.held():
         if key not in _registered:
@@ -302,14 +303,14 @@ def _registered_handler(kind: str, dtype: str, wide: bool = False) -> str:
 
 @functools.cache
 def _version() -> tuple[int, int]:
-    """Return the version of XLA's interface, from the header of the jaxlib at hand."""
+    """Return the version of XLA's interface, from the header of the installed jaxlib."""
     header = Path(jax.ffi.include_dir(), "xla", "ffi", "api", "c_api.h").read_text()
     major, minor = re.findall(r"#define XLA_FFI_API_M(?:AJOR|INOR) (\d+)", header)
     return int(major), int(minor)
 
 
 def reason_against_dtype(dtype: str) -> str | None:
-    """Why JAX can't use the kernel of a dtype on this machine, or None when it can; or raise."""
+    """Return why JAX can't use the kernel of a dtype on this machine or None, or raise an error."""
     if _version()[0] != 0:
         return f"the interface of this jaxlib is of version {_version()}"
     _registered_handler("step", dtype)
@@ -318,8 +319,8 @@ def reason_against_dtype(dtype: str) -> str | None:
 
 @functools.cache
 def _is_right() -> bool:
-    """Whether a small step, compiled, is what the rule makes of it."""
-    # Without a handler the trial would be made by the rule.
+    """Whether a small compiled step gives the results of the rule."""
+    # Without a handler the trial would compare the rule with itself.
     _registered_handler("step", "float32")
     row, call, options = xla_target.trial()
     with jax.default_device(jax.devices("cpu")[0]), jax.ensure_compile_time_eval():

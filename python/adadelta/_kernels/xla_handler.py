@@ -1,17 +1,17 @@
-"""The side of the fused step that XLA calls: handlers of its foreign function interface.
+"""The part of the fused step that XLA calls: handlers of its foreign function interface.
 
-XLA hands over a frame of buffers; the handler writes the table that `fused.py` reads, and shares
-the work with XLA's own threads, so that there are never more than XLA was given. It knows the C
-structs of XLA's `xla/ffi/api/c_api.h` by the offsets below (64-bit processors).
+XLA passes a frame of buffers. The handler writes the table that `fused.py` reads, and shares the
+work with XLA's own threads, so that the number of threads stays that of XLA. It reads the C structs
+of XLA's `xla/ffi/api/c_api.h` at the offsets below (64-bit processors).
 
-Operands of a step are the settings, the row settings, and the arrays of each tensor in the order
-of the table's columns; results are the same arrays without the gradients, in the places of the
-operands, and a scratch array of int32. Operands of norms are the settings, and each tensor's
-gradient and window; results are the norms and a scratch array. The attribute `columns` has a bit
-for each column that there is, and one more for a single norm of all gradients together.
+The operands of a step are the settings, the row settings, and the arrays of each tensor in the
+order of the table's columns. Its results are the same arrays without the gradients, in the memory
+of the operands, and a scratch array of int32. The operands of norms are the settings, and each
+tensor's gradient and `window`. Their results are the norms and a scratch array. The attribute
+`columns` has a bit for each column present, and the two more bits of `layout.py`.
 
-A call whose buffers are not of these numbers, sizes and dtypes is refused, as an error of XLA's,
-before a tensor changes: the memory behind a buffer belongs to somebody else.
+If the number, sizes or dtypes of the buffers are wrong, the call is refused with an XLA error
+before any tensor changes, since a kernel could write to memory that is not its own.
 """
 
 import math
@@ -32,7 +32,7 @@ from adadelta._kernels.fused import (
     store_int64,
 )
 
-# Offsets in XLA_FFI_CallFrame, in 8 bytes.
+# Offsets in XLA_FFI_CallFrame, in units of 8 bytes.
 _EXTENSION, _API, _CONTEXT, _STAGE = 1, 2, 3, 4
 _OPERAND_COUNT, _OPERANDS = 7, 9
 _RESULT_COUNT, _RESULTS = 12, 14
@@ -48,13 +48,13 @@ _CREATE_ERROR, _DESTROY_ERROR, _SCHEDULE, _NUMBER_OF_THREADS = 6, 8, 17, 18
 _INVALID_ARGUMENT = 3
 _INT32, _FLOAT32, _FLOAT64 = (layout.XLA_DTYPES[name] for name in ("int32", "float32", "float64"))
 
-# The columns without which there is no step.
+# The columns that a step must have.
 _NEEDED = 1 << layout.PARAMETER | 1 << layout.SQUARE_AVG | 1 << layout.ACC_DELTA
 
 _number_of_squares = part(layout.number_of_squares)
 _scratch_size = part(layout.scratch_size)
 
-# What threads share about a call, behind the control of `layout`.
+# More data that all threads of a call share, after those of `layout.CONTROL`.
 _WORKER_AT, _FREE_AT, _USERS = range(layout.CONTROL, layout.CONTROL + 3)
 _SHARED = layout.CONTROL + 3
 
@@ -72,14 +72,14 @@ def _call(context, function, argument):
 
 @part
 def _leave(shared):
-    """Free what threads share when no other uses it."""
+    """Free the shared data if no other thread uses them."""
     free = load_int64(shared, _FREE_AT)
     if fetch_add(shared + 8 * _USERS, -1) == 1:
         _call(free, shared)
 
 
 def task(shared):
-    """Help with a call; XLA runs this on its threads, perhaps after the call has ended."""
+    """Work on a call in one of XLA's threads, perhaps after the call has ended."""
     _call(load_int64(shared, _WORKER_AT), shared)
     _leave(shared)
     return 0
@@ -87,7 +87,7 @@ def task(shared):
 
 @part
 def _ask(frame, function, size, arguments, first, second):
-    """Call a function of XLA's about this frame; return whether it worked."""
+    """Call an XLA function for this frame, and return whether it succeeded."""
     api = load_int64(frame, _API)
     store_int64(arguments, 0, size)
     store_int64(arguments, 1, 0)
@@ -104,17 +104,17 @@ def _ask(frame, function, size, arguments, first, second):
 
 @part
 def _number_of_threads(frame, arguments):
-    # XLA writes the number behind the arguments.
+    # XLA writes the number after the arguments.
     is_known = _ask(frame, _NUMBER_OF_THREADS, 32, arguments, arguments + 8 * 4, 0)
-    # Without threads of XLA's the caller's own does it all.
+    # Without XLA's threads the calling thread does all the work.
     return load_int64(arguments, 4) if is_known else 0
 
 
 @part
 def _refuse(frame, known):
-    """Return an error of XLA's, for a call whose buffers do not belong together."""
+    """Return an XLA error for a call whose buffers do not belong together."""
     arguments = block_on_stack(0)
-    # The size is that of the fields, without what fills up the last.
+    # The size is that of the fields, without padding after the last.
     store_int64(arguments, 0, 28)
     store_int64(arguments, 1, 0)
     store_int64(arguments, 2, load_int64(known, layout.REFUSAL))
@@ -138,13 +138,13 @@ def _number_of_elements(buffer):
 
 @part
 def _has(buffer, dtype, size):
-    """Whether a buffer has that many elements of that dtype."""
+    """Whether a buffer has `size` elements of a dtype."""
     return load_int64(buffer, _DTYPE) & 0xFFFFFFFF == dtype and _number_of_elements(buffer) == size
 
 
 @part
 def _columns(frame):
-    """Return the attribute, or 0 where there is none."""
+    """Return the attribute `columns`, or 0 if there is none."""
     if load_int64(frame, _ATTRIBUTE_COUNT) != 1:
         return 0
     return load_int64(load_int64(load_int64(load_int64(frame, _ATTRIBUTES), 0), _SCALAR), 0)
@@ -152,7 +152,7 @@ def _columns(frame):
 
 @part
 def _number_of_rows(frame, before, columns):
-    """Return how many rows the operands are, or -1 where they are not whole rows."""
+    """Return the number of rows of the operands, or -1 if they are not whole rows."""
     operands, count = load_int64(frame, _OPERAND_COUNT) - before, _count_columns(columns)
     rows = operands // count if count else -1
     return rows if rows * count == operands else -1
@@ -160,7 +160,7 @@ def _number_of_rows(frame, before, columns):
 
 @part
 def _scratch(frame, result, size):
-    """Return the address of scratch, or 0 where it is too small or not where int64 may lie."""
+    """Return the address of scratch memory, or 0 if it is too small or not aligned for int64."""
     buffer = _buffer(frame, _RESULTS, result)
     elements, address = _number_of_elements(buffer), load_int64(buffer, _DATA)
     fits = load_int64(buffer, _DTYPE) & 0xFFFFFFFF == _INT32 and elements >= size
@@ -169,10 +169,10 @@ def _scratch(frame, result, size):
 
 @part
 def _run(frame, known, call, total):
-    """Let this thread and XLA's work on a call, until it is done."""
+    """Let this thread and XLA's threads work on a call until it is done."""
     pieces = (total + layout.PIECE - 1) // layout.PIECE
     allocated = _call(load_int64(known, layout.MALLOC), 8 * _SHARED)
-    # Without memory that helpers may free, there are none.
+    # Without memory that helper threads can free, there are no helpers.
     shared = allocated if allocated else block_on_stack(0)
     store_int64(shared, layout.NEXT, 0)
     store_int64(shared, layout.DONE, 0)
@@ -191,8 +191,8 @@ def _run(frame, known, call, total):
         if not _ask(frame, _SCHEDULE, 40, arguments, load_int64(known, layout.TASK), shared):
             fetch_add(shared + 8 * _USERS, -1)
     _call(load_int64(known, layout.WORKER), shared)
-    # Threads that have begun a piece end it soon. Those that have not begun find nothing to do,
-    # whenever they come, so a busy pool holds nobody up.
+    # Threads that have begun a piece finish it soon. Those that have not started will find nothing
+    # to do whenever they run, so this need not wait for a busy pool.
     while fetch_add(shared + 8 * layout.DONE, 0) < pieces:
         _call(load_int64(known, layout.YIELD), 0)
     if allocated:
@@ -201,9 +201,9 @@ def _run(frame, known, call, total):
 
 @part
 def _write_table(frame, known, call, columns, rows, operand, result):
-    """Write the addresses of all tensors and where each ends; return how many elements.
+    """Write the addresses and ends of all tensors, and return the total number of elements.
 
-    Or -1 where the arrays of a tensor differ in size, or are of another dtype.
+    Return -1 if the arrays of a tensor differ in size or have a wrong dtype.
     """
     dtype, of_state = load_int64(known, layout.DTYPE), load_int64(known, layout.STATE_DTYPE)
     table = call + 8 * layout.SCRATCH_TABLE
@@ -219,7 +219,7 @@ def _write_table(frame, known, call, columns, rows, operand, result):
                 buffer = _buffer(frame, _OPERANDS, operand)
                 operand += 1
                 if result >= 0 and column != layout.GRADIENT:
-                    # The operand's own place, when XLA could give it away, or a copy of it.
+                    # The operand's own memory if XLA could donate it, else a copy of it.
                     buffer = _buffer(frame, _RESULTS, result)
                     result += 1
                 is_state = column != layout.PARAMETER and column != layout.GRADIENT
@@ -245,19 +245,19 @@ def _count_columns(columns):
 
 @part
 def _has_more_to_say(frame, known):
-    """Whether XLA wants the step itself, and not to know something about the handler."""
+    """Whether XLA wants the handler to run; if it asks for the metadata, write them instead."""
     extension = load_int64(frame, _EXTENSION)
     if extension and load_int64(extension, 1) & 0xFFFFFFFF == 1:
         metadata = load_int64(extension, _METADATA)
         store_int64(metadata, 3, load_int64(known, layout.VERSION))
-        # Of the next 8 bytes the first four are the traits.
+        # The first four of the next 8 bytes are the traits.
         store_int64(metadata, 4, load_int64(metadata, 4) >> 32 << 32)
         return False
     return load_int64(frame, _STAGE) & 0xFFFFFFFF == _EXECUTE
 
 
 def step(frame, known):
-    """Make one step of all tensors of a call."""
+    """Make the step of all tensors of a call."""
     if not _has_more_to_say(frame, known):
         return 0
     columns = _columns(frame)
@@ -310,7 +310,7 @@ def _norms(frame, known, store, dtype, largest):
 
 @part
 def _scale_norms(frame, known, call, together, total, result, scale):
-    """Compute norms again, of scaled gradients, that are too large or too small for it."""
+    """Compute norms that are too large or too small again, from scaled gradients."""
     squares = 0
     for place in range(1 if together else load_int64(call, layout.ROWS)):
         norm = load_float64(result, 2 * place + 1)
@@ -323,7 +323,7 @@ def _scale_norms(frame, known, call, together, total, result, scale):
 
 @part
 def _sums_of_squares(frame, known, call, together, total, scale):
-    """Return the address of the sum of squares of each row, or the one of all."""
+    """Return the address of the sums of squares: one for each row, or one for all."""
     rows = load_int64(call, layout.ROWS)
     ends, squares = load_int64(call, layout.ENDS), load_int64(call, layout.SQUARES_AT)
     store_float64(call, layout.SCALE, scale)
@@ -340,7 +340,7 @@ def _sums_of_squares(frame, known, call, together, total, scale):
             if begin < end:
                 of_row += load_float64(squares, piece + row)
         of_all += of_row
-        # What is there belongs to no later row.
+        # No later row has its sums here.
         store_float64(squares, row, of_row)
         begin = end
     if together:
@@ -350,7 +350,7 @@ def _sums_of_squares(frame, known, call, together, total, scale):
 
 @part
 def _store_norm(result, place, squares, divisor, store, largest):
-    """Store a norm as two factors, since the norm of finite numbers may leave their dtype."""
+    """Store a norm as two factors, since the norm of finite numbers may overflow their dtype."""
     norm = math.sqrt(squares)
     if largest < norm < math.inf:
         norm, divisor = norm / 2.0**64, divisor * 2.0**64
@@ -359,10 +359,10 @@ def _store_norm(result, place, squares, divisor, store, largest):
 
 
 def norms_float32(frame, known):
-    """Return norms as float32: of each gradient, or the one of all."""
+    """Compute norms in float32, of each gradient or of all together."""
     return _norms(frame, known, store_float32, _FLOAT32, layout.LARGEST_NORM)
 
 
 def norms_float64(frame, known):
-    """Return norms as float64: of each gradient, or the one of all."""
+    """Compute norms in float64, of each gradient or of all together."""
     return _norms(frame, known, store_float64, _FLOAT64, math.inf)

@@ -1,4 +1,4 @@
-"""What JAX and TensorFlow tell their XLA of the handlers in `xla_handler.py`."""
+"""How JAX and TensorFlow call the handlers in `xla_handler.py` through their XLA."""
 
 import ctypes
 import math
@@ -12,9 +12,9 @@ from adadelta._core.rule import Array
 from adadelta._core.step import Call, Options, Row, step
 from adadelta._kernels import compiled, layout, numpy_arrays
 
-# The columns that come back, in their order.
+# The columns that a handler returns, in order.
 RETURNED = [column for column in range(layout.COLUMNS) if column != layout.GRADIENT]
-# What compiled code has the addresses of: it lives as long as the process.
+# Arrays whose addresses are in compiled code: kept as long as the process lives.
 _known: list[NDArray[np.int64]] = []
 _REFUSAL = ctypes.create_string_buffer(
     b"adadelta's kernel got arrays that do not belong together: please report this, "
@@ -23,7 +23,7 @@ _REFUSAL = ctypes.create_string_buffer(
 
 
 def columns_of(rows: Sequence[Sequence[Array | None]]) -> int:
-    """Return a bit for each column in which the rows have an array; all have the same."""
+    """Return a bit for each column in which the rows have an array; they must all agree."""
     (columns,) = {
         sum(1 << column for column, array in enumerate(row) if array is not None) for row in rows
     }
@@ -31,12 +31,12 @@ def columns_of(rows: Sequence[Sequence[Array | None]]) -> int:
 
 
 def flat(rows: Sequence[Sequence[Array | None]]) -> list[Array]:
-    """Return rows as operands of a handler."""
+    """Return the arrays of rows as operands of a handler."""
     return [array for row in rows for array in row if array is not None]
 
 
 def split(arrays: Sequence[Array], columns: int) -> list[list[Array | None]]:
-    """Return operands as rows."""
+    """Return the operands of a handler as rows."""
     present = [column for column in range(layout.COLUMNS) if columns >> column & 1]
     rows = []
     for start in range(0, len(arrays), len(present)):
@@ -48,11 +48,11 @@ def split(arrays: Sequence[Array], columns: int) -> list[list[Array | None]]:
 
 
 def aliases_of_step(operands: int, columns: int) -> dict[int, int]:
-    """Return, by the number of its operand, in the place of which operand a result lies.
+    """Return which result takes the memory of each operand that the step overwrites.
 
     Args:
-        operands: How many there are: the settings, the row settings, and the arrays of all rows.
-        columns: What `columns_of` returned.
+        operands: The number of operands: the settings, the row settings, and all rows' arrays.
+        columns: The result of `columns_of`.
 
     """
     kept = [
@@ -67,7 +67,7 @@ def aliases_of_step(operands: int, columns: int) -> dict[int, int]:
 def for_norms(
     rows: Sequence[Sequence[Array | None]], together: bool, wide: bool
 ) -> tuple[list[list[Array | None]], int]:
-    """Return rows of what counts for norms of gradients, and their columns."""
+    """Return rows with only the arrays that norms of gradients need, and their columns."""
     kept = (layout.GRADIENT, layout.WINDOW)
     reduced = [
         [array if column in kept else None for column, array in enumerate(row)] for row in rows
@@ -77,20 +77,20 @@ def for_norms(
 
 
 def scratch_of_norms(shapes: Sequence[Sequence[int]], columns: int) -> int:
-    """Return how many int32 of scratch norms need, from the shapes of their operands."""
+    """Return how many int32 of scratch memory norms need, from the shapes of their operands."""
     rows = split(shapes, columns)
     elements = sum(math.prod(next(array for array in row if array is not None)) for row in rows)
     return layout.scratch_size(len(rows), layout.number_of_squares(len(rows), elements))
 
 
 def trial() -> tuple[Row, Call, Options]:
-    """Return a small step for a host to try."""
+    """Return a small step with which a framework tries the kernel."""
     x, g, v, u = (np.linspace(-1, 1, 5, dtype=np.float32) ** power for power in (1, 3, 2, 4))
     return Row(x, g, v, u, weight_decay=0.1), Call(rate=0.5), Options(rho=0.9, epsilon=1e-6)
 
 
 def is_right(made: Row, row: Row, call: Call, options: Options) -> bool:
-    """Whether what a host made of the arrays of a trial is what the step makes of them."""
+    """Whether a framework's results for the arrays of a trial are those of the step."""
     wanted = step(row, call, options, numpy_arrays)
     return all(
         np.allclose(np.asarray(array), exact, rtol=1e-6, atol=0)
@@ -105,7 +105,7 @@ def handler(kind: str, dtype: str, version: tuple[int, int], wide: bool = False)
         kind: "step" or "norms".
         dtype: The dtype of the parameters and gradients, by name.
         version: The version of XLA's interface.
-        wide: Whether norms are float64 although the state is not.
+        wide: Whether norms are float64 although the state is float32.
 
     """
     result = "float64" if wide else precision.state_dtype(dtype)

@@ -1,8 +1,8 @@
 """The fused step of TensorFlow's variables on the processor, in place, called by TensorFlow's XLA.
 
-A handler is a custom call of XLA's, in a small module that TensorFlow compiles where it stands: in
-a function with `jit_compile=True`, whose variables XLA updates in place. Inside another function
-of that kind it becomes a part of it.
+The handler is an XLA custom call in a small module that TensorFlow compiles as part of a function
+with `jit_compile=True`, whose variables XLA updates in place. If such a function is called inside
+another one, it becomes a part of that.
 """
 
 import ctypes
@@ -26,7 +26,7 @@ from adadelta._kernels.locks import Lock
 Array = Any
 Rows = Sequence[Sequence[Any]]
 
-# The version of the operation XlaCallModule that takes handlers of XLA's typed interface.
+# The version of the operation XlaCallModule that supports XLA's typed interface.
 _VERSION = 5
 _TYPED = 4
 _MLIR = {
@@ -37,22 +37,22 @@ _MLIR = {
     "int32": "i32",
 }
 
-# Offsets in XLA_FFI_Api, in 8 bytes, and how many bytes of it the handlers need.
+# Offsets in XLA_FFI_Api, in units of 8 bytes, and how many bytes of it the handlers need.
 _MAJOR_AND_MINOR, _REGISTER, _NEEDED = 4, 9, 8 * 19
 
 _lock = Lock()
-# By kind, dtype and whether norms are wide, the names that XLA knows.
+# The names of the registered handlers by kind, dtype and whether norms are wide.
 _registered: dict[tuple[str, str, bool], str] = {}
 
 
 def reason_against_here() -> str | None:
-    """Why XLA can't compile a program of ours where this is called, or None when it can."""
+    """Return why XLA can't compile our programs where this is called, or None when it can."""
     if tf.distribute.has_strategy():
         return "under a distribution strategy a variable is several in one"
     if tf.config.functions_run_eagerly():
         return "TensorFlow's functions run eagerly, so that XLA compiles none"
-    # What looks at each operation, as tf.debugging.enable_check_numerics() does, looks into our
-    # programs, too, where XLA can't compile it.
+    # Callbacks on each operation, as of tf.debugging.enable_check_numerics(), would also become
+    # part of our programs, and XLA can't compile them.
     if context.context().op_callbacks:
         return "XLA can't compile what looks at each operation, as tf.debugging does"
     if not tf.executing_eagerly() and not tf.compat.v1.get_default_graph().building_function:
@@ -61,9 +61,8 @@ def reason_against_here() -> str | None:
 
 
 def is_compiled_here() -> bool:
-    """Whether XLA will compile the function that is traced where this is called."""
-    # A graph does not know that; the tf.function that traces it does. A wrong answer costs speed
-    # only.
+    """Whether XLA will compile the function that is being traced where this is called."""
+    # The graph does not say; the tf.function that traces it does. A wrong answer only costs speed.
     frame = inspect.currentframe()
     while frame is not None:
         if getattr(frame.f_locals.get("self"), "_jit_compile", None) is True:
@@ -73,10 +72,10 @@ def is_compiled_here() -> bool:
 
 
 def reason_against_variable(variable: Any) -> str | None:
-    """Why the kernel can't read and write a variable, or None when it can."""
+    """Return why the kernel can't read and write a variable, or None when it can."""
     if not isinstance(variable, tf.Variable):
         return "it is no tf.Variable"
-    # Made under a strategy it is several in one also outside.
+    # A variable made under a strategy consists of several variables outside of it, too.
     if getattr(variable, "_distribute_strategy", None) is not None:
         return "it was made under a distribution strategy"
     if isinstance(variable, tf.experimental.dtensor.DVariable):
@@ -86,13 +85,13 @@ def reason_against_variable(variable: Any) -> str | None:
 
 @functools.lru_cache(maxsize=64)
 def _is_the_processor(device: str) -> bool:
-    # A processor that was divided into several devices has the programs on the first.
+    # If the processor is split into several logical devices, the programs run on the first.
     place = tf.DeviceSpec.from_string(device)
     return place.device_type in (None, "CPU") and not place.device_index
 
 
 def together(numbers: Sequence[Any], dtype: str) -> Array:
-    """Return numbers and scalar tensors as one array, or where a graph is made as one tensor."""
+    """Return numbers and scalar tensors as one array, or as one tensor inside a graph."""
     if tf.executing_eagerly():
         return np.array([np.asarray(number) for number in numbers], dtype)
     return tf.stack(
@@ -106,11 +105,11 @@ def together(numbers: Sequence[Any], dtype: str) -> Array:
 
 
 class Program:
-    """The step of some variables of one dtype.
+    """The compiled step of some variables of one dtype.
 
     Args:
-        rows: For each parameter the `tf.Variable` of each column of the kernel's table, `None`
-            where there is none and for the gradient. All have variables in the same columns.
+        rows: For each parameter the `tf.Variable` of each column of the kernel's table, or `None`
+            if there is none and for the gradient. All have variables in the same columns.
 
     """
 
@@ -123,7 +122,7 @@ class Program:
         """Make one step.
 
         Args:
-            settings: What `layout.settings()` returned, in the dtype of the state.
+            settings: The result of `layout.settings()`, in the dtype of the state.
             row_settings: The same dtype, of shape (parameters, layout.ROW_SETTINGS).
             gradients: One for each parameter, of its shape and dtype.
 
@@ -133,13 +132,13 @@ class Program:
     def norms(
         self, settings: Array, gradients: Sequence[Array], together: bool, wide: bool = False
     ) -> tuple[Array, Array]:
-        """Return the norm of each gradient, or the one of all, as two factors.
+        """Return the norm of each gradient, or of all together, as two factors.
 
         Args:
-            settings: As for `step`. They say what a gradient is divided by.
+            settings: As for `step`. Gradients are divided by the loss scale and steps in them.
             gradients: As for `step`.
-            together: Whether the norm of all is wanted, of shape (1,).
-            wide: Whether the factors are to be float64, instead of in the state's dtype.
+            together: Whether to return one norm of all, of shape (1,).
+            wide: Whether to return float64 instead of the state's dtype.
 
         """
         key = together, wide
@@ -152,12 +151,12 @@ class Program:
 
     def _run(self, function: Any, *arrays: Any, key: Any = "step") -> Any:
         tensors = [tf.convert_to_tensor(array) for array in arrays]
-        # Not while the gradient of what is around it is recorded: there is none.
+        # A gradient tape around the step must not record it: it has no gradient.
         with record.stop_recording(), tf.device(self._device):
             if key not in self._compiled:
                 specs = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in tensors]
-                # All calls have these shapes: TensorFlow need not look for another trace, nor
-                # count how many there are.
+                # All calls have these shapes, so TensorFlow need not look for another trace nor
+                # warn about retracing.
                 self._compiled[key] = tf.function(
                     function, jit_compile=True, autograph=False
                 ).get_concrete_function(*specs)
@@ -181,13 +180,13 @@ class Program:
 
 
 def step(settings: Array, row_settings: Array, rows: Rows) -> list[list[Array | None]]:
-    """Return what one step makes of tensors, inside a function that XLA compiles.
+    """Return the tensors after one step, inside a function that XLA compiles.
 
     Args:
         settings: See `Program.step`.
         row_settings: See there.
-        rows: For each parameter its tensors in the order of the table's columns, `None` where
-            there is none.
+        rows: For each parameter its tensors in the order of the table's columns, or `None` for a
+            column without one.
 
     """
     columns = xla_target.columns_of(rows)
@@ -221,7 +220,7 @@ def norms(settings: Array, rows: Rows, together: bool, wide: bool = False) -> tu
 def _call(
     kind: str, dtype: str, operands: Any, results: Any, columns: int, aliases: dict[int, int]
 ) -> list[Array]:
-    """Return the results of a handler, each given as its shape and dtype."""
+    """Call a handler and return its results, whose shapes and dtypes are given."""
     given = [(tuple(operand.shape.as_list()), operand.dtype.name) for operand in operands]
     returned = [(tuple(shape), dtype.name) for shape, dtype in results]
     target = _registered_handler(kind, dtype, bool(columns & layout.WIDE))
@@ -240,7 +239,7 @@ def _call(
 def _module(
     target: str, operands: Any, results: Any, columns: int, aliases: Sequence[tuple[int, int]]
 ) -> str:
-    """Return a module of StableHLO that calls a handler."""
+    """Return a StableHLO module that calls a handler."""
 
     def described(arrays: Any) -> str:
         return ", ".join(
@@ -277,7 +276,7 @@ class _Text(ctypes.Structure):
 
 
 class _Registration(ctypes.Structure):
-    """XLA_FFI_Handler_Register_Args of XLA's `xla/ffi/api/c_api.h`."""
+    """The struct XLA_FFI_Handler_Register_Args of XLA's `xla/ffi/api/c_api.h`."""
 
     _fields_ = (
         ("size", ctypes.c_size_t),
@@ -293,7 +292,7 @@ class _Registration(ctypes.Structure):
 
 
 def _registered_handler(kind: str, dtype: str, wide: bool = False) -> str:
-    """Return the name under which TensorFlow's XLA knows a handler, after making it known."""
+    """Return the name of a handler in TensorFlow's XLA; register it if it is new."""
     key = kind, dtype, wide
     with _lock.held():
         if key not in _registered:
@@ -311,7 +310,7 @@ def _registered_handler(kind: str, dtype: str, wide: bool = False) -> str:
 
 @functools.cache
 def _api() -> Any:
-    """Return the struct XLA_FFI_Api of TensorFlow's XLA, in 8 bytes each."""
+    """Return the struct XLA_FFI_Api of TensorFlow's XLA as a pointer to int64."""
     path = next(Path(tf.sysconfig.get_lib()).glob("libtensorflow_framework.*"))
     function = ctypes.CDLL(str(path)).XLA_FFI_GetApi
     function.restype = ctypes.POINTER(ctypes.c_int64)
@@ -327,7 +326,7 @@ def _version_of_interface() -> tuple[int, int]:
 
 @functools.cache
 def reason_against_dtype(dtype: str, kind: str = "step") -> str | None:
-    """Why TensorFlow can't use the handler of a kind for a dtype, or None when it can."""
+    """Return why TensorFlow can't use a kind of handler for a dtype, or None when it can."""
     try:
         if _version_of_interface()[0] != 0 or _api()[0] < _NEEDED:
             return f"XLA's interface in this TensorFlow is of version {_version_of_interface()}"
@@ -341,8 +340,8 @@ def reason_against_dtype(dtype: str, kind: str = "step") -> str | None:
 
 @functools.cache
 def _is_right() -> bool:
-    """Whether a small step, compiled, is what the rule makes of it."""
-    # In a thread of its own there is no graph, strategy or device of the caller's.
+    """Whether a small compiled step gives the results of the rule."""
+    # Another thread is free of the caller's graph, strategy and device.
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(_trial).result()
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from adadelta._core import hyperparameters
 from adadelta._jax import precision
 
-# The core's names of the arguments that optax names otherwise.
+# The core's names for the arguments that have other names in optax.
 _CORE_NAMES = {"eps": "epsilon"}
 
 
@@ -18,7 +18,7 @@ def is_none(value: Any) -> bool:
 
 
 def number(argument: str, value: Any, shown: str | None = None) -> Any:
-    """Return a number as float, or one that is only known when it runs as it is, or raise.
+    """Return a number as a float, or a traced one as it is, or raise.
 
     `optax.inject_hyperparams` passes arguments as arrays, in compiled functions too.
     """
@@ -40,18 +40,18 @@ def number_or_schedule(argument: str, value: Any) -> Any:
 
 
 def at(argument: str, value: Any, count: Any) -> Any:
-    """Return what a number or schedule is at the step `count`."""
+    """Return the value of a number or schedule at step `count`."""
     return number(argument, value(count), f"{argument}({count})") if callable(value) else value
 
 
 def mask(value: Any) -> Any:
-    """Return a weight-decay mask, or raise when it is no tree of booleans nor a function."""
+    """Return a weight decay mask, or raise if it is neither a tree of booleans nor a function."""
     if value is None or _is_function(value):
         return value
     try:
         leaves = jax.tree_util.tree_leaves(value)
     except Exception:
-        # It is too deep, for example.
+        # The tree is too deep, for example.
         requirement = _check_flag.requirement
         refusal = hyperparameters.refusal("weight_decay_mask", requirement, value)
         raise TypeError(refusal) from None
@@ -61,7 +61,7 @@ def mask(value: Any) -> Any:
 
 
 def masked(value: Any, params: Any) -> list[bool]:
-    """For each leaf of `params`, missing ones too, whether it decays."""
+    """Return for each leaf of `params`, missing ones too, whether it decays."""
     if value is None:
         value = True
     tree = mask(value(params)) if _is_function(value) else value
@@ -80,7 +80,7 @@ def masked(value: Any, params: Any) -> list[bool]:
 
 
 def _is_function(value: Any) -> bool:
-    # Models can be called too, and are trees. Classes can, and would convert the parameters.
+    # Models are callable too, but are trees. Classes are, but would convert the parameters.
     is_class = hyperparameters.is_a(value, type)
     return callable(value) and not is_class and jax.tree_util.all_leaves([value])
 
@@ -96,6 +96,6 @@ def _flag(value: Any) -> Any:
         try:
             flag = value.item()
         except Exception:
-            # Such as a key of jax.random, which is no array of numbers: the check says so.
+            # A key of jax.random, for example, is not an array of numbers: the check reports it.
             flag = value
     return _check_flag("weight_decay_mask", flag)

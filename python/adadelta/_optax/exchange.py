@@ -1,4 +1,4 @@
-"""From optimizer states, however deep inside others, to `OptimizerState` and back."""
+"""Export and import Adadelta's state, however deep it is inside other states."""
 
 from collections.abc import Callable
 from typing import Any
@@ -68,7 +68,7 @@ def _found(state: Any) -> list[AdadeltaState]:
 
 
 def _slots(found: list[AdadeltaState]) -> dict[str, dict[str, Any]]:
-    """The averages by parameter and slot."""
+    """Return the averages by parameter and slot."""
     slots: dict[str, dict[str, Any]] = {}
     for state in found:
         with_paths, _ = jax.tree_util.tree_flatten_with_path(state.e_g)

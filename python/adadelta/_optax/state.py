@@ -1,4 +1,4 @@
-"""What Adadelta knows between steps."""
+"""The state of Adadelta between steps."""
 
 from typing import Any, NamedTuple
 
@@ -7,10 +7,10 @@ class AdadeltaState(NamedTuple):
     """The state of `adadelta.optax.adadelta`, with optax' names.
 
     Attributes:
-        count: How many steps there were, an int32 scalar.
-        e_g: For each parameter the average of its squared gradients, of the parameter's shape;
-            float32 for half-precision parameters.
-        e_x: Likewise the average of its squared steps, before the learning rate.
+        count: The number of steps so far, an int32 scalar.
+        e_g: The average of squared gradients of each parameter, of the parameter's shape; float32
+            for half-precision parameters.
+        e_x: Likewise the average of squared steps, before the learning rate is applied.
 
     """
 
@@ -20,10 +20,10 @@ class AdadeltaState(NamedTuple):
 
 
 def name_of(path: Any) -> str:
-    """The name of a parameter from where it is in its tree, such as "dense/kernel"."""
+    """Return the name of a parameter from its path in the tree, such as "dense/kernel"."""
     parts = []
     for key in path:
         kinds = (getattr(key, kind, None) for kind in ("key", "idx", "name"))
         parts.append(str(next((part for part in kinds if part is not None), key)))
-    # Parameters that are a single array have no path.
+    # If the parameters are a single array, the path is empty.
     return "/".join(parts) or "params"

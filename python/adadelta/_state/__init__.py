@@ -1,1 +1,1 @@
-"""What an optimizer knows, as NumPy arrays by name: the record, its file, and what fits what."""
+"""Optimizer state as NumPy arrays by name: the record, its file, and matching it to parameters."""

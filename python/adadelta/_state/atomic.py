@@ -1,4 +1,4 @@
-"""Replace a file as a whole: whoever reads it sees the old one or the new one, never a part."""
+"""Replace a file as a whole: readers see the old one or the new one, never a part."""
 
 import contextlib
 import errno
@@ -24,34 +24,34 @@ _KINDS = {
 
 @contextlib.contextmanager
 def replaced(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give the path of a file to write, and put that file in the place of `path` at the end.
+    """Yield the path of a temporary file to write, and rename it to `path` at the end.
 
-    The file is in the same directory and is on the disk before it is renamed. When writing fails,
-    it is removed and the old file stays. When the process is killed, it is left over as a hidden
-    file with the same ending, which the next save of `path` removes.
+    The file is in the same directory and is flushed to disk before it is renamed. If writing fails,
+    it is removed and the old file stays. If the process is killed, it is left as a hidden file with
+    the same extension, which the next save of `path` removes.
 
     Raises:
         OSError: `path` is no regular file, or the new file can't be written.
 
     """
-    # Through a link, the file it points to is replaced and not the link.
+    # If `path` is a link, the file that it points to is replaced and not the link.
     target = Path(os.path.realpath(path))
-    # On the given path: the links in /proc that /dev/stdout is can be followed, but not read.
+    # Of the given path: /dev/stdout is a link into /proc, which can be followed but not read.
     mode = _mode_of(path)
     try:
         _remove_leftovers(target)
         with _new_file(target, private=mode is not None) as (beside, new_mode):
             yield beside
             mode = new_mode if mode is None else mode
-            # Not all file systems let modes be changed, and those have one mode for all files.
+            # A file system that does not let modes be changed has one mode for all files.
             if stat.S_IMODE(os.stat(beside).st_mode) != mode:
                 os.chmod(beside, mode)
             _flush(beside)
-            # Somebody may have made a FIFO there in the meantime.
+            # Another process may have made a FIFO there in the meantime.
             _mode_of(target)
             os.replace(beside, target)
     except OSError as error:
-        # The user knows neither the file beside it nor where the links lead.
+        # The user knows neither the temporary file nor where the links lead.
         if Path(str(error.filename)).parent == target.parent:
             raise OSError(error.errno, error.strerror, os.fspath(path)) from error
         raise
@@ -59,14 +59,14 @@ def replaced(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def kind_of(path: str | os.PathLike[str], mode: int) -> str | None:
-    """Say what a file is by its mode, `None` for a regular file; a directory is an error."""
+    """Return the kind of a file by its mode, `None` if it is regular; a directory is an error."""
     if stat.S_ISDIR(mode):
         raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     return None if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "no regular file")
 
 
 def _mode_of(path: str | os.PathLike[str]) -> int | None:
-    """Return the permissions of a file that may be replaced; `None` where there is none."""
+    """Return the permissions of a file that may be replaced, or `None` if it does not exist."""
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
@@ -78,12 +78,12 @@ def _mode_of(path: str | os.PathLike[str]) -> int | None:
     return stat.S_IMODE(mode)
 
 
-# The names of temporary files, and the locks by which a save that runs is told from a killed one
+# The names of temporary files, and the locks that tell a running save from a killed one
 #
-# The name is made from a hash, since the file's own name may be as long as names can be. The lock
-# is the kernel's (flock), which ends with the process however it dies, so no age and no process
-# number has to be judged. A save that finds the lock of its own new file taken has met another
-# save that is about to remove it, and makes a file with another name.
+# The name contains a hash, since the file's own name may already be as long as names can be. The
+# lock is the kernel's (flock), which is released however the process ends, so no ages or process
+# numbers have to be compared. If a save finds its own new file locked, another save is about to
+# remove that file, and so it makes one with another name.
 
 
 def _prefix(target: Path) -> str:
@@ -92,13 +92,13 @@ def _prefix(target: Path) -> str:
 
 @contextlib.contextmanager
 def _new_file(target: Path, private: bool) -> Iterator[tuple[Path, int]]:
-    """Create the file to write, give its path and mode, and remove it if it is still there."""
+    """Create the file to write, yield its path and mode, and remove it if it still exists."""
     ending = target.name.rpartition(".")[2] if "." in target.name else ""
-    # Keras asks for an ending; all of the name has to fit into 255 bytes.
+    # Keras requires an extension, and the whole name has to fit into 255 bytes.
     ending = f".{ending}" if 0 < len(os.fsencode(ending)) < 32 else ""
     while True:
         beside = target.with_name(f"{_prefix(target)}{secrets.token_hex(16)}{ending}")
-        # Where no file is replaced, the mode is that of every new file here: the system knows
+        # If no file is replaced, the mode is that of every new file here: the system applies
         # the umask and the directory's default permissions.
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
         descriptor = os.open(beside, flags, 0o600 if private else 0o666)
@@ -107,7 +107,7 @@ def _new_file(target: Path, private: bool) -> Iterator[tuple[Path, int]]:
             stack.callback(_remove, beside)
             mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
             if fcntl is None:
-                # Windows does not rename a file that is open.
+                # Windows can't rename an open file.
                 file.close()
                 yield beside, mode
                 return
@@ -124,7 +124,7 @@ def _remove(path: Path) -> None:
 
 
 def _remove_leftovers(target: Path) -> None:
-    """Remove what killed saves of this file left; nothing is done where the system can't tell."""
+    """Remove what killed saves of this file left, on systems whose locks show which they are."""
     if fcntl is None:
         return
     prefix = _prefix(target)
@@ -136,7 +136,7 @@ def _remove_leftovers(target: Path) -> None:
 
 
 def _remove_unless_locked(path: Path) -> None:
-    # The lock of a file on NFS needs a descriptor for writing.
+    # Locking a file on NFS needs a descriptor for writing.
     descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         if kind_of(path, os.fstat(descriptor).st_mode) is None and _locked(descriptor):
@@ -146,7 +146,7 @@ def _remove_unless_locked(path: Path) -> None:
 
 
 def _locked(descriptor: int) -> bool | None:
-    """Take the lock: `False` when another has it, `None` on a file system without locks."""
+    """Take the lock; return `False` if it is taken, `None` on a file system without locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -162,13 +162,13 @@ def _flush(path: Path) -> None:
 
 
 def _flush_directory(path: Path) -> None:
-    # So that the new name outlives a power failure too. Windows can't, nor can some file systems.
+    # So that the new name survives a power failure. Windows and some file systems can't do this.
     if os.name != "posix":
         return
     try:
         directory = os.open(path, os.O_RDONLY)
     except PermissionError:
-        # A directory that may be written and not be listed.
+        # The directory may be written to, but not listed.
         return
     try:
         os.fsync(directory)

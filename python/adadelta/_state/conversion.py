@@ -1,4 +1,4 @@
-"""Renaming the parameters of a state, and moving their elements where layouts differ."""
+"""Rename the parameters of a state, and rearrange their elements where layouts differ."""
 
 import difflib
 from collections import Counter
@@ -17,7 +17,7 @@ _Function = Callable[[np.ndarray], Any]
 
 
 def convert(state: OptimizerState, mapping: Mapping[str, Any], keep_others: bool) -> OptimizerState:
-    """Return the state by its new names, or raise with everything that is wrong."""
+    """Return the state with its new names, or raise an error that lists all problems."""
     steps = {name: _step(name, value) for name, value in mapping.items()}
     unknown = [_guessed(name, state) for name in steps if name not in state.parameters]
     problems = listed("unknown:", unknown)
@@ -68,7 +68,7 @@ def _guessed(name: str, state: OptimizerState) -> str:
 def _moved(
     what: str, array: np.ndarray, function: _Function | None, problems: list[str]
 ) -> np.ndarray:
-    """A copy of an array as the function lays it out; what is wrong joins the problems."""
+    """Return a copy of an array, rearranged by the function; add what is wrong to `problems`."""
     if function is None:
         return array.copy()
     try:
@@ -80,8 +80,8 @@ def _moved(
         problems.append(f"the function for {what} made {moved.shape} of {array.shape}")
     elif not np.can_cast(array.dtype, moved.dtype) or not np.can_cast(moved.dtype, "float64"):
         problems.append(f"the function for {what} made {moved.dtype} of {array.dtype}")
-    # Averages of squares and of updates follow the elements that they belong to, and nothing
-    # else: a function that scales weights would need another one for each slot.
+    # Averages of squares and of updates may only move together with their elements: a function
+    # that scales weights would have to be a different one for each slot.
     elif not np.array_equal(np.sort(moved, axis=None), np.sort(array, axis=None), equal_nan=True):
         problems.append(f"the function for {what} changed numbers, and may only move them")
     return moved

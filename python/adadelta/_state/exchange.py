@@ -1,7 +1,7 @@
-"""The half that all exchanges share: which state an optimizer holds, and whether one fits it.
+"""What all exchanges share: the state that an optimizer has, and whether another one fits it.
 
-An exchange names its slots (for each parameter, by name, what it knows about it) and its counters.
-It assigns nothing before `fit()` has returned, so a state is taken as a whole or not at all.
+An exchange names its slots (by the name of each parameter, its variables) and its counters. It
+assigns nothing before `fit()` has returned, so a state is loaded as a whole or not at all.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -26,7 +26,7 @@ def unwrapped(optimizer: Any) -> tuple[Any, Any]:
 
 
 def unbuilt(argument: str = "model.trainable_variables") -> StateMismatchError:
-    """Return the error about an optimizer without variables; the argument is what builds it."""
+    """Return the error about an optimizer without variables; `argument` is what to build it on."""
     text = (
         "This optimizer is not built, so it has no state yet: call "
         f"optimizer.build({argument}) first"
@@ -35,7 +35,7 @@ def unbuilt(argument: str = "model.trainable_variables") -> StateMismatchError:
 
 
 def mapped(function: Callable[[_In], _Out], slots: Slots[_In]) -> dict[str, dict[str, _Out]]:
-    """Return slots with the result of a function in the place of each variable."""
+    """Return slots with the result of a function in place of each variable."""
     return {
         name: {slot: function(value) for slot, value in own.items()} for name, own in slots.items()
     }
@@ -52,7 +52,7 @@ def state_of(
     Args:
         parameters: The arrays.
         counters: The counters and the loss scale, by their names in `OptimizerState`, at least
-            `step`. Without `update` every call that was not skipped made an update.
+            `step`. Without `update`, every call that was not skipped counts as an update.
         hyperparameters: The arguments of the optimizer.
         window_gradients: As in `OptimizerState`.
 
@@ -77,8 +77,8 @@ def values(
     Args:
         state: The state.
         names: The state's name for each parameter, as `fit()` returns them.
-        slots: The variables about each parameter.
-        counters: The variables that count, by their names in `OptimizerState`.
+        slots: The variables of each parameter.
+        counters: The variables of counters, by their names in `OptimizerState`.
 
     """
     counted = [(variable, getattr(state, name)) for name, variable in counters.items()]
@@ -90,7 +90,7 @@ def values(
 
 
 def checked_rate(saved: Any, check: Callable[[Any], _Out], problems: list[str]) -> _Out | None:
-    """Return a saved learning rate as `check` does; None if it is no number or is refused."""
+    """Return a saved learning rate, checked, or None if it is no number or is refused."""
     if isinstance(saved, bool) or not isinstance(saved, int | float | np.number):
         return None
     try:
@@ -109,15 +109,15 @@ def fit(
     accumulation_steps: int | None = None,
     problems: Iterable[str] = (),
 ) -> dict[str, str]:
-    """Match a state to an optimizer, or raise with everything that does not fit.
+    """Match a state to an optimizer, or raise an error that lists everything that does not fit.
 
     Args:
         state: The state.
-        slots: For each parameter what has the `shape` and `dtype` of each slot.
+        slots: For each parameter, objects with the `shape` and `dtype` of each slot.
         counters: The dtype of each counter that the optimizer has.
         numbering: How the optimizer's framework numbers names, see `matching.paired()`.
         accumulation_steps: The optimizer's `gradient_accumulation_steps`.
-        problems: What else does not fit.
+        problems: Other things that do not fit.
 
     Returns:
         The state's name for each parameter of the optimizer.
@@ -157,7 +157,7 @@ def _problems_with_slots(state: OptimizerState, slots: Slots[Any]) -> list[str]:
 
 
 def _misfit(array: np.ndarray, like: Any) -> tuple[str, Any, Any] | None:
-    """What keeps an array from the place of another one, how it is, and how it should be."""
+    """Return what does not fit (the shape or dtype), how it is and how it should be, or None."""
     if array.shape != tuple(like.shape):
         return "shape", array.shape, tuple(like.shape)
     if not np.can_cast(array.dtype, like.dtype):

@@ -1,7 +1,7 @@
 """The optimizer's part of a `.keras` or `.weights.h5` file: arrays by name.
 
-A file of the host's own optimizers has numbers in the place of names, and only a `.keras` file says
-which class has written it.
+A file of the host's own optimizers has numbers in place of names, and only a `.keras` file says
+which class wrote it.
 """
 
 import io
@@ -20,17 +20,17 @@ from adadelta._state.storage import StateFileError, opened
 
 Arrays = Mapping[str, np.ndarray]
 
-# The names of counters in the file, which for calls is Keras' own, and in `OptimizerState`.
+# The names of counters in the file (Keras' own for the calls) and in `OptimizerState`.
 _COUNTERS = {
     "iteration": "step",
     **{name: name for name in ("update", "window", "skipped", "finite_calls", "loss_scale")},
 }
 _CAME = "window_has_gradient"
 _PLACE = "place"
-# The number of what is written here, so that a file says whose it is and a later one how it is.
+# The number of this format. It marks a file as ours, and lets later formats be told apart.
 _FORMAT_KEY, _FORMAT = "format", 1
 MARK = {_FORMAT_KEY: np.asarray(_FORMAT)}
-# Beside numbered arrays of which it is known that the host's own Adadelta has written them.
+# Marks numbered arrays that are known to be written by the host's own Adadelta.
 OF_HOST = "of_keras_adadelta"
 
 
@@ -46,7 +46,7 @@ def to_file(state: OptimizerState) -> dict[str, np.ndarray]:
         if value is not None:
             arrays[name] = np.asarray(value, "float32" if isinstance(value, float) else None)
     for place, name in enumerate(state.parameters):
-        # The order, which the file does not keep.
+        # The file does not keep the order.
         arrays[_key(name, _PLACE)] = np.asarray(place)
     for name in state.window_gradients:
         arrays[_key(name, _CAME)] = np.asarray(1)
@@ -59,7 +59,7 @@ def _key(name: str, slot: str) -> str:
 
 
 def from_file(saved: Arrays) -> OptimizerState:
-    """Return the state in a file of ours."""
+    """Return the state in a file that this package wrote."""
     counters: dict[str, Any] = {}
     hyperparameters: dict[str, Any] = {}
     parameters: dict[str, dict[str, np.ndarray]] = {}
@@ -91,7 +91,7 @@ def from_file(saved: Arrays) -> OptimizerState:
 
 
 def is_numbered(saved: Arrays) -> bool:
-    """Whether an optimizer of the host has written this, whichever it was."""
+    """Whether one of the host's own optimizers wrote this."""
     return all(name.isdigit() for name in saved)
 
 
@@ -105,14 +105,14 @@ def by_position(
 ) -> dict[str, dict[str, np.ndarray]]:
     """Return the arrays of the host's own Adadelta by parameter and slot, or raise.
 
-    They have no names. Their order is that of its variables: what it counts, the averages of the
-    weights, the sums of the window, and then the two accumulators of each parameter in turn.
+    They have no names. Their order is that of its variables: counters, moving averages of the
+    weights, sums of accumulated gradients, and then the two accumulators of each parameter in turn.
 
     Args:
         arrays: The arrays in their order.
-        slots: The slots of each parameter of the optimizer that is to take them.
-        host: Who has written them, in words.
-        before: How many arrays there can be in front of those of parameters.
+        slots: The slots of each parameter of the optimizer to load them into.
+        host: What wrote them, in words.
+        before: How many arrays there may be before those of parameters.
 
     """
     order = [
@@ -138,25 +138,25 @@ def by_position(
 
 
 def widened(array: np.ndarray) -> np.ndarray:
-    """Return an array of the host's state as it is in ours, which is never of half precision."""
+    """Return an array of the host's state, widened to float32 if it has half precision."""
     return array.astype("float32") if array.dtype.name in ("float16", "bfloat16") else array
 
 
-# How the state is loaded strictly, in the user's language.
+# The call that loads the state strictly, in the user's language.
 strict_call = "adadelta.load_keras_adadelta(model, path)"
 
 
 def warn_left_out(error: Exception) -> None:
-    """Warn that the state in a file does not fit, and that the optimizer starts anew."""
+    """Warn that the state in a file does not fit, so the optimizer starts anew."""
     matching.warn_left_out(error, "starts anew", f"{strict_call} loads it strictly")
 
 
 def warn_of_unknown_origin(outcome: str, host: str) -> None:
-    """Warn of numbered arrays of which nobody knows what they are.
+    """Warn about numbered arrays of unknown origin.
 
     Args:
         outcome: What the optimizer does now.
-        host: The only class whose numbered arrays are taken.
+        host: The only class whose numbered arrays are accepted.
 
     """
     matching.warn_left_out(
@@ -167,10 +167,10 @@ def warn_of_unknown_origin(outcome: str, host: str) -> None:
 
 
 class Contents(NamedTuple):
-    """The optimizer's part of a file, and what is known of who has written it.
+    """The optimizer's part of a file, and what is known about its origin.
 
-    `class_name` is the optimizer's class, such as "keras.optimizers.Adam", where the file says so,
-    and `name` its name. `wrapper` has the arrays of the `LossScaleOptimizer` around it.
+    `class_name` is the optimizer's class, such as "keras.optimizers.Adam", if the file names it,
+    and `name` is its name. `wrapper` has the arrays of the `LossScaleOptimizer` around it.
     """
 
     arrays: dict[str, np.ndarray]
@@ -180,7 +180,7 @@ class Contents(NamedTuple):
 
 
 def read(path: str) -> Contents:
-    """Read a file that Keras has written.
+    """Read a file that Keras wrote.
 
     Raises:
         OSError: There is no such file, or it can't be read.
@@ -198,14 +198,14 @@ def read(path: str) -> Contents:
 
 
 def arrays_of(contents: Contents, host: str) -> dict[str, np.ndarray]:
-    """Return the arrays of a file, marked where they are numbered, as the host's own class does.
+    """Return the arrays of a file, marked as the host's own if they are numbered.
 
     Args:
         contents: What is in the file.
-        host: The only class whose numbered arrays are taken.
+        host: The only class whose numbered arrays are accepted.
 
     Raises:
-        StateMismatchError: The file says that another class has written it.
+        StateMismatchError: The file says that another class wrote it.
 
     """
     arrays = dict(contents.arrays)
@@ -224,7 +224,7 @@ def _contents(file: BinaryIO) -> Contents:
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:
             class_name = class_in(archive)
-            # Keras writes it as it is: not larger than the file, whatever the file claims.
+            # Keras stores it uncompressed: it is not larger than the file, whatever that claims.
             if archive.getinfo(_WEIGHTS).compress_type != zipfile.ZIP_STORED:
                 raise ValueError("its weights are compressed, as Keras does not write them")
             file = io.BytesIO(archive.read(_WEIGHTS))
@@ -263,7 +263,7 @@ def _arrays(group: Any) -> dict[str, np.ndarray]:
 
 
 def class_in(archive: zipfile.ZipFile) -> str | None:
-    """Return the class of the optimizer in a `.keras` file, where its configuration tells it."""
+    """Return the class of the optimizer in a `.keras` file, if its configuration names it."""
     try:
         config = json.loads(archive.read(_CONFIG))["compile_config"]["optimizer"]
         if isinstance(config, dict) and config["class_name"] == "LossScaleOptimizer":
@@ -272,7 +272,7 @@ def class_in(archive: zipfile.ZipFile) -> str | None:
             config[key] for key in ("module", "class_name", "registered_name")
         )
         host = module.partition(".")[0]
-        # On torch Keras' optimizers are classes of a module of their own, under their old names.
+        # On torch, Keras' optimizers are in a module of their own, with the same class names.
         if host in ("keras", "tf_keras") and registered in (None, name):
             return f"{host}.optimizers.{name}"
         return str(registered or f"{module}.{name}")
@@ -281,6 +281,6 @@ def class_in(archive: zipfile.ZipFile) -> str | None:
 
 
 def name_in(group: Any) -> str | None:
-    """Return the name of the optimizer of a group in a weights file."""
+    """Return the name of the optimizer that wrote a group of a weights file."""
     name = getattr(group, "attrs", {}).get("name")
     return name if isinstance(name, str) else None

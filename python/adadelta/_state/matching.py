@@ -1,4 +1,4 @@
-"""Which saved arrays belong to which parameters: by name, and everything that is wrong at once."""
+"""Match saved arrays to parameters by name, and report all problems at once."""
 
 import re
 import sys
@@ -18,8 +18,8 @@ _Fits = Callable[[str, str], bool]
 class Numbering:
     """How a framework numbers the objects that it names.
 
-    `separator` is between the parts of a name, `number` finds the number in a part, and with
-    `except_last` the last part is the user's own word.
+    `separator` matches what is between the parts of a name, and `number` the number in a part.
+    With `except_last`, the last part is the user's own word.
     """
 
     separator: str
@@ -27,12 +27,12 @@ class Numbering:
     except_last: bool = False
 
 
-# In Keras' files | stands in the place of /.
+# Keras' files have | in place of /.
 KERAS = Numbering(r"[/|]", r"_([1-9]\d*)$")
 
 
 def listed(label: str, items: Sequence[str]) -> list[str]:
-    """Return the problem that these parameters have, or none when there are no parameters."""
+    """Return the problem that these parameters have, or none if there are no parameters."""
     if not items:
         return []
     problem = hyperparameters.Listing(f"{label} {', '.join(items)}")
@@ -41,12 +41,12 @@ def listed(label: str, items: Sequence[str]) -> list[str]:
 
 
 def unpaired(missing: Sequence[str], extra: Sequence[str]) -> list[str]:
-    """Return the problems that parameters have no counterpart, here or there."""
+    """Return the problems of parameters without a counterpart in the state or the optimizer."""
     return [*listed("missing:", missing), *listed("not in this optimizer:", extra)]
 
 
 def refuse(problems: Iterable[str]) -> None:
-    """Raise when there are problems, with all of them in the error's `problems`."""
+    """Raise an error if there are problems, with all of them in its `problems`."""
     problems = tuple(problems)
     if problems:
         start = "The state does not fit this optimizer, which was left as it is"
@@ -58,10 +58,10 @@ def warn_left_out(reason: Exception | str, outcome: str, advice: str) -> None:
     """Warn that a model's optimizer state was not loaded with it.
 
     Args:
-        reason: Why, or the error that a strict loading would have raised. Of all that the error
-            lists, the warning has the first.
+        reason: The reason, or the error that strict loading would have raised. The warning shows
+            the first of its problems.
         outcome: What the optimizer does now, such as "starts anew".
-        advice: How to load the state strictly; empty where it can't be.
+        advice: How to load the state strictly; empty if that is impossible.
 
     """
     caller = sys._getframe(1)
@@ -71,7 +71,7 @@ def warn_left_out(reason: Exception | str, outcome: str, advice: str) -> None:
         caller = caller.f_back
     start, end = "The optimizer's state was left out (", f"); the optimizer {outcome}. {advice}"
     room = hyperparameters.LONGEST_MESSAGE - len(start) - len(end)
-    # Shown each time: of two models that are loaded by the same line, both are to be heard of.
+    # Shown each time, so that two models loaded by the same line are both reported.
     warnings.warn_explicit(
         f"{start}{_in_brief(reason, room)}{end}".rstrip(),
         StateWarning,
@@ -80,7 +80,7 @@ def warn_left_out(reason: Exception | str, outcome: str, advice: str) -> None:
     )
 
 
-# The caller is none of these. TensorFlow runs what it has traced from modules of its own making.
+# Modules that are not the caller. TensorFlow runs traced code from modules that it generates.
 _LIBRARIES = (
     "adadelta.",
     "brainpy.",
@@ -93,7 +93,7 @@ _LIBRARIES = (
 
 
 def _in_brief(reason: Exception | str, room: int) -> str:
-    """Write the first of the problems, and how many more there are."""
+    """Return the first of the problems, and how many more there are."""
     first, *others = getattr(reason, "problems", ()) or (str(reason),)
     more = f"; {len(others)} more problem{'s' * (len(others) > 1)}" if others else ""
     return hyperparameters.in_brief(first, room - len(more)) + more
@@ -117,20 +117,20 @@ def paired(
     numbering: Numbering | None = KERAS,
     fits: _Fits = lambda saved, own: True,
 ) -> dict[str, str]:
-    """Return the saved name for each own one that has one.
+    """Return the saved name for each of the optimizer's names that has a counterpart.
 
-    Keras numbers layers as they are made, so the same model has other numbers when it is made
+    Keras numbers layers as they are created, so the same model has other numbers when it is created
     again: `sequential/dense_1/kernel` becomes `sequential_1/dense_4/kernel`. A loaded model has
-    also lost the names of the layers that were not being built when their parts were:
-    `dense_1/kernel`. Names may differ in this if the two models have the same structure: as many
-    parameters, in the same order, with the same words in their names, and parts of one layer there
-    are parts of one layer here.
+    also lost the names of layers that were not being built while their parts were:
+    `dense_1/kernel`. Names may differ in these ways if the two models have the same structure: as
+    many parameters, in the same order, with the same words in their names, and the parts of a layer
+    of one model are parts of a single layer of the other.
 
     Args:
         saved: The saved names, in their order.
         own: The optimizer's names, in their order.
-        numbering: How the framework numbers names; `None` where they must be the same.
-        fits: Whether the arrays of a saved name and of an own one can be the same parameter's.
+        numbering: How the framework numbers names; `None` if they must be the same.
+        fits: Whether the arrays of a saved and an own name can belong to the same parameter.
 
     """
     saved, own = list(saved), list(own)
@@ -142,13 +142,13 @@ def paired(
     theirs = [(_parts(name, numbering), name) for name in saved]
     mine = [(_parts(name, numbering), name) for name in own]
     shortened = _without_lost_parents(theirs, mine)
-    # What fits first; else what would but for shapes, so that the message can say that.
+    # First only pairs whose arrays fit; else any, so that the message can say what does not fit.
     for condition in (fits, lambda saved, own: True):
         found = _matched(theirs, mine, condition, by_name=True)
         if found is None and shortened is not None:
             # The order decides, which is no guess: only loading loses parents, and Keras builds
-            # the layers of a file in the order in which the saved ones were built. Numbers of
-            # layers with different parents would be: they say nothing about each other.
+            # the layers of a file in the order in which the saved ones were built. The numbers of
+            # layers with different parents would be a guess, since they are unrelated.
             found = _matched(*shortened, condition, by_name=False)
         if found is not None:
             return found
@@ -164,7 +164,7 @@ class _Part(NamedTuple):
     number: int
 
 
-# What is left of a path, and the whole name.
+# The rest of a path, and the whole name.
 _Entry = tuple[tuple[_Part, ...], str]
 
 
@@ -189,7 +189,7 @@ def _kinds(parts: Iterable[_Part]) -> list[tuple[str, bool]]:
 def _matched(
     saved: list[_Entry], own: list[_Entry], fits: _Fits, by_name: bool
 ) -> dict[str, str] | None:
-    """Match what is below one layer; `None` when the two differ in more than numbers."""
+    """Match the names below one layer; `None` if the two sides differ in more than numbers."""
     if len(saved) != len(own):
         return None
     if any(parts for parts, _ in own):
@@ -205,8 +205,8 @@ def _matched(
                 return found
         if not (_has_repeated(saved) or _has_repeated(own)):
             return None
-    # Here paths end, or two layers of one name look like one, as when a layer from the file has
-    # the name that another one gets by its number.
+    # Here paths end, or two layers with the same name look like one: a layer from the file may
+    # have the name that another one gets by its number.
     in_order = list(zip(saved, own, strict=True))
     if all(
         _kinds(parts) == _kinds(own_parts) and fits(name, own_name)
@@ -228,7 +228,7 @@ def _has_repeated(entries: list[_Entry]) -> bool:
 
 
 def _pairings(saved: list[_Part], own: list[_Part], by_name: bool) -> list[dict[_Part, _Part]]:
-    """Return the ways to match layers that have one parent, the most certain one first."""
+    """Return the ways to match the layers of one parent, the most certain one first."""
     ways: list[dict[_Part, _Part]] = []
     if by_name and set(saved) == set(own):
         ways.append({key: key for key in own})
@@ -244,16 +244,16 @@ def _pairings(saved: list[_Part], own: list[_Part], by_name: bool) -> list[dict[
             way.update(zip(mine, mine if is_same else theirs, strict=True))
         ways.append({key: way[key] for key in own})
     ways.append(dict(zip(own, saved, strict=True)))
-    # Each once: what does not fit far below would be tried again and again.
+    # Each way once: a mismatch far below would be tried again and again.
     return [way for i, way in enumerate(ways) if way not in ways[:i]]
 
 
 def _are_ambiguous(saved: list[_Part], own: list[_Part]) -> bool:
     """Whether order and names contradict each other.
 
-    Numbers rise as layers are made, so those of the same code rise in the same order in each
-    program. Where they don't, and a name of one place is that of another place on the other side,
-    somebody has given the names and exchanged them.
+    Numbers rise as layers are created, so with the same code they rise in the same order in every
+    program. If they don't, and a name is at another place on the other side, the user has chosen
+    the names and swapped them.
     """
     numbers = [[key.number for key in keys] for keys in (saved, own)]
     ranks = [sorted(range(len(ordered)), key=ordered.__getitem__) for ordered in numbers]
@@ -264,7 +264,7 @@ def _are_ambiguous(saved: list[_Part], own: list[_Part]) -> bool:
 def _without_lost_parents(
     saved: list[_Entry], own: list[_Entry]
 ) -> tuple[list[_Entry], list[_Entry]] | None:
-    """Shorten the longer one of each two paths to the end that the other has, if there is one."""
+    """Cut the longer path of each pair to the length of the other; `None` if none is longer."""
     pairs = list(zip(saved, own, strict=False))
     if len(saved) != len(own) or all(len(one[0]) == len(other[0]) for one, other in pairs):
         return None

@@ -1,4 +1,4 @@
-"""`OptimizerState`: what an optimizer knows, without the framework that it runs on."""
+"""`OptimizerState`: the state of an optimizer, independent of its framework."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,7 @@ from adadelta._state.summary import Averages, Summary, progress, summarize
 
 # The averages of squares, which every optimizer has.
 AVERAGES = ("square_avg", "acc_delta")
-# What may be known about a parameter, and the argument that asks for it where one does.
+# The arrays that a parameter may have, and the argument that adds each, if there is one.
 SLOTS = {
     **dict.fromkeys(AVERAGES),
     "average": "use_ema",
@@ -23,11 +23,11 @@ _DTYPES = (np.dtype("float32"), np.dtype("float64"))
 
 
 class StateMismatchError(ValueError):
-    """A state that does not fit an optimizer or a mapping. What it was for is as it was.
+    """A state does not fit an optimizer or a mapping, and nothing has changed.
 
     Args:
         message: What is wrong, with as many of the problems as a short message has room for.
-        problems: All that does not fit, each in a few words, where there is a list of it.
+        problems: Everything that does not fit, each in a few words, if there is a list of it.
 
     Example:
         >>> import adadelta.state, numpy as np
@@ -58,21 +58,21 @@ class StateWarning(UserWarning):
 
 @dataclass(eq=False, repr=False)
 class OptimizerState:
-    """What an optimizer knows, by the names of the parameters.
+    """The state of an optimizer, by the names of the parameters.
 
     Args:
-        step: How many calls there were.
+        step: The number of calls so far.
         update: How many of them updated the parameters.
         skipped: How many of them were skipped.
         hyperparameters: The arguments of the optimizer, as its `get_config()` returns them, but
             not its name.
         parameters: For each parameter's name its arrays, float32 or float64, by slot:
             `square_avg` and `acc_delta` (the averages of the squared gradients and updates), and
-            when they are used `average` (the moving average of the parameter) and `window_sum`
-            (the gradients collected for the next update).
-        window: How many calls the open window has collected; `None` without windows.
-        window_gradients: The names of the parameters that had a gradient in the open window.
-        loss_scale: The dynamic loss scale; `None` when it is not used.
+            if they are used, `average` (the moving average of the parameter) and `window_sum`
+            (the sum of the gradients accumulated for the next update).
+        window: How many calls were accumulated since the last update; `None` without accumulation.
+        window_gradients: The names of the parameters that had a gradient in these calls.
+        loss_scale: The dynamic loss scale; `None` if it is not used.
         finite_calls: How many finite calls there were since it last changed; `None` likewise.
 
     Two states are equal when they are the same bit for bit.
@@ -119,7 +119,7 @@ class OptimizerState:
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """Which slots there are, of any parameter."""
+        """The slots that any of the parameters has."""
         return tuple(
             slot for slot in SLOTS if any(slot in arrays for arrays in self.parameters.values())
         )
@@ -137,9 +137,9 @@ class OptimizerState:
         """Return a table of how far the gradients of each parameter move it.
 
         Args:
-            learning_rate: The learning rate; `None` for the one in `hyperparameters`, where that
-                is a number.
-            epsilon: The same for what is added inside the roots.
+            learning_rate: The learning rate; `None` for the one in `hyperparameters`, if that is a
+                number.
+            epsilon: The number added inside the roots; `None` likewise.
 
         Returns:
             What `adadelta.Adadelta.summary()` returns. The shapes are those of the averages,
@@ -147,7 +147,7 @@ class OptimizerState:
 
         Raises:
             TypeError: An argument is no number.
-            ValueError: It is out of range, or it is needed: `hyperparameters` has no such number.
+            ValueError: It is out of range, or it is `None` and `hyperparameters` has no number.
 
         Example:
             >>> import numpy as np
@@ -213,7 +213,7 @@ class OptimizerState:
 
 
 def refuse_no_state(argument: str, value: Any) -> None:
-    """Refuse what is no state."""
+    """Refuse a value that is no state."""
     if not isinstance(value, OptimizerState):
         raise TypeError(f"`{argument}` must be an OptimizerState; received {type(value).__name__}")
 
@@ -247,7 +247,7 @@ def _array(name: str, slot: str, value: Any) -> np.ndarray:
 
 
 def _same(mine: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> bool:
-    # As bits: equal numbers could be 0 and -0, and NaN is equal to nothing.
+    # Compared as bits: 0 and -0 are equal as numbers, and NaN is equal to nothing.
     return mine.keys() == other.keys() and all(
         array.dtype == other[slot].dtype
         and array.shape == other[slot].shape

@@ -1,8 +1,8 @@
 """The file of a state: safetensors, with the rest as JSON in its metadata, and a checksum.
 
-The file is opened here and not by safetensors, which waits for ever for a FIFO, maps the file into
-memory (a process dies when the file is cut off meanwhile), and takes the last of two tensors with
-the same name.
+The file is opened here and not by safetensors, which hangs on a FIFO, maps the file into memory (so
+that the process dies if the file is cut off meanwhile), and keeps only the last of two tensors
+with the same name.
 """
 
 import contextlib
@@ -28,21 +28,21 @@ FORMAT = "adadelta-optimizer-state"
 VERSION = 1
 
 _DTYPES = {"F32": "<f4", "F64": "<f8"}
-# As safetensors has it, so that a file of mostly holes can't ask for more memory than that.
+# The limit of safetensors, so that a sparse file can't make us allocate more memory than that.
 _LARGEST_HEADER = 100_000_000
 _LARGEST_COUNT = 2**63 - 1
 
 
 class StateFileError(ValueError):
-    """A file that no state can be read from."""
+    """A file from which no state can be read."""
 
 
 def write(state: OptimizerState, path: str | os.PathLike[str]) -> None:
-    """Write a state, in the place of the file that is there."""
+    """Write a state to a file, replacing an existing one."""
     with needed_by("A file of a state", extra="state"):
         import safetensors.numpy
 
-    # What can't be read again is not written over what can.
+    # A state that can't be read again must not replace one that can.
     state = replace(state)
     problem = _problem_with(state)
     if problem:
@@ -72,7 +72,7 @@ def write(state: OptimizerState, path: str | os.PathLike[str]) -> None:
 
 
 def read(path: str | os.PathLike[str]) -> OptimizerState:
-    """Read a state, or raise with what is wrong with the file."""
+    """Read a state, or raise an error that says what is wrong with the file."""
     with needed_by("A file of a state", extra="state"):
         import safetensors
 
@@ -101,10 +101,10 @@ def read(path: str | os.PathLike[str]) -> OptimizerState:
 
 
 class _UnreadableError(Exception):
-    """What is wrong with a file that need not be damaged, in words that follow its name.
+    """A file can't be read, and may be undamaged; the text follows its name in the message.
 
     Args:
-        text: These words.
+        text: What is wrong.
         is_of_others: Whether it was not written with `save_state()`.
         alternative: What else it may be then: "cut off", "damaged", or None.
 
@@ -119,8 +119,8 @@ class _UnreadableError(Exception):
 
 @contextlib.contextmanager
 def opened(path: str | os.PathLike[str]) -> Iterator[BufferedReader]:
-    """Open a regular file, and nothing that could make the reader wait."""
-    # Looked at before too, since opening a device can be enough to set it going.
+    """Open a regular file, but nothing that could make the reader wait."""
+    # Checked before opening too, since opening a device can be enough to start it.
     _refuse_other_kinds(path, os.stat(path).st_mode)
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _BINARY)
     with open(descriptor, "rb") as file:
@@ -144,7 +144,7 @@ def _content(file: BufferedReader) -> tuple[dict[str, str], dict[str, np.ndarray
     if not start:
         raise _UnreadableError("is empty")
     if start[8:] != b"{":
-        # Too short to tell, or not what every safetensors file begins with.
+        # It is too short to tell, or it lacks what every safetensors file begins with.
         alternative = "cut off" if size < 9 else "damaged"
         text = f"is {alternative}, or is no file written with save_state()"
         raise _UnreadableError(text, True, alternative)
@@ -220,7 +220,7 @@ def _state_of(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> Optimize
 
 
 def _problem_with(state: OptimizerState) -> str | None:
-    """Say why no training can go on from a state, if so: in memory it may have become any."""
+    """Return why training can't resume from a state, or None: in memory it may have changed."""
     unknown = [name for name in state.window_gradients if name not in state.parameters]
     if unknown:
         return f"`window_gradients` has {unknown[0]!r}, which is no parameter"
@@ -236,7 +236,7 @@ def _problem_with(state: OptimizerState) -> str | None:
         if len({array.shape for array in slots.values()}) > 1:
             return f"the arrays of {name} have different shapes"
         for slot in AVERAGES:
-            # Infinity is what squares overflow to in other implementations; it harms nothing.
+            # In other implementations squares overflow to infinity, which does no harm.
             if slot in slots and not np.all(slots[slot] >= 0):
                 what = "NaN" if np.any(np.isnan(slots[slot])) else "negative numbers"
                 return f"the {slot} of {name} has {what}, as no average of squares has"
@@ -244,7 +244,7 @@ def _problem_with(state: OptimizerState) -> str | None:
 
 
 def _is_text(text: str) -> bool:
-    # JSON can spell one half of a surrogate pair, which can't be written to a file.
+    # JSON can contain half of a surrogate pair, which can't be written to a file.
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
@@ -263,7 +263,7 @@ def _refuse_other_formats(metadata: dict[str, str]) -> None:
 
 
 def _plain(array: np.ndarray) -> np.ndarray:
-    # safetensors writes memory as it lies: it must be in C order and this machine's byte order.
+    # safetensors writes raw memory, which must be in C order and this machine's byte order.
     return np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
 
 

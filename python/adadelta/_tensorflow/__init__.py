@@ -1,1 +1,1 @@
-"""TensorFlow's part of the step and the state, for Keras on TensorFlow, tf_keras and TF 1."""
+"""The step and the state on TensorFlow, for Keras on TensorFlow, tf_keras and TensorFlow 1."""

@@ -1,4 +1,4 @@
-"""What `_core/step.py` and `_core/clipping.py` need of TensorFlow's tensors."""
+"""The functions that `_core/step.py` and `_core/clipping.py` need for TensorFlow's tensors."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -19,15 +19,15 @@ where, clip = tf.where, tf.clip_by_value
 
 
 def choose(predicate: Any, if_true: Callable[[], Any], if_false: Callable[[], Any]) -> Any:
-    """Return what one of two functions returns; only the chosen one runs."""
+    """Return the result of one of two functions; only the chosen one runs."""
     if isinstance(predicate, bool) or tf.executing_eagerly():
         return (if_true if bool(predicate) else if_false)()
     return tf.cond(predicate, if_true, if_false)
 
 
 def number(number: Any, like: Array) -> Any:
-    """See `adadelta._core.step.Arrays`, as for all that follow."""
-    # A Python float stays one: rounded to float32 first, 1 - rho would be off by 2e-7.
+    """See `adadelta._core.step.Arrays`, as for the three functions below."""
+    # A Python float stays one: if it were rounded to float32 first, 1 - rho would be off by 2e-7.
     return number if isinstance(number, int | float) else tf.cast(number, like.dtype)
 
 
@@ -49,28 +49,28 @@ def largest_gradient(epsilon: Any, like: Array) -> float:
 
 
 def in_state(value: Array, dtype: Any) -> Array:
-    """Return the value of a parameter or gradient as its state of a dtype has it."""
+    """Return a parameter or gradient in the dtype of its state, in pairs if it is complex."""
     if value.dtype.is_complex and not tf.as_dtype(dtype).is_complex:
         value = tf.stack([tf.math.real(value), tf.math.imag(value)], axis=-1)
     return tf.cast(value, dtype)
 
 
 def dtype_of(array: Any) -> str:
-    """The name of the dtype of a tensor or variable, also of one that Keras casts when read."""
+    """Return the name of a tensor's or variable's dtype, even if Keras casts it when it is read."""
     return str(tf.as_dtype(getattr(array, "true_dtype", array.dtype)).base_dtype.name)
 
 
 def state_shape(variable: Any) -> tuple[int, ...]:
-    """The shape of the optimizer's state for a parameter."""
+    """Return the shape of the optimizer's state for a parameter."""
     pair = (2,) if is_complex(dtype_of(variable)) else ()
     return (*variable.shape.as_list(), *pair)
 
 
 def exact_rate(variable: Any, given: float | None) -> Any:
-    """Return the rate in float64: the number that was given, as long as its variable holds it.
+    """Return the rate in float64: the exact number given, while its variable still holds that.
 
-    The variable is float32, like the host's, which changes a rate by up to 6e-8 of itself; a
-    float64 parameter gets the number as it was given.
+    The variable is float32, as in the framework's own optimizers, which changes a rate by up to
+    6e-8 of itself; a float64 parameter gets the number as it was given.
     """
     rate = tf.cast(variable, tf.float64)
     if given is None:
@@ -85,6 +85,6 @@ def _where_scalar(predicate: Any, if_true: Any, if_false: Any) -> Any:
     return choose(predicate, lambda: if_true, lambda: if_false)
 
 
-# The same where conditions are scalars: no array is read to choose it. And on a DTensor mesh
-# tf.where ends the process when it has to spread one over a DTensor (TensorFlow 2.21).
+# The same functions for scalar conditions, where choosing reads no array. And on a DTensor mesh
+# tf.where crashes the process when it broadcasts a scalar to a DTensor (TensorFlow 2.21).
 ON_SCALARS = SimpleNamespace(**{**globals(), "where": _where_scalar})

@@ -1,4 +1,4 @@
-"""The step of TensorFlow's variables: by the kernel what it can take, by `_core/step.py` the rest.
+"""The step of TensorFlow's variables, by the kernel where it can be used, else by `_core/step.py`.
 
 It works eagerly, in functions and graphs, under distribution strategies and on DTensor meshes.
 """
@@ -22,14 +22,14 @@ class Engine:
     """Makes the steps of an optimizer, whose rows are variables that it changes in place.
 
     Args:
-        fused: None takes the kernel for the rows that it can serve and gains from, True fails
-            where there is one that it can't, False takes neither it nor TensorFlow's operation.
-        sums_replicas: Whether, in a replica of a distribution strategy, the gradients of all
-            replicas are summed first. Otherwise they have been.
+        fused: None uses the kernel for the rows that it can take and makes faster, True fails if
+            it can't take one of them, False uses neither it nor TensorFlow's operation.
+        sums_replicas: Whether to sum the gradients of all replicas first, in a replica of a
+            distribution strategy. Otherwise they must have been summed already.
 
     Attributes:
         reasons: For each row of the last step, why the kernel did not take it, or None.
-        plain: What makes the step of the rows that the kernel does not take.
+        plain: Makes the step of the rows that the kernel does not take.
 
     """
 
@@ -40,18 +40,18 @@ class Engine:
         self.fused, self.sums_replicas = fused, sums_replicas
         self.reasons: list[str | None] = []
         self.plain = Plain(takes_operation=fused is not False)
-        # By the identity of a parameter, what the last step with it found.
+        # The reason against the kernel in the last step with a parameter, by the parameter's id.
         self._found: dict[int, str | None] = {}
         self._programs = programs.Programs()
 
     def __reduce__(self) -> Any:
-        # The rest is of these variables, and a copy is for others.
+        # The other attributes are about these variables, and a copy is for others.
         return type(self), (self.fused, self.sums_replicas)
 
     # ------------------------------------------------------------------ what the kernel takes
 
     def reason_against_dtype(self, dtype: str) -> str | None:
-        """See `adadelta._core.engine.Engine`, as for all of these."""
+        """See `adadelta._core.engine.Engine`, as for the methods below."""
         return programs.reason_against_dtype(dtype)
 
     def reason_against(self, row: Row) -> str | None:
@@ -74,8 +74,8 @@ class Engine:
         found = [programs.reason_against(row) for row in given]
         chosen = [row for row, reason in zip(given, found, strict=True) if reason is None]
         if chosen and not self.fused:
-            # Where XLA compiles the step anyway, it takes the kernel in less time than operators:
-            # for 200 variables in a quarter to a tenth.
+            # If XLA compiles the step anyway, it compiles the kernel faster than operators: for
+            # 200 variables in a tenth to a quarter of the time.
             if not xla_tensorflow.is_compiled_here():
                 reason = programs.reason_against_size(chosen)
             if reason is None and not self._programs.have_room(chosen):
@@ -92,7 +92,7 @@ class Engine:
 
     @tf.autograph.experimental.do_not_convert
     def all_finite(self, given: Sequence[Row], call: Call) -> Any:
-        """See there; unscaled, in the dtype of the state, and on all replicas."""
+        """See there; gradients are unscaled, in the dtype of the state, and of all replicas."""
         values = []
         for row in map(ready, map(_with_tensor, given)):
             if row.gradient is not None:
@@ -124,7 +124,7 @@ class Engine:
         for row, reason in zip(self._summed(given), self.reasons, strict=True):
             if isinstance(row.action, int) and row.action == SKIP:
                 continue
-            # A row without gradient may only follow, which the kernel does not know.
+            # A row's action without a gradient may be FOLLOW, which the kernel does not support.
             is_served = reason is None and row.gradient is not None
             (served if is_served else plain).append(row if is_served else ready(row))
         groups: list[Group] = [
@@ -138,7 +138,7 @@ class Engine:
         return rows
 
     def _summed(self, given: Sequence[Row]) -> list[Row]:
-        """Return rows with the sums of the gradients of all replicas."""
+        """Return rows with gradients that are summed over all replicas."""
         if not self.sums_replicas or not _is_in_a_replica():
             return list(given)
         own = [row.gradient for row in given if row.gradient is not None]
@@ -148,7 +148,7 @@ class Engine:
 
 
 def kernel_report(engine: Engine, given: Sequence[Row]) -> list[report.Served]:
-    """Return what `kernel_info()` says of rows."""
+    """Return what `kernel_info()` reports about rows."""
     names = matching.distinct(name_of(row.parameter) for row in given)
     return report.served(engine, dict(zip(names, given, strict=True)), {})
 

@@ -1,4 +1,4 @@
-"""From TensorFlow's optimizers to `OptimizerState` and back: all is checked before any is taken."""
+"""Convert TensorFlow optimizers' state to `OptimizerState` and back, checked before any change."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,16 +10,16 @@ from adadelta._state.record import OptimizerState
 
 
 class Parts(NamedTuple):
-    """What an optimizer consists of, for those who move its state.
+    """The parts of an optimizer that are needed to export and import its state.
 
     Attributes:
         counters: The variables that count, by their names in `OptimizerState`.
-        slots: The variables about each parameter, by its name and by slot.
-        read: Returns the values of variables: of all at once, since in a graph each call is a run
-            of the session.
-        write: Gives variables these values.
-        rate: The number that is the learning rate, or None.
-        check_rate: Returns a number that can be the learning rate, or raises.
+        slots: The state variables, by the name of the parameter and by slot.
+        read: Returns the values of all given variables at once, since in a graph each call is a
+            run of the session.
+        write: Assigns values to variables.
+        rate: The learning rate if it is a number, or None.
+        check_rate: Returns a valid learning rate, or raises an error.
         set_rate: Sets the learning rate.
 
     """
@@ -45,14 +45,14 @@ def _parts_of(optimizer: Any) -> Parts:
 
 
 def export_state(optimizer: Any) -> OptimizerState:
-    """Return what the optimizer knows, with its arguments."""
+    """Return the state of the optimizer, with its arguments."""
     state = learned(_parts_of(optimizer))
     state.hyperparameters = exchange.unwrapped(optimizer)[0]._portable_config()
     return state
 
 
 def learned(parts: Parts) -> OptimizerState:
-    """Return what an optimizer knows, without its arguments: not all can be put into words."""
+    """Return the state of an optimizer without its arguments, not all of which can be exported."""
     variables = [
         *parts.counters.values(),
         *(variable for own in parts.slots.values() for variable in own.values()),
@@ -65,7 +65,7 @@ def learned(parts: Parts) -> OptimizerState:
 
 
 def import_state(optimizer: Any, state: OptimizerState) -> dict[str, str]:
-    """Put a state into the optimizer, or raise with everything that does not fit.
+    """Load a state into the optimizer, or raise an error that lists everything that does not fit.
 
     Returns the state's name for each parameter of the optimizer.
     """
@@ -83,7 +83,7 @@ def take(parts: Parts, state: OptimizerState) -> dict[str, str]:
     likes = exchange.mapped(_Like, parts.slots)
     names = exchange.fit(state, likes, dtypes, problems=problems)
 
-    # From here on nothing can be refused.
+    # All checks are done.
     values = exchange.values(state, names, parts.slots, parts.counters)
     parts.write([variable for variable, _ in values], [value for _, value in values])
     if rate is not None:
@@ -92,7 +92,7 @@ def take(parts: Parts, state: OptimizerState) -> dict[str, str]:
 
 
 class _Like:
-    """The shape and dtype of a variable, as NumPy has them."""
+    """The shape and dtype of a variable, as NumPy's types."""
 
     def __init__(self, variable: Any) -> None:
         self.shape = tuple(variable.shape.as_list())
@@ -100,6 +100,6 @@ class _Like:
 
 
 def zeros_like(variable: Any) -> np.ndarray:
-    """Zeros of the shape and dtype of a variable."""
+    """Return zeros with the shape and dtype of a variable."""
     like = _Like(variable)
     return np.zeros(like.shape, like.dtype)

@@ -1,4 +1,4 @@
-"""Gradients of TensorFlow's variables: what fits, and in which form the step takes them."""
+"""Check the gradients of TensorFlow's variables, and convert them for the step."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ from adadelta._tensorflow import rows
 
 
 def name_of(variable: Any) -> str:
-    """The name of a variable, without the number of its output."""
+    """Return the name of a variable, without the number of its output."""
     return str(variable.name).split(":")[0]
 
 
 def fitting(gradient: Any, variable: Any) -> Any:
-    """Return the gradient as a tensor or rows that fit the variable, or raise."""
+    """Return a gradient as a tensor or rows that fit the variable, or raise an error."""
     given = gradient
     try:
         if rows.is_rows(gradient):

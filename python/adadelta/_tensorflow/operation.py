@@ -1,7 +1,7 @@
-"""TensorFlow's own Adadelta operation, where it computes the rule.
+"""TensorFlow's own Adadelta operation, for the cases in which it computes the rule.
 
-`ResourceApplyAdadelta` makes one pass over memory, where the rule's operators in a TensorFlow
-graph make twenty: 20 million parameters take it a quarter of the time on a 2-core machine.
+`ResourceApplyAdadelta` makes one pass over memory, and the rule's operators in a TensorFlow graph
+make twenty: for 20 million parameters it takes a quarter of the time on a 2-core machine.
 """
 
 from typing import Any
@@ -13,35 +13,35 @@ from adadelta._core.step import Array, Call, Options, Row
 from adadelta._kernels import xla_tensorflow
 from adadelta._tensorflow import arrays
 
-# The options for which the gradient alone is prepared, and those that it is told.
+# The options that are applied before or after the operation.
 _KNOWN = ("maximize", "clipnorm", "clipvalue", "global_clipnorm", "decay_mode", "ema_momentum")
 
 
 def can_serve(row: Row, options: Options) -> bool:
-    """Whether the operation can make an update of a row of variables, and rightly with its rho."""
+    """Whether the operation can update a row of variables, accurately for its rho."""
     variable = row.parameter
-    # The variables of TensorFlow 1 that are no resources have a handle of another dtype.
+    # TensorFlow 1 variables that are no resource variables have a handle of another dtype.
     handle = getattr(variable, "handle", None) if isinstance(variable, tf.Variable) else None
     is_resource = handle is not None and handle.dtype == tf.resource
-    # Under a distribution strategy the averages are several variables in one.
+    # Under a distribution strategy an average consists of several variables.
     return (
         is_resource
-        # Of a half-precision variable it wants averages in half precision too.
+        # For a half-precision variable it needs averages in half precision, too.
         and variable.dtype in (tf.float32, tf.float64)
         and row.constraint is None
         and options.are_only(*_KNOWN)
         and (options.decay_mode == "decoupled" or not row.weight_decay)
         and not tf.distribute.has_strategy()
         and _keeps(options.rho, variable.dtype.as_numpy_dtype)
-        # XLA fuses the rule's operators, and is slower with the operation (1.5 times Keras' step
-        # against 1.1).
+        # XLA fuses the rule's operators and is slower with the operation: it takes 1.5 times as
+        # long as Keras' step, the operators 1.1 times.
         and not xla_tensorflow.is_compiled_here()
     )
 
 
 def _keeps(rho: float, dtype: Any) -> bool:
-    # The operation takes 1 - rho in the dtype of the averages, where digits cancel when rho is
-    # near 1: at 0.999 in float32 a new square counts 1.3e-5 too little, at 0.99 1e-6.
+    # The operation computes 1 - rho in the dtype of the averages, which loses digits if rho is near
+    # 1: in float32 the weight of a new square is 1.3e-5 too small at 0.999, and 1e-6 at 0.99.
     rest = 1 - rho
     return abs(1 - float(dtype(rho)) - rest) <= 1e-6 * rest
 
@@ -49,17 +49,17 @@ def _keeps(rho: float, dtype: Any) -> bool:
 def update(row: Row, gradient: Array, call: Call, options: Options) -> Any:
     """Decay and update the variables of a row.
 
-    The operation lets squares overflow. One more read of the gradient finds out whether any
-    could, or whether one is not finite; only then is it saturated.
+    In the operation, squares may overflow. One more read of the gradient finds out whether any
+    could, or whether an element is not finite; only then is the gradient saturated.
 
     Args:
         row: The row.
-        gradient: Its gradient, with its sign and clipped.
-        call: What the call is told.
-        options: What the optimizer is told.
+        gradient: Its gradient after sign and clipping.
+        call: The arguments of this call, such as the rate.
+        options: The options of the optimizer.
 
     Returns:
-        The last operation, which in a graph of TensorFlow 1 must be run.
+        The last operation, which a TensorFlow 1 graph must run.
 
     """
     variable, square_avg = row.parameter, row.square_avg

@@ -1,4 +1,4 @@
-"""The step of TensorFlow's variables by `_core/step.py` or TensorFlow's own operation, in place."""
+"""The step of TensorFlow's variables, in place, by `_core/step.py` or TensorFlow's operation."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -23,10 +23,10 @@ class Plain:
     """Makes steps without the kernel.
 
     Args:
-        takes_operation: Whether TensorFlow's own operation is used where it can serve.
+        takes_operation: Whether TensorFlow's own operation is used where it can be.
 
     Attributes:
-        operations: What a graph of TensorFlow 1 must run for the last step.
+        operations: The operations that a TensorFlow 1 graph must run for the last step.
         compiles_rows: Whether XLA compiles the update of each row.
 
     """
@@ -37,14 +37,14 @@ class Plain:
         self._compiled = tf.function(self._update, jit_compile=True, autograph=False)
 
     def groups(self, given: Sequence[Row], call: Call, options: Options) -> list["Group"]:
-        """Return rows that `ready` returned in groups, each of which makes its step together."""
+        """Return groups of rows, returned by `ready`, that are updated together."""
         # On a mesh several norms can't be in one tensor.
         alone = options.global_clipnorm is None and is_on_a_mesh(given)
         groups = [[row] for row in given] if alone else _grouped(given)
         return [Group(self, members, call, options) for members in groups]
 
     def step(self, row: Row, call: Call, options: Options, factors: Factors | None = None) -> None:
-        """Make what a call makes of a row whose action is known."""
+        """Make the step of a row whose action is known."""
         gradient, window = row.gradient, row.window
         if row.action == UPDATE:
             update = (
@@ -75,7 +75,7 @@ class Plain:
     def _advance_rows(
         self, row: Row, call: Call, options: Options, factors: Factors | None
     ) -> None:
-        """Make an update of what has a gradient; of the rest only the averages decay."""
+        """Update the rows of a parameter that have a gradient; of the rest only averages decay."""
         gradient: Any = row.gradient
         rho = options.rho
         old_square_avg = tf.convert_to_tensor(row.square_avg)
@@ -107,7 +107,7 @@ class Plain:
             self.operations.append(made)
 
     def constrain(self, served: Sequence[Row], call: Call, options: Options) -> None:
-        """Do what is left of an update after the kernel: constraints, and averages of these."""
+        """Finish an update after the kernel: apply constraints, then update moving averages."""
 
         def constrained(values: Row) -> Row:
             return steps.follow(steps.constrain(values), call, options, ON_SCALARS)
@@ -121,14 +121,14 @@ class Plain:
 
 
 class Group:
-    """Rows that have the same action and dtype of state, and make their step together."""
+    """Rows with the same action and dtype of state, which are updated together."""
 
     def __init__(self, plain: Plain, members: Sequence[Row], call: Call, options: Options) -> None:
         self._plain, self._rows, self._call, self._options = plain, members, call, options
         self.dtype: str = members[0].square_avg.dtype.name
 
     def norms(self, together: bool, wide: bool) -> Factors:
-        """Return the norms of the gradients, as `clipping.factors_of_groups` takes them."""
+        """Return the norms of the gradients, as `clipping.factors_of_groups` needs them."""
         dtype = "float64" if wide else self.dtype
         on_a_mesh = is_on_a_mesh(self._rows)
         namespace = ON_SCALARS if on_a_mesh else arrays
@@ -156,7 +156,7 @@ class Group:
         return choose(tf.equal(action, UPDATE), norms, lambda: nothing)
 
     def step(self, factors: Factors | None) -> None:
-        """Make what the call makes of the rows."""
+        """Make the step of the rows."""
         call, options, action = self._call, self._options, self._rows[0].action
         pairs: list[Factors | None] = [None]
         if factors is not None:
@@ -170,7 +170,7 @@ class Group:
 
         def run(strategy: Any, members: Sequence[Row]) -> None:
             def run_known(action: int) -> None:
-                # One pair for all, or one for each.
+                # There is one pair of factors for all rows, or one for each.
                 for row, pair in zip(members, itertools.cycle(pairs), strict=False):
                     step = partial(self._plain.step, call=call, options=options, factors=pair)
                     _on_each_device(strategy, row._replace(action=action), step)
@@ -179,10 +179,10 @@ class Group:
 
         if tf.distribute.has_strategy() and not is_on_a_mesh(self._rows):
             strategy = tf.distribute.get_strategy()
-            # The other replicas have objects of their own for these.
+            # Each replica has its own objects for actions, so all rows get the same constant.
             members = [row._replace(action=UPDATE) for row in self._rows]
             if tf.distribute.in_cross_replica_context():
-                # No replica runs when training ends, and what is left of a window makes an update.
+                # When training ends, no replica runs, and the gradients left make an update.
                 run(strategy, members)
             else:
                 tf.__internal__.distribute.interim.maybe_merge_call(run, strategy, members)
@@ -191,7 +191,7 @@ class Group:
 
 
 def clipped(gradient: Any, variable: Any, options: Options) -> Any:
-    """Return the gradient of a variable, clipped alone, in the dtype and shape of its state."""
+    """Return the gradient of a variable, clipped by itself, in the dtype and shape of its state."""
     dtype = precision.state_dtype(arrays.dtype_of(variable))
     state = tf.TensorSpec(arrays.state_shape(variable), dtype)
     row, call = ready(Row(variable, gradient, state, state)), Call(None)
@@ -203,7 +203,7 @@ def clipped(gradient: Any, variable: Any, options: Options) -> Any:
 
 
 def ready(row: Row) -> Row:
-    """Return a row with a gradient as the plain step takes it, with rows that each occur once."""
+    """Return a row with a gradient as the plain step needs it: repeated rows are summed."""
     if row.gradient is None:
         return row
     own = arrays.dtype_of(row.parameter)
@@ -218,8 +218,8 @@ def ready(row: Row) -> Row:
 
 
 def _whole(row: Row) -> Row:
-    """Return a row with a dense gradient, unless the update is one of some rows alone."""
-    # Half precision is rounded once, after the subtraction, which only the dense step does.
+    """Return a row with a dense gradient, unless only some rows of the parameter are updated."""
+    # Half precision must be rounded only once, after the subtraction, as in the dense step.
     is_exact = arrays.dtype_of(row.parameter) == row.square_avg.dtype.name
     needs_all = row.weight_decay or row.window is not None or row.constraint is not None
     return _with_dense_gradient(row) if needs_all or not is_exact else row
@@ -230,7 +230,7 @@ def _with_dense_gradient(row: Row) -> Row:
 
 
 def _read(row: Row) -> Row:
-    """Return a row of the values of its variables."""
+    """Return a row with the values of its variables as tensors."""
     given = {name: getattr(row, name) for name in _VARIABLES}
     present = {name: variable for name, variable in given.items() if variable is not None}
     return row._replace(
@@ -246,13 +246,13 @@ def _grouped(given: Sequence[Row]) -> list[list[Row]]:
 
 
 def _branch(action: Any, branches: dict[int, Callable[[], None]]) -> None:
-    """Run what belongs to an action, which may only be known when a program runs."""
+    """Run the branch of an action, which may only be known when a program runs."""
     if isinstance(action, int) or tf.executing_eagerly():
         branches.get(int(action), lambda: None)()
         return
 
     def run(body: Callable[[], None]) -> Any:
-        # tf.cond wants the same outputs from both, and runs the assignments for their effect.
+        # tf.cond needs the same outputs from both branches; it runs assignments for their effect.
         body()
         return tf.constant(0)
 
@@ -261,7 +261,7 @@ def _branch(action: Any, branches: dict[int, Callable[[], None]]) -> None:
 
 
 def _on_each_device(strategy: Any, row: Row, function: Callable[[Row], None]) -> None:
-    """Call a function with a row, or with what each device of a strategy has of it."""
+    """Call a function with a row, or with its part on each device of a strategy."""
 
     def update(parameter: Any, own: Row) -> None:
         function(own._replace(parameter=parameter))
@@ -273,7 +273,7 @@ def _on_each_device(strategy: Any, row: Row, function: Callable[[Row], None]) ->
 
 
 def is_on_a_mesh(members: Sequence[Row]) -> bool:
-    """Whether rows lie on a mesh of DTensor."""
+    """Whether rows are on a DTensor mesh."""
     dvariable = tf.experimental.dtensor.DVariable
     return any(isinstance(row.parameter, dvariable) for row in members)
 

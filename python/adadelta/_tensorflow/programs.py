@@ -14,19 +14,19 @@ from adadelta._kernels import choose, layout, xla_tensorflow
 from adadelta._kernels.xla_tensorflow import Program
 from adadelta._tensorflow import arrays, rows
 
-# Elements of a variable, on average, from which on the kernel is used. It gains 0.9 ns for each
-# element of a step, and costs 15 ms once, to be compiled (two cores).
+# The average number of elements of a variable from which on the kernel is used. It saves 0.9 ns
+# per element in each step, and its compilation costs 15 ms once (two cores).
 WORTHWHILE = 2**14
-# How many different sets of variables of an optimizer have programs; each takes time and memory.
-# The gradients of a model that leaves out layers by chance may come for others at each call.
+# For how many different sets of variables an optimizer has programs; each takes time and memory.
+# In a model that drops layers at random, each call may have gradients for another set.
 SETS = 4
-# Variables of one program. The time to compile one grows with their square: 0.1 s for 32, 0.4 to
-# 0.7 for 64, 21 for 2,000.
+# Variables per program. The time to compile a program grows with the square of their number: 0.1 s
+# for 32, 0.4 to 0.7 for 64, 21 for 2,000.
 TOGETHER = 48
 
 
 def reason_against(row: Row) -> str | None:
-    """Why the kernel can't take the arrays of a row, or None when it can."""
+    """Return why the kernel can't take the arrays of a row, or None when it can."""
     dtype = arrays.dtype_of(row.parameter)
     if dtype not in layout.DTYPES:
         return f"it is {dtype}"
@@ -49,7 +49,7 @@ def _reason_against_gradient(gradient: Any, dtype: str) -> str | None:
 
 
 def reason_against_dtype(dtype: str, with_norms: bool = False) -> str | None:
-    """Why there is no kernel for a dtype on this machine, or None when there is one."""
+    """Return why there is no kernel for a dtype on this machine, or None when there is one."""
     if dtype not in layout.DTYPES:
         return f"it is {dtype}"
     reason = choose.reason_against_dtype("tensorflow", dtype)
@@ -59,7 +59,7 @@ def reason_against_dtype(dtype: str, with_norms: bool = False) -> str | None:
 
 
 def reason_against_size(chosen: Sequence[Row]) -> str | None:
-    """Why the kernel is not worth its compilation for rows, or None when it is."""
+    """Return why the kernel is not worth its compilation for rows, or None when it is."""
     mean = sum(math.prod(row.parameter.shape.as_list()) for row in chosen) / len(chosen)
     if mean >= WORTHWHILE:
         return None
@@ -67,7 +67,7 @@ def reason_against_size(chosen: Sequence[Row]) -> str | None:
 
 
 class Part:
-    """Some of the rows of a call, with a program for them."""
+    """Some of the rows of a call, with the program that updates them."""
 
     def __init__(
         self, program: Program, members: Sequence[Row], call: Call, options: Options
@@ -84,7 +84,7 @@ class Part:
         self._settings = xla_tensorflow.together(numbers, self.dtype)
 
     def norms(self, together: bool, wide: bool) -> Factors:
-        """Return the norms of the gradients, as `clipping.factors_of_groups` takes them."""
+        """Return the norms of the gradients, as `clipping.factors_of_groups` needs them."""
         return self._program.norms(self._settings, self._gradients, together, wide)
 
     def step(self, factors: Factors | None) -> None:
@@ -101,11 +101,11 @@ class Programs:
     """The programs of an optimizer."""
 
     def __init__(self) -> None:
-        # By the parameters of a call, and what the rows of a part have in common.
+        # By the ids of a call's parameters, and then by what the rows of a part have in common.
         self._known: dict[Any, dict[Any, Program]] = {}
 
     def have_room(self, chosen: Sequence[Row]) -> bool:
-        """Whether there are programs for these rows, or there may be more."""
+        """Whether there are programs for these rows, or room for new ones."""
         return _names(chosen) in self._known or len(self._known) < SETS
 
     def parts(self, chosen: Sequence[Row], call: Call, options: Options) -> list[Part]:
@@ -117,7 +117,7 @@ class Programs:
                 some = [chosen[place] for place in places[start : start + TOGETHER]]
                 variables = [_columns(row) for row in some]
                 key = (*_kind_of(some[0]), id(some[0].parameter))
-                # A variable that was given a new one in its place is another.
+                # Programs are for these very variables, so a replaced one needs a new program.
                 if key not in known or not _are_same(known[key].rows, variables):
                     known[key] = Program(variables)
                 found.append(Part(known[key], some, call, options))
@@ -129,7 +129,7 @@ def _names(chosen: Sequence[Row]) -> tuple[int, ...]:
 
 
 def _columns(row: Row) -> list[Any]:
-    """Return the variables of the kernel's table; an average is of the constrained value."""
+    """Return the variables of the kernel's table, without the average if there is a constraint."""
     average = row.average if row.constraint is None else None
     return list(row._replace(gradient=None, average=average)[: layout.COLUMNS])
 

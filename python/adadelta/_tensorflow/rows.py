@@ -1,7 +1,6 @@
 """Sparse gradients, `tf.IndexedSlices`: some rows of a variable, possibly more than once.
 
-A row that occurs twice is summed before anything else sees it, so that a sparse gradient means
-the same as the dense one.
+Repeated rows are summed first, so that a sparse gradient gives the same result as the dense one.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,12 +10,12 @@ import tensorflow as tf
 
 
 def is_rows(gradient: Any) -> bool:
-    """Whether a gradient holds rows of its variable instead of all of it."""
+    """Whether a gradient is sparse: it holds only some rows of its variable."""
     return isinstance(gradient, tf.IndexedSlices)
 
 
 def summed(gradient: Any) -> Any:
-    """Return the gradient with rows that each occur once."""
+    """Return a gradient in which repeated rows are summed, so that each occurs once."""
     if not is_rows(gradient):
         return gradient
     shape = tf.convert_to_tensor(gradient.dense_shape)
@@ -51,8 +50,8 @@ def take(array: Any, gradient: Any) -> Any:
 
 def put(array: Any, gradient: Any, values: Any) -> Any:
     """Return a tensor with the rows for which there is a gradient replaced by `values`."""
-    # By adding the difference. XLA fills the unique rows up with row 0, whose gradient is 0 there
-    # and whose difference is 0 too; replacing it would undo what its own gradient did.
+    # The difference is added. XLA pads the unique rows with row 0, with a gradient and thus a
+    # difference of 0; replacing that row would undo the effect of its own gradient.
     change = values - tf.gather(array, gradient.indices)
     return tf.tensor_scatter_nd_add(array, tf.reshape(gradient.indices, [-1, 1]), change)
 

@@ -1,6 +1,6 @@
-"""Where the variables of a TensorFlow 1 graph have their values, and how they get there.
+"""Read and write the values of variables, in eager mode and in a TensorFlow 1 graph.
 
-Eagerly a variable has its value itself; in a graph it has one in each session.
+In eager mode a variable holds its value; in a graph it has one in each session.
 """
 
 import sys
@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 try:
-    # The graph mode of tf_keras, which is what became of TF 1.13's tf.keras, takes optimizers
-    # of this class only.
+    # The graph mode of tf_keras, the successor of TF 1.13's tf.keras, accepts only optimizers of
+    # this class.
     from tf_keras.saving import register_keras_serializable
     from tf_keras.src.optimizers.optimizer_v1 import Optimizer as KerasOptimizer
 except ImportError:
@@ -20,14 +20,14 @@ except ImportError:
 
 
 def known_to_keras(optimizer: type) -> type:
-    """Make tf_keras find the class when it loads a model, where there is a tf_keras."""
+    """Register the class, so that tf_keras, if installed, finds it when it loads a model."""
     if KerasOptimizer is not object:
         register_keras_serializable(package="adadelta", name="tf1.Adadelta")(optimizer)
     return optimizer
 
 
 def variable(value: Any, name: str, dtype: Any) -> Any:
-    """Make a variable of the optimizer; tf_keras initializes it with its own."""
+    """Create a variable of the optimizer; tf_keras initializes it together with its own."""
     with tf.init_scope():
         made = tf.compat.v1.Variable(
             value, name=name, dtype=dtype, trainable=False, use_resource=True
@@ -64,7 +64,7 @@ def read(variables: Iterable[Any]) -> list[np.ndarray]:
 
 
 def write(variables: Sequence[Any], values: Sequence[Any]) -> None:
-    """Give values to variables."""
+    """Set the values of variables."""
     for variable, value in zip(variables, values, strict=True):
         value = np.asarray(value, variable.dtype.base_dtype.as_numpy_dtype)
         if _is_eager(variable):
@@ -94,5 +94,5 @@ def _session(variable: Any) -> Any:
 
 
 def _keras_backend() -> Any:
-    """The backend of tf_keras where it is in use: it keeps one session for every graph."""
+    """Return the backend of tf_keras if it is imported, which keeps one session for every graph."""
     return sys.modules.get("tf_keras.src.backend")

@@ -1,4 +1,4 @@
-"""The learning rate of tf_keras: a number, a schedule, or a function asked at every step."""
+"""The learning rate of tf_keras: a number, a schedule, or a function called at every step."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,8 +13,8 @@ from adadelta._core import hyperparameters
 def checked(value: Any) -> Any:
     """Return a learning rate as the optimizer keeps it, or raise.
 
-    A number comes back as float, a function as `CallableRate`, a schedule as it is. As in tf_keras,
-    a variable or tensor is a number: the one that it holds now.
+    A number becomes a float, a function a `CallableRate`; a schedule stays as it is. As in
+    tf_keras, a variable or tensor stands for the number that it holds now.
     """
     if hyperparameters.is_a(value, LearningRateSchedule):
         return value
@@ -31,12 +31,12 @@ def _read(value: Any) -> Any:
     try:
         return value.numpy() if isinstance(value, tf.Variable) or tf.is_tensor(value) else value
     except Exception:
-        # A tensor of a graph has no value yet: the check says so.
+        # A tensor of a graph has no value yet: the check reports it.
         return value
 
 
 class CallableRate(LearningRateSchedule):
-    """A function of no argument that is asked for the rate at every step.
+    """A function without arguments that is called for the rate at every step.
 
     A compiled step would keep what the function returned while it was traced.
     """

@@ -1,7 +1,7 @@
-"""What tf_keras' `convert_to_legacy_optimizer()` gets: the arguments of the legacy Adadelta.
+"""The config for tf_keras' `convert_to_legacy_optimizer()`, as the legacy Adadelta's arguments.
 
-tf_keras calls it by itself where TensorFlow 2 is switched off. It makes its own legacy class of the
-config, from which it takes away what that class has no place for.
+tf_keras calls that function itself where TensorFlow 2 is switched off. It creates its own legacy
+class from the config, and first removes what that class does not accept.
 """
 
 import sys
@@ -13,7 +13,7 @@ import tf_keras
 from adadelta._core import hyperparameters
 from adadelta._state.record import StateWarning
 
-# What the legacy class does not do, unless it has this value.
+# What the legacy class does not support, unless it has this value.
 _LOST = {
     "weight_decay": None,
     "use_ema": False,
@@ -24,20 +24,20 @@ _KEPT = ("name", "rho", "epsilon", "clipnorm", "clipvalue", "global_clipnorm")
 
 
 def is_asking() -> bool:
-    """Whether `get_config()` was called for the conversion, which tells its optimizer nothing."""
+    """Whether `get_config()` was called for the conversion, which does not tell the optimizer."""
     frame = sys._getframe(2)
-    # A subclass may have a get_config() of its own, which calls ours.
+    # A subclass may have its own get_config(), which calls this class's.
     while frame.f_code.co_name == "get_config" and frame.f_back is not None:
         frame = frame.f_back
     return frame.f_code.co_name == "convert_to_legacy_optimizer"
 
 
 def config_of(optimizer: tf_keras.optimizers.Optimizer, rate: float | None) -> dict[str, Any]:
-    """Return the arguments of the legacy optimizer, or raise if that would not do the same.
+    """Return the arguments of the legacy optimizer, or raise if it would not do the same.
 
     Args:
         optimizer: The optimizer.
-        rate: Its learning rate, or None where that is no number.
+        rate: Its learning rate, or None if that is not a number.
 
     """
     lost = [

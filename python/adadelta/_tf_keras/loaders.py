@@ -1,7 +1,7 @@
-"""What tf_keras' loaders know and do not tell the optimizer, though they call it.
+"""Information that tf_keras' loaders have but do not pass to the optimizer.
 
-tf_keras has three formats of whole models, with a loader each. They make an optimizer of its saved
-configuration, by `from_config()`, and give it arrays, or none, without saying where those are from.
+tf_keras has a loader for each of its three formats of whole models. Each creates an optimizer from
+its saved config by `from_config()`, and passes it arrays, or none, without their origin.
 """
 
 import re
@@ -21,7 +21,7 @@ KERAS, HDF5, SAVED_MODEL = "saving_lib.load_model", "hdf5_format.load_model_from
 
 
 def running(loader: str) -> FrameType | None:
-    """Return the frame of one of tf_keras' loaders if it is what has called, else `None`."""
+    """Return the frame of one of tf_keras' loaders if it is running, else `None`."""
     module, _, function = loader.rpartition(".")
     frame: FrameType | None = sys._getframe()
     while frame is not None:
@@ -34,7 +34,7 @@ def running(loader: str) -> FrameType | None:
 
 
 def warn_of_saved_model() -> None:
-    """Warn if an optimizer is made for a model from a SavedModel that has the optimizer's state."""
+    """Warn if an optimizer is created for a SavedModel that contains the optimizer's state."""
     frame = running(SAVED_MODEL)
     if frame is None or "path" not in frame.f_locals:
         return
@@ -61,10 +61,10 @@ _VARIABLE = re.compile(rf"(?:.*?/)?({'|'.join(_SLOTS)})/(.+)")
 
 
 def lists_in_checkpoint() -> tuple[int, dict[str, list[str]]] | None:
-    """Return what a checkpoint of TensorFlow has for the object that it is being restored to.
+    """Return the id and the lists of the TensorFlow checkpoint that is being restored.
 
-    For each list the names of the variables in it, by which the arrays are not restored: that goes
-    by the position in the list. `None` when no checkpoint is asking.
+    The lists are those for the object being restored, with the names of their variables. TensorFlow
+    itself restores arrays by their position. `None` if no checkpoint is being restored.
     """
     frame = sys._getframe(2)
     position = frame.f_locals.get("checkpoint_position")
@@ -85,15 +85,15 @@ def lists_in_checkpoint() -> tuple[int, dict[str, list[str]]] | None:
 
 
 def parameter_of(name: str) -> str:
-    """The name of the parameter that a variable of the optimizer belongs to."""
+    """Return the name of the parameter that a variable of the optimizer belongs to."""
     found = _VARIABLE.fullmatch(name)
     return found[2] if found else name
 
 
 def from_hdf5(weights: Sequence[Any]) -> OptimizerState:
-    """Return the state in the arrays of an `.h5` file, which have the names of variables.
+    """Return the state in the arrays of an `.h5` file, which are named after variables.
 
-    tf_keras' own Adadelta has the same names.
+    tf_keras' own Adadelta uses the same names.
     """
     counters = {"step": 0}
     parameters: dict[str, dict[str, np.ndarray]] = {}

@@ -1,4 +1,4 @@
-"""What the optimizer knows: its variables, made by `build()`, and their way into files."""
+"""The optimizer's state: its variables, created by `build()`, and their saving and loading."""
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
@@ -26,9 +26,9 @@ class State(tf_keras.optimizers.Optimizer):
     """The variables of the optimizer."""
 
     _exclusions: Exclusions
-    # What was loaded before there were variables.
+    # The state that was loaded before the optimizer was built.
     _waiting_state: Any
-    # Whether the `.keras` file that is being loaded says that the host's own Adadelta wrote it.
+    # Whether the `.keras` file that is being loaded says that tf_keras' own Adadelta wrote it.
     _is_hosts_in_file = False
     # Which checkpoint was restored last, and whether it did not fit.
     _last_checkpoint = (0, False)
@@ -39,11 +39,11 @@ class State(tf_keras.optimizers.Optimizer):
         return bool(getattr(self, "_built", False))
 
     def build(self, var_list: Iterable[Any]) -> None:
-        """Make the state for the parameters that will be updated.
+        """Create the state for the parameters that will be updated.
 
         Args:
             var_list: TensorFlow variables of a floating or complex dtype, each once. A later call
-                may give some of them.
+                may pass a subset.
 
         Raises:
             ValueError: A variable occurs twice or is not of such a dtype, or `epsilon` is too
@@ -84,7 +84,7 @@ class State(tf_keras.optimizers.Optimizer):
         shape: Any = None,
         initial_value: Any = None,
     ) -> Any:
-        """Make a state variable for a parameter: 0, unless `initial_value` is given."""
+        """Create a state variable for a parameter, 0 unless `initial_value` is given."""
         dtype = arrays.dtype_of(model_variable)
         if dtype == state_dtype(dtype):
             return super().add_variable_from_reference(
@@ -118,11 +118,11 @@ class State(tf_keras.optimizers.Optimizer):
 
     @property
     def skipped(self) -> int:
-        """How many calls were skipped for a gradient that was NaN or infinite."""
+        """The number of calls that were skipped because a gradient was NaN or infinite."""
         return 0 if self._skipped is None else int(self._skipped.numpy())
 
     def get_weights(self) -> list[np.ndarray]:
-        """Return the values of `variables`, as `set_weights()` takes them."""
+        """Return the values of `variables`, in the form that `set_weights()` accepts."""
         return self._read(self.variables)
 
     def set_weights(self, weights: Sequence[Any]) -> None:
@@ -149,7 +149,7 @@ class State(tf_keras.optimizers.Optimizer):
         self._write(self.variables, values)
 
     def save_own_variables(self, store: Any) -> None:
-        """Write the state into a Keras file, by name; what waits is written as it was loaded."""
+        """Write the state into a Keras file by name; before `build()`, the one that was loaded."""
         if self.built:
             arrays = keras_file.to_file(exchange.learned(self._parts()))
         else:
@@ -159,12 +159,12 @@ class State(tf_keras.optimizers.Optimizer):
             store[name] = array
 
     def load_own_variables(self, store: Any) -> None:
-        """Take the state from a Keras file, ours or one of `tf_keras.optimizers.Adadelta`.
+        """Load the state from a Keras file of this class or of `tf_keras.optimizers.Adadelta`.
 
-        An optimizer that is not built keeps it until it is. A state that does not fit is left out
-        with a `StateWarning`, and the optimizer starts anew. Numbered arrays are taken when
-        `load_model()` has made the optimizer of the configuration of `tf_keras.optimizers.Adadelta`
-        in the same file; others change nothing, since nothing says whose they are.
+        If the optimizer is not built yet, it loads the state when it is. A state that does not fit
+        is left out with a `StateWarning`, and the optimizer starts anew. Numbered arrays are loaded
+        if `load_model()` created the optimizer from the config of `tf_keras.optimizers.Adadelta` in
+        the same file. Others change nothing, since their origin is unknown.
         """
         saved = {name: np.array(store[name]) for name in store.keys()}  # noqa: SIM118 (no dict)
         is_hosts, self._is_hosts_in_file = self._is_hosts_in_file, False
@@ -180,17 +180,17 @@ class State(tf_keras.optimizers.Optimizer):
             self._waiting_state = self._no_dependency(saved) if saved else None
 
     def _lookup_dependency(self, name: str, cached_dependencies: Any = None) -> Any:
-        """Find what a checkpoint calls by a name, unless its optimizer does not fit this one."""
+        """Return the dependency of this name, or None if the checkpoint's state does not fit."""
         found = loaders.lists_in_checkpoint()
         if found and self._is_left_out(*found):
             return None
         return super()._lookup_dependency(name, cached_dependencies)
 
     def _is_left_out(self, checkpoint: int, lists: dict[str, list[str]]) -> bool:
-        # TensorFlow asks for each list, of one checkpoint after the other.
+        # TensorFlow calls this for each list, one checkpoint after the other.
         if self._last_checkpoint[0] != checkpoint:
             problem, outcome = self._problem_with_checkpoint(lists), "stays as it was"
-            # Past tf_keras' tracking, which would put a list of its own in the place of the pair.
+            # Bypass tf_keras' tracking, which would replace the pair by a list of its own.
             self.__dict__["_last_checkpoint"] = checkpoint, problem is not None
             if problem and "_accumulated_grads" in lists:
                 self._start_anew()
@@ -202,7 +202,7 @@ class State(tf_keras.optimizers.Optimizer):
     def _problem_with_checkpoint(self, lists: dict[str, list[str]]) -> str | None:
         names = lists.get("_accumulated_grads", [])
         if not names:
-            # More than the counter, and no averages of ours.
+            # More than the counter, but not the averages of this class.
             is_other = len(lists.get("_variables", [])) > 1
             return "it is that of another optimizer" if is_other else None
         if bool(lists.get("_model_variables_moving_average")) != self.use_ema:
@@ -215,10 +215,10 @@ class State(tf_keras.optimizers.Optimizer):
         return None
 
     def load_strictly(self, contents: keras_file.Contents, target: Any) -> None:
-        """Take the state from a Keras file of ours or of `tf_keras.optimizers.Adadelta`, or raise.
+        """Load the state from a file of this class or of `tf_keras.optimizers.Adadelta`, or raise.
 
-        The arguments and the error are those of `load_strictly()` of `adadelta.Adadelta`, but for
-        a `LossScaleOptimizer` as target, which is an error: the file does not name its loss scale.
+        The arguments and the error are those of `load_strictly()` of `adadelta.Adadelta`, except
+        that a `LossScaleOptimizer` as target is an error: the file does not name its loss scale.
         """
         if not target.built:
             raise unbuilt()
@@ -237,7 +237,7 @@ class State(tf_keras.optimizers.Optimizer):
         self._import_or_warn(lambda: self._state_in(saved))
 
     def _import_or_warn(self, read: Callable[[], OptimizerState]) -> None:
-        # The optimizer may be built while a step is traced, of which this must be no part.
+        # The optimizer may be built while a step is traced; keep this out of the graph.
         with tf.init_scope():
             try:
                 self._import(read())
@@ -251,25 +251,25 @@ class State(tf_keras.optimizers.Optimizer):
             state = self._start()
         names = exchange.take(self._parts(), state)
         saved = {own: name.partition("#")[0] for own, name in names.items()}
-        # A loaded optimizer knows what is excluded from weight decay by the names in the model
-        # that was saved, whose layers can have had other numbers.
+        # A loaded optimizer excludes variables from weight decay by their names in the saved model,
+        # where layers can have had other numbers.
         own = matching.distinct(map(name_of, self._parameters))
         now = map(name_of, self._parameters)
         self._exclusions.rename([(name, saved[path]) for name, path in zip(now, own, strict=True)])
 
     def _state_in(self, saved: dict[str, np.ndarray]) -> OptimizerState:
-        """Return what a file has, or raise."""
+        """Return the state in a file, or raise."""
         saved = dict(saved)
         if saved.pop(keras_file.OF_HOST, None) is None:
             return keras_file.from_file(saved)
         arrays = keras_file.in_order(saved)
-        # One that was not built has its counter only.
+        # An optimizer that was not built has only its counter.
         slots = self._slots() if len(arrays) > 1 else {}
         parameters = keras_file.by_position(arrays, slots, "tf_keras", range(1, 2))
         return state_of(parameters, {"step": int(arrays[0])})
 
     def _start(self) -> OptimizerState:
-        """What a built optimizer knows before its first call."""
+        """Return the state of a built optimizer before its first call."""
         slots = self._slots()
         start = mapped(exchange.zeros_like, slots)
         for variable, (name, own) in zip(self._parameters, slots.items(), strict=True):
@@ -285,7 +285,7 @@ class State(tf_keras.optimizers.Optimizer):
             self._iterations.assign(0)
 
     def _leave_out(self, saved: dict[str, np.ndarray]) -> None:
-        """Warn of numbered arrays of which nobody knows what they are."""
+        """Warn of numbered arrays of unknown origin."""
         arrays, outcome = keras_file.in_order(saved), "stays as it was"
         own = self._read(self.variables)
         # tf_keras' LossScaleOptimizer has put them into the optimizer inside it, by position.
@@ -310,7 +310,7 @@ class State(tf_keras.optimizers.Optimizer):
         )
 
     def _rate_number(self) -> float | None:
-        """Return the number that is the learning rate, or None."""
+        """Return the learning rate if it is a number, else None."""
         raise NotImplementedError
 
     def _slots(self) -> dict[str, dict[str, Any]]:
@@ -337,13 +337,13 @@ class State(tf_keras.optimizers.Optimizer):
 
 
 def _replicated(value: Any, mesh: Any) -> Any:
-    """Return a value as every device of a mesh has it whole."""
+    """Return a value that is replicated on every device of a mesh."""
     dtensor = tf.experimental.dtensor
     return dtensor.copy_to_mesh(value, dtensor.Layout.replicated(mesh, len(value.shape)))
 
 
 def _whole(variable: Any) -> Any:
-    """The value of a variable, put together where it lies on a mesh."""
+    """Return the whole value of a variable, gathered if it is on a mesh."""
     layout = getattr(variable, "layout", None)
     if layout is None:
         return variable.numpy()

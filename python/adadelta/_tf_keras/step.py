@@ -18,9 +18,9 @@ from adadelta._tf_keras.state import State
 
 
 class Step(State):
-    """What a call of the optimizer does."""
+    """The step of the optimizer."""
 
-    # Whether a graph has the rate's kind in it.
+    # Whether a graph depends on the kind of rate.
     _rate_is_in_a_graph = False
 
     @tf.autograph.experimental.do_not_convert
@@ -34,12 +34,12 @@ class Step(State):
         """Update variables by one step.
 
         Args:
-            grads_and_vars: `(gradient, variable)` pairs; a variable whose gradient is `None` is
-                left alone.
-            name: The name scope of what is done, instead of the optimizer's name.
+            grads_and_vars: `(gradient, variable)` pairs; a variable whose gradient is `None` stays
+                as it is.
+            name: The name scope of the step, instead of the optimizer's name.
             skip_gradients_aggregation: Whether the gradients have been summed over the replicas
                 of a distribution strategy already.
-            **kwargs: `experimental_aggregate_gradients`, the contrary of
+            **kwargs: `experimental_aggregate_gradients`, the opposite of
                 `skip_gradients_aggregation`.
 
         Returns:
@@ -47,7 +47,7 @@ class Step(State):
 
         Raises:
             ValueError: The gradients do not fit the variables, or there are none.
-            TypeError: One is no tensor of numbers. Nothing has changed then.
+            TypeError: A gradient is not a tensor of numbers. Nothing has changed then.
             KeyError: The optimizer was built on other variables.
 
         """
@@ -87,13 +87,13 @@ class Step(State):
                     return self._apply(present)
 
     def _answer(self) -> list[Any]:
-        # Nothing may change before a function has answered, which may fail.
+        # Nothing may change before the rate function has returned, since it may fail.
         if not isinstance(self._learning_rate, rates.CallableRate) or tf.executing_eagerly():
             return []
         return [self._current_learning_rate.read_value()]
 
     def _apply(self, pairs: list[tuple[Any, Any]]) -> Any:
-        """Let the engine make the step, on all devices, and the counters follow."""
+        """Let the engine make the step on all devices, and update the counters."""
         rows = [self._row(gradient, variable, self.use_ema) for gradient, variable in pairs]
         call = Call(self._rate(), average_overwrites=self._overwrites())
         finite: Any = True
@@ -127,7 +127,7 @@ class Step(State):
         )
 
     def _kernel_report(self) -> list[report.Served]:
-        """Return what `kernel_info()` says of the variables."""
+        """Return the rows of `kernel_info()` for the variables."""
         if not self.built:
             return []
         rows = [self._row(None, variable, self.use_ema) for variable in self._parameters]
@@ -141,10 +141,10 @@ class Step(State):
         return tf.equal(updates % self.ema_overwrite_frequency, 0)
 
     def update_step(self, gradient: Any, variable: Any) -> None:
-        """Decay one variable, apply the rule to it, and then its constraint.
+        """Decay one variable, apply the equations to it, and then its constraint.
 
         Args:
-            gradient: Its gradient, ready to be used.
+            gradient: Its gradient, which is used as it is.
             variable: The variable.
 
         """
@@ -160,13 +160,13 @@ class Step(State):
 
         Args:
             var_list: Variables.
-            var_names: A string or several: a variable is excluded when one of them, a regular
-                expression as in tf_keras, is found in its name.
+            var_names: A string or a list of strings: a variable is excluded if one of them, a
+                regular expression as in tf_keras, is found in its name.
 
         Raises:
-            ValueError: The optimizer is built already, and the arguments are not those of before.
-            TypeError: `var_list` is no list of variables, or `var_names` neither a string nor a
-                list of them.
+            ValueError: The optimizer is already built, and the arguments are not the earlier ones.
+            TypeError: `var_list` is not a list of variables, or `var_names` is neither a string nor
+                a list of strings.
 
         """
         variables, words = parameters.excluded(var_list, var_names)
@@ -200,12 +200,11 @@ class Step(State):
                 )
 
     def finalize_variable_values(self, var_list: Iterable[Any]) -> None:
-        """Put the averages in the place of the weights, as `fit()` does at its end.
+        """Replace the weights by their EMA, as `fit()` does at its end.
 
         Args:
-            var_list: The variables to set to their average. One that the optimizer was not built
-                on, such as one that became trainable later, keeps its value, and a warning says
-                so.
+            var_list: The variables to set to their EMA. One that the optimizer was not built on,
+                such as one that became trainable later, keeps its value, and a warning says so.
 
         """
         variables = list(var_list)

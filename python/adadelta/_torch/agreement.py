@@ -1,7 +1,7 @@
-"""One answer for all processes that share a step.
+"""Make all processes that share a step agree on whether to skip it.
 
-Each process sees the gradients of its own shards or parameters only. A step that some processes
-skip and others do would let their parameters drift apart.
+Each process sees only the gradients of its own shards or parameters. If some processes skipped a
+step and others made it, their parameters would diverge.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ from adadelta._torch import shards
 
 
 def checked(group: Any) -> Any:
-    """Return a process group that a user names, or raise with the reason."""
+    """Return a process group given by the user, or raise an error with the reason."""
     if group is not None and not (dist.is_available() and isinstance(group, dist.ProcessGroup)):
         requirement = "None or a torch.distributed.ProcessGroup that this process belongs to"
         raise TypeError(hyperparameters.refusal("process_group", requirement, group))
@@ -24,12 +24,12 @@ def checked(group: Any) -> Any:
 
 
 def groups(params: Iterable[Tensor], named: Any = None) -> list[Any]:
-    """Return the process groups, of several processes each, whose processes share a step.
+    """Return the process groups of more than one process whose processes share a step.
 
     Args:
-        params: The parameters of the optimizer, also those without a gradient.
-        named: The group that the user names, or None for those of the device meshes of DTensors,
-            and for the default group where there are none.
+        params: The parameters of the optimizer, including those without a gradient.
+        named: The group given by the user, or None for the groups of the DTensors' device meshes,
+            or the default group if there is no DTensor.
 
     """
     if not (dist.is_available() and dist.is_initialized()):
@@ -38,23 +38,24 @@ def groups(params: Iterable[Tensor], named: Any = None) -> list[Any]:
         found = [named]
     else:
         meshes = shards.meshes(params)
-        # A process outside of a mesh has none of its groups.
+        # A process outside of a mesh belongs to none of its groups.
         own = [mesh for mesh in meshes if mesh.get_coordinate() is not None]
-        # A mesh has a group for each of its dimensions; one after the other they reach all of it.
+        # A mesh has a group for each dimension; one after the other they reach all its processes.
         found = [mesh.get_group(dim) for mesh in own for dim in range(mesh.ndim)]
         found = found if meshes else [dist.group.WORLD]
-    # Meshes share groups, also as other objects.
+    # Meshes may share groups, also as different objects.
     by_ranks = {tuple(dist.get_process_group_ranks(group)): group for group in found}
     return [group for ranks, group in by_ranks.items() if len(ranks) > 1]
 
 
 def all_of(answers: Sequence[bool | Tensor], groups: Sequence[Any], waits: bool) -> bool | Tensor:
-    """Return whether all answers of all processes are yes.
+    """Return whether all answers of all processes are True.
 
     Args:
-        answers: What this process says; none, of one that has nothing to ask about, is yes.
-        groups: The groups, in an order that all processes share. All must come here together.
-        waits: Whether the answer is read on the host, so that it may be there.
+        answers: The answers of this process. A process without any counts as True.
+        groups: The groups, in an order that all processes share. All processes must call this
+            together.
+        waits: Whether the host reads the result, which may then be on the CPU.
 
     """
     unknown = [answer for answer in answers if isinstance(answer, Tensor)]
@@ -71,11 +72,11 @@ def all_of(answers: Sequence[bool | Tensor], groups: Sequence[Any], waits: bool)
 
 
 def _device(group: Any, waits: bool) -> torch.device:
-    """Return where a group communicates, which is the same for a process without parameters."""
+    """Return the device on which a group communicates, also in a process without parameters."""
     # Such as "cpu:gloo,cuda:nccl".
     types = [entry.partition(":")[0] for entry in dist.get_backend_config(group).split(",")]
     on_host, others = "cpu" in types, [kind for kind in types if kind != "cpu"]
-    # gloo names every device, those that are not there too.
+    # gloo lists every device type, including those that are not available.
     others = [
         kind
         for kind in others

@@ -1,4 +1,4 @@
-"""The values of a parameter group: their checks, and the rate that a step takes from them."""
+"""The values of a parameter group: their checks, and the learning rate of a step."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
@@ -14,7 +14,7 @@ from adadelta._torch.arrays import state_dtype
 _RATE: Any = ARGUMENTS["learning_rate"]
 _DECAY: Any = ARGUMENTS["weight_decay"]
 
-# What each value of a group must be, under torch's names.
+# The check of each value of a group, by torch's names.
 _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "lr": dataclasses.replace(
         _RATE, requirement="a finite number of at least 0, or a tensor of one element with such"
@@ -34,7 +34,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
 }
 NAMES = tuple(_CHECKS)
 
-# How torch begins its messages, by which users know and search them.
+# The words of torch's own error messages, which users know and search for.
 _TORCH_WORDS = {
     "lr": "learning rate",
     "rho": "rho value",
@@ -46,13 +46,12 @@ _TORCH_WORDS = {
 def checked(
     values: Mapping[str, Any], params: Iterable[Any] = (), read_rate: bool = True
 ) -> dict[str, Any]:
-    """Return the values of a group as it keeps them, or raise with the reason.
+    """Return the values of a group as it keeps them, or raise an error with the reason.
 
     Args:
-        values: At least the names in `NAMES`.
-        params: The parameters whose averages are to be computed with these values, or pairs of
-            names and parameters.
-        read_rate: Whether a rate that is a tensor may be read, for which its device is waited.
+        values: The values by name, with at least the names in `NAMES`.
+        params: The parameters of the group, or pairs of names and parameters.
+        read_rate: Whether the value of a tensor rate may be read, which waits for its device.
 
     """
     missing = [name for name in NAMES if name not in values]
@@ -90,28 +89,28 @@ def checked(
 
 
 def check_again(group: Mapping[str, Any], known: dict[str, Any]) -> dict[str, Any]:
-    """Check the values of a group, unless they are those that were checked before.
+    """Check the values of a group, unless they are the same as in the last check.
 
     Args:
         group: The group.
-        known: Notes which they are.
+        known: Remembers the checked values between calls.
 
     Returns:
-        The values as the group is to keep them, where they are new; else nothing.
+        The checked values as the group must keep them, or an empty dict if they are not new.
 
     """
     rate, read_rate = group.get("lr"), group.get("capturable") is not True
     if hyperparameters.is_a(rate, torch.Tensor) and read_rate:
         rate = _number_of(rate)
     values = [rate, *map(group.get, NAMES[1:])]
-    # True would equal 1.0.
+    # Types are compared, too, since True equals 1.0.
     types = [*map(type, values)]
-    # What is of another type may not be comparable.
+    # Values of other types may not be comparable.
     if known.get("types") == types and _PLAIN.issuperset(types) and known["values"] == values:
         return {}
     numbers = [group.get(name) for name in ("rho", "eps")]
     is_plain = all(type(number) is float for number in numbers)
-    # A rate without a value will do where the parameters have none.
+    # A rate without a value is allowed if the parameters have none, too.
     is_meta = hyperparameters.attribute(rate, "is_meta", False) is True
     is_known = is_plain and not is_meta and known.get("numbers") == numbers
     params = () if is_known else group["params"]
@@ -124,7 +123,7 @@ def check_again(group: Mapping[str, Any], known: dict[str, Any]) -> dict[str, An
     return result
 
 
-# What Python can compare, whatever the values are.
+# Types whose values Python can always compare.
 _PLAIN = frozenset({float, int, bool, type(None)})
 
 
@@ -133,12 +132,12 @@ def _tensor_of(item: Any) -> Any:
 
 
 def _number_of(rate: torch.Tensor) -> Any:
-    """Return the number that a tensor of one element holds, and another tensor as it is."""
+    """Return the number that a tensor of one element holds, or any other tensor as it is."""
     try:
         is_one = rate.numel() == 1 and not rate.is_meta
         return rate.detach().reshape(()).item() if is_one else rate
     except Exception:
-        # It has no value to read, as an uninitialized parameter: the check refuses it.
+        # It has no value to read, like an uninitialized parameter; the check will refuse it.
         return rate
 
 
@@ -146,7 +145,7 @@ def _checked(name: str, value: Any, read_rate: bool) -> Any:
     number = value
     is_tensor = name == "lr" and hyperparameters.is_a(value, torch.Tensor)
     if is_tensor:
-        # A parameter without values has no shape.
+        # An uninitialized parameter has no shape.
         shape = hyperparameters.attribute(value, "shape")
         if shape is None or shape.numel() != 1:
             shown = hyperparameters.received(value if shape is None else tuple(shape))
@@ -162,21 +161,21 @@ def _checked(name: str, value: Any, read_rate: bool) -> Any:
 
 
 def _in_torchs_words(name: str, value: Any, error: ValueError) -> ValueError:
-    """The error about a number that is out of range, begun as torch does."""
+    """Return the error about a number out of range, with the words of torch's own message first."""
     reason = str(error).partition("; received ")[0]
     shown = hyperparameters.received(value, 40)
     return ValueError(f"Invalid {_TORCH_WORDS[name]}: {shown}; {reason}")
 
 
 def checked_rate(rate: Any) -> Any:
-    """Return a rate as a group keeps it, or raise with the reason."""
+    """Return a rate as a group keeps it, or raise an error with the reason."""
     return _checked("lr", rate, read_rate=True)
 
 
 def copy_of_rate(rate: Any, differentiable: bool) -> Any:
-    """Return a rate of a group's own: schedulers change tensors in place.
+    """Return a copy of a rate for one group, since schedulers change tensors in place.
 
-    A copy that is differentiable passes gradients on to the tensor that was given.
+    A differentiable copy passes gradients on to the given tensor.
     """
     if not isinstance(rate, torch.Tensor):
         return rate
@@ -184,21 +183,21 @@ def copy_of_rate(rate: Any, differentiable: bool) -> Any:
 
 
 def rate_of_step(rate: Any, as_tensor: bool) -> Any:
-    """Return a group's rate as a number, or as a tensor without dimensions where asked for."""
+    """Return a group's rate as a number, or with `as_tensor` as a tensor without dimensions."""
     if not isinstance(rate, torch.Tensor):
         return float(rate)
     return rate.reshape(()) if as_tensor or rate.is_meta else float(rate.detach())
 
 
 def rate_as_given(rate: Any) -> float:
-    """Return a group's rate as people write it: 0.001 for float32's 0.0010000000474974513."""
+    """Return a group's rate as the user wrote it: 0.001 for float32's 0.0010000000474974513."""
     if isinstance(rate, torch.Tensor) and rate.dtype == torch.float32:
         return shortest(rate.detach().reshape(()).cpu().numpy()[()])
     return float(rate_of_step(rate, as_tensor=False))
 
 
 def refuse_repeated(params: list[Any]) -> None:
-    """Refuse a list in which a parameter stands twice; it may hold pairs with names."""
+    """Raise an error if a parameter occurs twice in a list, which may hold pairs with names."""
     places: dict[int, int] = {}
     for place, item in enumerate(params):
         param = item[1] if isinstance(item, tuple) and len(item) == 2 else item
@@ -211,4 +210,4 @@ def refuse_repeated(params: list[Any]) -> None:
 
 
 class NoGradientsError(ValueError, AssertionError):
-    """A ValueError as all refusals of values are, and the AssertionError that torch raises."""
+    """A ValueError, like all errors about values, that is also the AssertionError of torch."""

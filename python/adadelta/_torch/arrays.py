@@ -1,4 +1,4 @@
-"""What `_core/step.py` needs of torch's tensors, and the dtypes of their state."""
+"""The functions that `_core/step.py` needs for torch tensors, and the dtypes of their state."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,14 +14,14 @@ sqrt, clip, where, zeros_like = torch.sqrt, torch.clamp, torch.where, torch.zero
 
 
 _NAMES = ("float16", "bfloat16", "float32", "float64", "complex32", "complex64", "complex128")
-# Of each dtype of parameters, the real dtype in which their averages are computed.
+# For each dtype of parameters, the real dtype in which their averages are computed.
 _STATE = {getattr(torch, name): getattr(torch, precision.state_dtype(name)) for name in _NAMES}
 _STATE_NAMES = {torch.float32: "float32", torch.float64: "float64"}
 
 
 def real_state_dtype(dtype: torch.dtype) -> torch.dtype:
     """Return the real dtype in which the averages of parameters of `dtype` are computed."""
-    # Those that are not listed have 8 bits or fewer.
+    # All other dtypes have 8 bits or fewer.
     return _STATE.get(dtype, torch.float32)
 
 
@@ -37,12 +37,12 @@ def arrays_of(row: Row) -> Sequence[Any]:
 
 
 def as_real(tensor: Tensor) -> Tensor:
-    """Return a view of a complex tensor with a last axis of two; others as they are."""
+    """Return a real view of a complex tensor, with a last axis of two, or a real tensor itself."""
     return torch.view_as_real(tensor) if tensor.is_complex() else tensor
 
 
 def number(number: Any, like: Tensor) -> Any:
-    """See `adadelta._core.step.Arrays`, as for all that follow."""
+    """See `adadelta._core.step.Arrays`, as for all functions below."""
     return number.to(like.dtype) if isinstance(number, Tensor) else number
 
 

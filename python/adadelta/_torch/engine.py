@@ -1,8 +1,8 @@
-"""The step on torch tensors: by the kernels where they can serve, else by torch's operations.
+"""The step on torch tensors: by the kernels where they can be used, else by torch's operations.
 
-`Engine.plan` sorts and checks rows and changes nothing; `Engine.run` does the work. Between the
-two, those who have several engines plan the others, so that a step is done as a whole or not at
-all.
+`Engine.plan` sorts and checks rows without changing anything; `Engine.run` does the work. An
+optimizer with several engines plans all of them before it runs the first, so that a step is done
+completely or not at all.
 """
 
 from collections.abc import Sequence
@@ -20,28 +20,28 @@ from adadelta._torch import finite, plain, shards
 from adadelta._torch import kernel as processor
 from adadelta._torch.arrays import arrays_of
 
-# How many sets of rows are noted, so that the next step with one of them looks at less.
+# How many sets of rows are remembered, so that the next step with one of them checks less.
 _SETS = 8
 _ACTION = Row._fields.index("action")
 
 
 class Part(NamedTuple):
-    """Rows of one action, by how they are done."""
+    """Rows with the same action, sorted by how they are updated."""
 
     action: int
     by_kernel: processor.Step | None = None
-    # State that does not lie as the kernel needs it, and what stands for it in the kernel's rows.
+    # State that is not contiguous, with the copies of it in the kernel's rows.
     stand_ins: Sequence[tuple[Tensor, Tensor]] = ()
     on_gpu: Sequence[Row] = ()
-    # Those that are done together are alike.
+    # Each of these sequences has rows of the same kind, which are updated together.
     together: Sequence[Sequence[Row]] = ()
     alone: Sequence[Row] = ()
-    # What their constraints leave to do, when all is updated.
+    # Rows whose constraints are applied after all updates.
     constrained: Sequence[Row] = ()
 
 
 class Plan(NamedTuple):
-    """A step that can be done."""
+    """A checked step, ready to run."""
 
     parts: Sequence[Part]
     call: Call
@@ -66,11 +66,11 @@ class Engine:
         """Make an engine.
 
         Args:
-            fused: None takes a kernel where one can serve and is proved; True takes one for every
-                row or raises; False takes none.
-            foreach: False does one tensor at a time, unless `fused` is True.
+            fused: None uses a kernel where one works and is proved; True uses one for every row or
+                raises an error; False uses none.
+            foreach: False updates one tensor at a time, unless `fused` is True.
             differentiable: Whether gradients flow through a step.
-            waits: Whether the values of tensors may be read, for which their device is waited.
+            waits: Whether the engine may read the values of tensors, which waits for their device.
 
         """
         self.fused, self.foreach = fused, foreach
@@ -79,27 +79,27 @@ class Engine:
         self._noted: dict[Any, processor.Rows] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        # Of other tensors, those of a copy, nothing is noted.
+        # What is remembered is about these tensors, and a copy has others.
         return {**self.__dict__, "reasons": [], "_noted": {}}
 
     def forget(self) -> None:
-        """Forget the rows of earlier steps, and keep their tensors in memory no longer."""
+        """Forget the rows of earlier steps, so that their tensors can be freed."""
         self._noted = {}
 
     def reason_against_dtype(self, dtype: str) -> str | None:
-        """See `adadelta._core.engine.Engine`, as for all that follow."""
+        """See `adadelta._core.engine.Engine`, as for the methods below."""
         return processor.reason_against_dtype(getattr(torch, dtype))
 
     def reason_against(self, row: Row) -> str | None:
-        """See there. Shards stand for DTensors, as in a step."""
+        """See there. A DTensor is represented by its local shard, as in a step."""
         own = [None if array is None else shards.shard(array) for array in arrays_of(row)]
         return self._reason_against_all() or processor.reason_against(Row(*own))
 
     def all_finite(self, rows: Sequence[Row], call: Call) -> bool | Tensor:
-        """See there. It is a tensor where the engine must not wait for it."""
+        """See there. The result is a tensor if the engine must not wait for its value."""
         scale = _number(call.loss_scale) if self.waits else call.loss_scale
-        # Divided by a small scale, a finite gradient may leave the range of its dtype, where its
-        # norm is still finite.
+        # With a scale below 1, dividing may make a finite gradient overflow although its norm is
+        # still finite.
         if self.waits and (scale is None or scale >= 1) and self._reason_against_all() is None:
             noted = self._again(rows)
             if noted is not None and noted.has_gradients:
@@ -114,8 +114,8 @@ class Engine:
         """See there. Tensors are changed in place.
 
         Raises:
-            ValueError: A tensor does not fit. Nothing has changed then.
-            RuntimeError: `fused` is True and no kernel can take a row. Nothing has changed then.
+            ValueError: A tensor does not fit. Nothing has been changed then.
+            RuntimeError: `fused` is True and no kernel can take a row; as above.
 
         """
         self.run(self.plan(rows, call, options))
@@ -124,13 +124,13 @@ class Engine:
     def plan(
         self, rows: Sequence[Row], call: Call, options: Options, proceed: Tensor | None = None
     ) -> Plan:
-        """Sort rows by how they are updated, or raise when one does not fit.
+        """Sort rows by how they are updated, or raise an error if one does not fit.
 
         Args:
             rows: The rows.
-            call: What the call is told.
-            options: What the optimizer is told.
-            proceed: Whether the step takes place, where it can't be asked.
+            call: The arguments of this call, such as the rate.
+            options: The options of the optimizer.
+            proceed: Whether to make the step, as a tensor whose value can't be read here.
 
         """
         against = self._reason_against_all(call, proceed)
@@ -138,7 +138,7 @@ class Engine:
             part, _ = self._sorted(rows, UPDATE, call, options, against)
             return Plan([part], call, options, proceed)
         if self.waits:
-            # The rate stays as it is, to be rounded to the dtype of the state.
+            # The rate stays as it is, since it is rounded to the dtype of the state later.
             call = Call(*call[:2], *map(_number, call[2:]))
         parts: list[Part] = []
         found: list[str | None] = [None] * len(rows)
@@ -158,12 +158,12 @@ class Engine:
             parts.append(part)
             for place, reason in zip(places, reasons, strict=True):
                 found[place] = reason
-        # The same list says that nothing is new.
+        # Keeping the same list object shows that nothing has changed.
         self.reasons = self.reasons if self.reasons == found else found
         return Plan(parts, call, options, proceed)
 
     def run(self, plan: Plan) -> None:
-        """Do a planned step."""
+        """Make a planned step."""
         for part in plan.parts:
             self._run(part, plan)
 
@@ -201,7 +201,7 @@ class Engine:
     def _reason_against_all(self, call: Call | None = None, proceed: Any = None) -> str | None:
         if self.fused is False:
             return UNWANTED
-        # As in torch, `foreach = False` alone asks for one tensor at a time.
+        # As in torch, `foreach=False` alone means one tensor at a time.
         if self.fused is None and self.foreach is False:
             return "`foreach` is False"
         if self.differentiable:
@@ -212,7 +212,7 @@ class Engine:
         return "the rate is a tensor on its device" if is_unknown or proceed is not None else None
 
     def _again(self, rows: Sequence[Row]) -> processor.Rows | None:
-        """Return what was noted about these rows, if they are still as they were."""
+        """Return what is remembered about these rows, if they have not changed."""
         noted = self._noted.get(_key(rows)) if rows else None
         return noted if noted is not None and noted.hold(columns_of(rows)) else None
 
@@ -224,7 +224,7 @@ class Engine:
         options: Options,
         against: str | None,
     ) -> tuple[Part, list[str | None]]:
-        """Sort rows by how they are done, with the reasons against kernels, or raise."""
+        """Sort rows by how they are updated, with the reasons against kernels, or raise."""
         compiling = torch.compiler.is_compiling()
         rows = list(map(plain.with_dense_gradient, rows))
         for row in rows:
@@ -271,12 +271,12 @@ class Engine:
         return Part(action, by_kernel, stand_ins, on_gpu, together, alone, constrained), reasons
 
     def _kernel_for(self, row: Row, call: Call, options: Options) -> tuple[str | None, bool]:
-        """Return why no kernel can take a row, or None, and whether the GPU's takes it."""
+        """Return why no kernel can take a row, or None, and whether the GPU's kernel takes it."""
         reason = processor.reason_against(row)
         if reason is None or not self.fused:
             return reason, False
-        # Only where it is asked for: the Triton kernel is proved in Triton's interpreter, and has
-        # not been timed on a GPU yet.
+        # Only if the user sets `fused=True`: the Triton kernel is proved in Triton's interpreter,
+        # and has not been timed on a GPU yet.
         of_gpu = cuda.reason_against_options(call, options) or cuda.reason_against(row)
         return (
             (None, True) if of_gpu is None else (of_gpu if row.parameter.is_cuda else reason, False)
@@ -306,10 +306,10 @@ def _number(value: Any) -> Any:
 
 
 def _places_by_action(rows: Sequence[Row]) -> dict[int, Sequence[int]]:
-    """Return the places of the rows of each action, which is known here."""
+    """Return the indices of the rows by action; all actions are known here."""
     if not rows:
         return {}
-    # To look at each row takes longer than half of a step of 2,000 small ones.
+    # For 2,000 small rows, a loop over them takes longer than half of their step.
     actions = columns_of(rows)[_ACTION]
     if actions.count(actions[0]) == len(actions):
         return {int(actions[0]): range(len(rows))}
@@ -318,7 +318,7 @@ def _places_by_action(rows: Sequence[Row]) -> dict[int, Sequence[int]]:
 
 
 def _looked_at(rows: list[Row], may_fuse: bool) -> tuple[list[Row], set[int]]:
-    """Return rows as a kernel takes them, and the places of those that share memory, or raise."""
+    """Return rows as a kernel needs them, and the indices of rows that share memory, or raise."""
     memory = torch_memory.Rows(columns_of(rows)[: layout.COLUMNS])
     if memory.too_short():
         raise ValueError(
@@ -339,7 +339,7 @@ def _looked_at(rows: list[Row], may_fuse: bool) -> tuple[list[Row], set[int]]:
 
 
 def _check(row: Row, compiling: bool) -> None:
-    """Refuse a row whose tensors do not belong together."""
+    """Raise an error if the tensors of a row do not belong together."""
     param, grad = row.parameter, row.gradient
     dtype = param.dtype
     if not compiling:

@@ -1,8 +1,8 @@
-"""From the torch optimizer to `OptimizerState` and back: all is checked before any is taken.
+"""Convert a torch optimizer's state to `OptimizerState` and back; all is checked before a change.
 
-Parameters go by the names that they were given with, `model.named_parameters()`; without names
-by their places over all groups, "0", "1", ... State of complex parameters is real, with a last
-axis of two.
+Parameters have the names from `model.named_parameters()`, if the optimizer was made with names,
+else their positions over all groups, "0", "1", ... The state of complex parameters is real, with a
+last axis of two.
 """
 
 from types import SimpleNamespace
@@ -17,7 +17,7 @@ from adadelta._state.record import AVERAGES, OptimizerState, StateMismatchError
 from adadelta._torch import arguments, loading, shards
 from adadelta._torch.arrays import as_real, state_dtype
 
-# The values of a group under the names that every front end shares.
+# The names of a group's values in `OptimizerState`, which all front ends share, and in torch.
 _SHARED = {
     "learning_rate": "lr",
     "rho": "rho",
@@ -30,11 +30,12 @@ _SHARED = {
 
 
 def export_state(optimizer: Any) -> OptimizerState:
-    """Return what the optimizer knows.
+    """Return the state of the optimizer.
 
-    `hyperparameters` holds the first group's values, and with several groups "groups" those of
-    each. A parameter that has had no gradient yet has averages of 0, as it will have. The state
-    of DTensors is gathered, for which all processes of their mesh must export together.
+    `hyperparameters` holds the values of the first group and, if there are several groups, those
+    of each under "groups". A parameter that has had no gradient yet has averages of 0, with which
+    it will start. The state of DTensors is gathered, so all processes of their mesh must export
+    together.
     """
     groups = [_values_of(group) for group in optimizer.param_groups]
     update = max((int(state["step"]) for state in optimizer.state.values() if state), default=0)
@@ -49,7 +50,7 @@ def export_state(optimizer: Any) -> OptimizerState:
 
 
 def import_state(optimizer: Any, state: OptimizerState) -> None:
-    """Put a state into the optimizer, or raise with everything that does not fit.
+    """Load a state into the optimizer, or raise an error that lists everything that does not fit.
 
     Every parameter's `step` becomes the state's `update`.
     """
@@ -61,7 +62,7 @@ def import_state(optimizer: Any, state: OptimizerState) -> None:
     counters = dict.fromkeys(("step", "skipped") if skips else ("step",), "int64")
     names = exchange.fit(state, slots, counters, numbering=None, problems=problems)
 
-    # From here on nothing can be refused, and copies keep the state apart from the optimizer.
+    # All checks are done. Copies make sure that the state and the optimizer share no memory.
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         if isinstance(group["lr"], torch.Tensor):
             group["lr"].detach().fill_(rate)
@@ -92,7 +93,7 @@ def _named(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
 
 
 def _like(param: torch.Tensor) -> Any:
-    """What has the shape and dtype, NumPy's, of a parameter's averages."""
+    """Return an object with the shape and NumPy dtype of a parameter's averages."""
     value = as_real(torch.empty(0, dtype=state_dtype(param.dtype)))
     shape = (*param.shape, *value.shape[1:])
     return SimpleNamespace(shape=shape, dtype=value.numpy().dtype)
@@ -120,7 +121,7 @@ def _values_of(group: dict[str, Any]) -> dict[str, Any]:
 
 
 def _new_rates(groups: Any, saved: dict[str, Any], problems: list[str]) -> list[Any]:
-    """The rate of each group: the state's, as far as it says which rate is whose."""
+    """Return the rate of each group: the saved ones, if they can be assigned to the groups."""
     own = [arguments.rate_of_step(group["lr"], as_tensor=False) for group in groups]
     each = saved.get("groups")
     if isinstance(each, list) and len(each) == len(groups):

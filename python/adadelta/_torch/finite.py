@@ -1,4 +1,4 @@
-"""Whether gradients are finite."""
+"""Check whether gradients are finite."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,11 +10,11 @@ from adadelta._torch.arrays import real_state_dtype
 
 
 def all_finite(pairs: Iterable[tuple[Tensor, Tensor]], loss_scale: Any = None) -> Tensor | None:
-    """Return whether no gradient has a NaN or an infinity, or None when there is nothing.
+    """Return whether no gradient contains NaN or infinity, or None if there are no elements.
 
     Args:
         pairs: Parameters and their gradients, of any layout.
-        loss_scale: What gradients are divided by, in the dtype of the state.
+        loss_scale: Gradients are divided by this number in the dtype of the state, or None.
 
     """
     alike: dict[Any, list[Tensor]] = {}
@@ -25,7 +25,7 @@ def all_finite(pairs: Iterable[tuple[Tensor, Tensor]], loss_scale: Any = None) -
             values = values.to(dtype)
         if values.numel() and not values.is_meta:
             alike.setdefault((values.device, values.dtype, dtype), []).append(values)
-    # The largest magnitude is finite when all are, and NaN when one is; also when it is unscaled.
+    # The largest magnitude is finite if all elements are, and NaN if one is; also after unscaling.
     largest = [
         torch.stack(torch._foreach_norm(values, torch.inf)).to(dtype)
         for (_, _, dtype), values in alike.items()
@@ -37,7 +37,7 @@ def all_finite(pairs: Iterable[tuple[Tensor, Tensor]], loss_scale: Any = None) -
 
 def _values_of(gradient: Tensor) -> Tensor:
     if gradient.layout == torch.sparse_coo:
-        # Rows that occur twice are summed.
+        # This sums repeated rows.
         gradient = gradient.coalesce()
     if gradient.layout == torch._mkldnn:
         gradient = gradient.to_dense()

@@ -1,6 +1,6 @@
-"""The step by the kernel, for tensors in the processor's memory that lie as it needs them.
+"""The step by the kernel, for contiguous tensors in the processor's memory.
 
-The kernel takes addresses, so what they stand for is looked at in each step (`torch_memory`).
+The kernel takes addresses, so the tensors behind them are checked in each step (`torch_memory`).
 """
 
 import functools
@@ -21,7 +21,7 @@ from adadelta._torch.arrays import arrays_of, as_real, real_state_dtype
 
 _LASTING = (layout.PARAMETER, layout.SQUARE_AVG, layout.ACC_DELTA, layout.AVERAGE, layout.WINDOW)
 _STATE = ("square_avg", "acc_delta", "average", "window")
-# As what the kernel takes parameters: a complex number is a pair of real ones.
+# The dtype that the kernel uses for parameters: a complex number is a pair of real ones.
 _TAKEN_AS = {getattr(torch, name): name for name in layout.DTYPES}
 _TAKEN_AS |= {torch.complex32: "float16", torch.complex64: "float32", torch.complex128: "float64"}
 
@@ -54,7 +54,7 @@ def reason_against(row: Row) -> str | None:
 
 
 def as_needed(gradient: Tensor, parameter: Tensor) -> Tensor:
-    """Return a gradient as the kernel takes it where that costs no digits, else as it is."""
+    """Return a gradient as the kernel needs it if that loses no precision, else as it is."""
     if type(gradient) not in torch_memory.PLAIN or gradient.layout != torch.strided:
         return gradient
     if gradient.dtype != parameter.dtype and parameter.dtype.itemsize < 4:
@@ -64,7 +64,7 @@ def as_needed(gradient: Tensor, parameter: Tensor) -> Tensor:
 
 
 def with_contiguous_state(row: Row) -> Row:
-    """Return a row with copies of its state where that does not lie as the kernel needs it."""
+    """Return a row with contiguous copies of its state where that is not contiguous."""
     if not row.parameter.is_contiguous():
         return row
     state = {
@@ -79,22 +79,22 @@ def with_contiguous_state(row: Row) -> Row:
 
 
 class Members(NamedTuple):
-    """Rows of one dtype, which one call of the kernel takes."""
+    """Rows of one dtype, which one call of the kernel updates."""
 
-    # As the kernel sees the parameters, and of their state.
+    # The dtypes of the parameters for the kernel, and of their state.
     dtype: str
     state: str
-    # All rows of a step as a slice, which is faster to look up than their numbers.
+    # The indices of the rows in the step; a slice for all rows, which is faster to index with.
     places: np.ndarray | slice
     table: np.ndarray
     sizes: np.ndarray
 
 
 class Rows:
-    """Rows that the kernel takes, where they lie, and how it shows that they still lie there."""
+    """Rows that the kernel can take, with their addresses and a fast check for the next step."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
-        """Look at rows against which there is no reason, and that share no memory."""
+        """Note rows that `reason_against` accepts, and that share no memory."""
         columns = columns_of(rows)
         self.missing = [
             [tensor is None for tensor in column] for column in columns[: layout.COLUMNS]
@@ -103,7 +103,7 @@ class Rows:
         self.are_constrained = any(self.constrained)
         gradients = columns[layout.GRADIENT]
         self.has_gradients = not any(self.missing[layout.GRADIENT])
-        # Where all rows have the same arrays, the next step is told by a look at all at once.
+        # If all rows have arrays in the same columns, the next step can check them all at once.
         self.can_repeat = all(
             len(set(self.missing[column])) == 1 for column in (*_LASTING, layout.GRADIENT)
         )
@@ -115,12 +115,12 @@ class Rows:
         self._row_settings: tuple[list[float], list[np.ndarray]] = ([], [])
 
     def hold(self, columns: Sequence[Sequence[Any]]) -> bool:
-        """Whether these columns of rows are the same, with gradients like those before."""
+        """Whether these columns hold the same rows, with gradients of the same kind as before."""
         size = len(self.constrained)
         if not self.can_repeat or len(columns[0]) != size:
             return False
         lasting: list[Tensor] = []
-        # To count None in a column of nothing else takes 1 us for 200 rows, a look at each 5.
+        # Counting None in a column of 200 takes 1 us, a loop over them 5.
         for column in (*_LASTING, layout.GRADIENT):
             if self.missing[column][0]:
                 if columns[column].count(None) != size:
@@ -136,7 +136,7 @@ class Rows:
         return self.noted.still_holds(lasting, gradients)
 
     def row_settings(self, weight_decays: Sequence[float]) -> list[np.ndarray]:
-        """Return `layout.row_settings` of each of the `members`: those of the last step, if so."""
+        """Return `layout.row_settings` of each of `members`, cached while weight decays stay."""
         known, settings = self._row_settings
         if known != weight_decays:
             decays: Any = np.array(weight_decays, np.float64)
@@ -164,23 +164,23 @@ def _members(rows: Sequence[Row]) -> list[Members]:
 def _addresses(row: Row) -> list[int]:
     addresses = [0 if tensor is None else tensor.data_ptr() for tensor in arrays_of(row)]
     if row.constraint is not None:
-        # An average is of the constrained value, so the kernel leaves it alone then.
+        # The moving average is that of the constrained value, so the kernel must not update it.
         addresses[layout.AVERAGE] = 0
     return addresses
 
 
 class Step(NamedTuple):
-    """What the kernel is to do to rows: all of them are collected, or all are updated."""
+    """One step of the kernel on rows with the same action: accumulate, or update."""
 
     rows: Rows
     action: int
     weight_decays: Sequence[float]
-    # They must live until the step is done.
+    # Kept alive until the step is done.
     gradients: Sequence[Tensor | None]
 
 
 class Group(NamedTuple):
-    """A call of the kernel, see `cpu.step`; and a `Group` of `adadelta._core.engine`."""
+    """A call of the kernel (see `cpu.step`), as a `Group` of `adadelta._core.engine`."""
 
     taken_as: str
     table: np.ndarray
@@ -190,7 +190,7 @@ class Group(NamedTuple):
 
     @property
     def dtype(self) -> str:
-        """See there, as for the others."""
+        """See there, as for the methods below."""
         return self.settings.dtype.name
 
     def norms(self, together: bool, wide: bool) -> Factors:
@@ -202,7 +202,7 @@ class Group(NamedTuple):
         return norms
 
     def step(self, factors: Factors | None) -> None:
-        """See there. Autograd must be told of it; see `tell_autograd`."""
+        """See there. The caller must call `tell_autograd` afterwards."""
         cpu, torch_threads = _machine()
         own = self.row_settings
         if factors is not None:
@@ -213,7 +213,7 @@ class Group(NamedTuple):
 
 @functools.cache
 def _machine() -> Any:
-    """Import what needs the compiler, where there is one."""
+    """Import the modules that need numba's compiler, only when they are used."""
     from adadelta._kernels import cpu, torch_threads
 
     return cpu, torch_threads
@@ -224,15 +224,15 @@ def groups(step: Step, call: Call, options: Options) -> list[Group]:
 
     Args:
         step: The step.
-        call: What the call is told, in Python's numbers.
-        options: What the optimizer is told.
+        call: The arguments of this call, as Python numbers.
+        options: The options of the optimizer.
 
     """
     gradients = np.array(step.rows.noted.gradient_addresses, np.int64)
     made = []
     row_settings = step.rows.row_settings(step.weight_decays)
     for members, own in zip(step.rows.members, row_settings, strict=True):
-        # A copy, as another thread may be about to step with other gradients.
+        # A copy, since another thread may make a step with other gradients at the same time.
         table = members.table.copy()
         if step.rows.has_gradients:
             table[:, layout.GRADIENT] = gradients[members.places]
@@ -248,16 +248,16 @@ def _settings(options: Options, call: Call, action: int, state: str) -> np.ndarr
 
 
 def tell_autograd(step: Step) -> None:
-    """Let autograd refuse a backward pass that needs the values from before an update."""
+    """Make autograd refuse a backward pass that needs the values from before an update."""
     if step.action == UPDATE:
         torch.autograd.graph.increment_version(step.rows.noted.lasting)
 
 
 def are_finite(step: Step, loss_scale: float | None) -> bool:
-    """Whether all gradients of a step are finite, divided by a loss scale of at least 1."""
+    """Whether all gradients of a step are finite; a loss scale must be at least 1."""
     made = groups(step, Call(0.0, loss_scale), Options(0.0, 1.0))
     for group in made:
         group.table[:, layout.WINDOW] = 0
-    # The norm is finite when all are, and takes one pass at the speed of memory.
+    # The norm is finite if all elements are, and takes one pass at memory speed.
     norms = [group.norms(together=True, wide=False) for group in made]
     return all(bool(np.isfinite(norm).all()) for _, norm in norms)

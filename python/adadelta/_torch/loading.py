@@ -1,4 +1,4 @@
-"""Loading a `state_dict`: parameters are matched, and all is checked before any is taken."""
+"""Load a `state_dict`: match its parameters, and check everything before anything is changed."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +11,7 @@ from adadelta._state.record import AVERAGES
 from adadelta._torch import arguments, shards
 from adadelta._torch.arrays import state_dtype
 
-# These a checkpoint of torch.optim.Adadelta may lack, older ones more of them.
+# Options that a checkpoint of torch.optim.Adadelta may lack; older ones lack more of them.
 OPTIONS = ("foreach", "maximize", "differentiable", "capturable", "fused")
 OWN_OPTIONS = ("decoupled_weight_decay", "skip_nonfinite")
 
@@ -21,11 +21,11 @@ def _is_tensor(value: Any) -> bool:
 
 
 def _is_count(value: Any) -> bool:
-    # Older torch counts with a Python number.
+    # Older versions of torch count with a Python number.
     return value.numel() == 1 if _is_tensor(value) else as_number(value) is not None
 
 
-# What each part of a parameter's state must be.
+# The check of each part of a parameter's state, and the requirement in words.
 _KINDS = {
     **dict.fromkeys(AVERAGES, (_is_tensor, "a tensor")),
     "step": (_is_count, "a number or a tensor of one element"),
@@ -33,10 +33,10 @@ _KINDS = {
 
 
 def fit(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
-    """Return the state dict with its parameters in this optimizer's order, or raise.
+    """Return the state dict with its parameters in this optimizer's order, or raise an error.
 
-    What a checkpoint says nothing about stays as it is in this optimizer. Nothing is changed,
-    the given state dict included.
+    Options that a checkpoint lacks keep their values in this optimizer. Neither the optimizer nor
+    the given state dict is changed.
     """
     saved = [dict(group) for group in state_dict["param_groups"]]
     own = optimizer.param_groups
@@ -86,10 +86,10 @@ def fit(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> dict[st
 
 
 def take(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> None:
-    """Give the optimizer tensors of its own, in the dtype of its averages.
+    """Copy the loaded tensors, in the dtype of the optimizer's averages.
 
-    torch casts averages to the parameter's dtype, and shares with the state dict what need not
-    be cast, so that two optimizers would work on one state.
+    torch casts averages to the parameter's dtype, and shares tensors with the state dict if they
+    need no cast, so that two optimizers would change the same state.
     """
     saved = state_dict["param_groups"]
     with torch.no_grad():
@@ -114,7 +114,7 @@ def _pairs(saved: Any, own: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _match_names(saved: Any, own: Any, problems: list[str]) -> None:
-    """Put the saved parameters into the order of the optimizer's, when both have names."""
+    """Reorder the saved parameters to match the optimizer's, if both have names."""
     if not all("param_names" in group for group in (*saved, *own)):
         return
     keys: dict[str, Any] = {}
@@ -122,7 +122,7 @@ def _match_names(saved: Any, own: Any, problems: list[str]) -> None:
         keys.update(zip(group["param_names"], group["params"], strict=True))
     names = [name for group in own for name in group["param_names"]]
     if len(set(names)) != len(names) or len(keys) != len(names):
-        return  # names that are not unique say nothing
+        return  # names that are not unique can't be matched
     missing = [name for name in names if name not in keys]
     extra = [name for name in keys if name not in set(names)]
     if missing or extra:
@@ -135,7 +135,7 @@ def _match_names(saved: Any, own: Any, problems: list[str]) -> None:
 
 
 def names_of(groups: Any) -> list[str]:
-    """The name of each parameter: its own when it has one, else its place, "0", "1", ..."""
+    """Return the name of each parameter, or its position, "0", "1", ..., if it has none."""
     names: list[str] = []
     for group in groups:
         start = len(names)
@@ -145,7 +145,7 @@ def names_of(groups: Any) -> list[str]:
 
 
 def new_state(param: torch.Tensor, capturable: bool) -> dict[str, torch.Tensor]:
-    """The state of a parameter before its first step."""
+    """Return the state of a parameter before its first step."""
     dtype = state_dtype(param.dtype)
     return {
         "step": new_step(param, capturable),
@@ -155,7 +155,7 @@ def new_state(param: torch.Tensor, capturable: bool) -> dict[str, torch.Tensor]:
 
 
 def new_step(param: torch.Tensor, capturable: bool) -> torch.Tensor:
-    """What counts a parameter's steps, at 0."""
-    # As torch has it: on the host unless it must not be waited for, in float32 by default.
+    """Return the counter of a parameter's steps, at 0."""
+    # As in torch: on the host unless the optimizer is capturable, and in float32 by default.
     dtype = torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
     return torch.zeros((), dtype=dtype, device=param.device if capturable else None)

@@ -1,9 +1,9 @@
 """Run the step on torch tensors in pieces that stay in the processor's cache.
 
-Operator by operator over whole tensors, every intermediate result goes through memory. Pieces
-of 2^16 elements stay in the cache: 20 million parameters take a quarter of the time of
-`torch._foreach_*` on a 2-core machine. Small tensors are joined to one piece, so that a thousand
-of them cost about as much as one that is as large as all together.
+If operators run on whole tensors, every intermediate result goes through memory. Pieces of 2^16
+elements stay in the cache: 20 million parameters take a quarter of the time of `torch._foreach_*`
+on a 2-core machine. Small tensors are joined to one piece, so that a thousand of them cost about
+as much as one large tensor with as many elements.
 """
 
 import itertools
@@ -16,7 +16,7 @@ from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 Tensor = Any
 Tensors = Sequence[Tensor]
 
-# Elements in a piece. On a GPU the cost is in starting operations, so one piece takes all.
+# Elements in a piece. On a GPU launching operations is what costs time, so pieces are large.
 ON_CPU = 2**16
 ON_GPU = 2**26
 
@@ -26,14 +26,14 @@ def update(
     read: Sequence[Tensors],
     written: Sequence[Tensors],
 ) -> None:
-    """Replace tensors, in place, by what `function` makes of their pieces.
+    """Apply a function to tensors piece by piece, and write its results into them in place.
 
     Args:
-        function: Takes flat pieces of a row of `read` and of `written`, and returns what becomes
-            of those of `written`.
-        read: For each parameter the tensors that are read only. All of one device.
+        function: Takes flat pieces of a row of `read` and of a row of `written`, and returns the
+            new values of those of `written`.
+        read: For each parameter the tensors that are only read. All tensors are on one device.
         written: For each parameter the tensors that are replaced. All tensors of a parameter have
-            its shape, and those in one place have one dtype.
+            its shape, and those in the same position have the same dtype.
 
     """
     if not written:
@@ -57,7 +57,7 @@ def update(
 
     for reads, writes in zip(read, written, strict=True):
         count = writes[0].numel()
-        # torch can't write into several tensors whose sign is only marked.
+        # torch's foreach operations can't write into tensors with a lazy sign.
         if count > size or any(tensor.is_neg() for tensor in writes):
             _update_alone(function, reads, writes, size)
         elif count:
@@ -73,7 +73,7 @@ def _update_alone(
     function: Callable[[Tensors, Tensors], Tensors], reads: Tensors, writes: Tensors, size: int
 ) -> None:
     pieces = [(reads, writes)]
-    # Without a flat view to write into, the whole tensor is one piece.
+    # A tensor that is not contiguous has no flat view to write into, and stays in one piece.
     if all(tensor.is_contiguous() for tensor in writes):
         flat = [
             zip(*(tensor.reshape(-1).split(size) for tensor in part), strict=True) if part else ()

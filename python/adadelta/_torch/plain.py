@@ -1,4 +1,4 @@
-"""The step by torch's own operations, which are those of `_core/step.py`."""
+"""The step of `_core/step.py` by torch's own operations."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +19,7 @@ _WRITTEN = ("parameter", "square_avg", "acc_delta", "average", "window")
 
 
 def with_dense_gradient(row: Row) -> Row:
-    """Return a row whose gradient is a dense tensor; rows that occur twice are summed."""
+    """Return a row whose gradient is a dense tensor; repeated rows of a sparse one are summed."""
     gradient = row.gradient
     if gradient is None:
         return row
@@ -27,14 +27,14 @@ def with_dense_gradient(row: Row) -> Row:
         gradient = torch.as_tensor(gradient, device=row.parameter.device)
     if gradient.layout != torch.strided:
         gradient = gradient.to_dense()
-    # A new row takes longer than all of this.
+    # Making a new row takes longer than everything above.
     return row if gradient is row.gradient else row._replace(gradient=gradient)
 
 
 def real(row: Row) -> Row:
-    """Return a row whose arrays are views of a complex parameter's, with a last axis of two.
+    """Return a row with real views of complex arrays, which have a last axis of two.
 
-    Its constraint is left to `finish`, and the moving average that follows the constraint.
+    If the row has a constraint, it and the moving average are left out, since `finish` does both.
     """
     gradient = row.gradient
     if row.parameter.is_complex():
@@ -46,7 +46,7 @@ def real(row: Row) -> Row:
 
 
 def kind_of(row: Row) -> Any:
-    """Return what the rows of a `Group` have in common."""
+    """Return the properties that all rows of a `Group` share."""
     parameter, gradient, _, _, average, window, decay, *_ = row
     present = gradient is None, average is None, window is None
     return parameter.device, parameter.dtype, decay, present
@@ -56,10 +56,10 @@ class Group:
     """Rows that are updated together; see `adadelta._core.engine.Group`.
 
     Args:
-        rows: Rows that `real` returned, of one kind.
-        call: What the call is told.
-        options: What the optimizer is told.
-        proceed: Whether the update takes place, where that can't be asked.
+        rows: Rows of the same kind, returned by `real`.
+        call: The arguments of this call, such as the rate.
+        options: The options of the optimizer.
+        proceed: Whether to make the update, as a tensor whose value can't be read here.
 
     """
 
@@ -78,7 +78,7 @@ class Group:
         return np.concatenate(scales), np.concatenate(norms)
 
     def step(self, factors: Factors | None) -> None:
-        """See there. Arrays are changed in place and in pieces; they share no memory."""
+        """See there. Arrays are changed in place and in pieces; they must share no memory."""
         template = self.rows[0]
         written = [name for name in _WRITTEN if getattr(template, name) is not None]
         has_gradient = template.gradient is not None
@@ -109,7 +109,7 @@ class Group:
         )
 
     def _updated(self, row: Row, factors: Factors | None) -> Row:
-        """Return what an update makes of a row."""
+        """Return a row after an update."""
         new = steps.step(in_dtype(row), self._call, self._options, arrays, factors)
         if self._proceed is None:
             return new
@@ -124,7 +124,7 @@ class Group:
 
 
 class Alone(Group):
-    """Rows that are updated one after the other; for what is not named here, see `Group`.
+    """Rows that are updated one after another; for the other arguments see `Group`.
 
     Args:
         differentiable: Whether gradients flow through the step.
@@ -147,7 +147,7 @@ class Alone(Group):
         for old, pair in zip(self.rows, self._pairs(factors), strict=True):
             row = old
             if self._differentiable:
-                # Gradients are taken with the old values, which are overwritten.
+                # The backward pass needs the old values, which are overwritten.
                 row = row._replace(
                     parameter=row.parameter.clone(),
                     square_avg=row.square_avg.clone(),
@@ -160,7 +160,7 @@ class Alone(Group):
 
 
 def _spread(factors: Factors | None, row: Row) -> list[Tensor]:
-    """Return a factor for each element, so that tensors that are joined keep their own."""
+    """Return factors for each element, so that joined tensors keep their own factors."""
     if factors is None:
         return []
     like = row.square_avg
@@ -172,19 +172,19 @@ def _spread(factors: Factors | None, row: Row) -> list[Tensor]:
 
 
 def collect(row: Row, call: Call) -> None:
-    """Add a gradient to the sum of its window, in place."""
+    """Add a gradient to the sum of accumulated gradients, in place."""
     if row.window is not None:
         row.window.copy_(steps.collect(in_dtype(row), call, arrays).window)
 
 
 def finish(row: Row, call: Call, options: Options) -> None:
-    """Do, after an update, what the constraint of a row leaves to do, in place."""
+    """Apply the constraint of a row after an update, and then `follow`, in place."""
     row.parameter.copy_(steps.constrain(row).parameter)
     follow(row, call, options)
 
 
 def follow(row: Row, call: Call, options: Options) -> None:
-    """Let the moving average follow the parameter, in place."""
+    """Update the moving average, and the parameter where the average replaces it, in place."""
     new = steps.follow(in_dtype(row), call, options, arrays)
     for name in ("average", "parameter"):
         array, value = getattr(row, name), getattr(new, name)
@@ -193,7 +193,7 @@ def follow(row: Row, call: Call, options: Options) -> None:
 
 
 def in_dtype(row: Row) -> Row:
-    """Return a row whose state has the dtype that it should have: somebody may have changed it."""
+    """Return a row with state of the right dtype, since the user may have changed it."""
     dtype = arrays.real_state_dtype(row.parameter.dtype)
     parameter, *state = _arrays(row)
     return _with_arrays(

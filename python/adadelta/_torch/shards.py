@@ -1,7 +1,7 @@
-"""DTensors: each process does the step on its own shard, so nothing is ever gathered.
+"""DTensors: each process makes the step on its own shard, so that nothing is gathered.
 
-The rule acts on each element, so a shard is served as a tensor of its own is. A DTensor is only
-asked where its shard is, and what a gradient must be to lie as its parameter does.
+The rule is elementwise, so a shard is updated like any other tensor. DTensor's own functions are
+only used to get the shard, and to redistribute a gradient in the way of its parameter.
 """
 
 import sys
@@ -16,7 +16,7 @@ from adadelta._kernels.torch_memory import PLAIN
 
 def is_sharded(tensor: Any) -> bool:
     """Whether a tensor is a DTensor."""
-    # Where the module has not been imported, which takes 0.3 s, there is no DTensor.
+    # Importing the module takes 0.3 s; if nobody has imported it, there is no DTensor.
     kind = getattr(sys.modules.get("torch.distributed.tensor"), "DTensor", None)
     return kind is not None and isinstance(tensor, kind)
 
@@ -29,15 +29,15 @@ def among(tensors: Sequence[Any]) -> bool:
 
 
 def local(columns: Sequence[list[Tensor]]) -> list[list[Tensor]]:
-    """Return parameters, gradients and averages with this process' shard of each DTensor.
+    """Return parameters, gradients and averages with each DTensor replaced by its local shard.
 
     Args:
         columns: Parameters, their gradients, and columns of their state. A gradient that is
-            distributed in another way than its parameter is redistributed, for which all
-            processes of its mesh must come here together.
+            distributed in another way than its parameter is redistributed, so all processes of
+            its mesh must call this together.
 
     Raises:
-        ValueError: A tensor is not distributed as it must be.
+        ValueError: A tensor is not distributed like its parameter, or a parameter is partial.
 
     """
     params, gradients, *states = columns
@@ -61,20 +61,20 @@ def local(columns: Sequence[list[Tensor]]) -> list[list[Tensor]]:
 
 
 def shard(tensor: Tensor) -> Tensor:
-    """Return this process' shard of a DTensor, and any other tensor as it is."""
+    """Return this process' shard of a DTensor, or any other tensor as it is."""
     if not is_sharded(tensor):
         return tensor
     if torch.compiler.is_compiling():
         return tensor.to_local()
-    # `to_local()` makes a new tensor of a parameter's shard in each call, and a step looks at less
-    # where it knows the tensors.
+    # `to_local()` makes a new tensor of a parameter's shard in each call, and a step checks less
+    # if it gets the same tensors as before.
     found: Any = tensor._local_tensor
-    # What an operation has not finished to communicate.
+    # An asynchronous operation may not have finished its communication.
     return found if type(found) in PLAIN or not hasattr(found, "wait") else found.wait()
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """Return all of a DTensor, gathered from all processes of its mesh; others as they are."""
+    """Return a DTensor gathered from all processes of its mesh, or any other tensor as it is."""
     return tensor.full_tensor() if is_sharded(tensor) else tensor
 
 
@@ -86,9 +86,10 @@ def reason_against(value: Any, param: Tensor) -> str | None:
 
 
 def like(value: Tensor, param: Any) -> Tensor:
-    """Return a tensor distributed as a parameter is.
+    """Return a tensor distributed like a parameter.
 
-    A tensor that every process has whole is not communicated: each takes its own part.
+    A plain tensor, which every process has as a whole, needs no communication: each process takes
+    its own part.
     """
     if not is_sharded(param):
         return whole(value)

@@ -1,1 +1,1 @@
-"""What looks at training from outside: the monitor, its warnings and its picture."""
+"""Watching training from outside: the monitor, its warnings and its plot."""

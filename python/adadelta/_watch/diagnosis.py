@@ -1,4 +1,4 @@
-"""What goes wrong most often, told from what is recorded while the optimizer works."""
+"""Detect the most frequent problems of training from what the monitor records."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -23,23 +23,23 @@ LITTLE_LOSS = 0.05
 LOW_RATE = 0.1
 
 # An average of squared gradients has forgotten its start after 1 / (1 - rho) updates, 20 by
-# default; a variable that had no gradient until then is not one whose input was 0 just once.
+# default. If a variable had no gradient until then, the cause is not a single input of 0.
 UPDATES_TO_HAVE_A_GRADIENT = 20
 
-# Gradients of more than this share of what they are limited to leave no doubt: of float32, with
-# epsilon 1e-7, it is 3e13. The averages may reach the same share of the largest number.
+# Gradients above this share of their limit leave no doubt: in float32, with epsilon 1e-7, it is
+# 3e13. The averages may reach the same share of the largest number.
 NEAR_THE_LIMIT = 0.01
 
 
 @dataclass
 class Watched:
-    """What has been seen since training began.
+    """What was recorded since training began.
 
     Args:
-        start: The weights of each variable then.
-        update: How many updates there were then.
-        step: How many calls.
-        skipped: How many skipped calls.
+        start: The weights of each variable at the beginning.
+        update: The number of updates at the beginning.
+        step: The number of calls at the beginning.
+        skipped: The number of skipped calls at the beginning.
 
     """
 
@@ -60,7 +60,7 @@ class Watched:
         batches: int,
         loss: float,
     ) -> None:
-        """Take what was recorded now, and the mean loss of the batches since the last record."""
+        """Add what was recorded now, and the mean loss of the batches since the last record."""
         self.last = common
         self.losses.append((batches, loss))
         self.readings = readings
@@ -73,7 +73,7 @@ class Watched:
 
 
 def nothing_moves(watched: Watched) -> str | None:
-    """At a low and constant learning rate neither the weights nor the loss have changed."""
+    """Warn if at a low, constant learning rate neither the weights nor the loss have changed."""
     rate = watched.last["learning_rate"]
     is_constant = parts_of(watched.optimizer).rate.is_number
     if not (0 < rate < LOW_RATE and is_constant and watched.updates >= UPDATES_TO_MOVE):
@@ -90,7 +90,7 @@ def nothing_moves(watched: Watched) -> str | None:
 
 
 def _change_of_weights(watched: Watched) -> float:
-    """The root of the mean squared change of all weights, as a share of that of the weights."""
+    """Return the root mean square change of all weights, as a share of that of the weights."""
     changes, sizes = 0.0, 0.0
     for one in watched.readings:
         start = watched.start[one.variable]
@@ -100,7 +100,7 @@ def _change_of_weights(watched: Watched) -> float:
 
 
 def _change_of_loss(watched: Watched) -> float:
-    """How far the mean loss of the second half is from that of the first, as a share of it."""
+    """Return the relative change of the mean loss from the first half to the second."""
     batches, losses = np.array(watched.losses).T
     half = len(losses) // 2
     first, second = (
@@ -111,7 +111,7 @@ def _change_of_loss(watched: Watched) -> float:
 
 
 def saturated(watched: Watched) -> str | None:
-    """Gradients are about as large as they are limited to, or averages as numbers can be."""
+    """Warn if gradients are near their limit, or averages near the largest number."""
     own = parts_of(watched.optimizer).state
     dtypes = dict(zip(own.names, map(precision.dtype_of, own.parameters), strict=True))
     found, largest = [], 0.0
@@ -136,12 +136,12 @@ _CAUSES = "look for missing values in the data, logarithms of 0 and divisions by
 
 
 def calls_are_skipped(watched: Watched) -> str | None:
-    """Gradients were not finite, and `skip_nonfinite` or the loss scale skipped their calls."""
+    """Warn if calls were skipped, by `skip_nonfinite` or loss scaling, for NaN or infinity."""
     skipped = watched.last["skipped"] - watched.skipped
     calls = watched.last["step"] - watched.step
     allowed = 0
     if watched.optimizer.loss_scale_factor == "dynamic":
-        # A scale that adjusts itself skips a call for each time that it halves.
+        # A dynamic loss scale skips a call each time that it halves.
         halvings = math.log2(loss_scale.FIRST / loss_scale.SMALLEST)
         allowed = int(halvings) + 1 + calls // loss_scale.CALLS_TO_GROW
     if skipped <= allowed:
@@ -153,7 +153,7 @@ def calls_are_skipped(watched: Watched) -> str | None:
 
 
 def averages_are_lost(watched: Watched) -> str | None:
-    """A gradient that was not finite has come into the averages."""
+    """Warn if a gradient that was not finite has reached the averages."""
     found = [
         one.variable
         for one in watched.readings
@@ -170,7 +170,7 @@ def averages_are_lost(watched: Watched) -> str | None:
 
 
 def no_gradient(watched: Watched) -> str | None:
-    """A variable that is trained has had no gradient other than 0."""
+    """Warn if a variable that is trained has had no gradient other than 0."""
     if watched.updates < UPDATES_TO_HAVE_A_GRADIENT:
         return None
     suspects = {one.variable for one in watched.readings if not one.square_avg.any()}
@@ -186,7 +186,7 @@ def no_gradient(watched: Watched) -> str | None:
     )
 
 
-# By kind, since each is told once.
+# By kind, since each warning is given once.
 KINDS: Mapping[str, Callable[[Watched], str | None]] = {
     "rate": nothing_moves,
     "saturation": saturated,
@@ -201,5 +201,5 @@ def _short(number: float) -> str:
 
 
 def _list(names: Iterable[str]) -> str:
-    """Names in quotes, the first few of many."""
+    """Return the names in quotes, or the first few of many."""
     return hyperparameters.first_of([hyperparameters.received(name, 40) for name in names], 45)

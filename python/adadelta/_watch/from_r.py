@@ -1,4 +1,4 @@
-"""The monitor for R, whose warnings are conditions of R."""
+"""The monitor for R, whose warnings are R conditions."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,11 +8,11 @@ from adadelta._watch.monitor import Monitor
 
 
 class MonitorForR(Monitor):
-    """A monitor whose warnings are those of R.
+    """A monitor that warns in R.
 
     Args:
-        every: As of `Monitor`.
-        sample: As of `Monitor`.
+        every: As for `Monitor`.
+        sample: As for `Monitor`.
         warn: An R function that is called with each message, and whose value says whether R
             will warn.
 
@@ -23,6 +23,6 @@ class MonitorForR(Monitor):
         self._warn_in_r = warn
 
     def warn(self, message: str) -> None:
-        """Warn in R once `fit()` has returned, or in Python where R can't."""
+        """Warn in R once `fit()` has returned, or in Python if R can't."""
         if not (is_on_main_thread() and self._warn_in_r(message).get("value")):
             super().warn(message)

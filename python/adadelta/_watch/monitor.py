@@ -1,4 +1,4 @@
-"""Watching the optimizer work: a Keras callback that records, and warns in plain words."""
+"""A Keras callback that records what the optimizer does, and warns in plain words."""
 
 import math
 import warnings
@@ -21,26 +21,26 @@ __all__ = ["Monitor"]
 
 
 class Monitor(keras.callbacks.Callback):
-    """Records what Adadelta does during `fit()`, as data and as a picture, and warns.
+    """Records what Adadelta does during `fit()`, as data and as a plot, and warns of problems.
 
-    After the first update, after every `every`-th, and at the end it records one row for each
-    variable that is trained. It warns, once for each kind, when the learning rate is so low that
-    nothing moves, when gradients are as large as they are limited to, when calls are skipped, when
-    an average becomes NaN, and when a variable gets no gradient.
+    It records one row for each variable that is trained: after the first update, after every
+    `every`-th, and at the end. It warns, once for each kind of problem, when the learning rate is
+    so low that nothing changes, when gradients reach the limit of their size, when calls are
+    skipped, when an average becomes NaN, and when a variable gets no gradient.
 
-    A second `fit()` of the same optimizer goes on with the records; with another they begin anew.
-    Recording takes about as long as a small training step, so a small `every` makes the training
-    of small models slower.
+    A second `fit()` with the same optimizer adds to the records; with another one they start over.
+    Recording takes about as long as a small training step, so a small `every` slows down the
+    training of small models.
 
     Args:
-        every: After how many updates it records again, a whole number of at least 1.
-        sample: How many elements of each variable it looks at, a whole number of at least 1:
-            the same ones at every record, chosen by a random generator with a fixed seed that the
-            size of the variable determines. Smaller variables are read as a whole.
+        every: The number of updates between records, a whole number of at least 1.
+        sample: How many elements of each variable are read, a whole number of at least 1. They are
+            the same ones at every record, chosen at random with a seed that depends only on the
+            size of the variable. Smaller variables are read as a whole.
 
     Attributes:
         records: A list of dicts, one for each record and variable, with the following items.
-            Each is about the sample.
+            Statistics are those of the sample.
 
             - "step", "update", "skipped": how many calls, updates and skipped calls the optimizer
               has made;
@@ -50,7 +50,7 @@ class Monitor(keras.callbacks.Callback):
             - "variable", "layer", "size": the path of the variable, the same without its last
               part, and how many numbers it has;
             - "effective_rate_q05", "..._q25", "..._q50", "..._q75", "..._q95": quantiles of the
-              effective learning rates, by which each element's gradient is multiplied: the
+              effective learning rate. This multiplies the gradient of each element, and is the
               learning rate times RMS[step] / RMS[gradient] of that element;
             - "gradient_rms": the root of the mean of `square_avg`, the running average of squared
               gradients. It starts at 0, so it is too small in about the first `1 / (1 - rho)`
@@ -61,8 +61,8 @@ class Monitor(keras.callbacks.Callback):
             - "weight_rms": the root of the mean of the squared weights.
 
     Raises:
-        TypeError: An argument is of the wrong kind; when training begins: the model has another
-            optimizer than `adadelta.Adadelta`, alone or in `keras.optimizers.LossScaleOptimizer`.
+        TypeError: An argument is of the wrong type; or, when training begins, the optimizer of the
+            model is not `adadelta.Adadelta`, alone or in `keras.optimizers.LossScaleOptimizer`.
             Nothing has changed then.
         ValueError: An argument is out of range.
 
@@ -106,7 +106,7 @@ class Monitor(keras.callbacks.Callback):
     # ------------------------------------------------------------------ Keras calls these
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Refuse another optimizer; see what there is before the first update."""
+        """Refuse other optimizers, and read the weights if the optimizer is built."""
         optimizer = _adadelta_of(self.model)
         if optimizer is not self._optimizer:
             self._optimizer = optimizer
@@ -116,20 +116,20 @@ class Monitor(keras.callbacks.Callback):
         self._last_batch = -1
         self._recorded_loss = (0, 0.0)
         self._calls = self._recorded_calls = 0
-        # An update takes several calls where gradients are accumulated.
+        # An update takes several calls if gradients are accumulated.
         self._calls_of_an_update = optimizer.gradient_accumulation_steps or 1
         self._next = self._calls_of_an_update
         if optimizer.built:
             self._begin_to_watch()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Take the number of the epoch, which Keras counts from 0."""
+        """Note the number of the epoch, which Keras counts from 0."""
         self._epoch = epoch + 1
         self._last_batch = -1
         self._recorded_loss = (0, 0.0)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Record when it is time."""
+        """Record if enough updates have been made."""
         # With steps_per_execution this is called once for several batches.
         self._calls += batch - self._last_batch if batch > self._last_batch else 1
         self._last_batch = batch
@@ -139,7 +139,7 @@ class Monitor(keras.callbacks.Callback):
             self._record(logs)
 
     def on_train_end(self, logs: Any = None) -> None:
-        """Record the end."""
+        """Record the end of training."""
         if self._calls > self._recorded_calls:
             self._record(logs)
 
@@ -147,7 +147,7 @@ class Monitor(keras.callbacks.Callback):
 
     def _begin_to_watch(self) -> None:
         optimizer = self._optimizer
-        # TensorFlow builds an optimizer in its first call, which is then over.
+        # TensorFlow builds an optimizer in its first call, which is over by now.
         own = parts_of(optimizer).state
         calls, updates = own.progress()
         step = calls - self._calls
@@ -159,7 +159,7 @@ class Monitor(keras.callbacks.Callback):
         )
 
     def _record(self, logs: Any) -> None:
-        # Reaching the model brings JAX's values back into the variables.
+        # Reading `self.model` copies JAX's values back into the variables.
         optimizer = _adadelta_of(self.model)
         if self._watched is None:
             self._begin_to_watch()
@@ -186,7 +186,7 @@ class Monitor(keras.callbacks.Callback):
                 self.warn(message)
 
     def _since_last_record(self, mean: float) -> tuple[int, float]:
-        """How many batches there were, and their mean loss, told from the mean of the epoch."""
+        """Return the number of batches and their mean loss, from the mean of the epoch."""
         batches = max(self._last_batch, 0) + 1
         (before, mean_before), self._recorded_loss = self._recorded_loss, (batches, mean)
         if before >= batches:
@@ -202,7 +202,7 @@ class Monitor(keras.callbacks.Callback):
         """
         warnings.warn(message, stacklevel=2)
 
-    # ------------------------------------------------------------------ what came out
+    # ------------------------------------------------------------------ results
 
     def to_dict(self) -> dict[str, list[Any]]:
         """Return the records by columns, as `pandas.DataFrame()` takes them."""
@@ -233,8 +233,8 @@ class Monitor(keras.callbacks.Callback):
     def plot(self, variables: Any = None, figure: Any = None) -> Any:
         """Draw the effective learning rates and the updates over training, by layer.
 
-        Needs matplotlib. The lines are the median of the effective learning rates, with the range
-        from their 5 % to their 95 % quantile, and `update_rms`.
+        Needs matplotlib. One panel shows the median of the effective learning rates, with a band
+        from their 5 % to their 95 % quantile, the other one `update_rms`.
 
         Args:
             variables: A list of paths of variables, or `None` for the largest of each layer.
@@ -254,7 +254,7 @@ class Monitor(keras.callbacks.Callback):
 
 
 def _adadelta_of(model: Any) -> Adadelta:
-    """The optimizer of a model, out of Keras' wrapper, or an error when it is not ours."""
+    """Return the optimizer of a model, without Keras' wrapper, or raise if it is not ours."""
     given = getattr(model, "optimizer", None)
     optimizer, _ = unwrapped(given)
     if not isinstance(optimizer, Adadelta):

@@ -1,4 +1,4 @@
-"""The picture of what `Monitor` recorded: Zeiler's Figure 2, by layer. Needs matplotlib."""
+"""Plot what `Monitor` recorded: Zeiler's Figure 2, by layer. Needs matplotlib."""
 
 import difflib
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ def plot(records: list[dict[str, Any]], variables: Any = None, figure: Any = Non
     if figure is None:
         figure = Figure(figsize=(8, 6), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
-    # From dark to light, from the first layer to the last, and readable on white.
+    # From dark for the first layer to light for the last, and readable on white.
     colors = matplotlib.colormaps["viridis"]
     for index, (label, name) in enumerate(shown.items()):
         rows = [row for row in records if row["variable"] == name]
@@ -41,7 +41,7 @@ def plot(records: list[dict[str, Any]], variables: Any = None, figure: Any = Non
 
 
 def chosen(records: list[dict[str, Any]], variables: Any = None) -> dict[str, str]:
-    """Return the variables to draw by their labels: those asked for, or the largest per layer."""
+    """Return the variables to draw by label: the given ones, or the largest of each layer."""
     if not records:
         raise ValueError("nothing is recorded yet: pass the monitor to fit() as a callback first")
     sizes: dict[str, int] = {}
@@ -65,7 +65,7 @@ def chosen(records: list[dict[str, Any]], variables: Any = None) -> dict[str, st
 
 
 def _without_common_start(paths: Sequence[str]) -> list[str]:
-    """Leave out the parts of paths, before the last, that all begin with: the model's name."""
+    """Remove the parts that all paths begin with (the model's name), but never the last part."""
     parts = [path.split("/") for path in paths]
     common = 0
     while all(len(one) > common + 1 for one in parts) and all(
