@@ -3,8 +3,8 @@
 #' Methods for the history that `model$fit()` returns under plain reticulate. The
 #' R package keras3 returns an object of its own class, with its own methods.
 #'
-#' @param x,object The return value of `model$fit()`: a Python object of Keras'
-#'   class `History`.
+#' @param x,object The return value of `model$fit()`: a Python object of the
+#'   class `History` of Keras.
 #' @param row.names,optional As in [as.data.frame()].
 #' @param ... For `plot()`, further arguments of [graphics::plot.default()], such
 #'   as `log = "y"`; otherwise not used.
