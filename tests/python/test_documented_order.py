@@ -138,7 +138,7 @@ TOLD = {
             "decay": "decay the weights",
             "rule": "the equations",
             "constraint": "constraint",
-            "average": "moving average",
+            "average": "EMA",
             "counters": "counters",
         },
     ),
@@ -157,7 +157,7 @@ TOLD = {
     ),
     "optimizer_adadelta.Rd": (
         help_page,
-        r"work together in this order: (.*?)\.",
+        r"are applied in this order: (.*?)\.",
         {
             "unscale": "loss_scale_factor",
             "accumulate": "gradient_accumulation_steps",
