@@ -138,7 +138,7 @@ TOLD = {
             "decay": "decay the weights",
             "rule": "the equations",
             "constraint": "constraint",
-            "average": "EMA",
+            "average": "moving average",
             "counters": "counters",
         },
     ),
@@ -165,7 +165,7 @@ TOLD = {
             "clip": "clip",
             "decay": "decay",
             "rule": "the step above",
-            "average": "moving average",
+            "average": "EMA",
         },
     ),
 }
