@@ -115,10 +115,10 @@
 #'   factor that adjusts itself to half precision. Default: `NULL`.
 #' @param gradient_accumulation_steps `NULL`, or a whole number of at least 1: how
 #'   many calls to average the gradients over before the weights are updated. All
-#'   calls have the same weight, whatever the size of their batch. Schedules count
-#'   calls, `ema_overwrite_frequency` counts updates. As in Keras, the gradients
-#'   are added up first, so their sum must be finite too: at most 3.4e38 in
-#'   float32. Default: `NULL`, which is 1.
+#'   calls have the same weight, whatever the size of their batch. Learning rate
+#'   schedules count calls, `ema_overwrite_frequency` counts updates. As in Keras,
+#'   the gradients are added up first, so their sum must be finite too: at most
+#'   3.4e38 in float32. Default: `NULL`, which is 1.
 #'
 #' @return A Keras optimizer: a Python object of class `adadelta.Adadelta`, for
 #'   the `optimizer` argument of a model's `compile()`. Its method `get_config()`
