@@ -22,7 +22,7 @@ core <- function(call = NULL) {
 warn_after_fork <- function(call) {
   if (identical(the$process, Sys.getpid())) return(invisible())
   the$process <- Sys.getpid()
-  # A process that hangs would never show a deferred warning.
+  # Show the warning at once: if the process hangs, R never shows a deferred one.
   if (getOption("warn") == 0) {
     before <- options(warn = 1)
     on.exit(options(before))

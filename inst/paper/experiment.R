@@ -1,6 +1,6 @@
 # The experiment of Zeiler (2012), section 4: a network with two hidden layers learns MNIST's digits
 # with one optimizer. bench/paper.R runs it for all cells of the paper's tables, and
-# vignette("paper", "adadelta") shows the results.
+# vignette("paper", "adadelta") is about the results.
 
 # ---- Data ----
 

@@ -178,7 +178,7 @@ def test_what_is_masked_is_refused_in_a_group(name):
 def test_a_rate_without_a_value_is_refused_after_steps_as_well():
     optimizer = Adadelta([parameter()])
     optimizer.step()
-    # What else has changed makes the group be checked again.
+    # The group is checked again because its weight decay has changed, too.
     optimizer.param_groups[0].update(lr=torch.tensor(0.5, device="meta"), weight_decay=0.5)
     with pytest.raises(ValueError, match="`lr` must be a tensor with a value"):
         optimizer.step()

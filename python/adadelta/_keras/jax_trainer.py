@@ -33,5 +33,5 @@ def reading_trainer(optimizer: Any) -> tuple[Any, bool]:
 
 
 def has_taken(model: Any) -> bool:
-    """Whether the trainer holds the values of a model's variables, as it does while it trains."""
+    """Whether Keras' trainer has taken the values out of a model's variables to train with them."""
     return any(variable._value is None for variable in model.trainable_variables)

@@ -57,7 +57,7 @@ def opposite(condition: Any) -> Any:
 
 
 def is_equal(scalar: Any, number: int) -> Any:
-    """Whether a scalar is equal to a number."""
+    """Compare a Python integer or a scalar tensor with a number."""
     return scalar == number if isinstance(scalar, int) else ops.equal(scalar, number)
 
 

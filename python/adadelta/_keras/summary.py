@@ -1,4 +1,4 @@
-"""The summary and the `repr()` of an optimizer. Nothing here changes it."""
+"""The summary and the `repr()` of an optimizer. These functions do not change the optimizer."""
 
 import math
 import re

@@ -52,8 +52,8 @@ def step(
 ) -> list[Row]:
     """Return rows with the same action after one call, by `_core/step.py`.
 
-    If the action is only known when a program runs, only one branch is computed: choosing between
-    the results of all would read and write each array three times in a call that accumulates.
+    If the action is known only when the compiled program runs, the program computes one branch:
+    to compute all branches and choose one would read and write each array three times in a call that accumulates.
 
     Args:
         rows: The rows.

@@ -80,7 +80,7 @@ def is_watched() -> bool:
 
 
 class Rows:
-    """The memory of a step's tensors, which they may share or which may be too short."""
+    """The memory of the tensors of a step. Tensors may share memory, and it may be too short."""
 
     def __init__(self, columns: Sequence[Sequence[Tensor | None]], gradient: int = 1) -> None:
         """Find the memory of tensors, which may be of any type.

@@ -10,8 +10,8 @@ of the operands, and a scratch array of int32. The operands of norms are the set
 tensor's gradient and `window`. Their results are the norms and a scratch array. The attribute
 `columns` has a bit for each column present, and the two more bits of `layout.py`.
 
-If the number, sizes or dtypes of the buffers are wrong, the call is refused with an XLA error
-before any tensor changes, since a kernel could write to memory that is not its own.
+The call fails with an XLA error before any tensor changes if the number, the sizes or the dtypes of
+the buffers are wrong: a kernel would write to memory that is not its own.
 """
 
 import math

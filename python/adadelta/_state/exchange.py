@@ -90,7 +90,7 @@ def values(
 
 
 def checked_rate(saved: Any, check: Callable[[Any], _Out], problems: list[str]) -> _Out | None:
-    """Return a saved learning rate, checked, or None if it is no number or is refused."""
+    """Check a saved learning rate and return it, or None if it is not a valid number."""
     if isinstance(saved, bool) or not isinstance(saved, int | float | np.number):
         return None
     try:

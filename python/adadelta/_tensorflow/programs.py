@@ -129,7 +129,7 @@ def _names(chosen: Sequence[Row]) -> tuple[int, ...]:
 
 
 def _columns(row: Row) -> list[Any]:
-    """Return the variables of the kernel's table, without the average if there is a constraint."""
+    """Return the variables that the kernel updates: not the average if there is a constraint."""
     average = row.average if row.constraint is None else None
     return list(row._replace(gradient=None, average=average)[: layout.COLUMNS])
 
