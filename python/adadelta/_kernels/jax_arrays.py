@@ -53,7 +53,8 @@ def step(
     """Return rows with the same action after one call, by `_core/step.py`.
 
     If the action is known only when the compiled program runs, the program computes one branch:
-    to compute all branches and choose one would read and write each array three times in a call that accumulates.
+    computing all branches and choosing one would read and write each array three times in a call
+    that accumulates.
 
     Args:
         rows: The rows.
