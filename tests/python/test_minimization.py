@@ -107,6 +107,17 @@ def test_it_leaves_a_saddle_on_which_it_has_no_gradient():
     assert reason == "gain" and run.best[0] == pytest.approx(-0.25, abs=1e-8)
 
 
+def test_it_looks_along_the_lowest_curvature_before_it_ends():
+    # Next to this saddle little can be gained by the curvature, and all points on the axes are
+    # higher. It falls between the axes.
+    reason, run, _ = descend(
+        lambda x: x @ x - 3 * x[0] * x[1] + np.sum(x**4),
+        lambda x: 2 * x - 3 * x[::-1] + 4 * x**3,
+        [1e-9, 1e-9],
+    )
+    assert reason == "gain" and run.best[0] == pytest.approx(-0.125, abs=1e-8)
+
+
 def test_it_goes_along_a_bent_valley():
     def slope(x):
         return np.array(
