@@ -113,7 +113,7 @@ def test_it_looks_along_the_lowest_curvature_before_it_ends():
     reason, run, _ = descend(
         lambda x: x @ x - 3 * x[0] * x[1] + np.sum(x**4),
         lambda x: 2 * x - 3 * x[::-1] + 4 * x**3,
-        [1e-9, 1e-9],
+        [1e-30, 1e-30],
     )
     assert reason == "gain" and run.best[0] == pytest.approx(-0.125, abs=1e-8)
 
