@@ -104,6 +104,19 @@ def brainpy_steps():
     import jax
 
     import adadelta.brainpy
+    import adadelta.optax
+
+    def with_arguments():
+        parameters, gradient = (jax.numpy.array(it) for it in arrays())
+        optimizer = adadelta.optax.fused_adadelta()
+        held = [parameters, optimizer.init(parameters)]
+        step = jax.jit(optimizer.apply, donate_argnums=(0, 1))
+
+        def run():
+            held[:] = step(*held, gradient)
+            jax.block_until_ready(held)
+
+        return run
 
     def stepper(cls):
         value, gradient = arrays()
@@ -118,8 +131,9 @@ def brainpy_steps():
         return step
 
     return {
-        "ours": stepper(adadelta.brainpy.Adadelta),
-        "BrainPy's": stepper(brainpy.optim.Adadelta),
+        "ours, parameters as arguments": with_arguments(),
+        "ours, bm.jit": stepper(adadelta.brainpy.Adadelta),
+        "BrainPy's, bm.jit": stepper(brainpy.optim.Adadelta),
     }
 
 

@@ -26,9 +26,8 @@ def _compiles():
 
 
 COMPILES = _compiles()
-needs_compiling = pytest.mark.skipif(
-    not COMPILES, reason="this BrainPy's jit, grad and for_loop need JAX 0.8 or newer"
-)
+NEEDS_JAX = "this BrainPy's jit, grad and for_loop need JAX 0.8 or newer"
+needs_compiling = pytest.mark.skipif(not COMPILES, reason=NEEDS_JAX)
 MODES = ["eager", pytest.param("jit", marks=needs_compiling)]
 
 

@@ -16,4 +16,9 @@ def test_guide_runs_and_prints_what_it_shows(guide, tmp_path, monkeypatch):
     for name in re.findall(r"^import adadelta\.(\w+)", guide.read_text("utf-8"), re.M):
         if name != "state" and find_spec(HOSTS.get(name, name)) is None:
             pytest.skip(f"{name} is not in this environment")
+        if name == "brainpy":
+            from brainpy_tools import COMPILES, NEEDS_JAX
+
+            if not COMPILES:
+                pytest.skip(NEEDS_JAX)
     guides.check(guide, tmp_path, monkeypatch)
