@@ -3,6 +3,7 @@
 import os
 import statistics
 import time
+from operator import truediv
 
 from limit import Limit
 
@@ -54,7 +55,8 @@ def multiple(ratio):
 def row(what, seconds, limit_seconds, reference=None):
     """One line of the table: the time, its spread, in multiples of the limit and of a peer.
 
-    What it is to reach stands in targets.py.
+    The multiple of a peer is the median over the turns: what slows the machine down for a while
+    slows down both. What a line is to reach stands in targets.py.
     """
     middle = statistics.median(seconds)
     cells = [
@@ -62,7 +64,7 @@ def row(what, seconds, limit_seconds, reference=None):
         milliseconds(middle),
         f"{spread(seconds) * 100:.0f} %",
         multiple(middle / limit_seconds) if limit_seconds else "",
-        multiple(middle / statistics.median(reference)) if reference else "",
+        multiple(statistics.median(map(truediv, seconds, reference))) if reference else "",
     ]
     return f"| {' | '.join(cells)} |"
 
