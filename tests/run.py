@@ -1,18 +1,18 @@
-"""Runs test suites and adds up what they found.
+"""Run test suites and add up their results.
 
     tests/run.py [STACK/]SUITE[:BACKEND][+[STACK/]SUITE...] ...
 
 Suites with a `+` between them run at the same time: most take one processor only. The output of
-the first is shown as it comes, that of the others at their end.
+the first is shown as it appears, that of the others when they end.
 
 Suites:
 
     r        tests/testthat on the installed R package
     python   tests/python, on the Keras backend named (jax, tensorflow, torch)
-    kernels  tests/kernels, the kernels beside the rule
+    kernels  tests/kernels, the kernels compared with the rule
     frameworks
-             tests/frameworks, the front ends of other frameworks beside their hosts
-    devices  tests/devices, several devices and processes beside one; devices-fast leaves out
+             tests/frameworks, the front ends of other frameworks compared with their hosts
+    devices  tests/devices, several devices and processes compared with one; devices-fast leaves out
              what is marked slow
     rpy2     tests/rpy2, R and Python in one process
     check    R CMD build and R CMD check --as-cran, which must say "Status: OK"; the package is

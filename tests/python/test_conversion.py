@@ -1,4 +1,4 @@
-"""States with other names and layouts: converted as a whole or not at all, and training continues."""
+"""States by other names and layouts: all convert or none, and training continues unchanged."""
 
 import copy
 

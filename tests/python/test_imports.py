@@ -25,8 +25,8 @@ FRAMEWORKS = (
     "triton",
 )
 
-# From lowest to highest. A part may import itself and parts of lower layers, but not those
-# of its own layer, such as another front end. A front end is its file and the folder of the same name.
+# Layers from lowest to highest. A part may import itself and lower layers, but no other part of its
+# layer, such as another front end. A front end is its file and the folder of the same name.
 LAYERS = (
     ("_core",),
     ("_kernels", "_state"),

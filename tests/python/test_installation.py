@@ -237,7 +237,7 @@ def test_r_gets_the_same_in_lines():
 
 
 def test_it_needs_no_more_than_the_standard_library_of_an_old_python():
-    """R asks even a Python that is too old, so syntax, annotations and imports must suit it."""
+    """R asks even unsuitable Pythons, which must accept its syntax, annotations and imports."""
     folder = Path(installation.__file__).parent
     code = (
         "import sys; before = set(sys.modules)\n"

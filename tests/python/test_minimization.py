@@ -127,7 +127,7 @@ def test_it_goes_along_a_bent_valley():
     reason, run, _ = descend(
         lambda x: 100 * (x[1] - x[0] ** 2) ** 2 + (1 - x[0]) ** 2, slope, [-1.2, 1]
     )
-    # 250 steps; with steps along the coordinates of x alone it takes thousands.
+    # 250 steps; in the coordinates of x alone it takes thousands.
     assert reason == "gain" and run.best[0] < 1e-12 and run.steps < 400
 
 

@@ -1,4 +1,4 @@
-"""Every command and example of README.md exists and runs; CONTRIBUTING.md names what exists.
+"""Every command and example of README.md exists and runs; names in CONTRIBUTING.md exist.
 
 Examples in R run in tests/testthat.
 """
