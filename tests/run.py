@@ -1,18 +1,18 @@
-"""Runs test suites and adds up what they found.
+"""Run test suites and add up their results.
 
     tests/run.py [STACK/]SUITE[:BACKEND][+[STACK/]SUITE...] ...
 
 Suites with a `+` between them run at the same time: most take one processor only. The output of
-the first is shown as it comes, that of the others at their end.
+the first is shown as it appears, that of the others when they end.
 
 Suites:
 
     r        tests/testthat on the installed R package
     python   tests/python, on the Keras backend named (jax, tensorflow, torch)
-    kernels  tests/kernels, the kernels beside the rule
+    kernels  tests/kernels, the kernels compared with the rule
     frameworks
-             tests/frameworks, the front ends of other frameworks beside their hosts
-    devices  tests/devices, several devices and processes beside one; devices-fast leaves out
+             tests/frameworks, the front ends of other frameworks compared with their hosts
+    devices  tests/devices, several devices and processes compared with one; devices-fast leaves out
              what is marked slow
     rpy2     tests/rpy2, R and Python in one process
     check    R CMD build and R CMD check --as-cran, which must say "Status: OK"; the package is
@@ -51,26 +51,26 @@ TAIL = 40  # lines of output shown again for a suite that crashed
 TIME_LIMIT = float(os.environ.get("ADADELTA_TEST_TIME_LIMIT", "3600"))  # seconds per suite
 
 CHECK_SETTINGS = {
-    # Both ask servers that have nothing to say about this package.
+    # Both query servers that have nothing to say about this package.
     "_R_CHECK_CRAN_INCOMING_": "false",
     "_R_CHECK_SYSTEM_CLOCK_": "false",
-    # Python's caches would be found as left-over files.
+    # Python's caches would be reported as left-over files.
     "PYTHONDONTWRITEBYTECODE": "1",
 }
 
 
-# Where each thread writes.
+# Where the output of each thread goes.
 _output = threading.local()
 
 
 def say(*values: object, **options: Any) -> None:
-    """Prints in the order of the thread's own suite."""
+    """Print in the order of the thread's own suite."""
     print(*values, file=getattr(_output, "stream", sys.stdout), **options)
 
 
 @dataclasses.dataclass
 class Result:
-    """What one suite found."""
+    """What one suite found: counts, reasons for skips, and time."""
 
     passed: int = 0
     failed: int = 0
@@ -129,7 +129,7 @@ class Suite:
         return result
 
     def command(self, *command: str, cwd: pathlib.Path = ROOT, **settings: str) -> Run:
-        """Runs a command in the suite's environment, showing its output as it comes."""
+        """Run a command in the suite's environment, showing its output as it appears."""
         if self.stack != "here":
             command = (str(ROOT / "environments" / "use.sh"), self.stack, *command)
         if self.backend:
@@ -164,7 +164,7 @@ class Suite:
 
 
 def has_tests(result: Result, folder: str, pattern: str) -> bool:
-    """Whether there is something to run: a suite that lost its tests has failed."""
+    """Whether there are tests to run: a suite that lost its tests has failed."""
     if any((ROOT / folder).rglob(pattern)):
         return True
     say(f"There are no tests ({pattern}) in {folder}.")
@@ -173,7 +173,7 @@ def has_tests(result: Result, folder: str, pattern: str) -> bool:
 
 
 def settle(result: Result, run: Run, reported: bool) -> None:
-    """Counts a crash: no report, or a status that the report does not explain."""
+    """Count a crash: there is no report, or the report does not explain the exit status."""
     if not reported:
         complaint = "The suite crashed before it could report"
     elif result.passed + result.failed + result.skipped == 0:
@@ -187,7 +187,7 @@ def settle(result: Result, run: Run, reported: bool) -> None:
 
 
 def run_r(suite: Suite, result: Result, scratch: pathlib.Path) -> None:
-    """The R tests, on the installed package."""
+    """Run the R tests on the installed package."""
     if not has_tests(result, "tests/testthat", "test*.[Rr]"):
         return
     report = scratch / "report.jsonl"
@@ -199,7 +199,7 @@ def run_r(suite: Suite, result: Result, scratch: pathlib.Path) -> None:
     settle(result, run, report.exists())
 
 
-# The groups of the conftest.py of each folder: some can't be in one process with others.
+# The groups in the conftest.py of each folder: some frameworks can't share a process with others.
 GROUPS = {
     "frameworks": ("torch", "tf_keras", "brainpy", "optax", "scipy", "all"),
     "devices": ("jax", "torch", "tensorflow"),
@@ -208,7 +208,7 @@ NOTHING_COLLECTED = 5
 
 
 def run_pytest(suite: Suite, result: Result, scratch: pathlib.Path) -> None:
-    """The Python tests of one folder, on the core in python/."""
+    """Run the Python tests of one folder on the core in python/."""
     name, _, part = suite.kind.partition("-")
     folder = f"tests/{name}"
     if not has_tests(result, folder, "test_*.py"):
@@ -219,7 +219,7 @@ def run_pytest(suite: Suite, result: Result, scratch: pathlib.Path) -> None:
     if part == "fast":
         command += ["-m", "not slow"]
     if name != "rpy2":
-        # Two at a time take 0.6 of the time on two cores. R runs once in a process, so not rpy2.
+        # Two at a time take 0.6 of the time on two cores. Not rpy2: R can start once in a process.
         command += ["--numprocesses=2"]
     if (ROOT / "python/pyproject.toml").exists():
         command.append("--config-file=python/pyproject.toml")
@@ -229,7 +229,7 @@ def run_pytest(suite: Suite, result: Result, scratch: pathlib.Path) -> None:
             *command, f"--junitxml={report}", PYTHONPATH=path, ADADELTA_TEST_GROUP=group
         )
         if group and run.status == NOTHING_COLLECTED:
-            # A framework that this environment has not, as pytest's header says.
+            # This environment lacks the framework, as pytest's header says.
             continue
         own = Result()
         try:
@@ -252,7 +252,7 @@ def run_pytest(suite: Suite, result: Result, scratch: pathlib.Path) -> None:
 
 
 def run_check(suite: Suite, result: Result, scratch: pathlib.Path) -> None:
-    """R CMD build and R CMD check, as CRAN runs them."""
+    """Run R CMD build and R CMD check as CRAN does."""
     build = suite.command("R", "CMD", "build", str(ROOT), cwd=scratch, **CHECK_SETTINGS)
     tarballs = list(scratch.glob("*.tar.gz"))
     if build.status != 0 or len(tarballs) != 1:
@@ -282,7 +282,7 @@ def run_check(suite: Suite, result: Result, scratch: pathlib.Path) -> None:
 
 
 def run_demo(suite: Suite, result: Result, scratch: pathlib.Path) -> None:
-    """The demo, which prints `check: ok ...` or `check: FAILED ...` for what it checks."""
+    """Run the demo, which prints `check: ok ...` or `check: FAILED ...` for each of its checks."""
     code = 'demo(diamonds, package = "adadelta", ask = FALSE)'
     pictures = pathlib.Path(os.environ.get("ADADELTA_DEMO_OUTPUT") or ROOT / "demo-output")
     pictures.mkdir(parents=True, exist_ok=True)
@@ -310,7 +310,7 @@ KINDS = {
 
 
 def run_together(suites: list[Suite]) -> list[Result]:
-    """Runs suites at the same time."""
+    """Run suites at the same time."""
     first, *others = suites
 
     def run_quietly(suite: Suite) -> tuple[Result, str]:

@@ -1,7 +1,7 @@
-"""The kernels, each held to the rule; they need no Keras."""
+"""The kernels are compared with the rule; they need no Keras."""
 
 import sys
 from pathlib import Path
 
-# The shared vectors are read by tests/python/vectors.py.
+# tests/python/vectors.py reads the shared vectors.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "python"))

@@ -1,9 +1,9 @@
-"""Arrays beside memory that nobody may touch, and XLA's side of a call of our handlers.
+"""Arrays beside inaccessible memory, and XLA's side of a call of our handlers.
 
-Each array has pages of its own with an inaccessible one before and behind. It ends where the last
-begins, or begins where the first ends, so that one element too many is a segmentation fault there;
-on the other side stand bytes that must stay. A program that uses this is run by
-`test_guarded.py`, which reports its fall.
+Each array has its own pages, with an inaccessible page before and behind. The array touches one of
+the two, so that an access one element too far is a segmentation fault; the bytes on its other side
+must stay unchanged. `test_guarded.py` runs the programs that use this module, and reports their
+crashes.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ def _protect(address: int, size: int, access: int) -> None:
 
 
 class _Slot:
-    """Pages between two that are inaccessible."""
+    """Pages between two inaccessible ones."""
 
     def __init__(self, pages: int) -> None:
         self.pages = pages
@@ -63,7 +63,7 @@ class Placed:
         self.restore()
 
     def restore(self) -> None:
-        """Give the array its first content."""
+        """Restore the original content of the array."""
         self.array[...] = self.original
 
     def is_unchanged(self) -> bool:
@@ -75,7 +75,7 @@ class Placed:
 
 
 class Memory:
-    """Places arrays at one side of their pages, which are used again after `release`."""
+    """Place arrays at one side of their pages, which are reused after `release`."""
 
     def __init__(self) -> None:
         self.side = BEHIND
@@ -92,7 +92,7 @@ class Memory:
         return placed
 
     def release(self, mark: int = 0) -> None:
-        """Check the bytes around what was placed since there were `mark`, and take it back."""
+        """Check the bytes around all arrays placed from number `mark` on, and free their pages."""
         self.check(mark)
         for placed in self.used[mark:]:
             self._free[placed.slot.pages].append(placed.slot)
@@ -104,14 +104,14 @@ class Memory:
 
     @contextlib.contextmanager
     def scope(self) -> Any:
-        """Take back what is placed inside."""
+        """Free the arrays that are placed inside."""
         mark = len(self.used)
         yield
         self.release(mark)
 
     @contextlib.contextmanager
     def closed(self) -> Any:
-        """Let nobody touch what is placed, as when a call has ended and its arrays are gone."""
+        """Make all arrays inaccessible, as when a call has ended and its arrays are gone."""
         for placed in self.used:
             placed.slot.allow(_NONE)
         yield
@@ -120,7 +120,7 @@ class Memory:
 
 
 class GuardedNumPy:
-    """NumPy for a module whose new arrays are to be guarded."""
+    """NumPy for a module whose new arrays should be guarded."""
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
@@ -142,20 +142,20 @@ class GuardedNumPy:
 
 
 class Buffer(NamedTuple):
-    """What XLA says of an array."""
+    """XLA's description of an array."""
 
     address: int
     dtype: str
     shape: tuple[int, ...]
 
 
-# What fills up a field of 4 bytes.
+# Fills the unused half of 8 bytes that hold a field of 4 bytes.
 _REST = 0x5A5A5A5A << 32
 _ERROR = 0x1234_5678_0000
 _CONTEXT = 0x4321_0000
 _EXECUTE = 3
 
-# How XLA's threads answer.
+# How XLA's threads respond.
 MODES = (
     "one thread",
     "no threads",
@@ -172,7 +172,7 @@ def _words(address: int, count: int) -> Any:
 
 
 class Xla:
-    """Calls handlers as XLA does, in guarded memory."""
+    """Call handlers in guarded memory, as XLA does."""
 
     def __init__(self, memory: Memory) -> None:
         self.memory = memory
@@ -186,7 +186,7 @@ class Xla:
         self._complaints: list[str] = []
         self.errors = 0
         one = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
-        # Kept, since C has their addresses only.
+        # Referenced here, since C has only their addresses.
         self._functions = {
             xla_handler._CREATE_ERROR: one(self._create_error),
             xla_handler._DESTROY_ERROR: one(self._destroy_error),
@@ -205,7 +205,7 @@ class Xla:
     def _address(function: Any) -> int:
         return ctypes.cast(function, ctypes.c_void_p).value or 0
 
-    # What the handlers call. An exception would be lost there.
+    # Functions that the handlers call. An exception would be lost there.
 
     def _expect(self, is_so: bool, complaint: str) -> None:
         if not is_so:
@@ -263,14 +263,14 @@ class Xla:
             self._expect(False, "freed what was not allocated")
         else:
             self._expect(placed.is_clean_around(), "something was written beside shared memory")
-            # Whoever reads it now falls.
+            # Reading it from now on is a crash.
             placed.slot.allow(_NONE)
         return 0
 
-    # Calls.
+    # Calls of the handlers.
 
     def known(self, dtype: str, version: int) -> Placed:
-        """Return what `xla_target.handler` lets a handler know, with functions of ours."""
+        """Return the data that `xla_target.handler` gives a handler, with functions of ours."""
         known = np.zeros(layout.KNOWN, np.int64)
         known[layout.WORKER], known[layout.TASK] = compiled.addresses(
             ("fused", dtype), ("xla_handler", "task")
@@ -297,14 +297,14 @@ class Xla:
         *,
         with_real_memory: bool,
     ) -> bool:
-        """Call the handler of "step", "norms" or "wide norms"; return whether it did not refuse."""
+        """Call the handler of "step", "norms" or "wide norms"; return whether it accepted it."""
         frame = self._frame(operands, results, attributes)
         handler, arguments = self._handler(kind, dtype, frame, with_real_memory)
         read_only = [it for it in self.memory.used if it.original.dtype == np.int64]
         self._tasks, self._scheduled, self._complaints, self.errors = [], 0, [], 0
         error = handler(*arguments)
         if self._tasks:
-            # XLA's threads may come when the call has ended.
+            # XLA's threads may run after the call has ended.
             with self.memory.closed():
                 for task in self._tasks:
                     task()
@@ -351,7 +351,7 @@ class Xla:
         return place(np.array([*begin, *given, *returned, *named, 0], np.int64))
 
     def _buffers(self, buffers: list[Buffer]) -> int:
-        """Return the address of addresses of XLA_FFI_Buffer."""
+        """Return the address of an array of addresses of XLA_FFI_Buffer."""
         ranks = np.array([len(it.shape) for it in buffers], np.int64)
         dimensions = np.array([size for it in buffers for size in it.shape], np.int64)
         its_dimensions = self.memory.place(dimensions).address
@@ -365,7 +365,7 @@ class Xla:
         return self.memory.place(np.arange(len(buffers)) * 48 + start).address
 
     def version_of(self, dtype: str, version: int) -> int:
-        """Return the version of the interface that a handler says it was made for."""
+        """Return the version of the interface that a handler reports."""
         place = self.memory.place
         metadata = place(np.array([40, 24, 0, -1, -1], np.int64))
         extension = place(np.array([32, 1 | _REST, 0, metadata.address], np.int64))
@@ -373,6 +373,6 @@ class Xla:
         (address,) = compiled.addresses(("xla_handler", "step"))
         known = self.known(dtype, version)
         assert compiled.call(address, arguments=2)(frame.address, known.address) == 0
-        # The traits, which fill half of the last 8 bytes, are none.
+        # No traits are set; they fill half of the last 8 bytes.
         assert metadata.array[4] & 0xFFFFFFFF == 0
         return int(metadata.array[3])

@@ -1,4 +1,4 @@
-"""What the tests of all kernels share: dtypes, options, tensors, and what is the same."""
+"""Dtypes, options, tensors and comparisons for the tests of all kernels."""
 
 import ml_dtypes
 import numpy as np
@@ -7,7 +7,7 @@ from adadelta._core import precision
 from adadelta._core.step import COLLECT, SKIP, UPDATE, Call, Options, Row, step
 from adadelta._kernels import layout, numpy_arrays
 
-# Around the sizes of a block and a piece, and none at all.
+# Sizes around those of a block and a piece, and 0.
 SIZES = (0, 1, 3, 17, layout.BLOCK - 1, layout.BLOCK, layout.BLOCK + 1, layout.PIECE + 5)
 DTYPES = {"bfloat16": ml_dtypes.bfloat16} | {
     name: np.dtype(name) for name in ("float16", "float32", "float64")
@@ -33,7 +33,7 @@ OPTIONS = {
 
 
 def tensors(dtype, sizes, options, generator):
-    """For each size: parameter, gradient, square_avg, acc_delta, average, window."""
+    """Return for each size: parameter, gradient, square_avg, acc_delta, average, window."""
     state = precision.state_dtype(dtype)
     rows = []
     for size in sizes:
@@ -50,7 +50,7 @@ def tensors(dtype, sizes, options, generator):
 
 
 def told(dtype, options):
-    """What a step is told, in numbers of the state's dtype, as kernels have them."""
+    """Return the `Options` and the `Call` of a step, in numbers of the state's dtype."""
     state = np.dtype(precision.state_dtype(dtype)).type
     get = options.get
     optimizer = Options(
@@ -74,20 +74,20 @@ def told(dtype, options):
 
 
 def as_row(arrays, dtype, options):
-    """A row of `_core.step` of the arrays of a tensor."""
+    """Return the arrays of a tensor as a `Row` of `_core.step`."""
     decay = np.dtype(precision.state_dtype(dtype)).type(options.get("decay", 0.0))
     decay = decay if decay else 0.0
     return Row(*arrays, weight_decay=decay, action=options.get("action", UPDATE))
 
 
 def factors(dtype, options):
-    """By what the gradients are to be divided and then multiplied."""
+    """Return the divisor of the gradients, and the factor by which they are then multiplied."""
     state = np.dtype(precision.state_dtype(dtype)).type
     return state(options.get("divisor", 1.0)), state(options.get("factor", 1.0))
 
 
 def arguments(dtype, options):
-    """The settings of a call, and those of each of its rows."""
+    """Return the settings of a call, and those of each of its rows."""
     state = precision.state_dtype(dtype)
     own = [options.get("decay", 0.0), *factors(dtype, options)]
     limit = precision.largest_gradient(1e-6, dtype)
@@ -96,7 +96,7 @@ def arguments(dtype, options):
 
 
 def expected(rows, dtype, options):
-    """What a step makes of rows by `_core/step.py`, which kernels are held to."""
+    """Return the result of `_core/step.py` for these rows, which kernels must reproduce."""
     results = []
     optimizer, call = told(dtype, options)
     with np.errstate(all="ignore"):

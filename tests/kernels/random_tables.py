@@ -1,9 +1,9 @@
-"""Runs random tables through every kernel and handler, in guarded memory (`guarded.py`).
+"""Run random tables through every kernel and handler, in guarded memory (`guarded.py`).
 
     random_tables.py DTYPE FIRST COUNT
 
-Table `i` of a dtype is the same in every run. Its number is printed before it is run, so that the
-last line of a run that fell names the table.
+Table `i` of a dtype is the same in every run. Its number is printed before it runs, so that the
+last line of a run that crashed names the table.
 """
 
 import faulthandler
@@ -24,7 +24,7 @@ SMALL = [0, 1, 2, 3, 17, 63, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 3 * BLOCK -
 LARGE = [PIECE - 1, PIECE, PIECE + 1, 2 * PIECE, 2 * PIECE + 1, PIECE + BLOCK]
 COUNTS = ("few", "many", "empty", "one", "large", "cut", "none")
 RARITY = np.array([0.48, 0.1, 0.1, 0.15, 0.04, 0.1, 0.03])
-# With the numbers of `kernel_tools.OPTIONS`, and numbers that change nothing.
+# The numbers of `kernel_tools.OPTIONS`, and numbers that change nothing.
 CHOICES = {
     "loss_scale": [1.0, 1.0, 8.0, 3.0, 65536.0],
     "maximize": [False, True],
@@ -49,7 +49,7 @@ def random_sizes(generator):
         return np.concatenate([generator.choice(LARGE, 1), generator.choice(SMALL, 2)])
     if kind == "none":
         return np.zeros(0, int)
-    # Tensors that end where a piece does, or one element beside, and empty ones there.
+    # Tensors that end at the end of a piece or one element beside it, and empty ones there.
     pieces = generator.integers(1, 3)
     total = pieces * PIECE + generator.choice([-1, 0, 0, 1])
     within = generator.integers(0, total + 1, generator.integers(0, 4))
@@ -66,7 +66,7 @@ def random_shape(size, generator):
 
 
 class Table:
-    """Tensors and options, and what the rule makes of them."""
+    """Tensors and options, with the rule's results for them."""
 
     def __init__(self, dtype, number):
         self.generator = generator = np.random.default_rng([list(DTYPES).index(dtype), number])
@@ -86,7 +86,7 @@ class Table:
         self.options = options
         self.settings, _ = arguments(dtype, options)
         self.row_settings = self._row_settings()
-        # A row without gradient is one of zeros. XLA has all or none.
+        # A row without a gradient gets zeros. In XLA either all rows have a gradient or none has.
         self.are_missing = np.zeros(len(self.sizes), bool)
         kind = generator.random()
         if kind < 0.2:
@@ -104,7 +104,7 @@ class Table:
         return own
 
     def rows(self):
-        """For each tensor its arrays, `None` where there is none."""
+        """Return for each tensor its arrays, or `None` where there is none."""
         cuts = np.cumsum(self.sizes)[:-1]
         columns = [
             [None] * len(self.sizes) if it is None else np.split(it, cuts) for it in self.whole
@@ -116,7 +116,7 @@ class Table:
         return rows
 
     def stepped(self):
-        """What a step makes of all tensors, end to end, in each column that it may change."""
+        """Return all tensors after a step, end to end, in each column that the step may change."""
         made = [
             expected([row], self.dtype, {**self.options, **own})[0]
             for row, own in zip(self.rows(), self._own_options(), strict=True)
@@ -133,7 +133,7 @@ class Table:
         return [dict(zip(names, own.tolist(), strict=True)) for own in self.row_settings]
 
     def norms(self):
-        """The norm of each tensor's gradient."""
+        """Return the norm of each tensor's gradient."""
         if self.settings[layout.ACTION] != layout.UPDATE:
             return np.zeros(len(self.sizes))
         *_, gradient, _, _, _, window = [None, *self.whole]
@@ -158,7 +158,7 @@ class Run:
         ]
         addresses = [[0 if it is None else it.address for it in row] for row in self.rows]
         addresses = np.array(addresses, np.int64).reshape(-1, layout.COLUMNS)
-        # An empty tensor may have no address.
+        # An empty tensor may have a null address.
         addresses[(table.sizes == 0) & (self.generator.random(len(addresses)) < 0.5)] = 0
         self.table_of_addresses = memory.place(addresses)
         self.sizes = memory.place(table.sizes)
@@ -167,7 +167,7 @@ class Run:
         self.arguments = [self.table_of_addresses, self.sizes, self.settings, self.row_settings]
 
     def check_step(self, wanted):
-        """Hold the arrays to what the rule makes of them, and give them their content back."""
+        """Compare the arrays with the rule's results, and restore their content."""
         for column, exact in enumerate(wanted):
             arrays = [row[column].array for row in self.rows if row[column] is not None]
             if arrays and exact is not None:
@@ -242,11 +242,11 @@ class Run:
             return self.xla.call(kind, dtype, operands, results, attributes, with_real_memory=real)
 
     def _refused(self, dtype, kind, operands, results, attributes):
-        """Call a handler with something that does not belong there: it must change nothing."""
+        """Call a handler with one invalid operand or result: it must change nothing."""
         operands, results = list(operands), list(results)
         scratch = results[-1]
         size = scratch.shape[0]
-        # A row of one array more or less is a whole row, and may belong there.
+        # One array more or less may give whole rows again, which are valid.
         of_one = len(self.table.sizes) == len(operands) - 1
         fault = self.generator.integers(2 if of_one else 0, 9)
         if fault == 0:
@@ -290,7 +290,7 @@ class Run:
         return buffers
 
     def _scratch(self, size):
-        # As XLA leaves it: with anything in it.
+        # XLA does not initialize it, so it can contain anything.
         content = self.generator.integers(-(2**31), 2**31, size, np.int32)
         return self._buffer(self.memory.place(content))
 
@@ -312,7 +312,7 @@ class Run:
         aliases = xla_target.aliases_of_step(len(operands), columns)
         results = [operands[operand] for operand in aliases]
         if are_copies:
-            # XLA gives the operands other places, which the handler need not read.
+            # XLA passes the operands as separate buffers, which the handler need not read.
             operands[2:] = [
                 it._replace(address=0) if index in aliases else it
                 for index, it in enumerate(operands[2:], 2)
@@ -335,7 +335,7 @@ def kinds_of_threads():
 
 
 MEMORY = Memory()
-# Seconds for a table. Each takes 10 ms, the first also the time in which kernels are compiled.
+# Seconds for a table. Each takes 10 ms; the first also includes compiling the kernels.
 TIME_LIMIT = 300
 
 
@@ -345,7 +345,7 @@ def main(dtype, first, count):
     xla, threads = Xla(MEMORY), kinds_of_threads()
     for number in range(first, first + count):
         print(dtype, number, flush=True)
-        # Threads that wait for each other for ever are a fall, too.
+        # Threads that wait for each other forever count as a crash, too.
         faulthandler.dump_traceback_later(TIME_LIMIT, exit=True)
         table = Table(dtype, number)
         wanted, norms = table.stepped(), table.norms()

@@ -1,4 +1,4 @@
-"""Where compiled kernels are kept: nobody else's code is run, and nothing goes wrong without it."""
+"""The cache of compiled kernels: it runs nobody else's code, and is never required."""
 
 import contextlib
 import os
@@ -25,7 +25,7 @@ def code():
 
 
 class Machine:
-    """A user's home and environment, and processes that ask for a kernel."""
+    """A user's home and environment, and processes that request a kernel."""
 
     def __init__(self, monkeypatch, root, code):
         self.monkeypatch, self.root = monkeypatch, root
@@ -42,7 +42,7 @@ class Machine:
             return dict.fromkeys(functions, code)
 
         monkeypatch.setattr(compiler, "object_codes", object_codes)
-        # The others would be tried with the code of this one.
+        # The other kernels would be tried with the code of this one.
         monkeypatch.setattr(choose, "DESCRIPTIONS", {"cpu": ""})
 
     def compiles(self):
@@ -57,14 +57,14 @@ class Machine:
         return file
 
     def prepared(self):
-        """Return the file of a kernel that was compiled before."""
+        """Return the file of a kernel that is already compiled."""
         assert self.compiles() and not self.compiles()
         return self.file()
 
     def give_away(self, path):
-        """Make a file or folder, and what is below it, another user's."""
+        """Give a file or folder, and everything below it, to another user."""
         if os.geteuid():
-            # Who is not root can't, and becomes another user instead.
+            # Only root can do that; anyone else becomes another user instead.
             other = os.geteuid() + 1
             self.monkeypatch.setattr(os, "geteuid", lambda: other)
         else:
@@ -260,7 +260,7 @@ def test_a_file_of_another_user_is_not_used(machine):
     file = machine.prepared()
     machine.give_away(file)
     assert machine.compiles()
-    # Who is not root could not give away the file alone, and does not trust the folder either.
+    # Without root, the file can't be given away alone, so the folder is not trusted either.
     assert os.geteuid() or file.stat().st_uid == 0
 
 

@@ -1,4 +1,4 @@
-"""The kernels' machine code is made by other processes, kept in files, and found again."""
+"""Other processes compile the kernels' machine code, which is kept in files and found again."""
 
 import os
 import signal
@@ -30,7 +30,7 @@ def expected():
 
 @pytest.fixture
 def cache(expected, monkeypatch, tmp_path):
-    """An empty folder, for a process that knows no machine code yet."""
+    """Return an empty folder, for a process that has no machine code yet."""
     folder = tmp_path / "kernels"
     monkeypatch.setenv("ADADELTA_KERNEL_CACHE", str(folder))
     monkeypatch.setattr(compiled, "_addresses", {})
@@ -44,7 +44,7 @@ def code():
 
 @pytest.fixture
 def known_code(code, monkeypatch):
-    """Take the machine code from another test, to save the seconds of compiling it."""
+    """Reuse the machine code of another test, to save the seconds of compiling it."""
     monkeypatch.setattr(compiler, "object_codes", lambda functions: dict.fromkeys(functions, code))
 
 
@@ -121,8 +121,8 @@ def test_functions_of_several_modules_at_once(cache):
 
 
 def test_the_caller_needs_no_numba_and_its_folders_no_care(cache, tmp_path):
-    # R has the package in no folder of `sys.path`, and another may be there. And a module of the
-    # standard library's name beside the caller is not the other process's.
+    # R has the package in no folder of `sys.path`, and another package may be there. The other
+    # process must not import a module beside the caller that has a name of the standard library.
     (tmp_path / "random.py").write_text("raise SystemExit(1)")
     other = tmp_path / "other" / "adadelta"
     other.mkdir(parents=True)
@@ -144,7 +144,7 @@ def test_the_caller_needs_no_numba_and_its_folders_no_care(cache, tmp_path):
 
 @pytest.fixture
 def program(monkeypatch, tmp_path):
-    """Put a shell script in the place of Python; in this process nothing is compiled really."""
+    """Replace Python by a shell script; nothing is really compiled in this process."""
     monkeypatch.setattr(compiler, "object_code", lambda module, name: name.encode())
 
     def put(script):
@@ -157,7 +157,7 @@ def program(monkeypatch, tmp_path):
 
 
 def ended(pid):
-    """Whether a process ends within seconds; a zombie has ended."""
+    """Whether a process ends within seconds; a zombie counts as ended."""
     for _ in range(100):
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
@@ -169,7 +169,7 @@ def ended(pid):
     return False
 
 
-# The second process is one that the first has started, and has its output.
+# The second process is started by the first, and inherits its output.
 NEVER_ENDING = "sleep 600 & echo $! >second; echo $$ >first; wait"
 FUNCTIONS = [("fused", "float32"), ("xla_handler", "task")]
 posix = pytest.mark.skipif(os.name != "posix", reason="a shell script, and /proc")
@@ -208,7 +208,7 @@ def test_an_interrupt_ends_the_processes(program, tmp_path):
 
 @posix
 def test_what_ended_one_process_is_not_tried_in_this_one(program, cache, monkeypatch):
-    # As LLVM ends it, and the system, when there is no memory.
+    # LLVM, or the system, ends the process like this when there is no memory.
     program("kill -ABRT $$")
 
     def never(module, name):
@@ -221,7 +221,7 @@ def test_what_ended_one_process_is_not_tried_in_this_one(program, cache, monkeyp
 
 @posix
 def test_the_process_works_in_no_directory_of_the_caller(program, monkeypatch, tmp_path):
-    # Numba reads settings from a file there.
+    # Numba reads settings from a file in the working directory.
     program('echo "$OLDPWD" >place')
     monkeypatch.chdir(tmp_path)
     compiler.object_codes(FUNCTIONS[:1])
@@ -310,7 +310,7 @@ for _ in range(20):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit of the address space is Linux's")
 def test_with_too_little_memory_this_process_does_not_compile(cache):
-    # LLVM would end it.
+    # Otherwise LLVM would end it.
     code = """
 import resource, sys
 from adadelta._kernels import choose, cpu

@@ -1,4 +1,4 @@
-"""The fused step on the processor does what the rule does, bit for bit."""
+"""The fused step on the processor gives the same numbers as the rule, bit for bit."""
 
 import numpy as np
 import pytest
@@ -61,7 +61,7 @@ def test_every_half_precision_number_is_read_and_rounded_as_it_should_be(dtype):
     rows = [[every.copy(), np.zeros_like(every), *state, None, None]]
     run(dtype, rows, settings, own)
     assert_same([[rows[0][0]]], [[every]])
-    # Between neighbours, and exactly in the middle of them.
+    # Values between neighbors, and exactly in the middle of them.
     with np.errstate(all="ignore"):
         wide = every.astype("float32")
         for share in (0.25, 0.5, 0.75):
@@ -148,7 +148,7 @@ def test_the_norm_of_what_is_not_finite_is_not_finite(value):
 
 
 def test_more_elements_than_32_bits_can_count():
-    # Zeros that nobody wrote take no memory.
+    # Zeros that are never written take no memory.
     gradient = np.zeros(2**31 + 5, "float16")
     gradient[-4:] = 3
     rows = [[None, it, None, None, None, None] for it in (gradient, np.ones(4, "float16"))]

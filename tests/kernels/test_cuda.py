@@ -1,4 +1,4 @@
-"""The Triton kernel computes the rule: interpreted, and compiled as far as that needs no GPU.
+"""The Triton kernel computes the rule: interpreted, and compiled as far as possible without a GPU.
 
 The interpreter runs the kernel with NumPy, on CPU tensors. It shows the arithmetic, the table and
 every option. It can't show the rounding of a GPU's instructions, which loads are wide, or whether
@@ -41,7 +41,7 @@ PLAIN = Options(0.9, 1e-6)
 
 
 def kernel_module(name, edit=None):
-    """triton_step.py as a module of its own, whatever else in this process uses Triton."""
+    """Load triton_step.py as a separate module, whatever else in this process uses Triton."""
     spec = importlib.util.find_spec("adadelta._kernels.triton_step")
     source = spec.loader.get_source(spec.name)
     if edit is not None:
@@ -95,9 +95,9 @@ def array_of(tensor):
 
 
 def expected_step(row, call, options):
-    """What `advance` makes of a row: NumPy, whose root is exact, as is sqrt.rn on a GPU.
+    """Return the result of `advance` for a row in NumPy, whose root is exact like a GPU's sqrt.rn.
 
-    (torch's own root on a CPU is off by one unit in the last place in one float32 of five.)
+    torch's own root on a CPU is off by one unit in the last place in one float32 of five.
     """
     arrays = [array_of(tensor) for tensor in row[:4]]
     kind = arrays[2].dtype.type
@@ -121,7 +121,7 @@ def random_row(size, dtype=torch.float32, gradient_dtype=None, decay=0.0, seed=0
     def normal(power=1):
         return torch.randn(size, generator=random, dtype=torch.float64) * 10.0**power
 
-    # Gradients over 8 orders of magnitude, so that epsilon counts in some and not in others.
+    # Gradients over 8 orders of magnitude, so that epsilon matters for some and not for others.
     spread = torch.logspace(-6, 2, max(size, 1), dtype=torch.float64)[:size]
     return Row(
         normal(0).to(DEVICE, dtype),
@@ -136,7 +136,7 @@ NAMES = ("parameter", "gradient", "square_avg", "acc_delta")
 
 
 def assert_steps(rows, call=RATE, options=PLAIN, steps=2):
-    """The kernel makes of the rows, bit for bit, what `advance` makes of them."""
+    """Check that the kernel gives the same rows as `advance`, bit for bit."""
     for number in range(steps):
         expected = [expected_step(row, call, options) for row in rows]
         before = [row.gradient.clone() for row in rows]
@@ -150,7 +150,7 @@ def assert_steps(rows, call=RATE, options=PLAIN, steps=2):
 
 
 def told(option):
-    """The call and the options of one of OPTIONS."""
+    """Return the call and the options of one of OPTIONS."""
     rate = {name: value for name, value in option.items() if name == "rate"}
     rest = {name: value for name, value in option.items() if name != "rate"}
     return RATE._replace(**rate), dataclasses.replace(PLAIN, **rest)
@@ -277,7 +277,7 @@ class TestTable:
 
 
 class KernelStepper(Stepper):
-    """The stepper that proves the vectors, with the kernel in place of its arithmetic."""
+    """The stepper that proves the vectors, with the kernel instead of its arithmetic."""
 
     def __init__(self, case, dtype):
         super().__init__(case["arguments"], case.get("weight_decay_mode"), case["variables"])
@@ -285,7 +285,7 @@ class KernelStepper(Stepper):
 
     def _update(self, gradients, rate):
         arguments = self.arguments
-        # Clipping and the moving average are not for the kernel to do.
+        # Clipping and the moving average are not part of the kernel.
         gradients = self._clip(gradients)
         options = Options(
             arguments["rho"],
@@ -316,12 +316,12 @@ class KernelStepper(Stepper):
             self._average([])
 
 
-# As in tests/python: test_vectors_bite.py for float64, test_vectors.py for float32.
+# Tolerances of tests/python: test_vectors_bite.py for float64, test_vectors.py for float32.
 TOLERANCE = {"float64": 1e-11, "float32": 2e-4}
 
 
-# float64 shows what is computed; in float32 each option once, since long runs take the interpreter
-# long, and TestNumbers shows every pair bit for bit.
+# float64 shows the arithmetic. In float32 each option runs once, since long runs are slow in the
+# interpreter; TestNumbers shows every pair bit for bit.
 RUNS = [(case, "float64") for name in vectors.NAMES for case in vectors.load(name)]
 RUNS += [(case, "float32") for case in vectors.load("options")]
 
@@ -348,7 +348,7 @@ def test_it_gives_the_numbers_of_the_vectors(case, dtype):
                 )
 
 
-# What is broken on purpose, and how. None of them may go unnoticed.
+# Deliberate faults, each as an edit of the code. The tests must detect every one.
 FAULTS = {
     "no epsilon above": ("acc_delta + epsilon,", "acc_delta,"),
     "no epsilon below": ("square_avg + epsilon)", "square_avg)"),
@@ -402,14 +402,14 @@ def test_a_fault_is_noticed(fault, monkeypatch):
 
 
 class Recorder:
-    """In place of the kernel: keeps what it was launched with."""
+    """Stand in for the kernel and record the arguments of its launch."""
 
     def __getitem__(self, grid):
         return lambda *arguments, **named: vars(self).update(arguments=arguments, named=named)
 
 
 def ptx_of(row, option, capability, monkeypatch, tmp_path):
-    """The kernel of this launch, compiled to PTX for a GPU that need not be here."""
+    """Return the PTX of this launch's kernel for a GPU that need not be present."""
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
@@ -469,7 +469,7 @@ def test_it_compiles_to_exact_instructions(options, dtype, capability, monkeypat
     kind = "f64" if dtype == torch.float64 else "f32"
     instructions = set(re.findall(rf"\b[a-z]+(?:\.\w+)*\.{kind}\b", ptx))
     assert {f"div.rn.{kind}", f"sqrt.rn.{kind}"} <= instructions
-    # Rounded to nearest, each by itself: no fused multiply-add, nothing approximate or flushed.
+    # Each operation is rounded to nearest: no fused multiply-add, nothing approximate or flushed.
     inexact = [i for i in instructions if re.search(r"fma|mad|approx|full|ftz|\.r[zmp]\b", i)]
     assert not inexact
     assert all(".rn" in i for i in instructions if i.split(".")[0] in ("add", "sub", "mul", "div"))
@@ -482,7 +482,7 @@ def test_it_compiles_to_exact_instructions(options, dtype, capability, monkeypat
 class TestWhatItServes:
     @pytest.fixture(autouse=True)
     def _machine(self, monkeypatch):
-        """A machine whose GPU is called "cpu"."""
+        """Simulate a machine whose GPU is called "cpu"."""
         ask = cuda._reason_against_row
         monkeypatch.setattr(cuda, "_reason_against_machine", lambda: None)
         monkeypatch.setattr(cuda, "_reason_against_row", lambda row: ask(row, device_type="cpu"))
@@ -571,11 +571,11 @@ def test_triton_is_imported_only_when_the_kernel_is_used():
 
 
 class TestInTheTorchOptimizer:
-    """`adadelta.torch.Adadelta(fused=True)` gives its tensors on a GPU to the kernel."""
+    """`adadelta.torch.Adadelta(fused=True)` passes its GPU tensors to the kernel."""
 
     @pytest.fixture(autouse=True)
     def _machine(self, on_device, monkeypatch):
-        # CPU tensors stand for those of a GPU, so the other kernel must not take them.
+        # CPU tensors stand for GPU tensors, so the CPU kernel must not take them.
         monkeypatch.setattr(choose, "reason_against", lambda kernel: "not here")
 
         def reason_against(row):

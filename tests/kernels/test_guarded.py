@@ -1,4 +1,4 @@
-"""Kernels and handlers touch the memory that they were given, and no other."""
+"""Kernels and handlers touch only the memory that they were given."""
 
 import mmap
 import os
@@ -16,12 +16,12 @@ pytestmark = pytest.mark.skipif(
     not hasattr(mmap, "PROT_READ"), reason="memory is guarded by mprotect, as POSIX has it"
 )
 HERE = Path(__file__).parent
-# As many for each dtype; 20,000 tables take about four minutes of one processor.
+# Split evenly over the dtypes; 20,000 tables take about four minutes of one processor.
 TABLES = int(os.environ.get("ADADELTA_GUARDED_TABLES", "2000")) // len(DTYPES)
 
 
 def run(dtype, count, **environment):
-    """Run random tables in a process that may fall."""
+    """Run random tables in a process that may crash."""
     return subprocess.run(
         [sys.executable, str(HERE / "random_tables.py"), dtype, "0", str(count)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environment},
@@ -39,15 +39,15 @@ def end_of(done):
 def test_random_tables_stay_in_their_memory_and_get_the_numbers_of_the_rule(dtype):
     """Run random tables through every kernel and handler, beside inaccessible memory.
 
-    The environment variable ADADELTA_GUARDED_TABLES says how many tables of all dtypes there are,
-    2,000 if it is not set. After a failure, `random_tables.py DTYPE NUMBER 1` runs the last table
-    that is named here once more.
+    The environment variable ADADELTA_GUARDED_TABLES is the number of tables for all dtypes
+    together, 2,000 by default. After a failure, `random_tables.py DTYPE NUMBER 1` repeats the
+    last table that is named in the output.
     """
     done = run(dtype, TABLES)
     assert done.returncode == 0 and done.stdout.endswith("done\n"), end_of(done)
 
 
-# What is broken: the dtype in which it shows, and in which files what stands there instead.
+# Deliberate faults: the dtype in which each shows, and its replacements by file.
 FAULTS = {
     "scratch by elements": (
         "float32",
@@ -56,7 +56,7 @@ FAULTS = {
             "layout.number_of_squares(len(rows), elements)",
             "layout.number_of_squares(len(rows), elements) if elements else 0",
         ),
-        # Else the handler refuses the call.
+        # Otherwise the handler refuses the call.
         ("xla_handler.py", "elements >= size", "elements >= 0"),
     ),
     "one element too many": (

@@ -96,7 +96,7 @@ def test_several_threads_may_call_at_once(kind):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.parametrize("fork", ["os.fork()", "ctypes.CDLL(None).fork()"])
 def test_the_first_step_may_be_that_of_a_child(fork):
-    """Torch's threads are the parent's, and nothing of ours was there to hear of the fork."""
+    """Torch's threads belong to the parent, and none of our code was told of the fork."""
     code = f"""
 import ctypes, os
 import torch
@@ -132,7 +132,7 @@ def _raise_into(thread):
 
 @pytest.fixture
 def interruptible():
-    """SIGINT raises KeyboardInterrupt, also in what a shell has started in the background."""
+    """Let SIGINT raise KeyboardInterrupt, which a shell disables in background processes."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -142,7 +142,7 @@ def interruptible():
 @pytest.mark.parametrize("interrupt", [_interrupt_main, _raise_into])
 @pytest.mark.usefixtures("interruptible")
 def test_nobody_writes_after_an_interrupted_step(interrupt):
-    """With threads of Python's, of which the caller waits for none in C."""
+    """Use Python's threads, none of which the caller waits for in C."""
     settings, own = arguments("float32", {})
     generator = np.random.default_rng(4)
     size = 2_000_000
@@ -221,7 +221,7 @@ def _in_child(kind, queue):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning", "ignore:os.fork:RuntimeWarning")
 def test_a_child_of_fork_can_step_too(kind):
-    # With threads, of both kinds, that the child does not have.
+    # The parent has started threads, of either kind, which the child does not have.
     wanted = stepped(kind(2))
     context = multiprocessing.get_context("fork")
     queue = context.Queue()

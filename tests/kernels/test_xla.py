@@ -1,4 +1,4 @@
-"""The kernel inside JAX programs does what the rule does, in place, and only where it can."""
+"""The kernel inside JAX programs gives the rule's numbers, in place, and only where it can."""
 
 import os
 import subprocess
@@ -31,7 +31,7 @@ SHAPES = [(), (3, 5), (0, 2)]
 
 
 def precision(dtype):
-    """JAX keeps float64 only where it is allowed to."""
+    """Allow JAX to use float64 where the dtype needs it."""
     allow = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
     return allow(dtype == "float64")
 
@@ -41,7 +41,7 @@ def on_jax(rows):
 
 
 def stepped(dtype, rows, options):
-    """Run the kernel on rows of arrays, with every number given as an array, not a constant."""
+    """Run the kernel on rows of arrays, passing every number as an array, not as a constant."""
     (optimizer, call), its_factors = told(dtype, options), factors(dtype, options)
     action = jnp.asarray(options.get("action", UPDATE))
     given = [as_row(row, dtype, options)._replace(action=action) for row in rows]
@@ -51,7 +51,7 @@ def stepped(dtype, rows, options):
 
 
 def in_program(dtype, rows, options):
-    """What a compiled program makes of rows, as NumPy arrays."""
+    """Return the rows after a compiled program has run, as NumPy arrays."""
     with precision(dtype):
         made = jax.jit(lambda rows: stepped(dtype, rows, options))(on_jax(rows))
         return [[None if array is None else np.asarray(array) for array in row] for row in made]
@@ -106,7 +106,7 @@ def test_norms_of_tensors_without_elements(dtype, together):
     assert np.isfinite(divisor).all()
 
 
-# What is wrong with a call of norms of two gradients of 5 elements: operands, and results.
+# Invalid calls of norms of two gradients of 5 elements: operands, and results.
 REFUSED = {
     "scratch too small": (["float32"] * 2, [(2, 2), (58,)]),
     "another dtype": (["float32", "float16"], [(2, 2), (100,)]),
@@ -218,7 +218,7 @@ def test_norms_under_vmap_are_those_of_the_kernel(dtype, wide):
 
         for ours in (jax.vmap(norm)(gradients), [norm(it) for it in jnp.asarray(gradients)]):
             assert ours[0].dtype == ("float64" if wide else dtype)
-            # Sums of float64 squares, except by the rule in float32.
+            # Sums of squares are in float64, except those of the rule in float32.
             rounding = 1e-6 if dtype == "float32" and not wide else 1e-14
             np.testing.assert_allclose(ours, exact, rtol=rounding)
 
@@ -233,7 +233,7 @@ def test_under_vmap_and_differentiation_it_is_the_rule():
         return stepped("float32", [row], {})[0][0]
 
     parts = [it.reshape(3, 4) for it in (parameter, gradient, square_avg, acc_delta)]
-    # XLA may fuse a multiplication with an addition, which rounds once less.
+    # XLA may fuse a multiplication with an addition, which saves one rounding.
     np.testing.assert_allclose(jax.vmap(moved)(*parts).reshape(-1), wanted, rtol=1e-6)
     slope = jax.grad(lambda it: moved(it, gradient, square_avg, acc_delta).sum())(parameter)
     np.testing.assert_array_equal(slope, np.ones(12))

@@ -1,10 +1,10 @@
-"""Random sets of arguments for the front ends: values that will do, edge numbers, broken objects.
+"""Random sets of arguments for the front ends: valid values, edge numbers, broken objects.
 
-A front end is asked in several ways (its constructor, attributes set later, ...). Whatever it is
-given, it takes the value as it is, or raises a TypeError or ValueError of at most 200 characters
-that names the argument, and then nothing has changed.
+A front end gets its arguments in several ways (its constructor, attributes set later, ...). It must
+either keep each value unchanged, or raise a TypeError or ValueError of at most 200 characters that
+names the argument, and then nothing may have changed.
 
-ADADELTA_FUZZ says how many sets all front ends together are given, ADADELTA_FUZZ_SEED which.
+ADADELTA_FUZZ is the number of sets for all front ends together, ADADELTA_FUZZ_SEED the seed.
 """
 
 import decimal
@@ -21,7 +21,7 @@ import numpy as np
 
 TOTAL = int(os.environ.get("ADADELTA_FUZZ", "2000"))
 SEED = int(os.environ.get("ADADELTA_FUZZ_SEED", "1"))
-# Which part of all sets a front end is given. Those of Keras are run on each of three backends.
+# The share of all sets that each front end gets. Those of Keras run on each of three backends.
 SHARES = {
     "keras": 0.13,
     "core": 0.08,
@@ -194,7 +194,7 @@ FUNCTIONS = [Candidate("a function", lambda: half, is_function=True)]
 
 
 def others(made: dict[str, Callable[[], Any]]) -> list[Candidate]:
-    """Candidates that are no number, flag or text."""
+    """Return candidates that are neither numbers, flags nor text."""
     return [Candidate(label, make) for label, make in made.items()]
 
 
@@ -206,7 +206,7 @@ CANDIDATES = [*NUMBERS, *FLAGS, NONE, *TEXTS, *others(OTHERS)]
 
 @dataclass(frozen=True)
 class Argument:
-    """What an argument takes, said a second time and by nothing but this."""
+    """The values that an argument accepts, stated here independently of the package."""
 
     values: tuple[Any, ...]
     accepts: Callable[[Any], bool] | None = None
@@ -215,11 +215,11 @@ class Argument:
     optional: bool = False
     words: tuple[str, ...] = ()
     functions: bool = False
-    # What else will do, by its label.
+    # The labels of other candidates that are accepted.
     also: tuple[str, ...] = ()
 
     def takes(self, candidate: Candidate) -> bool:
-        """Whether a candidate must be taken; otherwise it must be refused."""
+        """Whether a candidate must be accepted; otherwise it must be refused."""
         if candidate.label in self.also:
             return True
         if candidate.is_none:
@@ -235,7 +235,7 @@ class Argument:
         return is_number and bool(self.accepts(candidate.number))
 
     def drawn(self, rng: random.Random, extra: list[Candidate]) -> Candidate:
-        """A candidate: often one that will do, so that the others of its set are looked at."""
+        """Draw a candidate, often a valid one, so that the rest of its set is tested too."""
         if rng.random() < 0.3:
             value = rng.choice(self.values)
             kind = "flag" if isinstance(value, bool) else "text"
@@ -266,31 +266,31 @@ PROBABILITY = Argument((0.99, 0, 1), lambda it: 0 <= it <= 1)
 class Way:
     """One way to give a front end its arguments.
 
-    `act` is called with values by name, and returns what has become of those that can be read.
+    `act` is called with values by name, and returns the values that can be read afterwards.
     """
 
     label: str
     arguments: dict[str, Argument]
     act: Callable[[dict[str, Any]], dict[str, Any]]
-    # That of the averages, when there are any: a number that it can't hold may be refused.
+    # The dtype of the averages, if there are any: a number that it can't hold may be refused.
     dtype: str | None = None
     longest: int = 200
-    # More that may be refused: the candidates by name.
+    # Whether other sets of candidates, by name, may be refused.
     may_refuse: Callable[[dict[str, Candidate]], bool] = lambda given: False
 
     def may_be_odd(self, given: dict[str, Candidate]) -> bool:
-        """Whether values that will do by themselves may be refused."""
+        """Whether values that are valid by themselves may be refused together."""
         return self.may_refuse(given) or (self.dtype is not None and is_beyond(given, self.dtype))
 
 
 # At most one of these can be given.
 CLIPS = ("clipnorm", "clipvalue", "global_clipnorm")
-# What a step has in the dtype of the averages, beside `rho`.
+# The numbers that a step converts to the dtype of the averages, besides `rho`.
 SMALL = ("epsilon", "eps", *CLIPS, "loss_scale_factor")
 
 
 def is_beyond(given: dict[str, Candidate], dtype: str) -> bool:
-    """Whether a dtype can't hold one of the numbers, or `rho`, which becomes 1."""
+    """Whether the dtype can't hold one of the numbers, or rounds `rho` to 1."""
     numbers = [given[name].number for name in SMALL if name in given]
     limits = np.finfo(dtype)
     low, high = float(limits.tiny), float(limits.max)
@@ -301,12 +301,12 @@ def is_beyond(given: dict[str, Candidate], dtype: str) -> bool:
 
 
 def beyond_float32(*names: str) -> list[tuple[str, float]]:
-    """Arguments with numbers that would be 0, infinite or 1 in averages of float32."""
+    """Return arguments with numbers that would be 0, infinite or 1 in float32 averages."""
     return [*((name, it) for name in names for it in (1e-50, 1e39)), ("rho", 1 - 1e-9)]
 
 
 def same(kept: Any, candidate: Candidate) -> bool:
-    """Whether a value that was kept is what was given."""
+    """Whether a value that was kept is the one that was given."""
     if candidate.is_none:
         return kept is None
     if candidate.text is not None:
@@ -319,21 +319,21 @@ def same(kept: Any, candidate: Candidate) -> bool:
 
 
 class ChangedError(Exception):
-    """A refusal that has changed something."""
+    """A value was refused, but something changed."""
 
 
 def attributes(*names: str) -> Callable[[Any], dict[str, Any]]:
-    """A function that reads these attributes."""
+    """Return a function that reads these attributes."""
     return lambda target: {name: getattr(target, name) for name in names}
 
 
 def made(make: Callable[..., Any], read: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """An `act` that gives the values to a constructor."""
+    """Return an `act` that passes the values to a constructor."""
     return lambda values: read(make(**values))
 
 
 def set_later(make: Callable[[], Any], read: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """An `act` that sets attributes, and sees that a refused one has changed nothing."""
+    """Return an `act` that sets attributes and checks that a refused value changes nothing."""
 
     def act(values: dict[str, Any]) -> Any:
         target = make()
@@ -351,7 +351,7 @@ def set_later(make: Callable[[], Any], read: Callable[[Any], Any]) -> Callable[[
 
 
 def problem(way: Way, given: dict[str, Candidate]) -> str | None:
-    """What is wrong with how a set of arguments is treated, or None."""
+    """Return what is wrong with the response to a set of arguments, or None."""
     exclusive = [it for it in CLIPS if it in given and not given[it].is_none]
     refused = [name for name, it in given.items() if not way.arguments[name].takes(it)]
     may_be_odd = way.may_be_odd(given)
@@ -381,7 +381,7 @@ def problem(way: Way, given: dict[str, Candidate]) -> str | None:
 
 
 def failures(front_end: str, ways: list[Way], extra: list[Candidate] = ()) -> list[str]:
-    """Give a front end its share of all sets, and return what is wrong, with how to do it again."""
+    """Test a front end with its share of all sets; return each failure and how to repeat it."""
     found = []
     for index in range(max(1, round(TOTAL * SHARES[front_end]))):
         rng = random.Random(f"{SEED} {front_end} {index}")

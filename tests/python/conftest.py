@@ -12,7 +12,7 @@ from short_messages import messages_are_short  # noqa: F401, each test uses it
 
 @contextlib.contextmanager
 def floats(dtype):
-    """Compute in `dtype`; float64 has to be allowed on JAX."""
+    """Compute in `dtype`; JAX must be told to allow float64."""
     import keras
 
     before = keras.config.floatx()

@@ -14,7 +14,7 @@ MODES = {
 
 
 def is_slow(mode):
-    """Whether a call takes 10 ms or more, so that long runs are left to the compiled modes."""
+    """Whether a call takes 10 ms or more, so that only the compiled modes do long runs."""
     return mode == "eager" and BACKEND != "torch"
 
 
@@ -29,7 +29,7 @@ def numpy(value):
 
 
 def sparse(ids, values, shape):
-    """Rows of a tensor as the backend's sparse tensor; ids that repeat are summed."""
+    """Return rows of a tensor as the backend's sparse tensor; repeated ids are summed."""
     if BACKEND == "tensorflow":
         import tensorflow as tf
 
@@ -44,7 +44,7 @@ def sparse(ids, values, shape):
 
 
 class Driver:
-    """Calls an optimizer on its variables; `mode` is one of MODES."""
+    """Call an optimizer on its variables; `mode` is one of MODES."""
 
     def __init__(self, optimizer, variables, mode="eager"):
         self.optimizer, self.variables, self.mode = optimizer, list(variables), mode
@@ -100,7 +100,7 @@ class Driver:
         self.compiled[present]([gradient for gradient in gradients if gradient is not None])
 
     def state(self, slot):
-        """The values of one slot, by the names of the shared vectors, one for each variable."""
+        """Return the values of one slot of the shared vectors, one for each variable."""
         variables = {
             "variables": self.variables,
             "square_avg": self.optimizer._accumulated_grads,
@@ -112,7 +112,7 @@ class Driver:
 
 
 def adadelta_of(case, cls=adadelta.Adadelta, **more):
-    """The optimizer that a case of the shared vectors describes."""
+    """Return the optimizer that a case of the shared vectors describes."""
     arguments = dict(case["arguments"], **more)
     rate = arguments["learning_rate"]
     if isinstance(rate, dict):
@@ -125,7 +125,7 @@ def adadelta_of(case, cls=adadelta.Adadelta, **more):
 
 
 class NonNegative(keras.constraints.Constraint):
-    """As keras.constraints.NonNeg, which returns float32 for float64 on torch."""
+    """Like keras.constraints.NonNeg, which returns float32 for float64 on torch."""
 
     def __call__(self, w):
         w = keras.ops.convert_to_tensor(w)
@@ -133,7 +133,7 @@ class NonNegative(keras.constraints.Constraint):
 
 
 def variables_of(case, dtype=None):
-    """The Keras variables of a case at their initial values."""
+    """Return the Keras variables of a case at their initial values."""
     constraints = {None: None, "non_negative": NonNegative()}
     variables = []
     for described in case["variables"]:

@@ -1,6 +1,6 @@
-"""Gradients of any size and dtype, and what the first step makes of them when they are clipped.
+"""Gradients of any size and dtype, and the right first step when they are clipped.
 
-No framework is imported here: the tests of every front end can use it.
+This module imports no framework, so that the tests of every front end can use it.
 """
 
 import itertools
@@ -14,8 +14,8 @@ DTYPES = {
     "float32": np.dtype("float32"),
     "float64": np.dtype("float64"),
 }
-# Of the step, of the largest element: the parameter is rounded once, the gradient's factor a few
-# times in the dtype of the state.
+# Relative to the largest element of the step: the parameter is rounded once, the gradient's factor
+# a few times, in the dtype of the state.
 ROUNDING = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 1e-6, "float64": 1e-14}
 WIDEST = {"one state": list(DTYPES)[:3], "two states": list(DTYPES)}
 EPSILON = 1e-2
@@ -24,12 +24,12 @@ EPSILON = 1e-2
 def magnitudes(dtype):
     numbers = ml_dtypes.finfo(dtype)
     sizes = numbers.smallest_subnormal, numbers.smallest_normal, 1, numbers.max
-    # The square of the last leaves float64's range as well.
+    # The square of the last one is also out of float64's range.
     return [float(size) for size in sizes] + [1e-200] * (dtype == np.float64)
 
 
 def samples(dtypes):
-    """Magnitudes of gradients of these dtypes: extremes, each alone, and mixed by chance."""
+    """Return magnitudes of gradients of these dtypes: extremes, each alone, and random mixtures."""
     of_each = [magnitudes(DTYPES[dtype]) for dtype in dtypes]
     mixed = list(itertools.product(*of_each))
     chosen = np.random.default_rng(0).choice(len(mixed), 5, replace=False)
@@ -47,7 +47,7 @@ def gradients_of(sizes, dtypes):
 
 
 def clipped(gradients, option, limit):
-    """The clipped gradients in numbers of a wider range than float64's."""
+    """Clip the gradients in numbers of a wider range than float64's."""
     wide = [gradient.astype("float64").astype(np.longdouble) for gradient in gradients]
     norms = [np.sqrt(np.sum(gradient**2)) for gradient in wide]
     if option == "global_clipnorm":
@@ -59,15 +59,15 @@ def clipped(gradients, option, limit):
 
 
 def first_step(gradient):
-    """What the first step with rate 1 and rho 0 takes from a parameter."""
+    """Return what the first step with rate 1 and rho 0 subtracts from a parameter."""
     return gradient * np.sqrt(EPSILON / (gradient**2 + EPSILON))
 
 
 def check(found, exact, dtypes, what):
-    """Compare what was taken from parameters that were 0 with what is right."""
+    """Compare what was subtracted from parameters that were 0 with the exact values."""
     for array, right, dtype in zip(found, exact, dtypes, strict=True):
         right = right.astype("float64")
-        # Numbers without full precision are 0 on JAX and TensorFlow.
+        # JAX and TensorFlow flush subnormal numbers to 0.
         smallest = float(ml_dtypes.finfo(DTYPES[dtype]).smallest_normal)
         room = ROUNDING[dtype] * np.max(np.abs(right)) + 2 * smallest
         np.testing.assert_allclose(array, right, rtol=0, atol=room, err_msg=f"{dtype} of {what}")

@@ -1,4 +1,4 @@
-"""What only one framework has, for the random sets of arguments of the front ends on it."""
+"""Candidates that only one framework has, for the random arguments of its front ends."""
 
 import math
 

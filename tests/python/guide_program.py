@@ -1,10 +1,10 @@
 """Run the Python blocks of a guide from top to bottom, in this process: guide_program.py FILE.
 
-In a guide, lines that begin with `#> ` show what the block that they stand in prints, warnings and
-the error that ends it included. A block whose first line is a comment with the name of a file, such
-as `# in_torch.py`, is a program of its own. Blocks marked `py` instead of `python` are only shown.
-The last line that this program writes is JSON: for each block that shows something, the number of
-its line in the file, what it shows, and what it has printed.
+In a guide, lines that begin with `#> ` show what their block prints, including warnings and the
+error that ends it. A block whose first line is a comment with a file name, such as `# in_torch.py`,
+is a separate program. Blocks marked `py` instead of `python` are only shown, not run. The last line
+that this program writes is JSON: for each block that shows output, its line number in the file,
+the output shown, and the output printed.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ SHOWN = "#>"
 
 
 def output_of(program):
-    """Run a program in a process of its own: not all frameworks can be loaded together."""
+    """Run a program in a separate process: not all frameworks can be loaded together."""
     command = [sys.executable, "-c", program]
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
 
@@ -41,7 +41,7 @@ def main(guide):
                 if FILE.match(block[1]):
                     print(output_of(block[1]))
                 else:
-                    # Errors of Python are to name the line in the guide.
+                    # Python's error messages should name the line in the guide.
                     exec(compile("\n" * line + block[1], guide, "exec"), names)
             except Exception as error:
                 if not shown:

@@ -1,7 +1,7 @@
-"""A pytest plugin: `adadelta.Adadelta` stands where `keras.optimizers.Adadelta` stood.
+"""A pytest plugin that replaces `keras.optimizers.Adadelta` by `adadelta.Adadelta`.
 
-Loaded with `-p in_place_of_keras_own` before Keras' own test files are imported. Only their tests
-of Adadelta are run: those of the file, and those whose name or parameters have that name.
+Load it with `-p in_place_of_keras_own` before Keras' own test files are imported. It runs only
+their tests of Adadelta: all tests of its file, and those with Adadelta in a name or a parameter.
 """
 
 import keras
@@ -12,8 +12,8 @@ import adadelta
 
 THEIRS = home.Adadelta
 
-# On torch, keras.src.optimizers.Adadelta is also the key under which Keras finds the class that
-# it makes instead; there only the test's own import and the names of `optimizers.get` change.
+# On torch, Keras also uses keras.src.optimizers.Adadelta as the key to find the class that it
+# creates instead, so there only the test's own import and the names of `optimizers.get` change.
 modules = (home,) if keras.config.backend() == "torch" else (home, optimizers, keras.optimizers)
 for module in modules:
     module.Adadelta = adadelta.Adadelta

@@ -4,8 +4,8 @@
     python interrupted.py model DIRECTORY     a Keras model, likewise
     python interrupted.py endless DIRECTORY   saves until it is killed
 
-Each stage is a function that the save calls, before and after; the process forks for each, and
-the fork kills itself there. A line is printed for every stage: its name and what is in the file.
+Each stage is a function that the save calls. Before and after each, the process forks, and the
+fork kills itself. One line is printed for every stage: its name and the content of the file.
 """
 
 import contextlib
@@ -73,7 +73,7 @@ class Models:
 
 
 def in_fork(action):
-    """Run it in a fork of this process; the signal that killed that, or its exit status."""
+    """Run it in a fork of this process; return the signal that killed the fork, or its status."""
     child = os.fork()
     if not child:
         try:

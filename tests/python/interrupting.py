@@ -13,9 +13,9 @@ OURS = os.path.dirname(adadelta.__file__)
 
 @pytest.fixture(autouse=True)
 def interruptible():
-    """SIGINT raises KeyboardInterrupt, which it does not in what a shell starts in the background.
+    """Let SIGINT raise KeyboardInterrupt, which a shell disables in background processes.
 
-    For the tests of a module that imports it.
+    For the tests of a module that imports this fixture.
     """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
@@ -23,10 +23,10 @@ def interruptible():
 
 
 def after(updates):
-    """A weight that began as 1, and its `acc_delta`, after so many updates that each show.
+    """Return a weight that began as 1, and its `acc_delta`, after so many updates.
 
-    The learning rate is 1, `rho` 0, epsilon 1 and the gradient 1, so that each moves the weight by
-    about 1.
+    The learning rate is 1, `rho` 0, epsilon 1 and the gradient 1, so that each update moves the
+    weight visibly, by about 1.
     """
     weight, change = 1.0, 0.0
     for _ in range(updates):
@@ -36,9 +36,9 @@ def after(updates):
 
 
 def at_every_line(step, check, stride=1):
-    """Call `step` again and again, with SIGINT at one of our lines further each time.
+    """Call `step` again and again, sending SIGINT one of our lines later each time.
 
-    `check` is called after each. Returns how often the step was interrupted.
+    `check` is called after each call. Returns how often the step was interrupted.
     """
     before = sys.gettrace()
     torch = sys.modules.get("torch")
@@ -67,8 +67,8 @@ def at_every_line(step, check, stride=1):
         finally:
             sys.settrace(before)
             if torch:
-                # Between the last line of a `with` block and the exit of its context, Python itself
-                # can be interrupted, so that torch's stays.
+                # Python can be interrupted between the last line of a `with` block and the exit of
+                # its context; torch's gradient mode then stays as it was in the block.
                 torch.set_grad_enabled(has_grad)
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
         check()

@@ -1,4 +1,4 @@
-"""The optimizer's options by name, and the pairs of them that go together."""
+"""The optimizer's options by name, and the pairs of them that can be combined."""
 
 import itertools
 
@@ -6,8 +6,8 @@ import keras
 
 import adadelta
 
-# Each option by what it passes to the optimizer. Those that pass nothing act through the variables
-# or the gradients, which a test makes accordingly; "schedule" acts through `optimizer_of`.
+# The arguments that each option passes to the optimizer. Options without arguments act through the
+# variables or gradients, which the tests make accordingly; "schedule" acts in `optimizer_of`.
 OPTIONS = {
     "decoupled decay": {"weight_decay": 0.0625},
     "coupled decay": {"weight_decay": 0.0625, "decoupled_weight_decay": False},
@@ -31,7 +31,7 @@ ALTERNATIVES = (
 
 
 def pairs(options, alternatives):
-    """Every pair of options, but for those of which only one can be on."""
+    """Return every pair of options, except pairs of alternatives."""
     return [
         pair
         for pair in itertools.combinations(options, 2)
@@ -40,9 +40,9 @@ def pairs(options, alternatives):
 
 
 def rows(options, alternatives):
-    """Few runs with many options on, in which every pair is on together somewhere.
+    """Return a few runs with many options on, so that every pair is on together in some run.
 
-    For the modes in which all pairs one by one are slow. The alternatives come first in each.
+    For modes in which testing each pair alone is slow. The alternatives come first in each run.
     """
     others = sorted(set(options).difference(*alternatives))
     choices = [(*choice, *others) for choice in itertools.product(*alternatives)]
@@ -63,7 +63,7 @@ def name(options):
 
 
 def optimizer_of(options, table, boundaries, **arguments):
-    """The optimizer with these options of a table; a schedule halves the rate at `boundaries`."""
+    """Return the optimizer with these options; a schedule halves the rate at `boundaries`."""
     for option in options:
         arguments.update(table[option])
     rate = 0.5

@@ -1,4 +1,4 @@
-"""Programs that tests run in a process of their own."""
+"""Programs that tests run in a separate process."""
 
 import json
 import os
@@ -9,7 +9,7 @@ import adadelta
 
 
 def answer_of(program, *arguments):
-    """Run a program, and return what its last line says in JSON."""
+    """Run a program, and return its last line, which is JSON."""
     result = subprocess.run(
         [sys.executable, program, *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(adadelta.__file__))},

@@ -1,4 +1,4 @@
-"""What a test provokes is measured: every message of ours is short enough for a terminal."""
+"""Check that every message of ours that a test provokes is short enough for a terminal."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ class _Measured:
         is_expected = self._expected.__exit__(kind, error, traceback)
         if is_expected and _is_own(error):
             message = str(error)
-            # TensorFlow writes where its compiler was before the message that it met there.
+            # TensorFlow puts the position in its compiler before the original message.
             if message.startswith("in user code:"):
                 message = message.rpartition(f"{type(error).__name__}: ")[2]
             assert len(message) <= LONGEST, f"{len(message)} characters: {message}"
@@ -31,7 +31,7 @@ class _Measured:
 
 
 def _is_own(error):
-    # What the operating system says has the whole path of the file in it.
+    # Messages of the operating system contain the whole path of the file.
     if isinstance(error, OSError):
         return False
     frame = error.__traceback__

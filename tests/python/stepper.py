@@ -1,7 +1,7 @@
-"""A plain float64 Adadelta step, with the mistakes that such a step invites built in on request.
+"""A plain float64 Adadelta step, with typical mistakes that can be switched on.
 
-It proves the test vectors: right, it must agree with all of them; with any one of FAULTS, at
-least one case must notice. It is written for that alone and is neither fast nor complete.
+It proves the test vectors: without a fault it must agree with all of them; with any one of FAULTS,
+at least one case must fail. It is written for that alone and is neither fast nor complete.
 """
 
 import numpy as np
@@ -91,7 +91,7 @@ class Stepper:
         self.step = self.update = self.skipped = 0
 
     def call(self, gradients):
-        """One step with a gradient, or None, for each variable."""
+        """Do one step with a gradient, or None, for each variable."""
         rate = self._rate()
         self.step += 1
         if self.arguments.get("skip_nonfinite") and self._nonfinite(gradients):
@@ -158,7 +158,7 @@ class Stepper:
         self.variables[index] = x
 
     def _delta(self, index, g, rate):
-        """Move the accumulators of one variable and return its Δ."""
+        """Update the accumulators of one variable and return its Δ."""
         fault = self.fault
         epsilon = self.arguments["epsilon"]
         keep = self.arguments["rho"]
@@ -189,7 +189,7 @@ class Stepper:
         return delta
 
     def _decayed(self, x, rate):
-        """x after either decay that acts on x itself."""
+        """Return x after either decay that acts on x itself."""
         decay = self.arguments.get("weight_decay") or 0.0
         if self.fault == "decay by the first rate":
             rate = self._rate_at(0)
@@ -203,7 +203,7 @@ class Stepper:
         return np.maximum(x, 0.0) if self.constraints[index] == "non_negative" else x
 
     def _rate(self):
-        """The learning rate of the call to come."""
+        """Return the learning rate of the next call."""
         count = self.update if self.fault == "schedule counts updates" else self.step
         return self._rate_at(count + (self.fault == "schedule from one"))
 
@@ -234,7 +234,7 @@ class Stepper:
             self._average_anyway()
 
     def _gather(self, gradients):
-        """The window's mean when it is full, else None."""
+        """Return the mean gradient when the accumulation is complete, else None."""
         for index, g in enumerate(gradients):
             if g is not None:
                 self.window[index] = self.window[index] + g
@@ -294,7 +294,7 @@ class Stepper:
         return _each(shrink, gradients)
 
     def _average(self, present):
-        """Move the average, and overwrite x by it when due."""
+        """Update the average, and overwrite x with it when due."""
         every = self.arguments.get("ema_overwrite_frequency")
         count = self.step if self.fault == "overwrite counts calls" else self.update
         due = bool(every) and count % every == 0

@@ -1,6 +1,6 @@
 """k calls with `gradient_accumulation_steps = k` are one call with the mean of their gradients.
 
-In parameters, averages, moving average and the count of updates, with every other option on.
+This holds for parameters, averages, EMA and the update count, with every other option on.
 """
 
 import contextlib
@@ -23,8 +23,8 @@ from traps.tools import COMPILED, FITS
 STEPS = 3
 UPDATES, UPDATES_IF_SLOW = 201, 51
 # The gradients are chosen so that their sum is exact in float32, and one division gives the same
-# mean in both runs. What is left is the order in which a compiler multiplies and adds: a few times
-# 6e-8 in each update, which 201 updates add up to 1e-5 at most.
+# mean in both runs. The only difference is the order in which a compiler multiplies and adds: a few
+# times 6e-8 in each update, at most 1e-5 after 201 updates.
 TOLERANCE = 1e-5
 
 SHAPES = ((3,), (2, 2))
@@ -33,7 +33,7 @@ ROWS = rows(OPTIONS, ALTERNATIVES)
 
 
 def micro_gradients(options, updates):
-    """The windows of gradients: for each update, for each call, one for each variable."""
+    """Return gradients: for each update, a list of calls with one gradient for each variable."""
     random = np.random.default_rng(20121225)
     windows = []
     for update in range(updates):
@@ -61,10 +61,10 @@ def _mean(gradients):
 
 
 class Run:
-    """An optimizer, and the calls with which it is to be driven."""
+    """An optimizer, and the calls to drive it with."""
 
     def __init__(self, options, mode, windows, **arguments):
-        """Each of the windows is a list of calls that end with an update."""
+        """Each of the windows is a list of calls that ends with an update."""
         scale = OPTIONS["loss scale"]["loss_scale_factor"] if "loss scale" in options else 1.0
         calls, ends = [], []
         for update, window in enumerate(windows):
@@ -73,7 +73,7 @@ class Run:
                     calls.append([np.full(shape, np.nan) for shape in SHAPES])
                 calls.append([None if g is None else g * scale for g in gradients])
             ends.append(len(calls) - 1)
-        # A schedule counts calls; it counts the same where the rate changes between two windows.
+        # A schedule counts calls; the two counts agree where the rate changes between two windows.
         boundaries = [ends[len(ends) // 4], ends[len(ends) * 3 // 5]]
         optimizer = optimizer_of(options, OPTIONS, boundaries, **arguments)
         random = np.random.default_rng(6)
@@ -166,8 +166,8 @@ def test_fit_on_micro_batches_is_fit_on_large_batches(options, fit_options):
     model, parts, _ = _trained(8, {**options, "gradient_accumulation_steps": 4}, fit_options)
     assert loss[-1] < loss[0]
     assert int(numpy(model.optimizer.iterations)) == 8 * 96 // 32
-    # The sums over 8 and over 32 samples are rounded differently, by some 1e-7 of the gradient,
-    # and each of 24 updates passes that on.
+    # The sums over 8 and over 32 samples are rounded differently, by about 1e-7 of the gradient,
+    # and each of 24 updates carries that over.
     for one, other in zip(parts, whole, strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-4 * np.max(np.abs(other)))
 
@@ -201,7 +201,7 @@ def test_a_call_inside_a_window_computes_no_update(mode):
             patches.enter_context(of_operation)
         variable = keras.Variable([1.0, 2.0], dtype="float32")
         # The kernels of the other backends can't be counted; tests/kernels/test_cpu.py
-        # holds that they only collect.
+        # checks that those calls only collect.
         fused = None if BACKEND == "tensorflow" else False
         optimizer = adadelta.Adadelta(gradient_accumulation_steps=4, fused=fused)
         run = Driver(optimizer, [variable], mode)
@@ -218,7 +218,7 @@ def test_a_call_inside_a_window_computes_no_update(mode):
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow has graphs")
 def test_a_tensorflow_graph_has_the_update_inside_a_condition():
-    # XLA can't call Python, so there the graph is read instead.
+    # XLA can't call Python, so on TensorFlow the test reads the graph instead.
     import tensorflow as tf
 
     variable = keras.Variable([1.0, 2.0], dtype="float32")

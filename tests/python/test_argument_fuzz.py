@@ -68,7 +68,7 @@ SMALL_OF_KERAS = ("epsilon", *CLIPS, "loss_scale_factor")
 
 
 def config_of(optimizer):
-    # Keras makes a name where there is none, and has the rate in float32.
+    # Keras makes up a missing name, and rounds the rate to float32.
     config = {
         it: value
         for it, value in optimizer.get_config().items()
@@ -78,7 +78,7 @@ def config_of(optimizer):
 
 
 def config_of_new(optimizer):
-    # One step of accumulation is none.
+    # Accumulation over one step is stored as none.
     config = config_of(optimizer)
     return {it: config[it] for it in config if it != "gradient_accumulation_steps"}
 
@@ -201,7 +201,7 @@ NAMES = [
 
 
 def test_command(tmp_path, capsys):
-    """The command ends with 0, or with 1 or 2 and one line."""
+    """The command exits with 0, or with 1 or 2 and a message of one line."""
     path = str(tmp_path / "state.safetensors")
     one = np.ones((2, 3), "float32")
     slots = {"square_avg": one, "acc_delta": one}
@@ -278,7 +278,7 @@ def test_unknown_arguments_are_refused_in_a_few_words():
     beyond_float32(*SMALL_OF_KERAS),
 )
 def test_a_number_that_the_averages_cant_hold_is_refused(name, value, dtype):
-    """It would be 0, infinite or 1 there: the step would be NaN, or another one."""
+    """The number would be 0, infinite or 1 there: the step would be NaN, or a different one."""
     variable = keras.Variable(keras.ops.ones(2, dtype), dtype=dtype)
     optimizer = adadelta.Adadelta(**{name: value})
     with pytest.raises(ValueError, match=f"`{name}` must be .* of dtype {dtype}"):

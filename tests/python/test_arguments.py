@@ -1,4 +1,4 @@
-"""Every argument: what is accepted, what becomes of it, and the message when it is refused.
+"""Every argument: which values are accepted, what they become, and the message when refused.
 
 The cases are in tests/vectors/arguments.json; tests/testthat/test-arguments.R runs them from R.
 """

@@ -1,4 +1,4 @@
-"""Whatever is passed, a call works or raises a plain error before anything has changed."""
+"""Whatever is passed, a call either works or raises a plain error before anything changes."""
 
 import contextlib
 import copy
@@ -54,7 +54,7 @@ ANYTHING = st.one_of(
         ]
     ),
 )
-# Hypothesis draws between calls of Keras, which are slow the first time.
+# Hypothesis also draws during calls of Keras, the first of which are slow.
 RELAXED = settings(
     deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -64,7 +64,7 @@ RELAXED = settings(
 def warnings_are_errors():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        # What Keras' own variables make NumPy 2 say.
+        # NumPy 2 warns of this in Keras' own variables.
         warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
         yield
 
@@ -201,7 +201,7 @@ def test_variables():
         "abc",
         None,
         [np.ones(5)] * 4,
-        # All but the last would fit.
+        # All but the last value would fit.
         [7, 0.5, np.ones(2)],
         [7, 0.5, np.ones(2), np.ones(5)],
     ],

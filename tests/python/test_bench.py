@@ -1,4 +1,4 @@
-"""The scripts in bench/: what `fit()` is measured on, and how two checkouts are compared."""
+"""The scripts in bench/: the data that `fit()` is timed on, and how two checkouts are compared."""
 
 import importlib
 import os
@@ -15,7 +15,7 @@ if not BENCH.exists():
 
 @pytest.fixture
 def script(monkeypatch):
-    """A function that imports a script by its name."""
+    """Return a function that imports a script by its name."""
     monkeypatch.syspath_prepend(BENCH)
     monkeypatch.delenv("ADADELTA_MNIST", raising=False)
     return lambda name: importlib.reload(importlib.import_module(name))
@@ -111,7 +111,7 @@ def test_a_measurement_runs_in_small_and_is_marked(script, monkeypatch, capsys):
 
 
 class Checkout:
-    """Takes these milliseconds, and notes its name in `calls`."""
+    """Report these milliseconds, and append its name to `calls`."""
 
     def __init__(self, name, milliseconds, calls):
         self.name, self.milliseconds, self.calls = name, iter(milliseconds), calls

@@ -18,7 +18,7 @@ def loaded():
     path = ROOT / "vignettes" / "choosing.py"
     spec = importlib.util.spec_from_file_location("choosing", path)
     module = importlib.util.module_from_spec(spec)
-    # dataclasses look their module up.
+    # dataclasses look up their module in `sys.modules`.
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "choosing", module)
         spec.loader.exec_module(module)
@@ -46,7 +46,7 @@ def test_all_runs_are_kept_once_and_the_best_of_the_validation_split_were_tested
 
 
 def test_no_chosen_rate_is_at_the_end_of_its_grid():
-    """A better one could lie outside then."""
+    """Otherwise a better rate could lie beyond the grid."""
     for task in TASKS:
         for optimizer, rates in choosing.RATES.items():
             assert choosing.chosen(RUNS, task, optimizer)["rate"] in rates[1:-1], (task, optimizer)
@@ -110,7 +110,7 @@ def test_a_run_trains_and_its_seed_its_rate_and_its_stage_decide_what_comes_out(
     assert first == scores() and len(first) == task.epochs
     assert first[-1] < first[0] / 2
     assert first != scores(seed=2)
-    # The first epoch has the whole rate, and the others less.
+    # The first epoch has the full learning rate, the others a lower one.
     falling = scores(falling=True)
     assert falling[0] == first[0] and falling[1] != first[1]
     assert scores("test")[-1] == pytest.approx(100, rel=0.1)

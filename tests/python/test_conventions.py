@@ -14,7 +14,7 @@ DEFAULT_EPSILON = 1e-7
 
 
 def steps(framework, arguments, gradients, x=1.0):
-    """The parameter after each gradient, by what the framework's documentation says."""
+    """Return the parameter after each gradient, according to the framework's documentation."""
     convention = CONVENTIONS[framework]
     ours = {our: arguments[name] for our, name in convention.names.items() if name in arguments}
     rate, rho, epsilon, decay = (
@@ -40,7 +40,7 @@ def steps(framework, arguments, gradients, x=1.0):
     return path
 
 
-# Arguments by our own names, of which each framework is given those that it has.
+# Arguments by our own names; each framework gets those that it has.
 CASES = [
     {},
     {"learning_rate": 0.5},
@@ -64,12 +64,12 @@ def test_both_make_the_same_steps(source, target, case):
     try:
         translated = adadelta.translate(source, target, **arguments)
     except ValueError as error:
-        # Only these have no equal everywhere.
+        # Only these have no equivalent in some frameworks.
         assert any(f"`{name}` of {source}" in str(error) for name in ("weight_decay", "maximize"))
         assert set(arguments) & {"weight_decay", "maximize"}
         return
     gradients = [1.0, -0.5, 2.0, 0.25]
-    # A decay that was divided and multiplied by the rate again is off by a rounding.
+    # A decay that was divided and multiplied by the rate again may differ by a rounding.
     np.testing.assert_allclose(
         steps(target, translated, gradients), steps(source, arguments, gradients), rtol=1e-14
     )
@@ -112,7 +112,7 @@ def test_defaults_that_differ_are_among_the_result():
     assert translate("keras", "torch") == {"lr": 0.001, "rho": 0.95, "eps": 1e-7}
     assert translate("keras", "tf_keras") == translate("torch", "optax") == {}
     assert translate("brainpy", "tf1") == {"epsilon": 1e-6}
-    # What was given is there even where it is the default.
+    # An argument that was given is kept even if it equals the default.
     assert translate("keras", "tf1", epsilon=1e-7, learning_rate=1) == {"lr": 1.0, "epsilon": 1e-7}
     assert translate("torch", "brainpy", weight_decay=0)["weight_decay"] is None
     assert "weight_decay" not in translate("torch", "tf1", weight_decay=0)
@@ -138,7 +138,7 @@ def test_options_go_where_they_exist():
     assert translate("keras", "tf1", clipvalue=2)["clipvalue"] == 2.0
     assert translate("torch", "keras", maximize=True, foreach=True)["maximize"] is True
     assert translate("keras", "keras", rho=0.5, use_ema=True) == {"rho": 0.5, "use_ema": True}
-    # What is off is off everywhere.
+    # An option that is off needs no argument anywhere.
     off = {"use_ema": False, "ema_momentum": 0.5, "clipnorm": None, "clipvalue": math.inf}
     assert translate("keras", "torch", **off) == translate("keras", "torch")
     assert translate("keras", "torch", fused=True) == translate("keras", "torch")
@@ -204,7 +204,7 @@ def test_the_table_is_a_list_of_dicts_that_prints_as_a_table():
     assert [line.split()[0] for line in lines[1 : len(FRAMEWORKS) + 1]] == FRAMEWORKS
     assert "lr = 1.0" in lines[FRAMEWORKS.index("brainpy") + 1]
     assert all(len(line) <= 100 for line in lines)
-    # A change to one table is no change to the next.
+    # Changing one table does not change the next.
     torch["rho"] = 0.5
     assert adadelta.conventions() != table
 

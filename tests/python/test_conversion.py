@@ -1,4 +1,4 @@
-"""States by other names and layouts: all of them or none, and training goes on as it was."""
+"""States by other names and layouts: all convert or none, and training continues unchanged."""
 
 import copy
 
@@ -155,8 +155,8 @@ OPTIONS = {
 
 
 def variables(kernel, bias, names):
-    # On torch a transposed array gives a variable that is not contiguous, which no kernel serves;
-    # the rule by torch's operators rounds the root otherwise.
+    # On torch a transposed array gives a variable that is not contiguous and so has no kernel; the
+    # rule in torch's operators rounds the root differently.
     values = np.ascontiguousarray(kernel), bias
     return [keras.Variable(value, name=name) for value, name in zip(values, names, strict=True)]
 
@@ -168,7 +168,7 @@ def test_k_steps_moved_and_k_more_are_2k_steps(name):
     gradients = rng.normal(size=(2 * k, 4, 4)).astype("float32")
     if "skip_nonfinite" in options:
         gradients[1, 0, 0] = np.nan
-    # Square, so that a transposition that was forgotten would fit.
+    # Square, so that a forgotten transposition would still fit in shape.
     start = rng.normal(size=(3, 3)).astype("float32"), rng.normal(size=3).astype("float32")
 
     def train(optimizer, variables, these, transposed):
@@ -193,7 +193,7 @@ def test_k_steps_moved_and_k_more_are_2k_steps(name):
     adadelta.import_state(second, adadelta.convert_state(old, mapping))
     train(second, after, gradients[k:], transposed=True)
 
-    # The norm of all gradients adds the same squares in another order: one rounding of float32.
+    # The global norm adds the same squares in another order: one rounding of float32.
     tolerance = 1e-6 if "global_clipnorm" in options else 0
     np.testing.assert_allclose(numpy(after[0]).T, numpy(ours[0]), rtol=tolerance)
     np.testing.assert_allclose(numpy(after[1]), numpy(ours[1]), rtol=tolerance)

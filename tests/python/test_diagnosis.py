@@ -1,4 +1,4 @@
-"""What the monitor's warnings are told from, where training does not easily bring it about."""
+"""The numbers behind the monitor's warnings, for cases that are hard to reach by training."""
 
 import math
 from types import SimpleNamespace
@@ -41,7 +41,7 @@ def test_the_loss_since_the_last_record_is_told_from_the_mean_of_the_epoch():
     assert monitor._since_last_record(3.0) == (2, 3.0)
     monitor._last_batch = 4
     assert monitor._since_last_record(4.2) == (3, 5.0)
-    # What is recorded again at the end of training has no batches of its own.
+    # The repeated record at the end of training covers no batches of its own.
     assert monitor._since_last_record(4.2) == (5, 4.2)
 
 

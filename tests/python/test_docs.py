@@ -28,7 +28,7 @@ def test_examples_run(name):
     module = importlib.import_module(name)
     finder = doctest.DocTestFinder()
     found = finder.find(module)
-    # These call themselves adadelta.Adadelta and so on, so the finder takes them for imported.
+    # These set their own name to adadelta.Adadelta etc., so the finder takes them for imported.
     public = {"adadelta.keras": "Adadelta", "adadelta._watch.monitor": "Monitor"}.get(name)
     if public:
         found += finder.find(getattr(adadelta, public), f"adadelta.{public}", module=False)

@@ -1,4 +1,4 @@
-"""What the documentation says of a step, in words and equations, is what `_core/step.py` does."""
+"""The documentation describes a step, in words and equations, as `_core/step.py` computes it."""
 
 import ast
 import math
@@ -15,7 +15,7 @@ PACKAGE = ROOT / "python" / "adadelta"
 
 
 def docstring(file, name="Adadelta"):
-    """What a front end's class or function says, read without importing its framework."""
+    """Return a front end's docstring, read without importing its framework."""
     tree = ast.parse((PACKAGE / file).read_text(encoding="utf-8"))
     (found,) = (node for node in tree.body if getattr(node, "name", None) == name)
     return ast.get_docstring(found)
@@ -28,7 +28,7 @@ def help_page():
 
 
 class Traced:
-    """An array or number that notes, in `order`, the stages whose numbers it meets."""
+    """An array or number that adds to `order` the stages of the numbers it is combined with."""
 
     def __init__(self, order, stage=None):
         self.order, self.stage = order, stage
@@ -47,7 +47,7 @@ class Traced:
 
 
 class Rate(Traced):
-    """A rate, whose product with what the rule returns moves the parameter."""
+    """A learning rate; its product with the rule's result moves the parameter."""
 
     def __mul__(self, other):
         self.meet(other)
@@ -92,7 +92,7 @@ class TracedArrays(PythonNumbers):
 
 
 def order_of_the_step(decay_mode="decoupled", by_value=False):
-    """The stages in the order in which a step with all options comes to them."""
+    """Return the stages of a step with all options, in the order in which they happen."""
     order = []
 
     def stage(name):
@@ -125,7 +125,7 @@ def test_the_step_goes_in_the_order_of_its_own_list(decay_mode, by_value):
     assert order_of_the_step(decay_mode, by_value) == listed
 
 
-# Of each text that tells the order: the text, how it begins and ends, and its words for stages.
+# For each text that states the order: the text, its beginning and end, and its words for stages.
 TOLD = {
     "keras.py": (
         lambda: docstring("keras.py"),
@@ -180,7 +180,7 @@ def test_the_order_that_is_told_is_that_of_the_step(name):
     assert sorted(places, key=places.get) == [stage for stage in order if stage in places]
 
 
-# Of each text with equations: the text, the decay mode, and its words for what a row has.
+# For each text with equations: the text, the decay mode, and its symbols for fields of a row.
 V_AND_U = {"v": "square_avg", "u": "acc_delta"}
 EQUATIONS = {
     "keras.py": (lambda: docstring("keras.py"), "decoupled", V_AND_U),
@@ -200,7 +200,7 @@ START = {"x": 3.0, "g": -1.5, "square_avg": 2.0, "acc_delta": 0.5}
 
 
 def lines_of(text):
-    """The equations in a text, as pairs of a name and what it becomes, in Python."""
+    """Return the equations in a text, as pairs of a name and its new value, in Python."""
     return [
         (name, in_python(right))
         for name, right in re.findall(r"(\w+) (?:<-|(?<=update )=) ([^\n{}]+)", text)
@@ -208,7 +208,7 @@ def lines_of(text):
 
 
 def in_python(formula):
-    """`rho v + (1 - rho) g^2` as `rho * v + (1 - rho) * g ** 2`."""
+    """Convert `rho v + (1 - rho) g^2` to `rho * v + (1 - rho) * g ** 2`."""
     formula = re.sub(r"(?<=[\w)]) +(?=[\w(])", " * ", formula)
     return formula.replace("^", " ** ")
 
@@ -226,7 +226,7 @@ def test_the_equations_that_are_told_are_those_of_the_step(name):
     known |= {word: getattr(row, field) for word, field in words.items()}
     known |= dict.fromkeys(("eps", "epsilon"), options.epsilon)
     known |= dict.fromkeys(("lr", "learning_rate"), NUMBERS["rate"])
-    # The decay of the rate, from t = 0, of TF 1.
+    # The decay of the learning rate in TF 1, from t = 0.
     known |= {"weight_decay": decay, "decay": 0.1, "t": 0}
     for result, right in equations:
         known[result] = eval(right, {}, known)

@@ -1,4 +1,4 @@
-"""Finite gradients of any size and dtype, clipped by a norm, give the finite right step."""
+"""Finite gradients of any size and dtype, clipped by norm, give the correct finite step."""
 
 import itertools
 
@@ -22,7 +22,7 @@ LIMITS = [
 
 
 class Trial:
-    """Makes first steps, all by the same optimizer, which is set back to its start."""
+    """Do first steps, all with the same optimizer, which is reset each time."""
 
     def __init__(self, dtypes, mode, **arguments):
         self.dtypes = dtypes
@@ -80,7 +80,7 @@ def test_a_norm_of_accumulated_gradients_is_finite(states, fused, float64):
         fused=fused,
     )
     for sizes in samples(dtypes)[-9:]:
-        # Their sum is in the range of the state.
+        # Reduced so that their sum is in the range of the state.
         gradients = [
             it / it.dtype.type(4) if np.max(it) > 1e30 else it for it in gradients_of(sizes, dtypes)
         ]
@@ -92,7 +92,7 @@ def test_a_norm_of_accumulated_gradients_is_finite(states, fused, float64):
 
 @pytest.mark.parametrize("fused", [True, False])
 def test_many_huge_gradients_have_a_finite_norm(fused, float64):
-    # On TensorFlow a kernel's program has 48 variables, so that three norms are combined.
+    # On TensorFlow a kernel's program covers 48 variables, so here three norms are combined.
     trial = Trial(["float32"] * 100, "eager", global_clipnorm=0.5, fused=fused)
     gradients = gradients_of([3e37] * 100, trial.dtypes)
     exact = [first_step(it) for it in clipped(gradients, "global_clipnorm", 0.5)]

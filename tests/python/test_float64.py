@@ -1,7 +1,7 @@
-"""Float64 variables are updated with the digits of float64, whatever the option and the backend.
+"""Float64 variables are updated in full float64 precision, whatever the option and the backend.
 
-A Python number that passes through float32 on its way, as Keras' operators convert it where the
-default dtype is float32, costs 1e-8.
+A Python number that is rounded to float32 on its way costs 1e-8. Keras' operators do this where
+float32 is the default dtype.
 """
 
 import keras
@@ -13,7 +13,7 @@ import adadelta
 from driver import MODES, Driver, numpy, sparse
 from stepper import Stepper
 
-# No number is one of float32, except the powers of 2 of a dynamic loss scale.
+# None of the numbers is exact in float32, except the powers of 2 of a dynamic loss scale.
 BASE = {"learning_rate": 0.3, "rho": 0.93, "epsilon": 1.1e-3}
 OPTIONS = {
     "none": {},
@@ -39,13 +39,13 @@ OPTIONS = {
         "maximize": True,
     },
 }
-# Of the largest element: six updates of about ten roundings, 1e-16 each, and what is cancelled.
+# Relative to the largest element: six updates of about ten roundings, 1e-16 each, and cancellation.
 ROUNDING = 1e-14
 
 
 @pytest.fixture(autouse=True)
 def float64_is_allowed():
-    """Allow float64, but leave float32 the default dtype."""
+    """Allow float64, but keep float32 as the default dtype."""
     with floats("float64"):
         keras.config.set_floatx("float32")
         yield
@@ -76,7 +76,7 @@ def check(run, exact):
             np.testing.assert_allclose(ours, its_right, rtol=0, atol=room, err_msg=slot)
 
 
-# By the kernel where it is compiled into a program, by the rule there and eagerly.
+# (fused, mode): the kernel in compiled code, and the rule both in compiled code and eagerly.
 PATHS = sorted({(False, MODES[0]), (False, MODES[-1]), (True, MODES[-1])})
 
 
@@ -99,7 +99,7 @@ RATES = {
 }
 
 
-# XLA can't call a function of Python's.
+# XLA can't call a Python function.
 @pytest.mark.parametrize("mode", MODES[:2])
 @pytest.mark.parametrize("rate", RATES)
 def test_rates_keep_their_digits(rate, mode):

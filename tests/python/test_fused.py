@@ -1,4 +1,4 @@
-"""What a kernel does beside the numbers: as the rule does, and without being noticed."""
+"""The effects of a kernel other than its numbers: the same as the rule's, and not noticeable."""
 
 import copy
 import os
@@ -105,7 +105,7 @@ def test_a_stateless_step_changes_nothing(fused):
         np.testing.assert_array_equal(numpy(it), old)
         np.testing.assert_array_equal(numpy(given), old)
     optimizer.apply([gradient], [variable])
-    # The rule made one and a kernel the other, whose root may differ in the last digit.
+    # One result is the rule's and the other a kernel's, whose root may differ in the last digit.
     np.testing.assert_allclose(numpy(variable), numpy(value), rtol=1e-6)
 
 
@@ -197,7 +197,7 @@ def test_state_may_change_between_steps(slot, change):
                 change(getattr(optimizer, slot)[0].value)
         return numpy(variable)
 
-    # A negative average has no root.
+    # A negative average has no real root.
     np.testing.assert_allclose(trained(None), trained(False), rtol=1e-5, equal_nan=True)
 
 
@@ -304,13 +304,13 @@ def test_an_optimizer_says_what_makes_the_step_of_each_variable():
     assert "not yet built" in repr(adadelta.kernel_info(optimizer))
     optimizer.build(variables)
     assert adadelta.kernel_info(optimizer).to_dict()["shape"] == [(2, 3), ()]
-    # The float32 gradient of a float16 variable only shows in a step.
+    # Only a step shows that the gradient of a float16 variable is float32.
     optimizer.apply([keras.ops.ones((2, 3)), keras.ops.ones(())], variables)
     weights, bias = adadelta.kernel_info(optimizer)
     assert (weights["variable"], weights["dtype"]) == ("weights", "float32")
     assert bias["reason"] and bias["engine"].startswith("operators of")
     if BACKEND != "tensorflow":
-        # There small variables do not gain by the kernel.
+        # On TensorFlow, small variables gain nothing from the kernel.
         assert weights["reason"] is None
     plain = adadelta.Adadelta(fused=False)
     plain.build(variables)
@@ -351,8 +351,8 @@ def test_small_half_precision_variables_are_the_same_with_and_without_fused(
         return [numpy(keras.ops.cast(it, "float32")) for it in (variable, *optimizer.variables[2:])]
 
     by_default, by_rule = trained(None), trained(False)
-    # The averages have seen no parameter, so they differ by float32's rounding; a parameter may
-    # be rounded to the other side once.
+    # The averages do not depend on the parameter, so they differ by float32's rounding; a parameter
+    # may be rounded to the other side once.
     parameter, *averages = zip(by_default, by_rule, strict=True)
     half = {"float16": 2.0**-10, "bfloat16": 2.0**-7}[dtype]
     np.testing.assert_allclose(*parameter, rtol=half, atol=half / 4)
@@ -366,7 +366,7 @@ def test_a_new_square_has_its_weight_where_rho_is_near_1(mode, rho):
     variable = keras.Variable([1.0, 2.0], dtype="float32")
     optimizer = adadelta.Adadelta(1.0, rho=rho)
     Driver(optimizer, [variable], mode).call([np.array([2.0, 1.0])])
-    # 1e-6 is what the difference to 1 loses in float32 at 0.99.
+    # In float32, 1 - 0.99 has a relative error of 1e-6.
     expected = (1 - rho) * np.array([4.0, 1.0])
     np.testing.assert_allclose(numpy(optimizer._accumulated_grads[0]), expected, rtol=1e-6)
 
@@ -397,7 +397,7 @@ DTYPES = {
 @pytest.mark.parametrize("dtypes", DTYPES.values(), ids=list(DTYPES))
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=list(OPTIONS))
 def test_with_a_kernel_it_is_as_without(options, dtypes, mode):
-    """Counters and all: also where variables of several dtypes have one norm."""
+    """Also the counters, and also where variables of several dtypes share one norm."""
 
     def trained(fused):
         generator = np.random.default_rng(0)
@@ -416,7 +416,7 @@ def test_with_a_kernel_it_is_as_without(options, dtypes, mode):
 
     with floats("float64" if "float64" in dtypes else "float32"):
         for ours, exact in zip(trained(True), trained(False), strict=True):
-            # What was rounded to the other side in half precision moves on by that much.
+            # A half-precision value rounded to the other side affects later steps this much.
             rounding = 2e-2 if {"float16", "bfloat16"} & set(dtypes) else 1e-5
             np.testing.assert_allclose(ours, exact, rtol=rounding, atol=rounding / 10)
 
@@ -492,7 +492,7 @@ def test_where_xla_can_not_compile_the_rule_makes_the_step(where):
     trained(None)
     with pytest.raises(RuntimeError, match="`fused=True` needs a kernel, and there is none"):
         trained(True)
-    # The second call with `fused=True` has changed nothing.
+    # The failed second call, with `fused=True`, has changed nothing.
     assert 1 > values[1] > values[0]
 
 
@@ -511,13 +511,13 @@ def test_only_so_many_sets_of_variables_have_programs():
             optimizer.apply(gradients, variables)
         served += optimizer._engine.reasons == [None] * 7
     assert served == programs.SETS
-    # Each has been left out once, and has taken as many steps.
+    # Each variable was left out once, so all have had the same number of steps.
     values = [numpy(it)[0] for it in variables]
     np.testing.assert_allclose(values, values[0], rtol=1e-6)
 
 
 def run_alone(code):
-    """Run code in a process of its own, which must end well."""
+    """Run code in a separate process, which must exit with status 0."""
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True,

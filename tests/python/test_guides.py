@@ -1,4 +1,4 @@
-"""The guides for Keras run, and print what they show; tests/frameworks has the other ones."""
+"""The guides for Keras run and print what they show; tests/frameworks has the other guides."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""float16 and bfloat16: the state is float32, and only the parameter itself is rounded."""
+"""float16 and bfloat16: the state is float32, and only the parameter is rounded."""
 
 import sys
 from pathlib import Path
@@ -20,7 +20,7 @@ STEPS = 1000
 
 
 def spacing(x, dtype):
-    """The distance between two neighbouring numbers of the format at x."""
+    """Return the distance between two neighboring numbers of the format at x."""
     bits, smallest = FORMATS[dtype]
     exponent = np.maximum(np.frexp(x)[1] - 1, smallest)
     return np.ldexp(1.0, exponent - (bits - 1))
@@ -67,10 +67,10 @@ def test_a_thousand_steps_differ_by_the_rounding_of_the_parameter_alone(dtype, s
     ):
         assert keras.backend.standardize_dtype(ours.dtype) == "float32"
         np.testing.assert_allclose(numpy(ours), right, rtol=1e-4)
-    # Half a unit in the last place for each step: as far as rounding x alone can lead away. The
-    # bound moves with x, which may stand just beside a power of two: hence the tenth.
+    # Half a unit in the last place for each step: the most that rounding x alone can add up to. The
+    # bound changes with x, which may be just beside a power of two: hence the extra tenth.
     assert np.all(np.abs(value - exact.variables[0]) <= 1.1 * lost)
-    # And ours is rounded as it should be, but where float32 falls on the other side of a tie.
+    # Ours is also rounded correctly, except where float32 falls on the other side of a tie.
     units = np.abs(value - rounding.variables[0]) / coarsest
     assert np.max(units) <= 3
     assert np.mean(units > 0) <= 0.25
@@ -116,7 +116,7 @@ def _trained(policy, optimizer, options, **compile_options):
     return model, history.history["loss"]
 
 
-# compile() adds Keras' LossScaleOptimizer for mixed_float16, which on JAX works in compiled steps.
+# For mixed_float16, compile() adds Keras' LossScaleOptimizer, which on JAX needs compiled steps.
 CASES = [
     (policy, name)
     for policy in ("mixed_float16", "mixed_bfloat16")
@@ -146,7 +146,7 @@ def test_mixed_float16_trains_with_our_own_loss_scale(name):
 
 
 class Scaling:
-    """An optimizer with a dynamic loss scale, and a weight to lead it by."""
+    """An optimizer with a dynamic loss scale, and a weight to control it with."""
 
     def __init__(self, mode):
         self.weight = keras.Variable([1.0], dtype="float32")

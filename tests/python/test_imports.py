@@ -1,4 +1,4 @@
-"""Who imports whom: one way between the layers, and in no circle between modules."""
+"""Imports between modules: in one direction between the layers, and never in a circle."""
 
 import ast
 import graphlib
@@ -25,8 +25,8 @@ FRAMEWORKS = (
     "triton",
 )
 
-# From the lowest to the highest. A part may import itself and what is in lower layers: not what is
-# beside it, such as another front end. A front end is its file and the folder of the same name.
+# Layers from lowest to highest. A part may import itself and lower layers, but no other part of its
+# layer, such as another front end. A front end is its file and the folder of the same name.
 LAYERS = (
     ("_core",),
     ("_kernels", "_state"),
@@ -46,7 +46,7 @@ OF_TORCH = ("_torch.arguments", "_torch.exchange", "_torch.loading")
 
 
 def name_of(path):
-    """The name of a module within the package: "keras", "_keras.state", "__init__"."""
+    """Return the name of a module within the package: "keras", "_keras.state", "__init__"."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
 
@@ -56,7 +56,7 @@ FULL_NAMES = {f"adadelta.{module}" for module in FILES}
 
 
 def part_of(module):
-    """The part of the package that a module belongs to: one of those in `LAYERS`."""
+    """Return the part of the package that a module belongs to, one of those in `LAYERS`."""
     if module in OF_TORCH:
         return "torch"
     first = module.split(".")[0]
@@ -65,7 +65,7 @@ def part_of(module):
 
 
 def names_imported(path):
-    """The full names that a file imports, anywhere in it, and modules of ours that it names."""
+    """Yield the full names that a file imports, and our modules whose names are in its strings."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -73,12 +73,12 @@ def names_imported(path):
             assert node.level == 0, f"{path} has a relative import"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Constant) and node.value in FULL_NAMES:
-            # What `import_module` is given.
+            # The argument of `import_module`.
             yield node.value
 
 
 def module_in(name):
-    """The module of ours that a full name is, or is in: "_core.rule" for "...rule.update"."""
+    """Return our module that has or contains a full name: "_core.rule" for "...rule.update"."""
     inner = name.removeprefix("adadelta").removeprefix(".")
     while inner and inner not in FILES:
         inner = inner.rpartition(".")[0]
@@ -86,7 +86,7 @@ def module_in(name):
 
 
 def own_imports(module):
-    """The other modules of the package that a module imports."""
+    """Return the other modules of the package that a module imports."""
     names = [n for n in names_imported(FILES[module]) if n.split(".")[0] == "adadelta"]
     return {module_in(name) for name in names} - {module}
 

@@ -1,4 +1,4 @@
-"""What is installed and missing: each answer, and its cure; one source for R and Python."""
+"""What is installed or missing: each cause with its remedy, from one source for R and Python."""
 
 import ast
 import importlib.metadata
@@ -19,7 +19,7 @@ SUBJECTS = ["Python", "NumPy", "Keras", "backend", "kernel", "saved state"]
 
 @pytest.fixture
 def installed(monkeypatch):
-    """Make it so that just these are installed: names with the versions they claim."""
+    """Pretend that only these are installed: names with their versions."""
 
     def only(settings=None, **packages):
         def version(name):
@@ -79,12 +79,12 @@ def test_each_thing_that_is_missing_has_its_cure(installed):
     assert installation.problem() == [cause, choice]
     assert installation.missing_backend("torch") == [cause, f"{install} torch"]
     assert installation.missing_backend("jax") is None
-    # One that is none of ours is left to Keras.
+    # A backend that we do not support is left to Keras.
     assert installation.missing_backend("numpy") is None
 
 
 def test_where_pip_refuses_a_virtual_environment_is_named(installed, monkeypatch, tmp_path):
-    """Debian 12's own Python."""
+    """Debian 12's own Python is such a place."""
     (tmp_path / "EXTERNALLY-MANAGED").touch()
     monkeypatch.setattr(installation.os, "__file__", str(tmp_path / "os.py"))
     monkeypatch.setattr(sys, "prefix", sys.base_prefix)
@@ -183,7 +183,7 @@ def test_a_kernel_that_is_not_kept(monkeypatch):
 def test_the_backend_that_runs(monkeypatch):
     monkeypatch.setitem(sys.modules, "keras", None)
     assert installation.running_backend() is None
-    # One that broke while it was loaded.
+    # A Keras that failed while it was loaded.
     monkeypatch.setitem(sys.modules, "keras", types.ModuleType("keras"))
     assert installation.running_backend() is None
     monkeypatch.undo()
@@ -208,7 +208,7 @@ def test_a_backend_is_chosen_only_where_nobody_chose(installed, monkeypatch, tmp
     assert configured() is None
     for text, expected in (
         ('{"backend": "torch"}', "torch"),
-        # Keras writes this by itself.
+        # Keras writes this by itself, so it is not the user's choice.
         ('{"backend": "tensorflow"}', None),
         ("{", None),
         ("[]", None),
@@ -237,7 +237,7 @@ def test_r_gets_the_same_in_lines():
 
 
 def test_it_needs_no_more_than_the_standard_library_of_an_old_python():
-    """What R asks a Python that may not do: its syntax, its annotations, and what it imports."""
+    """R asks even unsuitable Pythons, which must accept its syntax, annotations and imports."""
     folder = Path(installation.__file__).parent
     code = (
         "import sys; before = set(sys.modules)\n"
@@ -261,6 +261,6 @@ def test_it_needs_no_more_than_the_standard_library_of_an_old_python():
         tree = ast.parse(path.read_text(), str(path), feature_version=(3, 8))
         if not tree.body[1:]:  # a docstring
             continue
-        # Without this a Python before 3.10 stumbles over `str | None`.
+        # Without this, `str | None` fails on Python before 3.10.
         futures = [it for it in tree.body if isinstance(it, ast.ImportFrom)]
         assert any(it.module == "__future__" for it in futures), path

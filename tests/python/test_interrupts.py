@@ -1,4 +1,4 @@
-"""An interrupted step is done as a whole or not at all."""
+"""An interrupted step is completed or not done at all."""
 
 import signal
 import threading
@@ -35,7 +35,7 @@ def test_all_variables_and_counters_are_of_the_same_step(options):
         optimizer.apply(gradients, variables)
 
         def check():
-            # A scope of names that was left open would rename all that is made later.
+            # A name scope that stayed open would rename all variables created later.
             assert keras.Variable(0.0, name="later").path == "later"
             updates = int(optimizer.iterations)
             every = optimizer.gradient_accumulation_steps
@@ -113,7 +113,7 @@ def test_handlers_that_are_not_pythons_stay(handler):
 
 
 def test_a_function_of_another_program_is_called_for_what_was_deferred():
-    """As R's: it is called by the system, and Python's handler by it."""
+    """R does this: the system calls R's handler, which calls Python's."""
     import ctypes
 
     called = []

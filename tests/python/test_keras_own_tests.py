@@ -1,4 +1,4 @@
-"""Keras' own tests of Adadelta and of its optimizers pass with our class in its class' place."""
+"""Keras' own tests of Adadelta and of its optimizers pass with our class in place of Keras'."""
 
 import collections
 import os
@@ -12,8 +12,8 @@ import pytest
 
 HERE = Path(__file__).resolve().parent
 THEIRS = Path(keras.__file__).parent / "src" / "optimizers"
-# Not optimizer_sparse_test.py: it holds that a step calls `assign_sub()` of Keras' optimizer, where
-# ours gives the variables to an engine. What becomes of rows is held in test_sparse.py.
+# Without optimizer_sparse_test.py, which expects a step to call `assign_sub()` of Keras' optimizer,
+# where ours passes the variables to an engine. test_sparse.py tests sparse gradients.
 FILES = ("adadelta_test.py", "optimizer_test.py")
 
 

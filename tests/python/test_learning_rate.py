@@ -15,7 +15,7 @@ from driver import BACKEND, MODES, Driver, numpy
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from traps.tools import FITS, Exact, Weights, fit, model, rates_of
 
-# XLA on TensorFlow can't call Python: there a function is refused, see the test of that.
+# XLA on TensorFlow can't call Python: a function is refused there, which another test checks.
 ASKING = [mode for mode in MODES if mode != "xla"]
 schedules = keras.optimizers.schedules
 
@@ -85,7 +85,7 @@ def rate_in_files(optimizer):
 @pytest.mark.parametrize("start, factor, short", [(0.01, 0.1, 0.001), (0.7, 0.5, 0.35)])
 @pytest.mark.parametrize("is_built", [True, False])
 def test_a_rate_that_was_computed_from_float32_is_the_short_decimal(start, factor, short, is_built):
-    """As ReduceLROnPlateau and LearningRateScheduler do."""
+    """ReduceLROnPlateau and LearningRateScheduler compute such rates."""
     x, optimizer = keras.Variable([0.0], dtype="float32"), adadelta.Adadelta(start)
     if is_built:
         optimizer.build([x])
@@ -94,7 +94,7 @@ def test_a_rate_that_was_computed_from_float32_is_the_short_decimal(start, facto
     optimizer.learning_rate = rate
     optimizer.build([x])
     assert rate_in_files(optimizer) == short
-    # What is in files is the rate that the steps have.
+    # The rate in files is the rate that the steps use.
     assert float(numpy(optimizer.learning_rate)) == np.float32(short)
     assert f"learning_rate={short}," in repr(optimizer) or short == 0.001
 
@@ -114,7 +114,7 @@ def test_a_rate_that_was_assigned_is_the_shortest_decimal_of_its_float32():
     assert held.get_config()["learning_rate"] == 0.001
     optimizer.learning_rate = 1 / 3
     assert float(numpy(optimizer.learning_rate)) == np.float32(1 / 3)
-    # A state that was loaded keeps all digits that were given.
+    # A loaded state keeps all digits of its rate.
     state = adadelta.export_state(optimizer)
     state.hyperparameters["learning_rate"] = 0.123456789012
     adadelta.import_state(optimizer, state)
@@ -304,7 +304,7 @@ def test_a_bad_answer_is_an_error_and_changes_nothing(mode, bad):
     run.call([np.ones(1)])
     state = [numpy(variable).copy() for variable in (x, *optimizer.variables)]
     if mode == "jit":
-        # Raised there, the error would cost the weights that compiled training has given away.
+        # An error raised there would lose the weights, whose memory compiled training has donated.
         run.call([np.ones(1)])
     else:
         with pytest.raises(Exception, match="learning_rate"):

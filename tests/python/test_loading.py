@@ -1,4 +1,4 @@
-"""A model is loaded whatever state its optimizer has in the file: all of that state, or none."""
+"""A model loads whatever optimizer state its file has: the whole state is used, or none of it."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ LAYERS = keras.layers
 
 @contextlib.contextmanager
 def state_warnings():
-    """Collect the texts of all warnings of this kind."""
+    """Collect the texts of all `StateWarning`s."""
     texts = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -30,7 +30,7 @@ def state_warnings():
 
 @contextlib.contextmanager
 def one_warning(part, outcome="starts anew"):
-    """Expect one warning, with these words."""
+    """Expect exactly one warning, with these words."""
     with state_warnings() as texts:
         yield
     (text,) = texts
@@ -39,7 +39,7 @@ def one_warning(part, outcome="starts anew"):
 
 
 def network(optimizer, *frozen, **options):
-    # Most of it is about what is loaded, and compiling takes a second each time.
+    # Most tests here are about loading, and compiling takes a second each time.
     model = keras.Sequential(
         [LAYERS.Input((4,)), LAYERS.Dense(3, "tanh"), LAYERS.Dense(3, "tanh"), LAYERS.Dense(1)]
     )
@@ -73,7 +73,7 @@ def is_at_its_start(optimizer, rate=1.0):
 
 
 def goes_on(model):
-    """Whether it can be trained twice, with finite averages."""
+    """Whether the model can be trained twice more, with finite averages."""
     before = int(numpy(model.optimizer.iterations))
     fit(fit(model))
     state = adadelta.export_state(model.optimizer)
@@ -181,7 +181,7 @@ def test_numbered_arrays_of_another_optimizer_change_nothing(name, tmp_path):
     path = tmp_path / "model.weights.h5"
     only_compiled, theirs = network(THEIRS[name]()), fit(network(THEIRS[name]()))
     for variable in theirs.optimizer.variables[2:]:
-        # As Adam's first moments can be: these could be averages of squares.
+        # Made positive, like averages of squares, which Adam's first moments could be.
         variable.assign(keras.ops.abs(variable))
     trained, not_yet = fit(ours(rate=0.75)), ours(rate=0.75, run_eagerly=name != "Adam")
     before = bits(trained.optimizer.variables)
@@ -241,7 +241,7 @@ def test_in_a_loss_scale_optimizer(tmp_path):
     with state_warnings() as texts:
         model.load_weights(path)
     assert not texts and bits(model.optimizer.variables) == bits(saved.optimizer.variables)
-    # An average or another state does not fit; Keras itself says that it has other variables.
+    # A state with or without an EMA does not fit; Keras itself reports other variables.
     fit(scaled(adadelta.Adadelta(0.5, use_ema=True))).save_weights(path)
     with one_warning("use_ema"):
         model.load_weights(path)
@@ -251,7 +251,7 @@ def test_in_a_loss_scale_optimizer(tmp_path):
 
 @pytest.mark.parametrize("is_trained", [True, False])
 def test_of_adam_in_a_loss_scale_optimizer(is_trained, tmp_path):
-    # Keras puts as many arrays as there are variables into them, by position: also into ours.
+    # Keras assigns as many arrays as there are variables, by position, even to our optimizer.
     theirs = scaled(keras.optimizers.Adam(0.25))
     model = scaled(adadelta.Adadelta(0.5))
     if is_trained:
@@ -378,7 +378,7 @@ def test_damaged_files_are_refused_or_have_a_state_that_fits(tmp_path):
 
 @keras.saving.register_keras_serializable("test_loading")
 class Block(LAYERS.Layer):
-    """Two layers of its own, which Keras numbers by themselves."""
+    """Two inner layers, which Keras numbers by itself."""
 
     def __init__(self, units, **options):
         super().__init__(**options)
@@ -402,7 +402,7 @@ class Block(LAYERS.Layer):
 
 @keras.saving.register_keras_serializable("test_loading")
 class Residual(LAYERS.Layer):
-    """A layer that comes from the file with its name, and one that does not."""
+    """One inner layer that the file names, and one that it does not name."""
 
     def __init__(self, layer, **options):
         super().__init__(**options)
@@ -428,7 +428,7 @@ class Residual(LAYERS.Layer):
 
 @keras.saving.register_keras_serializable("test_loading")
 class Subclassed(keras.Model):
-    """A model of a layer, a block and a model."""
+    """A model that consists of a layer, a block and a model."""
 
     def __init__(self, units, **options):
         super().__init__(**options)
@@ -484,7 +484,7 @@ def over_time():
 
 
 def fill(model, **options):
-    """Compile the model, with a state in which no two numbers are the same."""
+    """Compile the model, with a state in which all numbers are different."""
     optimizer = adadelta.Adadelta(0.5, **options)
     model.compile(optimizer, "mse")
     optimizer.build(model.trainable_variables)

@@ -1,4 +1,4 @@
-"""Messages are text for Python, with the data of which R makes its own."""
+"""Messages are written for Python, and carry the data from which R builds its own."""
 
 import copy
 import inspect

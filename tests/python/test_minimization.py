@@ -10,7 +10,7 @@ from adadelta._core.minimization import Minimization
 
 
 def follow(values, gradients=None, **options):
-    """Tell a run these values; return the reasons that it gave, and the run."""
+    """Pass these values to a run; return the reasons that it gave, and the run."""
     run = Minimization(np.zeros(2), np, **{"rho": 0.75, "epsilon": 1e-6, **options})
     reasons = []
     for i, value in enumerate(values):
@@ -95,7 +95,7 @@ def test_it_ends_where_nothing_can_be_gained():
 
 
 def test_it_leaves_a_saddle_on_which_it_has_no_gradient():
-    # It falls between the axes, where neither the gradient nor a point on an axis shows it.
+    # The value falls between the axes, where neither the gradient nor a point on an axis shows it.
     def value(x):
         return (x[0] + x[1]) ** 2 - (x[0] - x[1]) ** 2 + (x[0] - x[1]) ** 4
 
@@ -108,8 +108,8 @@ def test_it_leaves_a_saddle_on_which_it_has_no_gradient():
 
 
 def test_it_looks_along_the_lowest_curvature_before_it_ends():
-    # Next to this saddle little can be gained by the curvature, and all points on the axes are
-    # higher. It falls between the axes.
+    # Next to this saddle the curvature promises little gain, and all points on the axes are
+    # higher. The value falls between the axes.
     reason, run, _ = descend(
         lambda x: x @ x - 3 * x[0] * x[1] + np.sum(x**4),
         lambda x: 2 * x - 3 * x[::-1] + 4 * x**3,
@@ -142,7 +142,7 @@ def test_it_steps_back_from_what_is_not_finite():
 def test_it_says_when_no_step_finds_a_lower_value():
     reason, run, _ = descend(lambda x: abs(x[0] - 1 / 3), lambda x: np.sign(x - 1 / 3), [5])
     assert reason == "rate" and run.best[0] < 0.01
-    # Gradients that have nothing to do with the values.
+    # Gradients that are unrelated to the values.
     reason, run, _ = descend(lambda x: x[0] ** 2, lambda x: -1 - x**2, [5])
     assert reason == "rate" and run.best[0] <= 25
 

@@ -1,4 +1,4 @@
-"""What `Monitor` records is what the optimizer holds, and it warns when and only when it should."""
+"""`Monitor` records what the optimizer holds, and it warns exactly when it should."""
 
 import subprocess
 import sys
@@ -38,13 +38,13 @@ def fitted(optimizer, monitor, epochs=2, net=None, data=(X, Y), **compile_argume
 
 
 def custom_loop(optimizer, epochs):
-    """The same training by hand: what the optimizer holds after every call, as NumPy arrays."""
+    """Do the same training by hand; return the optimizer's state after every call, in NumPy."""
     net = model()
     variables = net.trainable_variables
     optimizer.build(variables)
 
     def gradients(x, y):
-        # Of the mean squared error of tanh(x k1 + b1) k2 + b2, in NumPy.
+        # Gradients of the mean squared error of tanh(x k1 + b1) k2 + b2, in NumPy.
         k1, b1, k2, b2 = (np.asarray(ops.convert_to_numpy(v), "float64") for v in variables)
         hidden = np.tanh(x @ k1 + b1)
         residual = 2 * (hidden @ k2 + b2 - y) / len(x)
@@ -86,7 +86,7 @@ def test_every_record_is_what_a_custom_loop_holds_then(options, eagerly):
             assert row["update"] == number and row["step"] == number * every
             effective = 0.5 * rule.effective_rate(square_avg, acc_delta, 1e-7, np.sqrt)
             # Compiled and eager float32 graphs differ by 1e-6, over 12 steps; the averages of
-            # squares, whose roots these are, are near 0 where gradients cancel.
+            # squares, whose roots are compared, are near 0 where gradients cancel.
             near = {"rtol": 2e-3, "atol": 1e-7}
             for name, quantile in (("q05", 0.05), ("q50", 0.5), ("q95", 0.95)):
                 expected = np.quantile(effective, quantile)
@@ -114,7 +114,7 @@ def test_when_it_records():
     updates = [row["update"] for row in monitor.records[::4]]
     assert updates == [1, 5, 10, 15, 18]
     assert [row["epoch"] for row in monitor.records[::4]] == [1, 1, 2, 3, 3]
-    # Another fit() goes on, and another optimizer begins anew.
+    # Another fit() continues the records, and another optimizer starts them again.
     net.fit(X, Y, batch_size=BATCH, verbose=0, callbacks=[monitor])
     assert [row["update"] for row in monitor.records[::4]] == [*updates, 19, 23, 24]
     fitted(adadelta.Adadelta(1.0), monitor, epochs=1)
@@ -152,7 +152,7 @@ def test_inside_keras_loss_scale_optimizer():
     inner = adadelta.Adadelta(0.5)
     fitted(keras.optimizers.LossScaleOptimizer(inner, initial_scale=8.0), wrapped)
     for one, two in zip(alone.records, wrapped.records, strict=True):
-        # A scale that is a power of two changes no digit; the graph is fused otherwise.
+        # A scale that is a power of two changes no digit; the graph is fused differently.
         np.testing.assert_allclose(one["update_rms"], two["update_rms"], rtol=2e-3)
         assert one["update"] == two["update"]
 
@@ -189,7 +189,7 @@ def test_a_large_variable_is_read_by_a_sample_that_is_always_the_same():
     sampled = records(500)
     assert sampled == records(500)
     for one, all_of_it in zip(sampled, records(2000), strict=True):
-        # 500 of 2000 elements: the median of their rates is off by a tenth, hardly by a third.
+        # The sample is 500 of 2000 elements: its median is off by about a tenth, hardly by a third.
         middle = "effective_rate_q50"
         assert 0.67 < one[middle] / all_of_it[middle] < 1.5 and one != all_of_it
 
@@ -287,7 +287,7 @@ def test_a_rate_at_which_nothing_moves():
 
 
 def test_a_rate_of_0_or_one_that_rises_is_meant_so():
-    # At 0.002 when the training is over, so nothing has moved.
+    # The rate has reached only 0.002 when training ends, so nothing has moved.
     rising = keras.optimizers.schedules.PolynomialDecay(1e-5, 100_000, 1.0)
     for rate in (0.0, rising):
         assert heard(adadelta.Adadelta(rate)) == []
@@ -332,7 +332,7 @@ def test_nan_in_the_averages():
 
 
 class Apart(keras.layers.Layer):
-    """Has a weight on which nothing depends."""
+    """A layer with a weight on which nothing depends."""
 
     def build(self, shape):
         self.idle = self.add_weight(shape=(3,), name="idle")
@@ -378,7 +378,7 @@ def test_the_picture_has_a_line_for_each_layer(tmp_path):
     upper, lower = figure.axes
     assert [len(panel.lines) for panel in (upper, lower)] == [2, 2]
     assert [line.get_label() for line in upper.lines] == ["first", "second"]
-    # A band for each layer, of which the title says what it is.
+    # A band for each layer; the title says what the band is.
     assert [len(panel.collections) for panel in (upper, lower)] == [2, 0]
     assert "band of the middle 90 %" in upper.get_title()
     rows = [row for row in monitor.records if row["variable"].endswith("second/kernel")]

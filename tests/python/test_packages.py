@@ -1,4 +1,4 @@
-"""What each extra brings, and what happens where a package or a backend is missing."""
+"""The packages that each extra installs, and behavior without a package or a backend."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from adadelta._core.packages import is_installed
 ROOT = Path(adadelta.__file__).resolve().parents[1]
 PROJECT = Path(__file__).resolve().parents[2] / "python" / "pyproject.toml"
 FRAMEWORKS = {"keras", "jax", "tensorflow", "torch", "tf-keras", "brainpy", "optax", "scipy"}
-# What makes steps fast and saves states.
+# Packages that make steps fast and save states.
 COMPANIONS = {"numba", "safetensors"}
 
 
@@ -30,7 +30,7 @@ def names_in(requirements):
 
 
 def brought_by(project, extra):
-    """The names of the packages that an extra brings, also by other extras of this package."""
+    """Return the packages that an extra installs, also through other extras of this package."""
     found = set()
     for requirement in project["optional-dependencies"][extra]:
         inner = re.fullmatch(r"adadelta\[([\w,-]+)\]", requirement)
@@ -60,7 +60,7 @@ BLOCK = "import sys; sys.modules.update(dict.fromkeys({blocked!r}))\n"
 
 
 def output_of(code, blocked=(), **settings):
-    """What a program prints that can't import the packages `blocked`."""
+    """Return the output of a program that can't import the packages `blocked`."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COVERAGE_PROCESS_START": "", **settings}
     result = subprocess.run(
         [sys.executable, "-c", BLOCK.format(blocked=blocked) + code],
@@ -132,13 +132,13 @@ SHOW = "import adadelta, os; optimizer = adadelta.Adadelta(); import keras; prin
 
 
 def test_the_backend_that_is_there_is_taken_where_nobody_chose(tmp_path):
-    """Keras alone would end in "No module named 'tensorflow'"."""
+    """Keras alone would fail with "No module named 'tensorflow'"."""
     (there,) = [it for it in ("jax", "torch") if is_installed(it)][:1]
     code = SHOW.format(shown="keras.config.backend(), os.environ['KERAS_BACKEND']")
     settings = {"KERAS_BACKEND": None, "KERAS_HOME": str(tmp_path)}
     lines = output_of(code, blocked=["tensorflow"], **settings)
     assert lines == [f"{there} {there}"]
-    # Keras has written its settings meanwhile, and the user has not.
+    # By now Keras has written its settings file; the user has not chosen anything.
     assert output_of(code, blocked=["tensorflow"], **settings) == lines
     (tmp_path / "keras.json").write_text('{"backend": "tensorflow"}')
     assert output_of(code, blocked=["tensorflow"], **settings) == lines

@@ -1,4 +1,4 @@
-"""Which elements a monitor looks at."""
+"""The elements that a monitor reads."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""Every command and example of README.md exists and runs, and what CONTRIBUTING.md names exists.
+"""Every command and example of README.md exists and runs; names in CONTRIBUTING.md exist.
 
 Examples in R run in tests/testthat.
 """
@@ -29,7 +29,7 @@ def test_there_are_examples_in_three_languages():
 
 
 def needs_another_framework(code):
-    """Whether an example is for a framework that tests/frameworks has."""
+    """Whether an example needs a framework that only tests/frameworks uses."""
     return re.search(r"import adadelta\.\w", code) is not None
 
 
@@ -49,7 +49,7 @@ def test_make_targets_exist():
 def test_long_commands_say_what_they_need_before_they_begin(target, tmp_path):
     if shutil.which("make") is None:
         pytest.skip("make is not installed")
-    # Inside of `make test` another make would say where it is, and take over its flags.
+    # Inside `make test`, another make would print its directory and inherit the flags.
     environment = {name: value for name, value in os.environ.items() if "MAKE" not in name}
     planned = subprocess.run(
         ["make", "-n", target],
@@ -79,7 +79,7 @@ def test_the_extras_of_the_readme_are_there():
     named = {
         name for names in re.findall(r"^\| `([\w,-]+)`", table, re.M) for name in names.split(",")
     }
-    # The others are parts of these, and `test` is for contributors.
+    # The remaining extras are parts of these, and `test` is for contributors.
     parts = {"kernel", "state", "keras-files", "plot", "test"}
     assert named == set(project["optional-dependencies"]) - parts
 
@@ -99,7 +99,7 @@ def test_the_oldest_keras_is_stated_once_more_correctly():
 
 
 def test_pip_install_gives_a_working_package(tmp_path):
-    """`pip install ./python`, without what the environment has anyway."""
+    """Run `pip install ./python`, without dependencies that the environment already has."""
     # From a copy, since building leaves files in the folder.
     shutil.copytree(ROOT / "python", tmp_path / "source")
     arguments = ["install", "-q", "--no-deps", "--target", tmp_path, tmp_path / "source"]

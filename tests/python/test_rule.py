@@ -41,7 +41,7 @@ def test_a_tensor_in_two_parts_gives_the_same_as_whole(gvu, at, rho, epsilon):
 @given(finite, averages, averages, rhos, epsilons)
 def test_a_step_is_never_longer_than_its_bound(g, v, u, rho, epsilon):
     step, _, _ = update(g, v, u, rho, epsilon)
-    # Since square_avg is at least (1 - rho) g^2. The last factor is for rounding.
+    # This follows from square_avg >= (1 - rho) g^2. The last factor allows for rounding.
     assert abs(step) <= math.sqrt((u + epsilon) / (1 - rho)) * (1 + 1e-12)
 
 

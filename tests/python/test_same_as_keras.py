@@ -1,4 +1,4 @@
-"""Outside its traps, `adadelta.Adadelta` gives the numbers of `keras.optimizers.Adadelta`."""
+"""Except for its traps, `adadelta.Adadelta` gives the numbers of `keras.optimizers.Adadelta`."""
 
 import keras
 import numpy as np
@@ -25,8 +25,8 @@ OPTIONS = {
     },
     "much": {"weight_decay": 0.01, "global_clipnorm": 2.0, "use_ema": True, "epsilon": 1e-5},
 }
-# Both round every operation to 6e-8, in another order; over 120 steps their displacement was
-# measured to differ by at most 4e-6 of itself.
+# Both round every operation to 6e-8, in a different order; over 120 steps the measured relative
+# difference of their displacements was at most 4e-6.
 TOLERANCE = 2e-5
 
 

@@ -1,4 +1,4 @@
-"""The optimizer's part of Keras' own files: ours by name, those of Keras' Adadelta by position."""
+"""The optimizer's part of Keras files: ours is read by name, Keras' Adadelta by position."""
 
 import copy
 import warnings
@@ -23,7 +23,7 @@ X, Y = RNG.normal(size=(40, 4)).astype("float32"), RNG.normal(size=(40, 1)).asty
 
 
 class Store(dict):
-    """What Keras gives to `save_own_variables()`, as a file would give it back: sorted."""
+    """The store that Keras passes to `save_own_variables()`, sorted as a file returns it."""
 
     def __init__(self, optimizer):
         optimizer.save_own_variables(self)
@@ -66,7 +66,7 @@ def bits(variables):
 
 
 def left_out(load, *arguments):
-    """The text of the one warning."""
+    """Return the text of the only warning."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         load(*arguments)
@@ -76,7 +76,7 @@ def left_out(load, *arguments):
 
 
 def refused(optimizer, saved):
-    """The text of the one warning; the optimizer has started anew with its own rate."""
+    """Return the text of the only warning; the optimizer has started anew with its own rate."""
     message = left_out(optimizer.load_own_variables, saved)
     start = adadelta.Adadelta.from_config(optimizer.get_config())
     start.build(variables_named(*(it.path for it in optimizer._trainable_variables)))
@@ -85,7 +85,7 @@ def refused(optimizer, saved):
 
 
 def load_strictly(optimizer, saved, tmp_path):
-    """Load what a weights file has, and ask for it by name."""
+    """Write `saved` to a weights file, and load it explicitly with `load_keras_adadelta()`."""
     with h5py.File(tmp_path / "a.weights.h5", "w") as file:
         for name, array in saved.items():
             file[f"optimizer/vars/{name}"] = array
@@ -93,7 +93,7 @@ def load_strictly(optimizer, saved, tmp_path):
 
 
 def refused_strictly(optimizer, saved, tmp_path):
-    """The message and all problems; nothing of the optimizer may have changed."""
+    """Return the message and all problems; nothing of the optimizer may have changed."""
     before = bits(optimizer.variables)
     with pytest.raises(StateMismatchError) as error:
         load_strictly(optimizer, saved, tmp_path)
@@ -152,7 +152,7 @@ def test_by_name_whatever_the_order():
 
 
 def test_many_parameters_keep_their_order_where_names_change():
-    # In a file, a_10 comes before a_2.
+    # In a file, a_10 is sorted before a_2.
     theirs = trained(names=[f"w_{n}" for n in range(1, 13)], calls=2)
     own = fresh(names=[f"w_{n}" for n in range(5, 17)])
     own.load_own_variables(Store(theirs))
@@ -184,7 +184,7 @@ def test_many_parameters_keep_their_order_where_names_change():
     ],
 )
 def test_what_does_not_fit(saved, own, brief, message, tmp_path):
-    """A warning has the first problem, with the first parameter, and an error has all of them."""
+    """A warning has the first problem with its first parameter; an error lists all problems."""
     store = Store(trained(**saved))
     warning = refused(trained(**own), store)
     assert brief in warning and len(warning) <= 200
@@ -276,7 +276,7 @@ def test_a_waiting_state_that_does_not_fit_is_left_out_when_it_is_built():
     assert "missing: c" in left_out(waiting.build, variables_named("a", "c"))
     assert bits(waiting.variables[2:]) == bits(fresh(names=("a", "c")).variables[2:])
     assert waiting.get_config()["learning_rate"] == 0.25 and not numpy(waiting.iterations)
-    # One that is set meanwhile stays.
+    # A rate that is set before building stays.
     other.learning_rate = 0.75
     left_out(other.build, variables_named("a", "c"))
     assert other.get_config()["learning_rate"] == 0.75

@@ -1,4 +1,4 @@
-"""A sparse gradient is the dense one, also where ids repeat: with every option and pair of options.
+"""Sparse gradients, also with repeated ids, equal dense ones, with every option and pair of them.
 
 `tf.IndexedSlices`, JAX's `BCOO` and torch's sparse tensors, for two tables and a dense vector.
 """
@@ -35,20 +35,20 @@ ALTERNATIVES = (
 )
 PAIRS = options.pairs(OPTIONS, ALTERNATIVES)
 ROWS = options.rows(OPTIONS, ALTERNATIVES)
-# A compiled run takes seconds, and on JAX an eager one too: there each option has a run alone, and
-# the pairs are in the rows.
+# A compiled run takes seconds, and on JAX an eager one too: in these modes each option runs alone,
+# and the rows cover the pairs.
 ALONE = [pair for pair in PAIRS if "float32" in pair]
 FAST = {"jax": (), "tensorflow": ("eager",), "torch": ("eager",)}[BACKEND]
 PAIRED = [(pair, mode) for mode in MODES for pair in (PAIRS if mode in FAST else ALONE)]
 ROWED = ("jit",) if BACKEND == "jax" else MODES
 
-# The variables, and how many ids each call has for them; None is a dense gradient.
+# The variables, and the number of ids in each call for them; None is a dense gradient.
 SHAPES = ((7, 2), (5, 3, 2), (3,))
 IDS = (6, 4, None)
 CALLS = 16
-# The sums of repeated rows are exact in every dtype, so what is left is the order in which a
-# compiler multiplies and adds in float32: some 6e-8 in each of 16 calls, and one rounding more of
-# a half-precision weight where that tips it over.
+# The sums of repeated rows are exact in every dtype. The only difference is the order in which a
+# compiler multiplies and adds in float32: about 6e-8 in each of 16 calls. This can round a
+# half-precision weight to the other side once.
 TOLERANCE = {"float32": 2e-6, "float16": 2**-10, "bfloat16": 2**-7}
 
 
@@ -57,16 +57,16 @@ def dtype_of(names):
 
 
 def gradients_of(names):
-    """For each call, for each variable, the ids and rows of a gradient; or rows alone; or None."""
+    """Return for each call and variable the ids and rows of a gradient, only the rows, or None."""
     random = np.random.default_rng(1212)
     calls = []
     for call in range(CALLS):
         gradients = []
         for shape, count in zip(SHAPES, IDS, strict=True):
             size = shape if count is None else (count, *shape[1:])
-            # Sums of up to six of these have at most 8 bits: bfloat16 holds them.
+            # Sums of up to six of these have at most 8 bits, which bfloat16 can hold.
             rows = np.round(random.normal(size=size) * 4).clip(-8, 8) / 4
-            # Some id always repeats, and some row is never named.
+            # Some id always repeats, and some row never occurs.
             ids = None if count is None else random.integers(0, shape[0] - 2, count)
             if count is not None:
                 ids[-1] = ids[0]
@@ -101,7 +101,7 @@ def variables_of(names):
 
 
 def scale_of(names, run):
-    """By what the loss of the call to come is multiplied."""
+    """Return the factor of the loss in the next call."""
     if "dynamic loss scale" in names:
         optimizer = run.optimizer
         scale = optimizer._state.loss_scale if optimizer.built else None
@@ -110,7 +110,7 @@ def scale_of(names, run):
 
 
 def as_dense(ids, rows, shape, dtype):
-    """The sum over repeated ids in NumPy, which no framework has touched."""
+    """Sum over repeated ids in NumPy, independently of any framework."""
     if ids is not None:
         total = np.zeros(shape)
         np.add.at(total, ids, rows)
@@ -125,7 +125,7 @@ def as_sparse(ids, rows, shape, dtype):
 
 
 def trained(names, mode, form, optimizer_names=None):
-    """Run all calls; `optimizer_names` are the options that the optimizer has, if not all."""
+    """Run all calls; `optimizer_names` are the options of the optimizer, by default all of them."""
     variables = variables_of(names)
     optimizer = optimizer_of(names if optimizer_names is None else optimizer_names, variables)
     run = Driver(optimizer, variables, mode)
@@ -141,7 +141,7 @@ def trained(names, mode, form, optimizer_names=None):
 
 
 def values(run, slot):
-    # By way of float32, since NumPy has no bfloat16.
+    # Cast to float32 first, since NumPy has no bfloat16.
     slots = dict(
         variables=run.variables,
         square_avg=run.optimizer._accumulated_grads,
@@ -158,8 +158,8 @@ def check_sparse_is_dense(names, mode):
         pairs = zip(values(one, slot), values(other, slot), strict=True)
         for number, (mine, expected) in enumerate(pairs):
             assert np.all(np.isfinite(expected))
-            # State is float32 whatever the weights are; only coupled decay brings their rounding
-            # into it.
+            # State is float32 whatever the dtype of the weights; only coupled decay carries their
+            # rounding into it.
             tolerance = TOLERANCE[dtype_of(names)]
             scale = max(np.max(np.abs(expected)), 1e-6)
             np.testing.assert_allclose(
@@ -167,7 +167,7 @@ def check_sparse_is_dense(names, mode):
             )
     if dtype_of(names) != "float32":
         # Rounded once, from almost the same float32 numbers: none of the 47 weights differed,
-        # where rounding each step as well made up to 6 of them differ.
+        # whereas up to 6 of them differed when each step was rounded as well.
         rounded = zip(values(one, "variables"), values(other, "variables"), strict=True)
         assert sum(np.sum(mine != expected) for mine, expected in rounded) <= 2
     for counter in ("_iterations", "iterations"):
@@ -193,11 +193,11 @@ def test_many_options_at_once(row, mode):
 
 @pytest.mark.parametrize("option", sorted(set(OPTIONS) - {"float32", "one call per update"}))
 def test_every_option_does_something(option):
-    """Without which the tests above would compare what is not there."""
+    """Otherwise the tests above would compare runs in which the option has no effect."""
     on = trained((option,), "eager", as_dense)
     compared, names, optimizer_names = "variables", (), None
     if option == "average":
-        # The weights are as without it until training is finished.
+        # The average does not affect the weights until training is finished.
         compared = "average"
     elif option in ("loss scale", "dynamic loss scale", "skipping"):
         # Such gradients are wrong for an optimizer without the option.
@@ -210,7 +210,7 @@ def test_every_option_does_something(option):
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="elsewhere a gradient of rows becomes dense")
 def test_a_gradient_of_rows_writes_no_other_rows_of_a_variable():
-    """Which would take the time of the whole table."""
+    """Writing them would take the time of the whole table."""
     import tensorflow as tf
 
     variable = keras.Variable(np.ones((5, 2)), dtype="float32")

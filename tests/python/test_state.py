@@ -1,4 +1,4 @@
-"""State by name: exported, imported, written and read; resumed bit for bit; refused as a whole."""
+"""State by name: exported, imported, written, read; resumed bit for bit, or refused as a whole."""
 
 import subprocess
 import sys
@@ -229,17 +229,17 @@ def test_a_state_that_makes_no_sense(arguments, error):
         (["s/d/k", "out/k"], ["d_4/k", "out/k"], {"d_4/k": "s/d/k", "out/k": "out/k"}),
         (["s/d/k", "s_1/d/k"], ["d/k", "d/k#2"], {"d/k": "s/d/k", "d/k#2": "s_1/d/k"}),
         (["d_1/k", "d_3/k"], ["d_1/k", "d_2/k"], {"d_1/k": "d_1/k", "d_2/k": "d_3/k"}),
-        # Parts of a layer are numbered by themselves in a loaded model.
+        # A loaded model numbers the parts of a layer by itself.
         (
             ["m/d/k", "m/b/d_1/k", "m/b/d_2/k", "m/d_3/k"],
             ["d/k", "b/d/k", "b/d_1/k", "d_3/k"],
             {"d/k": "m/d/k", "b/d/k": "m/b/d_1/k", "b/d_1/k": "m/b/d_2/k", "d_3/k": "m/d_3/k"},
         ),
-        # One of two parts comes from the file with its name, the other gets a number.
+        # The file names one of two parts; the other gets a number.
         (["b/d_5/k", "b/d_7/k"], ["b/d_5/k", "b/d/k"], {"b/d_5/k": "b/d_5/k", "b/d/k": "b/d_7/k"}),
         (["b/d/k", "b/d_1/k"], ["b/d/k", "b/d/k#2"], {"b/d/k": "b/d/k", "b/d/k#2": "b/d_1/k"}),
         (["b/d_9/k", "b/d_10/k"], ["d_9/k", "b/d/k"], {"d_9/k": "b/d_9/k", "b/d/k": "b/d_10/k"}),
-        # Names that were given go before the order.
+        # Names that the user gave take precedence over the order.
         (
             ["b_1/d/k", "b_2/d_1/k"],
             ["b_2/d_2/k", "b_1/d_3/k"],
@@ -250,9 +250,9 @@ def test_a_state_that_makes_no_sense(arguments, error):
             ["b_2/k", "b_1/k", "d/k"],
             {"b_1/k": "b_1/k", "b_2/k": "b_2/k", "d/k": "d_3/k"},
         ),
-        # But for their parents' names, which loading has taken: the file's order is left.
+        # Here loading has removed the parents' names, so only the file's order is left.
         (["s/d_1/k", "t/d/k"], ["d/k", "d_1/k"], {"d/k": "s/d_1/k", "d_1/k": "t/d/k"}),
-        # Exchanged names, another order, another structure, a name left over, another name.
+        # Exchanged names, another order, another structure, a left-over name, another name.
         (
             ["b_1/k", "b_2/k", "b_3/k"],
             ["b_2/k", "b_1/k", "b_4/k"],
@@ -322,7 +322,7 @@ def changed(state, **arguments):
 
 
 def refused(optimizer, state):
-    """The message and all problems; nothing of the optimizer may have changed."""
+    """Return the message and all problems; nothing of the optimizer may have changed."""
     before, config = bits(optimizer.variables), optimizer.get_config()
     with pytest.raises(StateMismatchError) as error:
         adadelta.import_state(optimizer, state)
@@ -430,7 +430,7 @@ def test_a_schedule_stays():
 
 
 def test_a_state_that_counts_more_than_this_optimizer_asks_for():
-    # Every state has all counters, so a plain run can go on with `skip_nonfinite`.
+    # Every state has all counters, so a plain run can continue with `skip_nonfinite`.
     other = adadelta.Adadelta(1.0, skip_nonfinite=True)
     other.build(variables_named("a", "b"))
     adadelta.import_state(other, adadelta.export_state(trained()))
@@ -490,7 +490,7 @@ def test_any_arrays_come_back(tmp_path):
         hyperparameters={"clipnorm": float("inf"), "name": "é"},
         parameters={name: {"square_avg": array} for name, array in arrays.items()},
     )
-    # The weights and gradients that these are made of may have been anything.
+    # These result from weights and gradients, which can have any value.
     wild = np.array([np.nan, -np.inf, -1.0], "float32")
     state.parameters["wild"] = {"average": wild, "window_sum": wild}
     write_state(state, tmp_path / "state")

@@ -1,4 +1,4 @@
-"""The file of a state: whole or refused, whatever happens to it or to the process writing it."""
+"""A state file is whole or refused, whatever happens to it or to the process that writes it."""
 
 import dataclasses
 import errno
@@ -59,7 +59,7 @@ def bits(optimizer):
 
 
 def refused(path, optimizer=None):
-    """The message; nothing of the optimizer may have changed."""
+    """Return the message; nothing of the optimizer may have changed."""
     optimizer = optimizer or built()
     before = bits(optimizer)
     with pytest.raises(StateFileError) as error:
@@ -148,7 +148,7 @@ ENDLESS = "9" * 5000
 
 
 def parts(state=None):
-    """The header and the tensors of a file, before they are written."""
+    """Return the header and the tensors of a file, before they are written."""
     state = state or interrupted.state_of(3, 4)
     about = {
         **state.counters(),
@@ -160,7 +160,7 @@ def parts(state=None):
 
 
 def put(path, header, tensors, outer=str, **described):
-    """Write a file whose checksum is right; `described` changes what is said about tensors."""
+    """Write a file with a correct checksum; `described` changes the description of the tensors."""
     entries, data = {}, b""
     for name, array in tensors.items():
         place = [len(data), len(data) + array.nbytes]
@@ -275,7 +275,7 @@ def test_a_tensor_that_is_described_wrongly(about, path):
 
 def test_a_file_that_is_cut_off_while_it_is_read(path, monkeypatch):
     with monkeypatch.context() as patch:
-        # Once the size of the file is known.
+        # Cut the file after its size has been read.
         patch.setattr(storage, "_refuse_other_formats", lambda metadata: os.truncate(path, 9000))
         write_state(interrupted.state_of(1, 10_000), path)
         with pytest.raises(StateFileError, match="is damaged"):
@@ -299,7 +299,7 @@ JUNK = [
 
 
 def mutated(rng, about, tensors):
-    """One to three changes, anywhere in what a file says."""
+    """Make one to three changes anywhere in the content of a file."""
     header = None
     for _ in range(rng.randint(1, 3)):
         field, name = rng.choice(list(about)), rng.choice(list(tensors))
@@ -325,13 +325,13 @@ def mutated(rng, about, tensors):
 
 
 def fuzzed(path, seeds):
-    """How many mutated files are read, and how many are refused."""
+    """Return how many mutated files are read, and how many are refused."""
     read = 0
     state = interrupted.state_of(3, 4)
     averages = {slot: np.ones(4, "float32") for slot in SLOTS}
     state = changed(state, parameters={**state.parameters, "y": averages}, window=2)
     for seed in seeds:
-        # NumPy warns of what it casts to integers.
+        # NumPy warns about NaN and infinity that it casts to integers.
         with np.errstate(invalid="ignore"):
             put(path, *mutated(random.Random(seed), *parts(state)))
         try:
@@ -443,7 +443,7 @@ def test_killed_at_any_time(tmp_path):
         )
         assert process.stdout.readline() == "ready\n"
         time.sleep(rng.random() * 0.2)
-        # Its number is read while it is being replaced, and after the end.
+        # The file can be read while it is being replaced, and later.
         assert read_state(path) is not None
         process.kill()
         assert process.wait() == -signal.SIGKILL
@@ -535,7 +535,7 @@ def test_a_save_that_runs_is_not_taken_for_a_killed_one(path):
     )
     other = Path(process.stdout.readline().strip())
     with atomic.replaced(path) as beside:
-        # This process has a save that runs, and that other one.
+        # Two saves are in progress: one in this process, and the other process' save.
         adadelta.save_state(trained(), path)
         assert other.exists() and beside.exists() and beside != other
         beside.write_bytes(path.read_bytes())
@@ -552,7 +552,7 @@ def test_a_new_file_that_another_save_took_for_a_leftover(path, monkeypatch):
     locked, found = atomic._locked, []
 
     def removed_first(descriptor):
-        # As if the other save had come between the making of the file and its lock.
+        # As if the other save had run after the file was created and before it was locked.
         if not found:
             found.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
             found[0].unlink()
@@ -599,19 +599,19 @@ def test_a_model_has_any_name_that_a_file_can_have(tmp_path):
     assert not os.listdir(tmp_path)
 
 
-# What is no file, made in a directory, and what it is called.
+# Things that are not regular files: their names, and functions that make them in a directory.
 NO_FILES = {
     "a FIFO": os.mkfifo,
     "a socket": lambda path: socket.socket(socket.AF_UNIX).bind(os.fspath(path)),
     "a device": lambda path: path.symlink_to(os.ttyname(os.openpty()[1])),
-    # As /dev/stdout is where the output is piped on.
+    # /dev/stdout is such a link when the output is piped.
     "a FIFO, by a link of /proc": lambda path: path.symlink_to(f"/proc/self/fd/{os.pipe()[0]}"),
 }
 
 
 @pytest.fixture
 def in_time():
-    """Opening a FIFO waits for ever, but a signal ends it."""
+    """Let a signal end the opening of a FIFO, which would wait forever."""
 
     def late(*_):
         raise TimeoutError("waited for ever")

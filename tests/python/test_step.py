@@ -1,4 +1,4 @@
-"""The step of `_core/step.py` itself, on NumPy's arrays, gets the numbers of all shared vectors."""
+"""The step of `_core/step.py` itself, on NumPy arrays, gives the numbers of all shared vectors."""
 
 import numpy as np
 import pytest
@@ -8,10 +8,10 @@ from adadelta._core import clipping, step
 from adadelta._core.step import COLLECT, FOLLOW, SKIP, UPDATE, Call, Options, Row
 from adadelta._kernels import numpy_arrays
 
-# As in test_vectors_bite.py.
+# The tolerance of test_vectors_bite.py.
 TOLERANCE = 1e-11
 
-# What vectors call a variable is a row's parameter.
+# The vectors' "variables" are the `parameter` of a row.
 FIELDS = ("parameter", *vectors.TENSORS[1:])
 CASES = [case for name in vectors.NAMES for case in vectors.load(name)]
 
@@ -25,7 +25,7 @@ def if_known(predicate, if_true, if_false):
 
 
 class Reference:
-    """An optimizer that has only what `_core/step.py` leaves out: it loops over rows and counts."""
+    """An optimizer with only what `_core/step.py` leaves out: a loop over rows, and counters."""
 
     def __init__(self, case):
         get = self.get = case["arguments"].get
@@ -70,7 +70,7 @@ class Reference:
             for is_due, gradient in zip(self.are_due, gradients, strict=True)
         ]
         is_update = (self.calls - self.skipped) % (self.steps or 1) == 0
-        # The moving average follows a variable also where no gradient moved that.
+        # The moving average also follows variables that had no gradient and did not move.
         actions = {True: UPDATE, False: FOLLOW} if is_update else {True: COLLECT, False: SKIP}
         rows = [
             row._replace(gradient=gradient, action=actions[is_due])

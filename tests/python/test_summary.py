@@ -1,4 +1,4 @@
-"""`summary()` and `repr()`: right numbers, on every kind of variable, and nothing changes."""
+"""`summary()` and `repr()` show the right numbers for every kind of variable and change nothing."""
 
 import copy
 import math
@@ -28,7 +28,7 @@ def trained(optimizer, variables, calls=3):
 
 
 def expected(optimizer, index, learning_rate):
-    """A row from the definitions, in float64."""
+    """Compute a row from the definitions, in float64."""
     square_avg = numpy(optimizer._accumulated_grads[index]).astype("float64")
     acc_delta = numpy(optimizer._accumulated_delta_vars[index]).astype("float64")
     epsilon = optimizer.epsilon
@@ -43,7 +43,7 @@ def expected(optimizer, index, learning_rate):
 
 
 def close(row, numbers):
-    # A quotient, a root and an interpolation in float32, each rounded.
+    # The quotient, the root and the interpolation in float32 are each rounded.
     return all(math.isclose(row[name], number, rel_tol=5e-7) for name, number in numbers.items())
 
 
@@ -105,7 +105,7 @@ def test_complex_variables_have_their_own_shape():
     optimizer.apply([keras.ops.cast(tensor([1.0, 2.0, 3.0]), "complex64")], [variable])
     (row,) = optimizer.summary()
     assert (row["shape"], row["parameters"]) == ((3,), 3)
-    # The parts are two elements each, and the imaginary ones have had no gradient.
+    # Each complex number counts as two elements; the imaginary parts had no gradient.
     assert row["rate_max"] == 1.0
     assert close(row, expected(optimizer, 0, 1.0))
 
@@ -146,7 +146,7 @@ def test_saturated_averages_have_a_finite_root():
     optimizer = adadelta.Adadelta(1.0, epsilon=1e8)
     for _ in range(200):
         optimizer.apply([tensor(np.full(100, 3e38), "float32")], [variable])
-    # Their sum is more than float32 holds.
+    # Their sum exceeds the range of float32.
     assert 1e18 < optimizer.summary()[0]["gradient_rms"] < 2e19
 
 
@@ -301,7 +301,7 @@ def test_an_optimizer_whose_state_is_away_says_how_to_bring_it_back(rate):
                     look()
 
     optimizer = adadelta.Adadelta(rate)
-    # A schedule's is known.
+    # The configuration of a schedule is always known.
     config = optimizer.get_config if isinstance(rate, float) else optimizer.summary
     model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)])
     model.compile(optimizer, "mse")

@@ -1,4 +1,4 @@
-"""The optimizer does its work in fit(), in custom loops, in Keras' wrapper, saved and loaded."""
+"""The optimizer works in fit(), in custom loops, in Keras' wrapper, saved and loaded."""
 
 import keras
 import numpy as np
@@ -57,7 +57,7 @@ def test_compiled_and_eager_training_agree(options):
         for eagerly in (False, True)
     ]
     for one, two in zip(*(net.get_weights() for net in nets), strict=True):
-        # The forward pass is fused in one and not in the other: 1e-6, over 48 steps.
+        # The forward pass is fused in only one of them: a difference of 1e-6, over 48 steps.
         np.testing.assert_allclose(one, two, atol=2e-4)
 
 
@@ -82,7 +82,7 @@ def test_under_keras_loss_scale_optimizer():
     assert losses[-1] < 0.95 * losses[0]
     alone, _ = fitted(adadelta.Adadelta(learning_rate=3.0))
     for one, two in zip(net.get_weights(), alone.get_weights(), strict=True):
-        # A scale that is a power of two changes no digit; the graph is fused otherwise.
+        # A scale that is a power of two changes no digit; the graph is fused differently.
         np.testing.assert_allclose(one, two, atol=1e-5)
 
 
@@ -135,7 +135,7 @@ def test_what_is_excluded_may_be_said_again_but_nothing_else(given, is_loaded):
     optimizer.exclude_from_weight_decay(**{key: it[::-1] for key, it in given.items()})
     others = [{"var_names": "a"}, {"var_list": [variables[2]]}, {"var_list": variables[:1]}]
     if not is_loaded:
-        # Another variable of the same name, which a loaded optimizer can't tell apart.
+        # Another variable has the same name; a loaded optimizer can't tell the two apart.
         others.append({"var_list": [variables[3], variables[1]]})
     for other in others:
         with pytest.raises(ValueError, match="can only be called before the optimizer is built"):
@@ -366,7 +366,7 @@ def test_training_compiled_by_xla_is_as_without(arguments, fused):
 
 
 def of_several(**arguments):
-    """A model of which two of our optimizers each train a layer."""
+    """Return a model with two of our optimizers, each of which trains one layer."""
     keras.utils.set_random_seed(0)
     layers = [keras.layers.Dense(2, "tanh", name="first"), keras.layers.Dense(1, name="second")]
     trained = keras.Sequential([keras.layers.Input((5,)), *layers])
@@ -403,7 +403,7 @@ def test_a_multi_optimizer_trains_and_is_saved(arguments, tmp_path, monkeypatch)
     for now, then in zip(trained.get_weights(), before, strict=True):
         assert np.any(now != then)
     trained.save(tmp_path / "model.keras")
-    # It loads all variables by position too, which would hide what ours leave out.
+    # Keras also loads all variables by position, which would hide those that ours leaves out.
     monkeypatch.setattr(
         keras.optimizers.MultiOptimizer, "load_own_variables", lambda *_: None, raising=False
     )
@@ -420,7 +420,7 @@ def test_an_optimizer_in_a_multi_optimizer_belongs_to_one_model():
     trained.fit(*data(), verbose=0)
     other.compile(trained.optimizer, "mse")
     before = other.get_weights()
-    # What Keras' trainer does at its end, also after an error, raises another one.
+    # The end of Keras' trainer runs also after an error, and raises another error.
     with pytest.raises(KeyError) as raised:
         other.fit(*data(), verbose=0)
     assert "belongs to other variables" in str(raised.value.__context__)

@@ -1,6 +1,6 @@
-"""The traps of tests/traps: ours holds in each, and Keras' own class falls where the table says.
+"""The traps of tests/traps: ours passes each, and Keras' own class fails where the table says.
 
-The second test proves the first: a trap that nobody falls into would test nothing.
+The second test proves the first: a trap that no class fails would test nothing.
 """
 
 import sys

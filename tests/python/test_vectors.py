@@ -8,8 +8,8 @@ import driver
 import vectors
 
 # float64: 1e-15 per operation, over 200 steps and through the cancellation of clipping.
-# float32: the hyperparameters alone are rounded by 6e-8, which 200 steps multiply; the least
-# favourable case, gradients over 12 orders of magnitude, was measured at 3e-5.
+# float32: the hyperparameters alone are rounded by 6e-8, which 200 steps multiply. The worst case,
+# gradients over 12 orders of magnitude, was measured at 3e-5.
 TOLERANCE = {"float64": 1e-10, "float32": 2e-4}
 # Keras computes its schedules in float32 on TensorFlow.
 SCHEDULE_TOLERANCE = {"float64": 1e-7, "float32": 2e-4}
@@ -33,8 +33,8 @@ def test_numbers(case, mode, dtype):
     check_numbers(case, mode, dtype, fused=True)
 
 
-# By `fused`, which says who makes the step: the rule, or TensorFlow's operation, which small
-# variables take.
+# By `fused`, which chooses what computes the step: the rule (False), or TensorFlow's operation for
+# small variables (None).
 WITHOUT_KERNEL = {False: driver.MODES[-1]}
 if driver.BACKEND == "tensorflow":
     WITHOUT_KERNEL[None] = "function"

@@ -1,7 +1,7 @@
 """The test vectors are right, and they notice mistakes.
 
-A float64 step written apart from the generator must agree with every case, and each of the
-mistakes it can make on purpose must fail at least one.
+A float64 step that was written independently of the generator must agree with every case, and
+each of the mistakes it can make on purpose must fail at least one.
 """
 
 import json
@@ -15,10 +15,10 @@ import pytest
 import vectors
 from stepper import FAULTS, Stepper
 
-# A float64 step rounds some 15 times, each time by 1.1e-16 of the value. The errors of 200 steps
-# add up, and count for more where x comes near zero by cancelling: 1.6e-13 is the largest relative
-# deviation measured. The limit leaves room for other orders of summation, while the smallest
-# effect of any fault is above 0.01.
+# A float64 step rounds about 15 times, each time by 1.1e-16 of the value. The errors of 200 steps
+# add up, and weigh more where x cancels to almost zero: the largest measured relative deviation
+# is 1.6e-13. The limit leaves room for other orders of summation; the smallest effect of any fault
+# is above 0.01.
 TOLERANCE = 1e-11
 
 CASES = [(name, case) for name in vectors.NAMES for case in vectors.load(name)]
@@ -26,7 +26,7 @@ COUNTERS = {"call": "step", "update": "update", "skipped": "skipped"}
 
 
 def deviation(actual, expected):
-    """The largest relative deviation of any element; infinite if one is NaN or should be zero."""
+    """Return the largest relative deviation of any element; infinite for NaN or a missed zero."""
     if actual is None or expected is None:
         return 0.0 if actual is expected else np.inf
     off = 0.0
@@ -39,7 +39,7 @@ def deviation(actual, expected):
 
 
 def states(case, fault=None):
-    """The stepper, each time it stands where the case expects something, with what it expects."""
+    """Yield the stepper at each state that the case checks, with the expected values."""
     stepper = Stepper(case["arguments"], case.get("weight_decay_mode"), case["variables"], fault)
     due = {state["call"]: state for state in case["expected"]}
     for number, gradients in enumerate(case["gradients"], 1):
@@ -49,7 +49,7 @@ def states(case, fault=None):
 
 
 def largest_deviation(case, fault=None):
-    """Over all states of the case; infinite if a counter is wrong."""
+    """Return the largest deviation over all states; infinite if a counter is wrong."""
     worst = 0.0
     with np.errstate(all="ignore"):  # some faults divide by zero
         for stepper, state in states(case, fault):

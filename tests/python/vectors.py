@@ -1,4 +1,4 @@
-"""The shared test vectors of tests/vectors as NumPy arrays (see generate.py there for the format).
+"""Load the shared test vectors of tests/vectors as NumPy arrays (for the format, see generate.py).
 
 for case in load("options"):
     case["variables"][i]["initial"]     float64 array in the variable's shape
@@ -13,17 +13,17 @@ import numpy as np
 
 FOLDER = Path(__file__).resolve().parent.parent / "vectors"
 NAMES = ("trajectories", "options", "pairs", "conventions")
-# What a state holds for each variable.
+# The values that a state holds for each variable.
 TENSORS = ("variables", "square_avg", "acc_delta", "average", "window")
 
 
 def load(name):
-    """The cases of one file."""
+    """Return the cases of one file."""
     return [_case(case) for case in _read(name)["cases"]]
 
 
 def defaults():
-    """The default arguments of each convention, and its "weight_decay_mode"."""
+    """Return the default arguments of each convention, and its "weight_decay_mode"."""
     return _read("conventions")["defaults"]
 
 
@@ -47,7 +47,7 @@ def _case(case):
 
 
 def _array(values, shape):
-    # float() also reads the "NaN", "Inf" and "-Inf" that stand in gradients.
+    # float() also reads the "NaN", "Inf" and "-Inf" that occur in gradients.
     if values is None:
         return None
     return np.array([float(value) for value in values], dtype=np.float64).reshape(shape)

@@ -5,10 +5,10 @@ import os
 import shutil
 import sys
 
-# Read when R starts: Keras' backend, which Python is "the" Python for reticulate, and how much
-# memory R uses before it collects garbage. rpy2 lets go of Python's lock while R runs, and in
-# reticulate before 1.41 the collection of a Python object does not take it again, which now and
-# then ended the process. With this much memory, R collects when `from_r` says so.
+# These are read when R starts: Keras' backend, the Python that reticulate uses, and how much memory
+# R uses before it collects garbage. rpy2 releases Python's lock while R runs, and in reticulate
+# before 1.41 the collection of a Python object does not take it again, which sometimes ended the
+# process. With this much memory, R collects garbage only when `from_r` says so.
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["RETICULATE_PYTHON"] = sys.executable
@@ -25,8 +25,8 @@ def pytest_sessionfinish(session, exitstatus):
 
 @atexit.register
 def _leave():
-    # Registered first, so it is the last to run. What would follow tears Python down while
-    # reticulate's own thread still hands it work, and crashed in one run of three.
+    # Registered first, so it runs last. The remaining steps would tear Python down while
+    # reticulate's own thread still gives it work, which crashed one run of three.
     if "rpy2.robjects" in sys.modules and _status:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -64,5 +64,5 @@ def _evaluate(r):
 
 @pytest.fixture
 def from_r(_evaluate):
-    """Evaluate R code that gives a Python object, and return that object."""
+    """Evaluate R code that returns a Python object, and return that object."""
     return _evaluate

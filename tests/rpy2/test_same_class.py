@@ -1,4 +1,4 @@
-"""What R's optimizer_adadelta() makes is the Python class itself, and does the same."""
+"""The optimizer of R's optimizer_adadelta() is the Python class itself, and does the same."""
 
 import sys
 
@@ -8,7 +8,7 @@ import pytest
 
 import adadelta
 
-# R code, and the Python expression that means the same.
+# R code, and the Python arguments that mean the same.
 PAIRS = {
     "defaults": ("", {}),
     "rate 1": ("1", {"learning_rate": 1.0}),
@@ -49,7 +49,7 @@ PAIRS = {
 
 
 def after_steps(optimizer, calls=12):
-    """Parameters and state after some steps with random gradients, the same for each optimizer."""
+    """Return parameters and state after steps with the same random gradients for each optimizer."""
     random = np.random.default_rng(1)
     variables = [
         keras.Variable(random.normal(size=shape), name=f"parameter{len(shape)}")
