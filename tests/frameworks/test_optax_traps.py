@@ -343,7 +343,7 @@ def test_donated_parameters_and_state_are_updated_in_place():
     # Every result array reuses the buffer of an argument.
     text = compiled.as_text()
     assert text.count("may-alias") == 7
-    # No copies come first; XLA makes some if a parameter's buffer is paired with that of an average.
+    # No copies come first; XLA copies if a parameter's buffer is paired with that of an average.
     assert not re.findall(r"f32\[\d[^ ]* copy\(", text)
     gradients = jax.tree.map(jnp.copy, params)
     compiled(params, state, gradients)

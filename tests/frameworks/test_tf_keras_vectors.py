@@ -46,8 +46,8 @@ def test_numbers(case, mode, dtype):
         iterations = int(run.optimizer.iterations.numpy())
         if run.optimizer.use_ema and iterations - run.optimizer.skipped == 1:
             # The vectors follow Keras 3, whose average starts at the weights after the first update;
-            # that of tf_keras starts at the weights before it. Then both move alike. For a variable
-            # without a gradient, tf_keras keeps the average as it is, and Keras 3 moves it.
+            # that of tf_keras starts at those before it. Then both move alike. If a variable has no
+            # gradient, tf_keras keeps its average as it is, and Keras 3 moves it.
             for variable, average in zip(
                 run.variables, run.state_variables("average"), strict=True
             ):
