@@ -45,9 +45,9 @@ def test_numbers(case, mode, dtype):
         run.call(gradients)
         iterations = int(run.optimizer.iterations.numpy())
         if run.optimizer.use_ema and iterations - run.optimizer.skipped == 1:
-            # The vectors follow Keras 3, whose average starts at the weights after the first update;
-            # that of tf_keras starts at those before it. Then both move alike. If a variable has no
-            # gradient, tf_keras keeps its average as it is, and Keras 3 moves it.
+            # The vectors follow Keras 3, whose average starts at the weights after the first
+            # update. In tf_keras it starts at those before it; then both move alike. If a variable
+            # has no gradient, tf_keras keeps its average as it is, and Keras 3 moves it.
             for variable, average in zip(
                 run.variables, run.state_variables("average"), strict=True
             ):
