@@ -1,7 +1,7 @@
 """Finish the site that build.R began: finish.py FOLDER.
 
-Add the pages for Python, convert formulas to MathML, which browsers display by themselves, and write
-the search index.
+Add the pages for Python, convert formulas to MathML, which browsers display by themselves, and
+write the search index.
 """
 
 import functools

@@ -25,7 +25,7 @@ PACKAGES = ("keras", "tf_keras", "tensorflow", "torch", "optax", "brainpy", "jax
 
 
 # Each function takes the start, the gradients (0-d arrays), the dtype's name and the arguments by
-# Keras' names, and yields the parameter after every call. Omitted arguments are the host's defaults.
+# Keras' names, and yields the parameter after every call. Omitted ones have the host's defaults.
 
 
 def keras_host(start, gradients, dtype, **arguments):
@@ -321,7 +321,7 @@ OTHER_KERAS = {"keras on tensorflow": "tensorflow", "keras on torch": "torch"}
 
 
 def written(value):
-    """Round numbers so that JSON and R read the same values."""
+    """Convert numbers to a form that JSON and R both read."""
     if isinstance(value, dict):
         return {key: written(each) for key, each in value.items()}
     if isinstance(value, list):
