@@ -100,7 +100,7 @@ paper: ## make the missing runs of the paper's experiments in inst/paper (half a
 	@$(INSTALL) stock
 	$(STOCK) Rscript bench/paper.R
 
-optim: ## write vignettes/minimizing.csv: the methods of optim() on the problems of tests/problems
+optim: ## write vignettes/minimizing.csv, the methods of optim() on the problems of tests/problems
 	@$(SETUP) stock test
 	@$(INSTALL) stock
 	$(STOCK) Rscript bench/optim.R
