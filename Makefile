@@ -1,5 +1,5 @@
-# Everything a contributor runs. The environments are made when they are missing
-# (environments/setup.sh) and live outside this folder.
+# Everything a contributor runs. Missing environments are created by environments/setup.sh, outside
+# this folder.
 
 SETUP   := environments/setup.sh
 STOCK   := environments/use.sh stock
@@ -7,7 +7,7 @@ INSTALL := environments/install.sh
 RUN     := $(STOCK) python tests/run.py
 NEEDS   := tests/tools/needs.sh
 
-# The Python core is used where it lies.
+# The Python core is used from this folder, without installing it.
 CORE := PYTHONPATH="$(CURDIR)/python"
 RUFF := $(STOCK) ruff
 CODE := python tests bench vignettes pkgdown
@@ -23,12 +23,12 @@ demo: ## train on ggplot2's diamonds and draw what happened
 	@$(INSTALL) stock
 	@$(RUN) demo
 
-test: ## the tests on the stock environment, default backend
+test: ## the tests on the stock environment and its default backend
 	@$(SETUP) stock test
 	@$(INSTALL) stock
 	@$(RUN) r+check python:jax kernels devices-fast rpy2
 
-test-all: ## and on every backend and the latest environment
+test-all: ## the tests on every backend and on both environments
 	@$(SETUP) stock trainers
 	@$(SETUP) latest test
 	@$(INSTALL) stock
@@ -44,11 +44,11 @@ lint: ## ruff, mypy, lintr and spelling
 	$(STOCK) Rscript tests/tools/lint.R
 	$(STOCK) Rscript tests/tools/spelling.R
 
-document: ## NAMESPACE and man/ from the comments in R/ (needs R package roxygen2)
+document: ## write NAMESPACE and man/ from the comments in R/ (needs R package roxygen2)
 	@$(SETUP) stock test
 	$(STOCK) Rscript -e 'roxygen2::roxygenise()'
 
-coverage: ## what the tests run of R/ and of python/, which takes long
+coverage: ## how much of R/ and python/ the tests run (takes long)
 	@$(SETUP) stock site
 	@$(INSTALL) stock
 	$(STOCK) Rscript tests/tools/coverage_r.R
@@ -63,15 +63,15 @@ site: ## the documentation as web pages, in docs/
 	$(STOCK) python pkgdown/check_links.py docs
 	$(STOCK) python pkgdown/check_pages.py docs
 
-vectors: ## tests/vectors from 50-digit arithmetic
+vectors: ## write tests/vectors, from 50-digit arithmetic
 	@$(SETUP) stock test
 	$(CORE) $(STOCK) python tests/vectors/generate.py
 
-hosts: ## vignettes/hosts.json from the other frameworks' own classes
+hosts: ## write vignettes/hosts.json, from the other frameworks' own classes
 	@$(SETUP) stock all
 	$(STOCK) python vignettes/hosts.py
 
-choosing: ## what is missing of the comparison in vignettes/choosing.json
+choosing: ## make the missing runs of the comparison in vignettes/choosing.json
 	@$(NEEDS) choosing
 	@$(SETUP) stock test
 	$(CORE) $(STOCK) python vignettes/choosing.py
@@ -87,25 +87,25 @@ gpu: ## the checks that need an NVIDIA GPU, in one report
 	@$(NEEDS) gpu
 	@python3 bench/gpu.py
 
-compare: ## the same beside another checkout, in turns, which WITH=path names
+compare: ## the measurements in turns with those of another checkout, WITH=path
 	@test "$(WITH)" || { echo "Name the other checkout: make compare WITH=path" >&2; exit 2; }
 	@$(SETUP) stock all
 	@$(SETUP) latest test
 	@$(INSTALL) stock
 	$(STOCK) python bench/compare.py "$(WITH)" $(ARGUMENTS)
 
-paper: ## what is missing of the paper's experiments in inst/paper, all of them in half an hour
+paper: ## make the missing runs of the paper's experiments in inst/paper (half an hour for all)
 	@$(NEEDS) paper
 	@$(SETUP) stock demo
 	@$(INSTALL) stock
 	$(STOCK) Rscript bench/paper.R
 
-optim: ## vignettes/minimizing.csv, the methods of optim() on the problems of tests/problems
+optim: ## write vignettes/minimizing.csv, the methods of optim() on the problems of tests/problems
 	@$(SETUP) stock test
 	@$(INSTALL) stock
 	$(STOCK) Rscript bench/optim.R
 
-traps: ## how Keras' own Adadelta goes wrong on this machine, and ours does not
+traps: ## where Keras' own Adadelta goes wrong on this machine and ours does not
 	@$(SETUP) stock all
 	@for backend in jax tensorflow torch; do \
 	  KERAS_BACKEND=$$backend $(CORE) $(STOCK) python tests/traps/report.py || exit 1; done
@@ -114,14 +114,14 @@ check: ## R CMD check --as-cran
 	@$(SETUP) stock test
 	@$(RUN) check
 
-dist: ## what goes to PyPI and CRAN, in dist/, checked
+dist: ## build and check what goes to PyPI and CRAN, in dist/
 	@$(SETUP) stock test
 	@$(STOCK) tests/tools/dist.sh
 
-install: ## the R package into the stock environment's own library
+install: ## install the R package into the stock environment's own library
 	@$(SETUP) stock demo
 	@$(INSTALL) stock
 
-clean: ## caches, pictures and the site
+clean: ## remove caches, pictures and the site
 	rm -rf demo-output dist docs .mypy_cache .pytest_cache .ruff_cache .hypothesis *.Rcheck *.tar.gz
 	find python tests bench -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,17 +1,17 @@
-"""Measure this checkout beside another one: is a line of the results slower than it was?
+"""Compare this checkout with another one: has a line of the results become slower?
 
     python bench/compare.py CHECKOUT [--turns 3] [--only SCRIPT ...]
     make compare WITH=CHECKOUT ARGUMENTS="--turns 5 --only fit.py"
 
-Each measurement of run.py takes turns, in a new process each time: once with the package of
-CHECKOUT ("before") and once with the one here ("after"), and in the next turn the other way round.
-So both meet the same machine, and the same measurement: the scripts are those that lie here, but
-for those that import internals of the package, of which each checkout runs its own.
+Each measurement of run.py is taken in turns, each time in a new process: once with the package of
+CHECKOUT ("before") and once with the one here ("after"), and in the next turn in reverse order. So
+both are measured on the same machine by the same scripts, those of this checkout; only scripts
+that import internals of the package are each checkout's own.
 
-The ratio of a line is the median of after / before over the turns, and its spread the distance
-between the quartiles of these, as a share of it. A line is slower when its ratio is above 1.05 by
-more than its spread. Lines of peers, which are the same in both checkouts, show what the machine
-adds. The exit status is 1 when a line is slower, or could not be measured.
+The ratio of a line is the median of after / before over the turns, and its spread is their
+interquartile range, as a share of that median. A line is slower if its ratio exceeds 1.05 by more
+than its spread. Lines of peers, which are the same in both checkouts, show the noise of the
+machine. The exit status is 1 if a line is slower or could not be measured.
 
 It takes 6 times as long as `make bench`. Memory and the time of the import are not compared.
 """
@@ -32,7 +32,7 @@ WITHOUT_TIMES = {"memory.py"}
 
 
 class Checkout:
-    """One of the two; its R package is installed in a folder that goes away with it."""
+    """One of the two checkouts; its R package is installed in a temporary folder."""
 
     def __init__(self, path, library):
         self.bench = path / "bench"
@@ -51,7 +51,7 @@ class Checkout:
 
 
 def lines(text):
-    """The milliseconds of each line of the tables in a text, by its heading and its first cell."""
+    """Return the milliseconds of each table line in a text, by its heading and its first cell."""
     found = {}
     heading = ""
     for line in text.splitlines():
@@ -65,7 +65,7 @@ def lines(text):
 
 
 def turns_of(measurement, checkouts, turns):
-    """The times of each line: lists by the name of the checkout, one number for each turn."""
+    """Return the times of each line: lists by checkout, with one number for each turn."""
     times = {}
     for turn in range(turns):
         for name in reversed(checkouts) if turn % 2 else checkouts:
@@ -75,7 +75,7 @@ def turns_of(measurement, checkouts, turns):
 
 
 def verdict(times):
-    """The ratio of a line, its spread, and what there is to say of it."""
+    """Return the ratio of a line, its spread, and the verdict on it."""
     before, after = times["before"], times["after"]
     ratios = [new / old for old, new in zip(before, after, strict=True)]
     ratio, between = statistics.median(ratios), spread(ratios)

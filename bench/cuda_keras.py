@@ -1,9 +1,9 @@
-"""Keras on JAX, on an NVIDIA GPU: `adadelta.Adadelta` beside Keras' own, its numbers and its time.
+"""Compare `adadelta.Adadelta` with Keras' own on JAX and an NVIDIA GPU: its numbers and its time.
 
     KERAS_BACKEND=jax python bench/cuda_keras.py [number of parameters, 20 million unless given]
 
-Steps are compiled and their buffers given away, as Keras' trainer does. On another device the same
-runs, and its times say nothing about a GPU.
+Steps are compiled and their buffers donated, as by Keras' trainer. The script also runs on other
+devices, where its times say nothing about a GPU.
 """
 
 import statistics
@@ -19,15 +19,15 @@ import adadelta
 
 ROUNDS = 20
 WARM_UP = 3
-# After 10 steps of float32, whose rounding differs: on the processor the furthest weight is off by
-# 5e-8 of the largest.
+# After 10 float32 steps with different rounding: on the processor the largest error of a weight is
+# 5e-8 of the largest weight.
 CLOSE = 1e-5
-# Else a GPU multiplies matrices with 10 bits, and what is rounded the other way is off by 1e-3.
+# By default a GPU multiplies matrices with 10 bits, and different rounding costs 1e-3.
 jax.config.update("jax_default_matmul_precision", "highest")
 
 
 def weights_after(cls, steps=10):
-    """The weights of a small model that was trained with an optimizer."""
+    """Return the weights of a small model after training with an optimizer."""
     keras.utils.set_random_seed(0)
     generator = np.random.default_rng(0)
     layers = keras.layers

@@ -1,13 +1,13 @@
-"""One fused step on an NVIDIA GPU, beside torch's Adadelta, also compiled, and the speed of memory.
+"""Time a fused step on an NVIDIA GPU, beside torch's Adadelta (also compiled) and memory speed.
 
     python bench/cuda_step.py [number of parameters, 200 million unless given]
     TRITON_INTERPRET=1 python bench/cuda_step.py 10000
 
 A step of float32 parameters must read the parameter, gradient and both averages and write all but
-the gradient: 28 bytes for each. The limit is the time of a copy on the device that moves as many.
-All take turns in one process; times are medians, taken by the device's own clock. For each
-parameter it needs 84 bytes of the GPU's memory, and what torch's Adadelta needs in between. In
-Triton's interpreter the same runs on the processor: its times say nothing about a GPU.
+the gradient: 28 bytes for each. The limit is the time of a copy of as many bytes on the device. All
+take turns in one process; times are medians, measured by the device's own clock. Each parameter
+needs 84 bytes of the GPU's memory, plus what torch's Adadelta needs temporarily. In Triton's
+interpreter the script runs on the processor, where its times say nothing about a GPU.
 """
 
 import importlib.metadata
@@ -34,7 +34,7 @@ TOLD = Call(OPTIONS["lr"]), Options(OPTIONS["rho"], OPTIONS["eps"])
 
 
 def rows_of(sizes, device):
-    """Parameters, gradients and averages of these sizes, as the kernel takes them."""
+    """Return parameters, gradients and averages of these sizes, as the kernel takes them."""
     return [
         Row(
             torch.randn(size, device=device),
@@ -47,7 +47,7 @@ def rows_of(sizes, device):
 
 
 def torch_own(rows, compiled=False):
-    """A step of torch.optim.Adadelta, on copies of the parameters."""
+    """Return a step of torch.optim.Adadelta, on copies of the parameters."""
     parameters = [torch.nn.Parameter(row[0].clone()) for row in rows]
     for parameter, row in zip(parameters, rows, strict=True):
         parameter.grad = row[1]
@@ -56,7 +56,7 @@ def torch_own(rows, compiled=False):
 
 
 def copy_of(count, device):
-    """A copy that reads and writes, together, the bytes of a step."""
+    """Return a copy that reads and writes, in total, the bytes of a step."""
     source = torch.randn(count * BYTES // 2 // 4, device=device)
     target = torch.empty_like(source)
     return lambda: target.copy_(source)
@@ -76,7 +76,7 @@ def seconds(function):
 
 
 def medians(functions):
-    """The median seconds of each function, in turns; NaN for one that failed."""
+    """Return the median seconds of each function, in turns; NaN for one that failed."""
     times = {name: [] for name in functions}
     failed = {}
     for turn in range(WARM_UP + ROUNDS):
@@ -99,7 +99,7 @@ def medians(functions):
 
 
 def check_the_same():
-    """How one step of the kernel compares with the rule in torch's operators on this device."""
+    """Compare one step of the kernel with the rule in torch's operators on this device."""
     for dtype in (torch.float32, torch.float64):
         torch.manual_seed(0)
         count = 10_003 if IS_INTERPRETED else 1_000_003

@@ -1,10 +1,10 @@
-"""One step on several processes with FSDP2, beside torch's own foreach Adadelta; and its memory.
+"""Time a step on several processes with FSDP2, beside torch's foreach Adadelta; and its memory.
 
     python bench/devices_step.py
 
-Each process has its shards of the parameters, on one thread, and the processes stand on the same
-machine. A time is that of the slowest process. The memory of a process is what a step makes
-resident at its peak beside parameters and gradients: the state, and what the step needs for itself.
+Each process has its shards of the parameters, on one thread, and all run on the same machine. A
+time is that of the slowest process. The memory of a process is the peak resident memory that a
+step adds to parameters and gradients: the state, and what the step needs temporarily.
 """
 
 import multiprocessing
@@ -47,7 +47,7 @@ def model(elements):
 
 
 def times(elements):
-    """Return the seconds of each step, those of the contenders in turns."""
+    """Return the seconds of each step, with the contenders in turns."""
     import torch.distributed as dist
 
     steps = {}
@@ -67,7 +67,7 @@ def times(elements):
 
 def memory(name, elements):
     """Return the MiB of this process' parameters and state, and by how much two steps grow it."""
-    # What the first step loads is none of the tensors'.
+    # What the first step loads does not belong to the tensors.
     optimizers()[name](model(1).parameters()).step()
     held = model(elements)
     optimizer = optimizers()[name](held.parameters())

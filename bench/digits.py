@@ -1,6 +1,6 @@
-"""The images that `fit()` is measured on: MNIST, or random ones of its shape.
+"""The images that `fit()` is measured on: MNIST, or random ones of the same shape.
 
-MNIST comes from the file that the environment variable ADADELTA_MNIST names (x_train, y_train).
+MNIST is read from the file (with x_train, y_train) that the variable ADADELTA_MNIST names.
 """
 
 import os

@@ -1,6 +1,6 @@
-"""How much longer the first step takes than that of Keras' own, kernel compiled or not.
+"""Time the first step, with the kernel compiled before or not, beside that of Keras' own class.
 
-Each is measured in a process of its own, several times.
+Each is measured several times, in separate processes.
 
     KERAS_BACKEND=jax python bench/first_step.py
 """

@@ -1,4 +1,4 @@
-"""Epochs of `fit()` with Adadelta, beside SGD and Keras' own Adadelta.
+"""Time epochs of `fit()` with Adadelta, beside SGD and Keras' own Adadelta.
 
 A network of 784-2000-2000-10 in batches of 100. An epoch here is the first 2,000 images of
 digits.py, so that all three take turns often; the first two epochs of each are not counted.
@@ -28,10 +28,10 @@ def model(optimizer):
 
 
 class Stopwatch(keras.callbacks.Callback):
-    """Takes the time of an epoch.
+    """Measures the time of an epoch.
 
-    Not of the whole of `fit()`: TensorFlow's data pipeline waits at its end until a thread wakes
-    that sleeps for up to a second.
+    It does not measure the whole of `fit()`: at its end, TensorFlow's data pipeline waits for a
+    thread that sleeps for up to a second.
     """
 
     def on_epoch_begin(self, epoch, logs=None):

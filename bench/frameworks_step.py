@@ -1,4 +1,4 @@
-"""One step of another framework's front end beside the host's own class and the limit.
+"""Time one step of another framework's front end, beside the host's own class and the limit.
 
     python bench/frameworks_step.py torch|tf_keras|optax|brainpy
 
@@ -148,7 +148,7 @@ STEPS = {
 def main():
     name = sys.argv[1]
     contenders = STEPS[name]()
-    # torch's compiled step and ours differ by less than one turn differs from the next.
+    # torch's compiled step and ours differ by less than two turns do.
     times, per_byte = measure(contenders, rounds=15 if name == "torch" else 7)
     limit = per_byte * BYTES * ELEMENTS
     print(f"\n### {name}: one tensor of 20 M float32; peers are what the first stands beside\n")

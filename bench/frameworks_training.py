@@ -1,4 +1,4 @@
-"""A training step of 784-2000-2000-10 on a batch of 100, with our front end and the host's class.
+"""Time a training step of 784-2000-2000-10 on a batch of 100, with ours and the host's class.
 
 python bench/frameworks_training.py torch|tf_keras|optax|brainpy
 """

@@ -1,5 +1,5 @@
-# What R adds: making an optimizer, and an epoch of fit() from R beside the same
-# from Python, in one process. Run by bench/run.py with the package installed.
+# The time that R adds: to making an optimizer, and to an epoch of fit() from R beside one from
+# Python, in one process. Run by bench/run.py with the package installed.
 
 suppressPackageStartupMessages(library(adadelta))
 keras <- reticulate::import("keras")
@@ -17,7 +17,7 @@ line <- function(what, times, peer = NULL) {
 
 cat("\n### From R\n\n| what | ms | spread | x limit | x peer |\n|---|---|---|---|---|\n")
 invisible(optimizer_adadelta())
-# So many at once, because the clock has milliseconds.
+# So many at once, because the clock counts milliseconds.
 making <- replicate(20, seconds(for (i in 1:100) optimizer_adadelta(1)) / 100)
 line("optimizer_adadelta(), after the first", making)
 

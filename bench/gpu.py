@@ -1,15 +1,15 @@
-"""Check everything that runs on an NVIDIA GPU, in one run of some minutes, and print one report.
+"""Run all checks that need an NVIDIA GPU, in one run of some minutes, and print one report.
 
     python bench/gpu.py         # on a machine with an NVIDIA GPU
     python bench/gpu.py --dry   # the same on the processor, with small sizes
 
 It needs Linux, an NVIDIA driver, and a Python with torch for CUDA, Triton, jax[cuda12], Keras and
-pytest. Where this Python lacks one of them, it makes an environment of its own and downloads them,
-some gigabytes, into ~/.cache/adadelta/gpu. A part that fails does not stop those after it. The exit
-status is 1 when one has failed.
+pytest. If this Python lacks one of them, the script creates a separate environment and downloads
+them, some gigabytes, into ~/.cache/adadelta/gpu. If a part fails, the others still run, and the
+exit status is 1.
 
 With --dry the Triton kernels run in Triton's interpreter and JAX on the processor. That shows that
-this script works. It shows nothing about speed, and nothing about what a GPU computes.
+this script works. It shows nothing about the speed or the numbers of a GPU.
 """
 
 import argparse
@@ -28,7 +28,7 @@ ENVIRONMENTS = Path(
     os.environ.get("ADADELTA_ENVIRONMENTS")
     or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "adadelta"
 )
-# The modules that are needed, and what pip calls them.
+# The modules that are needed, with their names for pip.
 NEEDED = {
     "torch": "torch",
     "triton": "triton",
@@ -44,7 +44,7 @@ ONLY_ON_A_GPU = ("jax_cuda12_plugin",)
 
 
 class Part(NamedTuple):
-    """A part of the check: what it is, its command, its settings, and how long it may take."""
+    """A part of the check: its name, its command, its settings, and its time limit."""
 
     what: str
     command: tuple[str, ...]
@@ -63,10 +63,10 @@ def parts(python, is_dry):
         "-p",
         "no:cacheprovider",
     )
-    # The faults are for the interpreter: on a GPU each would be compiled several times.
+    # The tests of faults are for the interpreter: on a GPU each would be compiled several times.
     chosen = "TestNumbers" if is_dry else "TestNumbers or TestTable or vectors or as_it_is"
     keras = {"KERAS_BACKEND": "jax"}
-    # Keras takes most of a GPU's memory otherwise, which other parts need.
+    # Otherwise Keras takes most of a GPU's memory, which other parts need.
     keras["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     if is_dry:
         keras |= {"JAX_PLATFORMS": "cpu", "ADADELTA_BENCH_SCALE": "0.01"}
@@ -110,7 +110,7 @@ import adadelta
 print(adadelta.kernel_info())
 """
 
-# The losses differ by the rounding of float32, which grows from step to step: by 0.2 % on the
+# The losses differ by float32 rounding, which grows from step to step: by 0.2 % on the
 # processor.
 TRAINING = """
 import torch
@@ -138,7 +138,7 @@ assert abs(ours - theirs) <= 0.05 * theirs, "they differ by more than 5 %"
 
 
 def find_python(is_dry):
-    """A Python that has all that is needed: this one, or that of an environment made for it."""
+    """Return a Python that has all modules: this one, or that of a new environment."""
     needed = [name for name in NEEDED if not (is_dry and name in ONLY_ON_A_GPU)]
     if not any(importlib.util.find_spec(name) is None for name in needed):
         return sys.executable

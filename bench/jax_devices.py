@@ -1,9 +1,9 @@
-"""A step on 8 devices of the processor, each with its share of all variables, on JAX.
+"""Time a step on 8 devices of the processor, each with its share of all variables, on JAX.
 
 KERAS_BACKEND=jax python bench/jax_devices.py
 
-Times of `adadelta.Adadelta` are beside Keras' own, and the memory of a device is what the compiled
-step says of it, for Keras and for optax.
+The times are those of `adadelta.Adadelta` beside Keras' own. The memory of a device is the one that
+JAX reports for the compiled step, for Keras and for optax.
 """
 
 import functools
@@ -14,7 +14,7 @@ os.environ["XLA_FLAGS"] = " ".join(
     [os.environ.get("XLA_FLAGS", ""), f"--xla_force_host_platform_device_count={DEVICES}"]
 )
 
-import jax  # noqa: E402, the number of devices must be known before
+import jax  # noqa: E402, the number of devices must be set before
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 from measure import HEADER, measure, row, scaled  # noqa: E402
@@ -35,7 +35,7 @@ OPTIONS = {
 
 
 def sharded(elements):
-    """Eight variables' values, of which each device has an eighth."""
+    """Return the values of eight variables, of which each device has an eighth."""
     mesh = jax.sharding.Mesh(np.array(jax.devices()), ("device",))
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("device"))
     rows = scaled(elements // (8 * 1024 * DEVICES)) * DEVICES
@@ -47,7 +47,7 @@ def sharded(elements):
 
 
 def keras_step(cls, elements, **options):
-    """A compiled step of a Keras optimizer, and what it is called with."""
+    """Return a compiled step of a Keras optimizer, and its arguments."""
     devices = keras.distribution.list_devices("cpu")
     mesh = keras.distribution.DeviceMesh((DEVICES,), ("device",), devices)
     layouts = keras.distribution.LayoutMap(mesh)
@@ -67,7 +67,7 @@ def keras_step(cls, elements, **options):
 
 
 def optax_step(elements):
-    """A compiled step of `adadelta.optax.fused_adadelta`, and what it is called with."""
+    """Return a compiled step of `adadelta.optax.fused_adadelta`, and its arguments."""
     optimizer = adadelta.optax.fused_adadelta()
     params = sharded(elements)
     shapes = jax.eval_shape(optimizer.init, params)
@@ -78,7 +78,7 @@ def optax_step(elements):
 
 
 def stepper(step, given, elements):
-    """A function that makes one step and waits for it."""
+    """Return a function that makes one step and waits for it."""
     held, gradients = list(given), sharded(elements)
 
     def run():
@@ -131,7 +131,7 @@ def print_memory():
 
 
 def of_one_device(array):
-    """How many bytes of an array lie on the first device."""
+    """Return how many bytes of an array are on the first device."""
     return sum(it.data.nbytes for it in array.addressable_shards if it.device.id == 0)
 
 

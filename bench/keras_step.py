@@ -1,4 +1,4 @@
-"""One step of `adadelta.Adadelta` beside Keras' own and the limit, on the backend KERAS_BACKEND.
+"""Time a step of `adadelta.Adadelta`, beside Keras' own and the limit, on KERAS_BACKEND.
 
 KERAS_BACKEND=jax python bench/keras_step.py
 """
@@ -35,7 +35,7 @@ def arrays(shapes, dtype):
 
 
 def stepper(cls, shapes, mode, dtype="float32", **options):
-    """A function that makes one step and waits for it."""
+    """Return a function that makes one step and waits for it."""
     variables = [keras.Variable(value, dtype=dtype) for value in arrays(shapes, dtype)]
     gradients = arrays(shapes, dtype)
     optimizer = cls(learning_rate=1.0, **options)
@@ -64,8 +64,8 @@ def _jax_stepper(optimizer, variables, gradients):
     def step(values, state, gradients):
         return optimizer.stateless_apply(state, gradients, values)
 
-    # Given away in the order in which they come back, as Keras' trainer does: JAX pairs buffers
-    # by their order, and copies where a parameter's is paired with that of an average.
+    # Donated in the order of the results, as by Keras' trainer: JAX pairs buffers by their
+    # order, and copies if a parameter's is paired with that of an average.
     step = jax.jit(step, donate_argnums=(0, 1))
     held = {
         "values": [v.value for v in variables],
@@ -84,7 +84,7 @@ def elements(shapes):
 
 
 def compare(what, shapes, mode, bytes_each, peer=True, **options):
-    """Print ours and Keras' own."""
+    """Print the times of ours and of Keras' own."""
     cores = {"ours": functools.partial(stepper, adadelta.Adadelta)}
     if peer:
         cores["Keras' own"] = functools.partial(stepper, keras.optimizers.Adadelta)
@@ -107,7 +107,7 @@ def main():
     window = {"gradient_accumulation_steps": 2**30}
     compare("20 M, a call inside a window", MILLION, first, COLLECTING, **window)
     if BACKEND != "jax":
-        # JAX has float64 only where it is asked for before it starts.
+        # JAX has float64 only if it is allowed before JAX starts.
         compare("20 M float64", MILLION, first, FLOAT64, dtype="float64")
     for half in ("float16", "bfloat16"):
         compare(f"20 M {half}", MILLION, first, HALF, dtype=half)
@@ -126,7 +126,7 @@ def main():
         times, per_byte = measure({"one": one, "many": many})
         limit = per_byte * PLAIN * 2_000_000
         print(row("one tensor of 2 M: ours", times["one"], limit))
-        # The peer is the one tensor.
+        # The peer is the single tensor.
         print(row("2,000 tensors of 1,000: ours", times["many"], limit, times["one"]))
 
 

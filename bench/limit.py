@@ -1,4 +1,4 @@
-"""The limit: how long a plain loop takes to stream the bytes that a step must read and write."""
+"""The limit: the time in which a plain loop streams the bytes that a step must read and write."""
 
 import os
 import time
@@ -20,8 +20,8 @@ def _stream(gradient, parameter, square_avg, acc_delta):
 class Limit:
     """Streams 28 bytes for each of `elements`, as the step does: 16 read and 12 written.
 
-    Not with OpenMP's threads: they wait by spinning for some milliseconds after a loop, and take
-    a processor from whatever is measured next.
+    It does not use OpenMP's threads, which spin for some milliseconds after a loop and take a
+    processor from the next measurement.
     """
 
     def __init__(self, elements):

@@ -1,4 +1,4 @@
-"""Measure contenders in turns, in one process, each beside the limit."""
+"""Measure contenders in turns, in one process, each compared with the limit."""
 
 import os
 import statistics
@@ -7,13 +7,13 @@ from operator import truediv
 
 from limit import Limit
 
-# A share of the sizes that are measured. What a small one prints is no result: it shows in little
-# time that everything runs.
+# The share of the full sizes that is measured. Small shares give no results: they only show, in
+# little time, that everything runs.
 SCALE = float(os.environ.get("ADADELTA_BENCH_SCALE", "1"))
 
 
 def scaled(count):
-    """A number of elements or images, smaller when ADADELTA_BENCH_SCALE is below 1."""
+    """Return a number of elements or images, smaller if ADADELTA_BENCH_SCALE is below 1."""
     return max(1, round(count * SCALE))
 
 
@@ -38,13 +38,13 @@ def measure(contenders, rounds=7, warm=2):
 
 
 def spread(values):
-    """The distance between the quartiles, as a share of the median."""
+    """Return the interquartile range, as a share of the median."""
     low, middle, high = statistics.quantiles(values, n=4)
     return (high - low) / middle
 
 
 def milliseconds(seconds):
-    """The time, with at least three digits where compare.py must tell 5 % from nothing."""
+    """Format the time, with at least three digits where compare.py must detect 5 %."""
     return f"{seconds * 1e3:.{1 if seconds >= 0.01 else 3}f}"
 
 
@@ -53,10 +53,10 @@ def multiple(ratio):
 
 
 def row(what, seconds, limit_seconds, reference=None):
-    """One line of the table: the time, its spread, in multiples of the limit and of a peer.
+    """Return one line of the table: the time, its spread, and multiples of the limit and a peer.
 
-    The multiple of a peer is the median over the turns: what slows the machine down for a while
-    slows down both. What a line is to reach stands in targets.py.
+    The multiple of a peer is the median over the turns, since what slows the machine down for a
+    while slows down both. The targets are in targets.py.
     """
     middle = statistics.median(seconds)
     cells = [

@@ -1,4 +1,4 @@
-"""The memory that one step of 100 million float32 parameters needs beside them and its state.
+"""Measure the memory that a step of 100 million float32 parameters adds to them and its state.
 
 KERAS_BACKEND=torch python bench/memory.py
 """
@@ -17,8 +17,8 @@ def main():
     mode = {"jax": "jit", "tensorflow": "graph", "torch": "eager"}[keras.config.backend()]
     stepper(adadelta.Adadelta, [(1000,)], mode)()
     step = stepper(adadelta.Adadelta, [(ELEMENTS,)], mode)
-    # What making the tensors needed is the peak so far, so it is brought back by measuring what
-    # is resident now.
+    # Making the tensors set the peak so far. So the peak is reset, and compared with what is
+    # resident now.
     with open("/proc/self/status") as status:
         before = next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
     with open("/proc/self/clear_refs", "w") as clear:

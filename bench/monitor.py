@@ -1,8 +1,8 @@
-"""What watching costs: epochs of `fit()` with a monitor at its defaults, beside the same without.
+"""Time epochs of `fit()` with a monitor at its defaults, beside the same without one.
 
 Two networks: that of fit.py, and a small one, 784-64-10, whose steps take about a millisecond.
-Epochs take turns; the share of the time that the monitor's own methods take is measured too, since
-turns differ by more than that.
+Epochs take turns. The share of the time that the monitor's own methods take is measured too, since
+the turns differ by more than that.
 
     KERAS_BACKEND=jax python bench/monitor.py
 """
@@ -21,7 +21,7 @@ ROUNDS = 5
 
 
 class Timed(adadelta.Monitor):
-    """Counts the seconds that it takes."""
+    """Measures the seconds in its own methods."""
 
     seconds = 0.0
 
@@ -60,8 +60,8 @@ def main():
     backend = keras.config.backend()
     print(f"\n### Watching fit() on {backend}, with {digits.NAME}; the peer is fit() alone\n")
     print("\n".join(HEADER))
-    # The steps of the small one are short, so its epoch is of all images: of few steps the first
-    # and the last, which are always recorded, would be many.
+    # The steps of the small network are short, so its epoch has all images: in a few steps, the
+    # first and the last, which are always recorded, would be a large share.
     for name, make, count in (
         ("784-2000-2000-10", large, IMAGES),
         ("784-64-10", small, scaled(len(images))),

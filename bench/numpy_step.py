@@ -1,4 +1,4 @@
-"""One step of the kernel on NumPy arrays, beside the rule and the limit."""
+"""Time a step of the kernel on NumPy arrays, beside the rule and the limit."""
 
 import functools
 import os
@@ -15,7 +15,7 @@ ELEMENTS = scaled(20_000_000)
 
 
 def kernel_step(arrays):
-    """A step by the kernel of a parameter, its gradient and its averages; all that knows how."""
+    """Return a kernel step of a parameter, its gradient and its averages, without arguments."""
     table = np.array([[*(array.ctypes.data for array in arrays), 0, 0]], np.int64)
     numbers = layout.settings(Options(0.95, 1e-7), Call(1.0), UPDATE, 2.9e15)
     settings, row_settings = np.array(numbers, "float32"), layout.row_settings([0.0], "float32")
@@ -29,7 +29,7 @@ def main():
     generator = np.random.default_rng(0)
     parameter, gradient = (generator.normal(size=ELEMENTS).astype("float32") for _ in range(2))
     state = [np.zeros(ELEMENTS, "float32") for _ in range(2)]
-    # Held, because the kernel has their addresses and the rule replaces those in `state`.
+    # Kept, because the kernel has their addresses and the rule replaces those in `state`.
     kernel_arrays = [parameter, gradient, *state]
     kernel = kernel_step(kernel_arrays)
 

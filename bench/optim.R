@@ -1,4 +1,4 @@
-# Writes vignettes/minimizing.csv: how adadelta_optim() and the methods of optim() do on the
+# Writes vignettes/minimizing.csv: results of adadelta_optim() and the methods of optim() on the
 # problems of tests/problems. Run it at the root of the repository, with the package installed:
 #
 #     Rscript bench/optim.R
@@ -6,7 +6,7 @@
 library(adadelta)
 source(file.path("tests", "problems", "problems.R"))
 
-# One run, with the calls of `fn`, also those for differences, and of `gr`.
+# One run, with the numbers of calls of `fn`, including those for differences, and of `gr`.
 one_run <- function(problem, method, gr) {
   calls <- c(fn = 0, gr = 0)
   fn <- function(x) {
@@ -22,7 +22,7 @@ one_run <- function(problem, method, gr) {
     if (method == "adadelta") {
       adadelta_optim(problem$start, fn, slope)
     } else {
-      # The defaults, 100 and 500, are few for some.
+      # The defaults, 100 and 500, are too few for some problems.
       optim(problem$start, fn, slope, method = method, control = list(maxit = 1000))
     },
     error = function(error) {
@@ -39,7 +39,7 @@ one_run <- function(problem, method, gr) {
 
 methods <- c("adadelta", "BFGS", "CG", "L-BFGS-B", "Nelder-Mead")
 problems <- read_problems(file.path("tests", "problems", "problems.json"))
-# Numbers of problems on the command line choose them, and are added to the file.
+# Numbers on the command line select problems, whose results are added to the file.
 chosen <- as.integer(commandArgs(trailingOnly = TRUE))
 is_part <- length(chosen) > 0
 if (!is_part) chosen <- seq_along(problems)

@@ -2,18 +2,18 @@
 #
 #     Rscript bench/paper.R [SEED ...]
 #
-# Run it in the root of this repository, with the package installed. What came out is kept in
-# inst/paper, where vignette("paper", "adadelta") reads it: each finished cell is added to
-# errors.csv, and one that is there is not run again, so that a run can be stopped and started at
-# any time. Processes for different seeds can run side by side. All of it takes 40 minutes of
-# processor time. MNIST comes from the file that ADADELTA_MNIST names, or from Keras' cache, which
-# it is downloaded to. What is missing for that is said before anything is run.
+# Run it at the root of this repository, with the package installed. Results are stored in
+# inst/paper, where vignette("paper", "adadelta") reads them. Each finished cell is added to
+# errors.csv and not run again, so a run can be stopped and continued at any time. Processes for
+# different seeds can run side by side. All of it takes 40 minutes of processor time. MNIST is
+# read from the file that ADADELTA_MNIST names, or else from Keras' cache, where it is downloaded
+# if it is missing. The script reports anything that is missing before it runs anything.
 
 library(adadelta)
 folder <- file.path("inst", "paper")
 source(file.path(folder, "experiment.R"))
 
-# ---- What there is to run: each row is a cell with a seed ----
+# ---- The runs: each row is a cell with a seed ----
 
 printed <- read.csv(file.path(folder, "printed.csv"))
 cells <- cbind(
@@ -23,8 +23,8 @@ cells <- cbind(
 table_1 <- subset(cells, method != "ADADELTA")
 table_2 <- subset(cells, method == "ADADELTA")
 
-# What the paper does not say: other first weights, where they matter most, and a loss that is the
-# sum over a batch, so that all gradients are 100 times as large.
+# Two things that the paper does not state: the initial weights, varied where they matter most, and
+# the loss: as the sum over a batch, it makes all gradients 100 times as large.
 drawn_otherwise <- transform(subset(table_2, epsilon == 1e-2), first_weights = "he_normal")
 summed <- transform(subset(table_2, rho == 0.95), loss = "sum")
 
@@ -66,7 +66,7 @@ if (is.na(mnist_path())) {
 }
 data <- read_mnist(mnist_path())
 
-# ---- With what it is made ----
+# ---- Its tools ----
 
 processor <- function() {
   if (!file.exists("/proc/cpuinfo")) return(Sys.info()[["machine"]])

@@ -3,7 +3,7 @@
     python bench/run.py
 
 It needs no network: `fit()` is measured on random images unless ADADELTA_MNIST names a file with
-MNIST. With ADADELTA_BENCH_SCALE=0.001 sizes are a thousandth and results.md stays as it is, which
+MNIST. With ADADELTA_BENCH_SCALE=0.001 sizes are a thousandth and results.md stays as it is: that
 shows in little time that everything runs.
 """
 
@@ -29,7 +29,7 @@ LATEST = (HERE.parent / "environments" / "use.sh", "latest", "python")
 
 
 class Measurement(NamedTuple):
-    """A script, what it is called with, and the backend of Keras that it runs on."""
+    """A script, its argument, and the backend of Keras that it runs on."""
 
     script: str
     framework: str = ""
@@ -44,7 +44,7 @@ class Measurement(NamedTuple):
         return [*program, folder / self.script, *filter(None, [self.framework])]
 
     def output(self, folder=HERE, marker=None, **settings):
-        """What it prints; with a marker its lines are marked, and shown as they come."""
+        """Return its output; with a marker its lines are marked, and printed as they arrive."""
         environment = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3", **settings)
         if self.backend:
             environment["KERAS_BACKEND"] = self.backend
@@ -86,7 +86,7 @@ MEASUREMENTS = [
 
 
 def check_what_is_needed():
-    """Say what `fit()` is measured on, and stop if something is missing, which would show late."""
+    """Print what `fit()` is measured on, and stop if something is missing that shows only later."""
     missing = []
     if digits.PATH:
         # Measurements run in another folder.
@@ -123,7 +123,7 @@ def processor():
 
 
 def import_seconds():
-    """The median time that `import adadelta` takes a new Python, without starting that Python."""
+    """Return the median time of `import adadelta` in a new Python, without Python's own start."""
     code = "import time; t = time.perf_counter(); import adadelta; print(time.perf_counter() - t)"
     runs = [subprocess.run([sys.executable, "-c", code], capture_output=True) for _ in range(7)]
     return statistics.median(float(run.stdout) for run in runs)
@@ -154,7 +154,7 @@ lines are what those are measured beside.
     marker = Marker()
     for measurement in MEASUREMENTS:
         texts.append(measurement.output(marker=marker))
-        # After each of them, so that a run that is stopped has not been for nothing.
+        # Written after each measurement, so that a run that is stopped keeps its results.
         if SCALE == 1:
             text = head + "".join([*texts, *not_measured(marker)])
             (HERE / "results.md").write_text(f"{text}\n{notes}")

@@ -1,21 +1,21 @@
-"""What each line of the results is to reach, and how it is marked: the one table of targets.
+"""The targets of all lines of the results, and how lines are marked: the one table of targets.
 
-A line is found by the start of its heading and by its first cell. Lines that are not here are what
-others are measured beside.
+A line is found by the start of its heading and by its first cell. Lines without a target are the
+peers of others.
 """
 
 from typing import NamedTuple
 
 
 class Target(NamedTuple):
-    """What a line may take at most; all that is given must hold.
+    """The most that a line may take; everything that is given must hold.
 
     Args:
-        limit: In multiples of the time that the bytes of a step need.
-        peer: In multiples of the peer's time.
+        limit: As a multiple of the time that the bytes of a step need.
+        peer: As a multiple of the peer's time.
         ms: In milliseconds.
         more_ms: In milliseconds beyond the peer's.
-        reason: Why it is missed, where that is known.
+        reason: Why the target is missed, if that is known.
 
     """
 
@@ -35,7 +35,7 @@ class Target(NamedTuple):
         return " and ".join(words.format(most) for most, words in parts if most is not None)
 
     def mark(self, ms, limit, peer):
-        """Return "reached", or "missed" with the reason, for what a line says."""
+        """Return "reached", or "missed" with the reason, for the numbers of a line."""
         beyond_peer = ms - ms / peer if peer else None
         pairs = [
             (self.limit, limit),
@@ -79,7 +79,7 @@ _JAX = _of_keras(
         "20 M float32": "1/6 of Keras' own time is the speed of memory where Keras takes 6 limits",
     },
 )
-del _JAX["20 M float64: ours"]  # JAX has it only where it is asked for before it starts.
+del _JAX["20 M float64: ours"]  # JAX has it only if it is allowed before JAX starts.
 
 TARGETS = {
     "NumPy": {"20 M float32: the kernel": Target(limit=1.3)},
@@ -153,11 +153,11 @@ TARGETS = {
 
 
 class Marker:
-    """Marks the lines of the tables that pass through it, and knows which did not come."""
+    """Marks the table lines that it is given, and keeps track of those that are missing."""
 
     def __init__(self):
         self._heading = ""
-        self._has_times = False  # whether the table that passes is one of times
+        self._has_times = False  # whether the current table is one of times
         self._waiting = {
             (heading, what): target
             for heading, lines in TARGETS.items()
@@ -165,7 +165,7 @@ class Marker:
         }
 
     def marked(self, line):
-        """Return a line with what it is to reach and whether it does, where it is of a table."""
+        """Return a table line with its target and whether it is reached; others as they are."""
         if line.startswith("### "):
             self._heading = line.removeprefix("### ")
         cells = [cell.strip() for cell in line.split("|")[1:-1]]
@@ -188,7 +188,7 @@ class Marker:
         return None
 
     def not_measured(self):
-        """Return the lines of a list of the targets whose lines have not come."""
+        """Return a list of the targets whose lines were not measured."""
         return [
             f"- {heading}: {what}: at most {target.words()}\n"
             for (heading, what), target in self._waiting.items()

@@ -1,8 +1,8 @@
-"""Checks a site without a network: check_links.py FOLDER.
+"""Check a site without a network: check_links.py FOLDER.
 
-Every link inside the site must lead to a file and, where it names one, to a place in it; and no
-page may need a script, a style sheet, a font or a picture from another server. Links that a reader
-may follow to other sites are counted, and not visited.
+Every link inside the site must lead to a file and, if it names one, to an anchor in it. No page may
+need a script, a style sheet, a font or a picture from another server. Links to other sites are
+counted, but not followed.
 """
 
 import html.parser
@@ -11,13 +11,13 @@ import sys
 import urllib.parse
 from pathlib import Path
 
-# Attributes that a browser follows by itself, by tag; a `link` counts when it is one of these.
+# Attributes that a browser follows by itself, by tag; a `link` counts if its `rel` is one of these.
 LOADED = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source": "src"}
 LOADED_LINKS = {"stylesheet", "icon", "apple-touch-icon", "preload"}
 
 
 class Page(html.parser.HTMLParser):
-    """The places of a page, where it leads, and what it loads."""
+    """The anchors of a page, its links, and what it loads."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ def is_outside(address: str) -> bool:
 
 
 def problems(folder: Path) -> list[str]:
-    """Every dead link and every thing from another server."""
+    """Return every dead link and everything that is loaded from another server."""
     pages = {path: Page(path) for path in sorted(folder.rglob("*.html"))}
     found = []
     for path, page in pages.items():

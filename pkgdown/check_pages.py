@@ -1,7 +1,7 @@
-"""Checks that the pages of a site fit a phone: check_pages.py FOLDER.
+"""Check that the pages of a site fit a phone: check_pages.py FOLDER.
 
-No line of code is longer than 85 characters, and, where Chromium is installed, no page is wider
-than a screen of 390 pixels, in light or in dark.
+No line of code is longer than 85 characters. Where Chromium is installed, no page is wider than a
+screen of 390 pixels, in light or in dark.
 """
 
 import html
@@ -18,7 +18,7 @@ BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-c
 
 
 def long_lines(page: Path) -> list[str]:
-    """The lines of code that don't fit, without what only a screen reader is told."""
+    """Return the lines of code that don't fit, without text for screen readers only."""
     blocks = re.findall(r"<pre\b[^>]*>(.*?)</pre>", page.read_text("utf-8"), flags=re.S)
     lines = [
         html.unescape(re.sub(r"<[^>]*>", "", line))
@@ -29,10 +29,10 @@ def long_lines(page: Path) -> list[str]:
 
 
 def wide_pages(pages: list[Path], browser: str) -> list[str]:
-    """The pages that scroll sideways, and what in them is too wide.
+    """Return the pages that scroll sideways, with what is too wide in them.
 
-    A frame has the width of a phone whatever the smallest window of the browser is. One page shows
-    them all, one after the other, and writes what it saw into itself.
+    A frame has the width of a phone, however wide the browser's smallest window is. One page loads
+    all the others in turn, and writes the result into itself.
     """
     names = [page.resolve().as_uri() for page in pages]
     script = f"""

@@ -1,7 +1,7 @@
-"""Finishes the site that build.R began: finish.py FOLDER.
+"""Finish the site that build.R began: finish.py FOLDER.
 
-Adds the pages for Python, turns formulas into MathML, which browsers show by themselves, and writes
-the index of the search.
+Add the pages for Python, convert formulas to MathML, which browsers display by themselves, and
+write the search index.
 """
 
 import functools
@@ -15,14 +15,14 @@ from pathlib import Path
 import python_pages
 import search_index
 
-# The longest line of a result; check_pages.py says how long a line may be.
+# The longest line of a result; check_pages.py has the limit for any line.
 RESULT = 80
 MATH = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]|\$\$(.+?)\$\$", flags=re.S)
 
 
 @functools.cache
 def mathml(formula: str, display: bool) -> str:
-    """TeX as MathML, by pandoc."""
+    """Return TeX as MathML, converted by pandoc."""
     sign = "$$" if display else "$"
     result = subprocess.run(
         ["pandoc", "--from=markdown", "--to=html", "--mathml"],
@@ -39,27 +39,27 @@ def mathml(formula: str, display: bool) -> str:
 def formulas(text: str) -> str:
     """Replace the formulas in the text of a page, and leave code as it is."""
     head, mark, body = text.partition("<main")
-    # Pieces of code at the odd places.
+    # Every second piece is code.
     pieces = re.split(r"(<pre\b.*?</pre>|<code\b.*?</code>)", body, flags=re.S)
     pieces[::2] = [
         MATH.sub(lambda it: mathml(it[1] or it[2] or it[3], not it[1]), piece)
         for piece in pieces[::2]
     ]
     body = "".join(pieces)
-    # pandoc asks for brackets that grow with the exponent beside them.
+    # pandoc lets brackets grow with the exponent beside them.
     steady = re.sub(r'stretchy="true"(?= form="\w+">[()]<)', 'stretchy="false"', body)
     return head + mark + steady
 
 
 def described_pictures(text: str) -> str:
-    """Say what the pictures of examples show, for which pkgdown has no text."""
+    """Add descriptions to the pictures of examples, which pkgdown leaves without any."""
     title = re.search(r"<title>(.*?)</title>", text, flags=re.S)[1].split(" — ")[0]
     described = rf'\1 alt="Result of the example: {title}"'
     return re.sub(r'(class="r-plt img"><img src="[^"]+") alt=""', described, text)
 
 
 def wrapped_results(text: str) -> str:
-    """Wrap the long lines of results of R, which are messages: tables keep within R's width."""
+    """Wrap long lines in results of R, which are messages: tables keep within R's width."""
     lines = text.split("\n")
     return "\n".join(
         wrapped(line) if re.match(r"(<[^>]*>)*#&gt;", line) else line for line in lines
@@ -82,8 +82,8 @@ def wrapped(line: str) -> str:
 
 
 def methods_below(text: str) -> str:
-    """In the index of functions, put the methods of R's own functions below the functions."""
-    # A method of a generic of ggplot2, which pkgdown does not know.
+    """In the index of functions, put methods for R's own functions below the functions."""
+    # A method for a generic of ggplot2, which pkgdown does not recognize.
     text = re.sub(r">autoplot\.([\w.]+)\(\)<", r">autoplot(<i>&lt;\1&gt;</i>)<", text)
 
     def sorted_names(row: re.Match[str]) -> str:
@@ -104,7 +104,7 @@ def main(folder: str) -> None:
     python_pages.write(root)
     for page in root.rglob("*.html"):
         text = wrapped_results(described_pictures(formulas(page.read_text("utf-8"))))
-        # README is the first page here.
+        # README is the home page of the site.
         page.write_text(text.replace('href="README.html"', 'href="index.html"'), "utf-8")
     functions = root / "reference" / "index.html"
     functions.write_text(methods_below(functions.read_text("utf-8")), "utf-8")

@@ -1,7 +1,7 @@
 """The pages for Python: the guides of python/guides/, and the reference from the docstrings.
 
-Both become Markdown, which pandoc puts into a frame that build.R made: pages with the header, the
-menus and the search of R's.
+Both are converted to Markdown, which pandoc puts into a frame that build.R made: pages with the
+header, the menus and the search of R's pages.
 """
 
 import functools
@@ -17,7 +17,7 @@ from typing import Any
 import pdoc.doc
 import pdoc.docstrings
 
-# TensorFlow and torch's compiler can't be in one process with these, so nothing is run here.
+# These are only documented: TensorFlow and torch's compiler can't run in one process.
 MODULES = (
     "adadelta",
     "adadelta.keras",
@@ -31,9 +31,9 @@ MODULES = (
     "adadelta.installation",
 )
 GUIDES = Path(__file__).parent.parent / "python" / "guides"
-# Signatures longer than this have a line for each parameter.
+# Longer signatures have a line for each parameter.
 LINE = 80
-# How the docstrings write the rule, and how it is typeset.
+# How the docstrings write the rule, and its TeX.
 TEX = {
     r"sqrt\(([^()]*)\)": r"\\sqrt{\1}",
     r"\b(rho|epsilon)\b": r"\\\1",
@@ -53,7 +53,7 @@ def write(folder: Path) -> None:
     guide_frame, api_frame = frames.values()
     for path in sorted(GUIDES.glob("*.md")):
         title, _, text = path.read_text("utf-8").removeprefix("# ").partition("\n")
-        # Other guides and R's articles, which are pages here.
+        # Links to other guides and to R's articles, which are pages of the site.
         text = re.sub(r"\]\((\w+)\.md(#[\w-]+)?\)", r"](\1.html\2)", text)
         text = re.sub(r"\]\(../../vignettes/(\w+)\.Rmd\)", r"](../articles/\1.html)", text)
         page = framed(guide_frame, title, with_links(from_markdown(text), "adadelta", "api/"))
@@ -73,7 +73,7 @@ def write(folder: Path) -> None:
 
 def framed(frame: str, title: str, body: str) -> str:
     page = frame.replace("FRAME-TITLE", html.escape(title))
-    # pkgdown leaves this out where a page has no sections yet.
+    # pkgdown omits this on pages without sections.
     contents = '<nav id="toc"><h2>On this page</h2></nav>'
     page = page.replace("</main>", f'</main><aside class="col-md-3">{contents}</aside>')
     return page.replace('<div id="frame-body"></div>', body)
@@ -98,14 +98,14 @@ def from_markdown(text: str) -> str:
 @functools.cache
 def documented(name: str) -> pdoc.doc.Module:
     module = importlib.import_module(name)
-    # pdoc documents what a module has, and these look names up when they are first used.
+    # pdoc documents a module's attributes, which these modules create on first use.
     for public in getattr(module, "__all__", ()):
         setattr(module, public, getattr(module, public))
     return pdoc.doc.Module(module)
 
 
 def public_members(doc: pdoc.doc.Module | pdoc.doc.Class) -> list[pdoc.doc.Doc[Any]]:
-    """What has a docstring of its own, which what comes from the host's class has not."""
+    """Return the members with a docstring of their own; those of the host's class have none."""
     own = doc.own_members if isinstance(doc, pdoc.doc.Class) else doc.flattened_own_members
     return [
         member
@@ -124,7 +124,7 @@ def has_own_docstring(cls: type, name: str) -> bool:
 
 
 def module_text(module: pdoc.doc.Module) -> str:
-    """A page as Markdown."""
+    """Return a page as Markdown."""
     parts = [docstring_text(module.docstring, 2)]
     for member in public_members(module):
         parts.append(member_text(member, 2))
@@ -140,7 +140,7 @@ def member_text(member: pdoc.doc.Doc[Any], level: int) -> str:
 
 
 def signature(member: pdoc.doc.Doc[Any]) -> str:
-    """How a member is called, without the types, which its docstring says in words."""
+    """Return how to call a member, without the types, which its docstring describes."""
     function = member.members.get("__init__") if isinstance(member, pdoc.doc.Class) else member
     if not isinstance(function, pdoc.doc.Function):
         return member.name
@@ -156,10 +156,10 @@ def signature(member: pdoc.doc.Doc[Any]) -> str:
 
 
 def docstring_text(docstring: str, level: int) -> str:
-    """A docstring in Google's style as Markdown."""
+    """Convert a docstring in Google style to Markdown."""
     text = pdoc.docstrings.google(docstring)
     text = re.sub(r"^###### (.*?):?$", rf"{'#' * level} \1 {{.unlisted}}", text, flags=re.M)
-    # Arguments and their like: a list as R's pages have it.
+    # Arguments and similar sections become a list, as on R's pages.
     text = re.sub(r"^ - \*\*(.+?):\*\* +", r"\n`\1`\n:   ", text, flags=re.M)
     text = re.sub(r"^> ?", "", text, flags=re.M)
     text = re.sub(r"(^>>> (?:.+\n?)+)", r"~~~ python\n\1\n~~~\n", text, flags=re.M)
@@ -167,7 +167,7 @@ def docstring_text(docstring: str, level: int) -> str:
 
 
 def formula(block: str) -> str:
-    """The equations of an indented block as TeX."""
+    """Return the equations of an indented block as TeX."""
     lines = []
     for line in block.strip().splitlines():
         for plain, tex in TEX.items():
@@ -194,7 +194,7 @@ def summary_line(doc: pdoc.doc.Doc[Any]) -> str:
 
 @functools.cache
 def places() -> dict[str, str]:
-    """Where each public name is documented: at its first module."""
+    """Return where each public name is documented: in the first module that has it."""
     found: dict[str, str] = {}
     for name in MODULES:
         found.setdefault(name, f"{name}.html")
@@ -208,11 +208,11 @@ def places() -> dict[str, str]:
 
 
 def with_links(text: str, module: str, folder: str) -> str:
-    """Make a link of each name in the text that has a place: of this module, or with another's."""
+    """Link each name in the text that has a page: in this module, or with the name of another."""
 
     def link(match: re.Match[str]) -> str:
         name = match[1].partition("(")[0]
-        # "torch" is that package, and "adadelta.torch" the module here.
+        # "torch" is that package, and "adadelta.torch" our module.
         inside = f"{module}.{name}"
         full = name if name in places() or inside in MODULES else inside
         place = places().get(full)

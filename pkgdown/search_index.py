@@ -1,4 +1,4 @@
-"""The index of the search, a script: it works without a server too."""
+"""Write the search index as a script, so that it works without a server too."""
 
 import html
 import json
@@ -21,7 +21,7 @@ def write(folder: Path) -> None:
 
 
 def rank(path: Path) -> tuple[bool, bool, str]:
-    """Where several answer as well: the optimizer, R's functions, everything else."""
+    """Rank pages that match equally well: the optimizer, R's functions, everything else."""
     return path.stem != "optimizer_adadelta", path.parts[0] != "reference", path.as_posix()
 
 
@@ -34,21 +34,21 @@ def entries_of(path: Path, folder: Path) -> list[dict[str, Any]]:
     title = plain(re.search(r"<title>(.*?)</title>", text, flags=re.S)[1]).split(" • ")[0]
     language = "Python" if "python" in path.relative_to(folder).parts else "R"
     where = path.relative_to(folder).as_posix()
-    # The page of a function is called by its name.
+    # The page of a function is titled with its name.
     about, dash, owner = title.rpartition(" — ")
     title, subtitle = (owner, about) if dash else (title, language)
     entries = [{"title": title, "page": subtitle, "path": where, "text": f"{about} {plain(body)}"}]
     place = ""
     pieces = re.split(r"(<h[23][^>]*>.*?</h[23]>)", body, flags=re.S)
     for before, heading in zip(pieces[::2], [*pieces[1::2], ""], strict=True):
-        # Arguments and other terms; an index of functions lists what has a page of its own.
+        # Arguments and other terms; the terms of an index have pages of their own.
         if place and path.name != "index.html":
             for term, text in TERM.findall(before):
                 link = f"{where}#{place}"
                 entries.append(
                     {"title": plain(term), "page": owner, "path": link, "text": plain(text)}
                 )
-        # The place of a heading is its own or that of the section it opens.
+        # A heading's anchor is its own or that of the section it opens.
         place = (PLACE.findall(before[-300:] + heading) or [place])[-1]
         section = plain(heading)
         if not section or section in COMMON or "unlisted" in heading:

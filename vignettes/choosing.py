@@ -1,9 +1,9 @@
-"""Writes choosing.json: how four optimizers do on three tasks, for choosing.Rmd to show.
+"""Write choosing.json: the results of four optimizers on three tasks, shown in choosing.Rmd.
 
     python vignettes/choosing.py [--minutes N] [--mnist FILE]
 
-Each optimizer is tuned with the same effort: 7 learning rates, each held constant and falling, on
-a validation split. The best of these 14 is then trained with five seeds and scored on a test
+Each optimizer is tuned with the same effort: 7 learning rates, each held constant and decreasing,
+on a validation split. The best of these 14 is then trained with five seeds and scored on a test
 split. Adadelta is also run with one argument changed at a time. Finished runs are kept in the file
 and not run again, so the program can be stopped at any time; `--minutes` stops it by itself.
 """
@@ -34,7 +34,7 @@ import numpy as np
 FILE = Path(__file__).resolve().parent / "choosing.json"
 PACKAGES = ("keras", "jax", "numpy")
 
-# Seven rates for each, a factor of about 3 apart, around what each is usually run with.
+# Seven rates for each, a factor of about 3 apart, around its usual rate.
 RATES = {
     "Adadelta": (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0),
     "Adam": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1),
@@ -44,7 +44,7 @@ RATES = {
 TUNING_SEED = 0
 TEST_SEEDS = (1, 2, 3, 4, 5)
 
-# What is changed of Adadelta, one at a time; the others are a constant rate of 1 and the defaults.
+# Changes to Adadelta, one at a time; otherwise the rate is a constant 1 and the rest the defaults.
 VARIED: dict[str, tuple[float, ...]] = {
     "rate": (0.001, 0.01, 0.1, 1.0, 10.0),
     "rho": (0.5, 0.9, 0.95, 0.99, 0.999),
@@ -55,7 +55,7 @@ BASE = {"rate": 1.0, "rho": 0.95, "epsilon": 1e-7}
 
 
 def make_optimizer(name: str, rate: float, **arguments: float) -> Any:
-    """Return an optimizer with the arguments given, and its defaults for the others."""
+    """Return an optimizer with the given arguments, and its defaults for the others."""
     import keras
 
     import adadelta
@@ -72,12 +72,12 @@ def make_optimizer(name: str, rate: float, **arguments: float) -> Any:
 
 @dataclasses.dataclass
 class Task:
-    """A data set in three parts, a network for it, and how its predictions are scored."""
+    """A data set in three parts, a network for it, and a score for its predictions."""
 
     parts: dict[str, tuple[np.ndarray, np.ndarray]]  # train, validation and test
     layers: Callable[[], list[Any]]
     loss: Any
-    score: Callable[[np.ndarray, np.ndarray], float]  # of predictions and truth, less is better
+    score: Callable[[np.ndarray, np.ndarray], float]  # of predictions and truth; lower is better
     batch: int
     epochs: int
 
@@ -105,7 +105,7 @@ def cut(x: np.ndarray, y: np.ndarray, *sizes: int) -> dict[str, tuple[np.ndarray
 
 
 def diamonds() -> Task:
-    """The logarithm of a diamond's price from its size and quality. Score: dollars off."""
+    """Predict the logarithm of a diamond's price from its size and quality. Score: dollars off."""
     from keras import layers
 
     text = from_r("write.csv(ggplot2::diamonds, path, row.names = FALSE)", "ggplot2")
@@ -124,7 +124,7 @@ def diamonds() -> Task:
     middle, spread, center, width = x.mean(0), x.std(0), y.mean(), y.std()
 
     def dollars_off(predicted: np.ndarray, truth: np.ndarray) -> float:
-        # A network that diverged can predict prices that are too large for a number.
+        # A network that diverged can predict prices that overflow.
         with np.errstate(over="ignore"):
             apart = np.exp(predicted.astype(float) * width + center) - np.exp(
                 truth * width + center
@@ -150,7 +150,7 @@ def diamonds() -> Task:
 
 
 def digits(path: str) -> Task:
-    """The digit in an image of MNIST. Score: percent of the images that are labeled wrong."""
+    """Recognize the digit in an image of MNIST. Score: percent of images with a wrong label."""
     from keras import layers
 
     with np.load(path) as arrays:
@@ -177,13 +177,13 @@ def digits(path: str) -> Task:
 
 
 def sentences() -> Task:
-    """The next character of an English sentence. Score: bits needed for a character."""
+    """Predict the next character of an English sentence. Score: bits for each character."""
     from keras import layers
 
     text = from_r("writeLines(stringr::sentences, path, useBytes = TRUE)", "stringr")
     length = 48
     lines = [line.lower() for line in text.splitlines()]
-    # 0 fills up what a shorter sentence leaves; a line feed begins and ends each.
+    # 0 pads shorter sentences; a line feed begins and ends each.
     letters = {letter: i for i, letter in enumerate(sorted({*"\n", *"".join(lines)}), start=1)}
     ids = np.zeros((len(lines), length + 1), "int32")
     for row, line in zip(ids, lines, strict=True):
@@ -220,7 +220,7 @@ def from_logits(**arguments: Any) -> Any:
 
 
 def mnist_path(given: str | None) -> str:
-    """Return where MNIST is: the file named, or the copy of Keras, downloaded when missing."""
+    """Return the path of MNIST: the given file, or Keras' copy, downloaded if it is missing."""
     named = given or os.environ.get("ADADELTA_MNIST")
     if named is not None:
         if not os.access(named, os.R_OK):
@@ -285,12 +285,12 @@ def run_of(
 def chosen(runs: list[Run], task: str, optimizer: str) -> Run:
     """Return the tuning run that ended with the lowest validation score."""
     tried = [it for it in runs if key(it)[:3] == (task, "tune", optimizer)]
-    # A score that is no number, from a run that diverged, is kept as None.
+    # A score of NaN, from a run that diverged, is stored as None.
     return min(tried, key=lambda it: math.inf if it["scores"][-1] is None else it["scores"][-1])
 
 
 def key(run: Run) -> tuple[Any, ...]:
-    """Return what makes two runs the same."""
+    """Return the key by which two runs are the same."""
     return tuple(value for name, value in run.items() if name not in ("scores", "seconds"))
 
 
@@ -333,12 +333,12 @@ def execute(task: Task, run: Run) -> Run:
 
 
 def read() -> list[Run]:
-    """Return the runs that are kept."""
+    """Return the stored runs."""
     return json.loads(FILE.read_text("ascii"))["runs"] if FILE.exists() else []
 
 
 def write(runs: list[Run]) -> None:
-    """Keep the runs, a line for each."""
+    """Store the runs, one on each line."""
     head = {
         "date": datetime.date.today().isoformat(),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
@@ -367,7 +367,7 @@ def table(runs: list[Run]) -> str:
 
 
 def main() -> None:
-    """Make the runs that are missing."""
+    """Make the missing runs."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after this long")
     parser.add_argument("--mnist", help="the file mnist.npz, instead of ADADELTA_MNIST")
@@ -376,7 +376,7 @@ def main() -> None:
 
     import jax
 
-    # Runs differ in numbers and not in their program, which then is compiled once.
+    # These runs differ in numbers only, so that their common program is compiled once.
     with tempfile.TemporaryDirectory() as folder:
         jax.config.update("jax_compilation_cache_dir", folder)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
@@ -385,7 +385,7 @@ def main() -> None:
 
 
 def make_missing(mnist: str, until: float) -> None:
-    """Make the runs that are missing, and keep each when it is finished."""
+    """Make the missing runs, and store each one when it is finished."""
     tasks = {"diamonds": diamonds, "digits": lambda: digits(mnist), "sentences": sentences}
     load = functools.cache(lambda name: tasks[name]())
     runs = read()

@@ -1,9 +1,9 @@
-"""Writes hosts.json: what other frameworks' own Adadelta does, for differences.Rmd to show.
+"""Write hosts.json: what other frameworks' own Adadelta does, shown in differences.Rmd.
 
     python vignettes/hosts.py
 
-The vignette is built where these frameworks are missing, so their numbers are kept beside it.
-tests/frameworks/test_hosts.py computes them again.
+The vignette is also built where these frameworks are missing, so their numbers are stored beside
+it. tests/frameworks/test_hosts.py computes them again.
 """
 
 import datetime
@@ -24,8 +24,8 @@ FILE = Path(__file__).resolve().parent / "hosts.json"
 PACKAGES = ("keras", "tf_keras", "tensorflow", "torch", "optax", "brainpy", "jax", "numpy")
 
 
-# Each takes the start, the gradients (0-d arrays), the dtype's name and the arguments by the names
-# of Keras, and yields the parameter after every call. Arguments left out are the host's defaults.
+# Each function takes the start, the gradients (0-d arrays), the dtype's name and the arguments by
+# Keras' names, and yields the parameter after every call. Omitted ones have the host's defaults.
 
 
 def keras_host(start, gradients, dtype, **arguments):
@@ -52,7 +52,7 @@ def tf_keras_host(start, gradients, dtype, **arguments):
 
 
 def tf1_host(start, gradients, dtype, **arguments):
-    """The class of TensorFlow 1.13's `tf.keras`, which lives on inside tf_keras."""
+    """The class of TensorFlow 1.13's `tf.keras`, which still exists inside tf_keras."""
     import tensorflow as tf
     from tf_keras.src.optimizers import optimizer_v1
 
@@ -60,7 +60,7 @@ def tf1_host(start, gradients, dtype, **arguments):
         x = tf.compat.v1.Variable(start, dtype=dtype, use_resource=True)
         gradient = tf.compat.v1.placeholder(dtype, ())
         optimizer = optimizer_v1.Adadelta(**_renamed(arguments, learning_rate="lr"))
-        # What is fed is the gradient of this loss.
+        # The value that is fed is the gradient of this loss.
         update = optimizer.get_updates(gradient * x, [x])
         session.run(tf.compat.v1.global_variables_initializer())
         for each in gradients:
@@ -83,7 +83,7 @@ def torch_host(start, gradients, dtype, **arguments):
 
 
 def optax_host(start, gradients, dtype, every=None, **arguments):
-    """`optax.adadelta`, in `optax.MultiSteps` when `every` is given."""
+    """`optax.adadelta`, in `optax.MultiSteps` if `every` is given."""
     import jax.numpy as jnp
     import optax
 
@@ -127,35 +127,35 @@ def _renamed(arguments, **names):
 
 
 def _wide(value):
-    # NumPy has no bfloat16 of its own.
+    # NumPy itself has no bfloat16.
     return value if "complex" in str(value.dtype) else value.astype("float32")
 
 
 def follow(host, gradients, start=1.0, dtype="float32", **arguments):
-    """The parameter after each gradient."""
+    """Return the parameter after each gradient."""
     gradients = [np.float32(gradient) for gradient in gradients]
     return [float(x) for x in HOSTS[host](start, gradients, dtype, **arguments)]
 
 
-# Each table asks one question of a host; None where the host has no such thing.
+# Each function fills one table: the answer of a host, or None if the host has no such feature.
 
 
 def defaults(host):
-    """Three gradients of 1 at the host's own defaults."""
+    """Apply three gradients of 1 with the host's own defaults."""
     return follow(host, [1, 1, 1])
 
 
 def weight_decay(host):
-    """Two gradients of 1, with weight decay."""
+    """Apply two gradients of 1, with weight decay."""
     if host == "tf1":
         return None
     return follow(host, [1, 1], learning_rate=0.5, rho=0.95, epsilon=0.01, weight_decay=0.1)
 
 
 def half_precision(host):
-    """How far 300 gradients of 0.01 go, by the dtype of the parameter."""
+    """Return how far 300 gradients of 0.01 move the parameter, by its dtype."""
     if host == "tf1":
-        return None  # It takes the one dtype that Keras is set to.
+        return None  # It supports only the dtype that Keras is set to.
     arguments = {"learning_rate": 1.0, "rho": 0.95, "epsilon": 1e-7, "start": 0.25}
     return {
         dtype: 0.25 - follow(host, [0.01] * 300, dtype=dtype, **arguments)[-1]
@@ -164,14 +164,14 @@ def half_precision(host):
 
 
 def large_gradient(host):
-    """After calls 1, 3 and 50, where the second has a gradient of 3e19."""
+    """Return the parameter after calls 1, 3 and 50, with a gradient of 3e19 in the second."""
     gradients = [1, 3e19] + [1] * 48
     values = follow(host, gradients, learning_rate=1.0, rho=0.1, epsilon=0.01)
     return [values[call - 1] for call in (1, 3, 50)]
 
 
 def complex_parameter(host):
-    """The distance from 0 after 60 steps on |x|^2 from 1 + 2i."""
+    """Return the distance from 0 after 60 steps on |x|^2, starting at 1 + 2i."""
     if host == "tf1":
         return None
     now = 1 + 2j
@@ -187,7 +187,7 @@ def complex_parameter(host):
 
 
 def bad_arguments(host):
-    """Where x is after two gradients of 1 with an argument that can't be right, or "refused"."""
+    """Return x after two gradients of 1 with an invalid argument, or "refused"."""
     good = {"learning_rate": 0.5, "rho": 0.95, "epsilon": 0.01}
     bad = {"learning_rate": -1.0, "rho": 1.5, "epsilon": -1.0, "weight_decay": -0.1}
 
@@ -203,7 +203,7 @@ def bad_arguments(host):
 
 
 def accumulation(host):
-    """After four calls with gradients 1, 2, 3 and 6 that are to make one update."""
+    """Return the parameter after four calls, with gradients 1, 2, 3 and 6, for one update."""
     gradients = [1, 2, 3, 6]
     arguments = {"learning_rate": 1.0, "rho": 0.95, "epsilon": 0.01}
     if host == "torch":
@@ -223,7 +223,7 @@ SPARSE = {"learning_rate": 1.0, "rho": 0.95, "epsilon": 0.01}
 
 
 def keras_rows():
-    """Return the rows after one step: Keras, on the backend of this process."""
+    """Return the rows after one step of Keras, on the backend of this process."""
     import keras
 
     ids, rows = keras.ops.convert_to_tensor(IDS), keras.ops.convert_to_tensor(ROWS)
@@ -241,7 +241,7 @@ def keras_rows():
 
 
 def tf_keras_rows():
-    """Return the rows after one step: tf_keras."""
+    """Return the rows after one step of tf_keras."""
     import tensorflow as tf
     import tf_keras
 
@@ -252,7 +252,7 @@ def tf_keras_rows():
 
 
 def torch_rows():
-    """Return the rows after one step: torch."""
+    """Return the rows after one step of torch."""
     import torch
 
     x = torch.nn.Parameter(torch.ones(SHAPE))
@@ -262,7 +262,7 @@ def torch_rows():
 
 
 def optax_rows():
-    """Return the rows after one step: optax."""
+    """Return the rows after one step of optax."""
     import jax.numpy as jnp
     import optax
     from jax.experimental.sparse import BCOO
@@ -295,7 +295,7 @@ ROW_HOSTS = {
 
 
 def sparse(host):
-    """How far a row goes whose id comes twice, with gradients 1 and 2, or the error's name."""
+    """Return how far a row moves whose id occurs twice (gradients 1 and 2), or the error's name."""
     if host not in ROW_HOSTS:
         return None
     try:
@@ -316,12 +316,12 @@ TABLES = (
     accumulation,
     sparse,
 )
-# Keras' other backends differ where gradients are sparse.
+# With sparse gradients, Keras' other backends differ.
 OTHER_KERAS = {"keras on tensorflow": "tensorflow", "keras on torch": "torch"}
 
 
 def written(value):
-    """Return numbers as JSON and R both read them."""
+    """Convert numbers to a form that JSON and R both read."""
     if isinstance(value, dict):
         return {key: written(each) for key, each in value.items()}
     if isinstance(value, list):
@@ -334,9 +334,9 @@ def written(value):
 
 
 def answers(host):
-    """Return a host's answer to each question, from a process of its own.
+    """Return a host's answer to each question, from a separate process.
 
-    Keras has one backend in a process, and not all of the hosts can be loaded into one.
+    Keras has one backend in a process, and some hosts can't share one.
     """
     backend = OTHER_KERAS.get(host, "jax")
     answer = subprocess.run(

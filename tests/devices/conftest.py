@@ -1,19 +1,19 @@
-"""Each front end on several devices or in several processes, beside one device."""
+"""Each front end on several devices or in several processes, compared with one device."""
 
 import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-# Which tests go together: each framework has a process of its own, which tests/run.py starts and
-# names by this variable.
+# The test files of each group: each framework runs in a separate process, which tests/run.py
+# starts and names in this variable.
 GROUPS = {
     "jax": ["test_jax_*"],
     "torch": ["test_torch_*"],
     "tensorflow": ["test_tensorflow_*"],
 }
 _CHOSEN = os.environ.get("ADADELTA_TEST_GROUP")
-# The frameworks that are not in every environment.
+# Frameworks that some environments lack.
 _MISSING = [name for name in GROUPS if find_spec(name) is None]
 collect_ignore_glob = [
     pattern
@@ -24,11 +24,11 @@ collect_ignore_glob = [
 
 os.environ["KERAS_BACKEND"] = _CHOSEN or "jax"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# Eight devices on the processor, for JAX and in all processes that a test starts.
+# Eight virtual devices on the processor, for JAX and for all processes that a test starts.
 os.environ["XLA_FLAGS"] = " ".join(
     [os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=8"]
 ).strip()
-# For driver.py, vectors.py and others that the tests share.
+# For driver.py, vectors.py and other modules that the tests share.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "python"))
 
 

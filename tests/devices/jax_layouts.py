@@ -1,4 +1,4 @@
-"""Ways to spread a small Keras model over devices, and training of it."""
+"""Ways to distribute a small Keras model over devices, and functions to train it."""
 
 import contextlib
 
@@ -8,14 +8,14 @@ from keras import distribution
 
 from options import OPTIONS, optimizer_of
 
-# The options of tests/python/options.py that act without special variables, and two more.
+# The options of tests/python/options.py that need no special variables, and two more.
 TABLE = {
     **{name: arguments for name, arguments in OPTIONS.items() if name != "missing gradients"},
     "accumulation": {"gradient_accumulation_steps": 3},
     "dynamic scale": {"loss_scale_factor": "dynamic"},
 }
 CALLS, BATCH, INPUTS = 30, 16, 8
-# Calls whose gradient is not finite, on one of the devices only.
+# Calls in which the gradient on one of the devices is not finite.
 NONFINITE = (4, 17)
 
 
@@ -37,13 +37,13 @@ def copies(devices=8):
 
 
 def shards(devices=8):
-    """Each device has its share of every variable, as under FSDP."""
+    """Give each device a share of every variable, as under FSDP."""
     axes = {"kernel": ("batch", None), "bias": ("batch",)}
     return _along_axes((devices,), ("batch",), **axes).scope()
 
 
 def columns(devices=8):
-    """Half of the devices share a batch, and each has some columns of the kernels."""
+    """Let half of the devices share a batch, and give each some columns of the kernels."""
     shape = (2, devices // 2)
     return _along_axes(shape, ("batch", "model"), kernel=(None, "model")).scope()
 
@@ -52,7 +52,7 @@ LAYOUTS = {"copies": copies, "shards": shards, "columns": columns}
 
 
 def model_of(options, **arguments):
-    """A model to train with some options of TABLE."""
+    """Return a model to train with some options of TABLE."""
     keras.utils.set_random_seed(7)
     constraint = keras.constraints.MaxNorm(0.75) if "constraint" in options else None
     model = keras.Sequential(
@@ -83,20 +83,20 @@ def fit(model, x, y):
 
 
 def fit_without_end(model, x, y):
-    """Train by batches, without what `fit()` does at its end."""
+    """Train by batches, without what `fit()` does when it ends."""
     for start in range(0, len(x), BATCH):
         model.train_on_batch(x[start : start + BATCH], y[start : start + BATCH])
     return model
 
 
 def trained(options, layout, **arguments):
-    """The model after training in a layout."""
+    """Return the model after training in a layout."""
     with layout():
         return fit(model_of(options, **arguments), *data(options))
 
 
 def values(model):
-    """The model's weights and all state of the optimizer, by path."""
+    """Return the model's weights and all state of the optimizer, by path."""
     variables = [*model.trainable_variables, *model.optimizer.variables]
     return {it.path: np.asarray(it.value) for it in variables}
 
@@ -105,14 +105,14 @@ def assert_same(model, wanted):
     ours, wanted = values(model), values(wanted)
     assert len(ours) == len(wanted)
     for (path, value), exact in zip(ours.items(), wanted.values(), strict=True):
-        # Devices add up gradients in another order. The rounding of a gradient, 1e-7, grows in 30
-        # steps to at most 2e-5 of what a variable holds.
+        # Devices add up gradients in different orders. This rounding, 1e-7 of a gradient, grows to
+        # at most 2e-5 of a variable's largest element in 30 steps.
         scale = max(np.max(np.abs(exact), initial=0), 1e-3)
         np.testing.assert_allclose(value, exact, rtol=0, atol=1e-4 * scale, err_msg=path)
 
 
 def assert_placed(model):
-    """What belongs to a variable lies where the variable lies, in the same shards."""
+    """Check that the state of a variable is on the variable's devices, in the same shards."""
     for variable in model.trainable_variables:
         name = variable.path.replace("/", "_")
         own = [state for state in model.optimizer.variables if name in state.path]

@@ -1,6 +1,6 @@
-"""Prints as JSON how far tf_keras on a DTensor mesh is from one device.
+"""Print as JSON how much tf_keras on a DTensor mesh differs from one device.
 
-A program of its own: meshes and strategies get into each other's way in TensorFlow, with tf_keras'
+A separate program: meshes and strategies interfere with each other in TensorFlow, with tf_keras'
 own class as well as ours.
 """
 

@@ -1,4 +1,4 @@
-"""Training of 30 steps with TensorFlow, by Keras or tf_keras, on one device or under a strategy."""
+"""Train for 30 steps on TensorFlow, with Keras or tf_keras, on one device or under a strategy."""
 
 import dataclasses
 from typing import NamedTuple
@@ -13,7 +13,7 @@ STEPS, BATCH = 30, 8
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(STEPS * BATCH, 4)).astype("float32")
 Y = np.tanh(X @ RNG.normal(size=(4, 1))).astype("float32")
-# Examples that the first replica alone receives, in 4 of the 30 steps.
+# Only the first replica receives these examples, in 4 of the 30 steps.
 BROKEN = X.copy()
 BROKEN[np.array([4, 11, 12, 25]) * BATCH + 1] = np.inf
 
@@ -42,7 +42,7 @@ SHARED = {
         "ema_momentum": 0.9,
     },
 }
-# Of 26 finite calls, windows of 4 and 3 leave some over for the end of training.
+# 26 of the calls are finite: with accumulation over 4 or 3 of them, some are left at the end.
 KERAS_ONLY = {
     "accumulation": {"gradient_accumulation_steps": 4},
     "scale": {"loss_scale_factor": 128.0},
@@ -72,14 +72,14 @@ OPTIONS = {"keras": SHARED | KERAS_ONLY, "tf_keras": SHARED}
 
 
 class Trained(NamedTuple):
-    """What training left."""
+    """The weights and the state after training."""
 
     weights: dict
     state: object
 
 
 def host(front):
-    """Return the module of a front end's host, and our class."""
+    """Return the Keras or tf_keras module of a front end, and our class."""
     if front == "keras":
         import keras
 
@@ -94,7 +94,7 @@ def host(front):
 
 
 def make_model(front, option):
-    """Return a model with fixed weights, compiled with an option of ours."""
+    """Return a model with fixed weights, compiled with one of our options."""
     keras, ours = host(front)
     arguments = {"learning_rate": 1.0, "epsilon": 1e-4} | OPTIONS[front][option]
     if arguments["learning_rate"] == "schedule":
@@ -115,7 +115,7 @@ def make_model(front, option):
 
 
 def examples(front, option):
-    """Return inputs and targets: broken ones for an option that skips calls."""
+    """Return inputs and targets, with non-finite ones for an option that skips calls."""
     arguments = OPTIONS[front][option]
     skips = arguments.get("skip_nonfinite") or arguments.get("loss_scale_factor") == "dynamic"
     return BROKEN if skips else X, Y
@@ -170,7 +170,7 @@ def record(model):
 
 
 def state_of(optimizer):
-    """Return the state of an optimizer, by names that a model also has when it is loaded."""
+    """Return the state of an optimizer, by names that a loaded model also has."""
     import adadelta
 
     state = adadelta.export_state(optimizer)
@@ -194,7 +194,7 @@ def assert_same(got, expected):
     """Compare weights and state with those of one device."""
 
     def near(one, other, of):
-        # The sum over replicas has another order: up to 1.1e-6 of the largest was seen.
+        # Replicas are summed in a different order: up to 1.1e-6 of the largest was measured.
         tolerance = 5e-6 * np.abs(other).max()
         np.testing.assert_allclose(one, other, rtol=0, atol=tolerance, err_msg=of)
 

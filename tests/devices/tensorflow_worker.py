@@ -1,4 +1,4 @@
-"""One worker of `MultiWorkerMirroredStrategy`: trains and saves its weights and its state.
+"""One worker of `MultiWorkerMirroredStrategy`: train, and save the weights and the state.
 
     tensorflow_worker.py RANK PORTS FRONT OPTION HOW FOLDER
 
@@ -19,10 +19,10 @@ os.environ["TF_CONFIG"] = json.dumps(
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
-# It divides the processor into devices, which must happen before TensorFlow starts.
+# It creates the virtual devices, which must happen before TensorFlow starts.
 import tensorflow_training as training  # noqa: E402
 
-# The strategy must come before everything else that TensorFlow does.
+# The strategy must be created before TensorFlow does anything else.
 strategy = tf.distribute.MultiWorkerMirroredStrategy()
 
 import adadelta  # noqa: E402

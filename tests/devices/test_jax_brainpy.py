@@ -1,4 +1,4 @@
-"""`adadelta.brainpy` with variables whose shards lie on several devices."""
+"""`adadelta.brainpy` with variables that are sharded over several devices."""
 
 import brainpy.math as bm
 import jax
@@ -28,7 +28,7 @@ def test_steps_are_those_of_one_device():
         pairs.append((average, of_one.averages()["x"][slot]))
     for ours, exact in pairs:
         assert bm.as_jax(ours).sharding == sharding
-        # XLA may round once less where it multiplies and adds.
+        # XLA may round once less in a multiplication followed by an addition.
         np.testing.assert_allclose(bm.as_jax(ours), bm.as_jax(exact), rtol=1e-5)
     (row,) = adadelta.kernel_info(optimizer)
     assert row["reason"] == "it lies on 8 devices, where XLA itself makes the step"

@@ -1,4 +1,4 @@
-"""How often devices communicate in a step: never more often than in one of Keras' own."""
+"""How often devices communicate in a step: never more often than with Keras' own class."""
 
 import re
 
@@ -13,8 +13,8 @@ import jax_layouts as layouts
 SHAPES = [("kernel", (16, 8)), ("bias", (8,)), ("kernel", (8, 24)), ("bias", (24,))]
 NORM = {"global_clipnorm": 0.1}
 ACCUMULATION = {"gradient_accumulation_steps": 3}
-# By name: our arguments, those of Keras' own, and whether that is in a LossScaleOptimizer, which is
-# how Keras leaves out gradients that are not finite.
+# By name: our arguments, those of Keras' own class, and whether that is wrapped in a
+# LossScaleOptimizer, which is how Keras skips gradients that are not finite.
 CASES = {
     "none": ({}, {}, False),
     "clipnorm": ({"clipnorm": 0.1}, {"clipnorm": 0.1}, False),
@@ -35,7 +35,7 @@ COLLECTIVE = re.compile(
 
 
 def collectives(make):
-    """How many operations of a compiled step communicate."""
+    """Return the number of collective operations in a compiled step."""
     with layouts.shards():
         variables = [keras.Variable(np.ones(shape), name=name) for name, shape in SHAPES]
         optimizer = make()
@@ -60,5 +60,5 @@ def test_devices_communicate_no_more_often_than_in_keras_own(case):
 
     ours = collectives(lambda: adadelta.Adadelta(**arguments))
     assert ours <= collectives(own)
-    # One for the norms of all gradients, one to find out whether all are finite.
+    # One for the norms of all gradients, one for whether all are finite.
     assert ours == ("norm" in case or "norm" in str(arguments)) + is_scaled

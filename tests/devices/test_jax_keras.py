@@ -1,4 +1,4 @@
-"""Keras on JAX under `keras.distribution`, beside one device: parameters and state."""
+"""Keras on JAX under `keras.distribution`, compared with one device: parameters and state."""
 
 import itertools
 
@@ -9,7 +9,7 @@ import pytest
 import adadelta
 import jax_layouts as layouts
 
-# Each of these takes a decision for all devices, so they are tested in pairs as well.
+# Each of these options decides for all devices, so they are tested in pairs as well.
 DECIDING = ("global_clipnorm", "skipping", "dynamic scale", "accumulation", "overwriting")
 SINGLE = [(name,) for name in layouts.TABLE]
 PAIRS = list(itertools.combinations(DECIDING, 2))

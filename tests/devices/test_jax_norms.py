@@ -1,4 +1,4 @@
-"""What is decided for all gradients, whose shards lie on devices in many ways."""
+"""Decisions that depend on all gradients, whose shards are distributed in many ways."""
 
 import jax
 import keras
@@ -32,7 +32,7 @@ OPTIONS = {
 
 def gradients_of(name):
     generator = np.random.default_rng(5)
-    # Shards that differ, so that no device can answer for another.
+    # Different shards, so that no device can answer for another.
     gradients = [
         np.float32(generator.normal(size=shape) * 10.0 ** generator.integers(0, 2, shape) * size)
         for shape, size in zip(SPECS, SIZES[name], strict=True)
@@ -43,7 +43,7 @@ def gradients_of(name):
 
 
 def step_of(**options):
-    """A compiled step as a function, and values of variables and state."""
+    """Return a compiled step, and the values of variables and state."""
     variables = [keras.Variable(np.ones(shape)) for shape in SPECS]
     optimizer = adadelta.Adadelta(1.0, epsilon=1e-4, **options)
     optimizer.build(variables)
@@ -72,12 +72,12 @@ def test_norms_and_skips_are_those_of_one_device(options, fused):
         wanted = step(*given, gradients)
         made = step(*map(spread, given), spread(gradients))
         for ours, exact in zip(jax.tree.leaves(made), jax.tree.leaves(wanted), strict=True):
-            # Sums of squares in another order, divided by another number.
+            # Sums of squares in a different order, divided by a different number.
             np.testing.assert_allclose(ours, exact, rtol=2e-6, atol=1e-12)
 
 
 def test_shards_of_different_size_count_once():
-    # Six numbers on four devices: the program fills up the last shard.
+    # Six elements on four devices: XLA pads the last shard.
     mesh = jax.make_mesh((4, 2), ("a", "b"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
     uneven = NamedSharding(mesh, PartitionSpec("a"))
     variable = keras.Variable(np.zeros(6))

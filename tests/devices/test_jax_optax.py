@@ -1,4 +1,4 @@
-"""`adadelta.optax` with shards of parameters on devices, beside one device."""
+"""`adadelta.optax` with parameters sharded over devices, compared with one device."""
 
 import doctest
 
@@ -67,7 +67,7 @@ OPTIMIZERS = {
 
 
 def trained(make, params, state=None, calls=range(30)):
-    """Parameters and state after some of the calls of `batches()`."""
+    """Return parameters and state after some of the calls of `batches()`."""
     init, apply = make()
     state = init(params) if state is None else state
 
@@ -82,7 +82,7 @@ def trained(make, params, state=None, calls=range(30)):
 
 def assert_same(made, wanted):
     for ours, exact in zip(jax.tree.leaves(made), jax.tree.leaves(wanted), strict=True):
-        # The sum over a batch is taken in another order: 1e-7 of a gradient, more after 30 steps.
+        # A batch is summed in a different order: 1e-7 of a gradient, more after 30 steps.
         scale = max(np.max(np.abs(exact)), 1e-6)
         np.testing.assert_allclose(ours, exact, rtol=0, atol=2e-5 * scale)
 
@@ -131,7 +131,7 @@ def test_explicit_axes_are_kept():
 
 
 def of_all_devices(limit):
-    """Clip by global norm inside `shard_map`, where every device has whole gradients' shards."""
+    """Clip by global norm inside `shard_map`, where each device has shards of whole gradients."""
 
     def clipped(gradients, state, params=None):
         def total(gradient, spec):

@@ -1,4 +1,4 @@
-"""Training on JAX that goes on with another number of devices, or in another layout."""
+"""Training on JAX continues with a different number of devices, or in a different layout."""
 
 import keras
 import numpy as np
@@ -8,8 +8,8 @@ import adadelta
 import jax_layouts as layouts
 
 OPTIONS = ("decoupled decay", "global_clipnorm", "skipping", "accumulation", "overwriting")
-# Where the first, second and third part of the calls are made. 10 calls end in
-# the middle of an accumulation, so the sums of gradients have to be saved too.
+# The layouts of the first, second and third part of the calls. 10 calls end in the middle of an
+# accumulation, so the sums of gradients have to be saved too.
 WAYS = {
     "copies to fewer": (layouts.copies, lambda: layouts.copies(2), layouts.one),
     "copies to shards": (layouts.copies, layouts.shards, lambda: layouts.columns(4)),

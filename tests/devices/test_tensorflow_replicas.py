@@ -1,4 +1,4 @@
-"""Keras and tf_keras under `MirroredStrategy`, beside one device."""
+"""Keras and tf_keras under `MirroredStrategy`, compared with one device."""
 
 import functools
 import os
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-# First: it divides the processor into devices.
+# Imported first, because it creates the virtual devices.
 import tensorflow_training as training
 from tensorflow_training import OPTIONS, STEPS
 
@@ -47,10 +47,10 @@ def on_two(front, option, how):
 
 
 def run_alone(code):
-    """Run a function of this file in a process of its own.
+    """Run a function of this file in a separate process.
 
-    TensorFlow numbers the reductions of each program from the start, and mistakes one for another
-    where a process has some that are not compiled, or some of sparse gradients.
+    TensorFlow numbers the reductions of each program from the start, and confuses them if a
+    process has some that are not compiled, or some of sparse gradients.
     """
     result = subprocess.run(
         [sys.executable, "-c", f"from test_tensorflow_replicas import *; {code}"],
@@ -129,14 +129,14 @@ def check_sparse_gradients(options):
 
     one, state = train(tf.distribute.get_strategy())
     two, its_state = train(mirrored())
-    # Of numbers below 1 in float32, after 30 steps.
+    # Numbers below 1 in float32, after 30 steps.
     np.testing.assert_allclose(two, one, atol=2e-6)
     for name, slots in state.items():
         for slot, value in slots.items():
             np.testing.assert_allclose(its_state[name][slot], value, rtol=1e-5, atol=1e-9)
 
 
-# An open window, a scale that has changed, and averages in the middle of a run.
+# An unfinished accumulation, a changed loss scale, and averages in the middle of a run.
 MOVED = ["everything", "dynamic scale, norm, accumulation", "accumulation, skipping, average"]
 MIDDLE = 14
 
@@ -158,7 +158,7 @@ def train_to_the_middle(option, replicas, folder):
 
 def check_the_rest(option, replicas, way, folder):
     strategy = strategy_of(replicas)
-    # Lets Keras know our class.
+    # Registers our class with Keras.
     training.host("keras")
     with strategy.scope():
         if way == "model":
@@ -185,6 +185,6 @@ def test_training_goes_on_with_other_replicas(option, before, after, way, tmp_pa
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["model", "state"])
 def test_training_goes_on_with_more_replicas(way, tmp_path):
-    # In two processes: TensorFlow takes the devices of the first strategy for those of the second.
+    # In two processes: in one, TensorFlow gives the second strategy the devices of the first.
     run_alone(f"train_to_the_middle('everything', 2, {str(tmp_path)!r})")
     run_alone(f"check_the_rest('everything', 4, {way!r}, {str(tmp_path)!r})")

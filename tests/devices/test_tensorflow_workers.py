@@ -16,7 +16,7 @@ import adadelta
 
 HERE = Path(__file__).resolve().parent
 PACKAGE = Path(adadelta.__file__).resolve().parent.parent
-# Two workers need 20 seconds where nothing else runs, and one whose peer is gone 20 more.
+# On an idle machine two workers need 20 seconds, and one whose peer has died 20 more.
 TIME_LIMIT = 300
 
 
@@ -81,7 +81,7 @@ def test_two_workers_give_what_one_device_gives(front, option, how, tmp_path):
 
 def test_fit_of_keras_fails_and_the_optimizer_says_so_before(tmp_path):
     codes, outputs = run_workers("keras", "plain", "fit", str(tmp_path))
-    # If Keras repairs it, this test fails: then take the warning out.
+    # This test fails once Keras fixes this: then remove the warning.
     assert 0 not in codes
     for output in outputs:
         warning = "Keras' fit() fails with several workers of a MultiWorkerMirroredStrategy"

@@ -1,4 +1,4 @@
-"""adadelta.torch: saved by some processes and continued by others, as if nothing had happened."""
+"""adadelta.torch: saved by some processes and continued by others, as if without interruption."""
 
 import copy
 import functools
@@ -27,7 +27,7 @@ def save(rank, engine, folder):
 
 
 def load(rank, engine, folder):
-    """Continue with the second half, and return its result and whether state lies as it should."""
+    """Continue with the second half; return its result and whether the state is in its place."""
     import torch.distributed.checkpoint as dcp
     from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 
@@ -106,7 +106,7 @@ def check(results):
     assert found["step"] == expected["step"]
     for name, arrays in expected["arrays"].items():
         for own, array in zip(found["arrays"][name], arrays, strict=True):
-            # Processes add in another order.
+            # Processes are summed in a different order.
             np.testing.assert_allclose(own, array, rtol=1e-12, atol=1e-12, err_msg=name)
 
 
@@ -160,7 +160,7 @@ def test_a_whole_state_dict_is_taken_in_parts():
 
 
 def from_whole_state(rank):
-    """Return whether shards are those of the whole, and hold no more memory than they need."""
+    """Return whether shards equal those of the whole, and hold no more memory than they need."""
     training = Training("fsdp2", OPTIONS).train(3)
     saved = copy.deepcopy(training.optimizer.state_dict())
     for state in saved["state"].values():

@@ -1,4 +1,4 @@
-"""adadelta.torch in several processes: what is decided once for all, and what stays on a shard."""
+"""adadelta.torch in several processes: what all decide together, and what a shard does alone."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ def parameter(value, gradient):
 
 
 def distributed(placement, gradient_placement=None):
-    """Return a parameter of 5 rows on all processes, and its gradient."""
+    """Return a parameter of 5 rows that is distributed over all processes, with its gradient."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.tensor import DTensor, distribute_tensor
 
@@ -40,7 +40,7 @@ def distributed(placement, gradient_placement=None):
 
 
 def reductions(step):
-    """Return how many times a step reduces something over processes."""
+    """Return the number of reductions over processes in a step."""
     with mock.patch.object(dist, "all_reduce", wraps=dist.all_reduce) as reduce:
         step()
     return reduce.call_count
@@ -93,7 +93,7 @@ def of_groups(rank):
 
 
 def test_the_group_that_decides_can_be_named():
-    # Without `skip_nonfinite` nothing is asked.
+    # Without `skip_nonfinite` there is no reduction.
     assert run(2, of_groups) == [
         [(1, 1), (1, 1), (0, 1), 0],
         [(1, 1), (1, 1), (0, 0), 0],
@@ -164,7 +164,7 @@ def placed(rank, options):
 def test_gradients_may_be_placed_otherwise_than_parameters(options):
     for of_rank in run(2, placed, options):
         for places, (distance, lies) in of_rank.items():
-            # Float32 rounds the sum of a Partial gradient.
+            # The sum of a Partial gradient is rounded in float32.
             assert distance < 1e-6, places
             assert lies, places
 
@@ -172,12 +172,12 @@ def test_gradients_may_be_placed_otherwise_than_parameters(options):
 def of_a_shard(rank):
     from torch.distributed.tensor.debug import CommDebugMode
 
-    # `fused=True` would be an error in a step without the kernel.
+    # With `fused=True`, a step without the kernel would be an error.
     Training("fsdp2", {"fused": True}).train(3)
     training = Training("fsdp2").train(3)
     held = next(training.model.parameters())
     version = held._version
-    # It sees each operation of torch, so the kernel does not take this step.
+    # This mode intercepts each operation of torch, so the kernel does not make this step.
     with CommDebugMode() as communication:
         training.optimizer.step()
     training.optimizer.step()
@@ -202,7 +202,7 @@ def test_the_kernel_takes_shards_and_nothing_is_communicated():
         assert found["shapes"] == [(8, 5), (8,), (6, 8), (6,), (1, 6), (1,)]
         assert found["engines"] == {("cpu", None)}
         assert found["without"] == {("operators of torch", "`fused` is False")}
-        # By which autograd knows that the parameter has changed.
+        # The version tells autograd that the parameter has changed.
         assert found["version"] >= 1
 
 

@@ -1,6 +1,6 @@
 """adadelta.torch with Accelerate and Lightning: two processes, saved and continued by two and one.
 
-They are in an environment of their own, which has what is in this one too.
+Both are in an environment of their own, on top of the one that runs the tests.
 """
 
 import contextlib
@@ -21,8 +21,8 @@ import adadelta
 HERE = Path(__file__).resolve().parent
 PACKAGE = Path(adadelta.__file__).resolve().parent.parent
 PYTHON = Path(sys.prefix, "trainers", "bin", "python")
-# Two processes need 10 seconds. torchrun, asked to end, gives its own 30 seconds before it kills
-# them; they are not in its group.
+# Two processes need 10 seconds. When torchrun is terminated, it gives its processes 30 seconds
+# before it kills them; they are not in its process group.
 TIME_LIMIT, GRACE = 240, 40
 
 pytestmark = [
@@ -47,7 +47,7 @@ def lightning(verb, folder, processes):
 
 
 def launch(arguments):
-    """Run a program with the trainers' Python, and end it and what it starts at the time limit."""
+    """Run a program with the trainers' Python; at the time limit, end it and its processes."""
     process = subprocess.Popen(
         [PYTHON, *arguments],
         env={**os.environ, "PYTHONPATH": str(PACKAGE), "GLOO_SOCKET_IFNAME": "lo"},
@@ -83,5 +83,5 @@ def test_two_processes_are_continued_by_two_and_by_one(trainer, tmp_path):
         assert results[0]["step"] == expected["step"] == {STEPS - 1}
         for name, arrays in expected["arrays"].items():
             for found, array in zip(results[0]["arrays"][name], arrays, strict=True):
-                # The sums of processes are rounded in another order.
+                # Processes are summed in a different order.
                 np.testing.assert_allclose(found, array, rtol=1e-12, atol=1e-12, err_msg=name)

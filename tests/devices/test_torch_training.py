@@ -30,14 +30,14 @@ OPTIONS = {
     "skip, weight decay": {"skip_nonfinite": True, "weight_decay": 0.1, "maximize": True},
 }
 FAST = ("defaults", "skip")
-# The sums of processes are rounded in another order: by 1e-16 and 6e-8 in each step.
+# Processes are summed in a different order: 1e-16 and 6e-8 in each step.
 TOLERANCE = {"float64": 1e-12, "float32": 1e-4}
 ENGINES = ("ddp", "zero", "fsdp1", "fsdp1_flat", "fsdp2", "tensor_parallel")
 CASES = [
     (engine, name)
     for engine in ENGINES
     for name in sorted(set(OPTIONS) - set(FAST))
-    # torch's own clipping does not take DTensors together with plain tensors.
+    # torch's own clipping does not accept DTensors together with plain tensors.
     if not ("clip" in OPTIONS[name] and engine == "tensor_parallel")
 ]
 
@@ -50,7 +50,7 @@ def alone(options, bad):
 def check(engine, count, name):
     options, bad = OPTIONS[name], name.startswith("skip")
     if "clip" in options and engine.startswith("fsdp1"):
-        # torch's own clipping of FSDP1 is for float32.
+        # torch's own clipping under FSDP1 supports float32 only.
         options = {**options, "dtype": "float32"}
     first, *others = run(count, trained, engine, options, bad)
     expected = alone(json.dumps(options), bad)

@@ -1,4 +1,4 @@
-"""Trains with Accelerate, alone or as one of the processes that torchrun starts.
+"""Train with Accelerate, alone or as one of the processes that torchrun starts.
 
     torch_accelerate.py save|continue FOLDER
 
@@ -15,7 +15,7 @@ from torch_training import BATCH
 
 verb, folder = sys.argv[1:]
 training = start()
-# The batch size is that of all processes together.
+# The batch size counts all processes together.
 accelerator = Accelerator(cpu=True, dataloader_config=DataLoaderConfiguration(split_batches=True))
 loader = DataLoader(examples(0 if verb == "save" else HALF), batch_size=BATCH)
 model, optimizer, loader = accelerator.prepare(training.model, training.optimizer, loader)

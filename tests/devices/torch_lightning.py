@@ -1,4 +1,4 @@
-"""Trains with Lightning, which starts the other processes with this program.
+"""Train with Lightning, which starts the other processes by running this program.
 
     torch_lightning.py save|continue FOLDER PROCESSES
 
@@ -34,7 +34,7 @@ class Module(lightning.LightningModule):
         return training.optimizer
 
 
-# Each half is an epoch, so that it is continued where the next one starts.
+# Each half is one epoch, so training continues at the start of the next one.
 trainer = lightning.Trainer(
     accelerator="cpu",
     devices=processes,
@@ -49,7 +49,7 @@ trainer = lightning.Trainer(
     enable_model_summary=False,
 )
 data = examples(0 if verb == "save" else HALF)
-# Lightning's own sampler shuffles.
+# Lightning's own sampler would shuffle.
 sampler = DistributedSampler(data, processes, trainer.global_rank, shuffle=False)
 loader = DataLoader(data, batch_size=BATCH // processes, sampler=sampler)
 checkpoint = f"{folder}/half.ckpt"

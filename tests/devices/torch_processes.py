@@ -1,6 +1,6 @@
-"""Runs functions in several torch processes that communicate, and returns what they return.
+"""Run functions in several torch processes that communicate, and return their results.
 
-Importing torch takes seconds, so processes stay for the next function until the tests end.
+Importing torch takes seconds, so the processes wait for more functions until the tests end.
 """
 
 import functools
@@ -12,7 +12,7 @@ import traceback
 from datetime import timedelta
 from multiprocessing.connection import wait
 
-# What a function may take, and how long the others may take to end when one of them has failed.
+# The time limit of a function, and the time that the others get to end after one has failed.
 SECONDS, GRACE = 180, 10
 
 
@@ -21,8 +21,8 @@ def run(count, function, *arguments):
 
     Args:
         count: The number of processes. Each is a rank of torch's default process group.
-        function: A function of a module, which is called as `function(rank, *arguments)`.
-        arguments: What can be pickled, as must be what it returns.
+        function: A function of a module, called as `function(rank, *arguments)`.
+        arguments: Anything that can be pickled; so must the function's result.
 
     """
     return _processes(count).run(function, arguments)
@@ -34,7 +34,7 @@ def _processes(count):
 
 
 class Processes:
-    """A number of processes, which are started when they are first needed."""
+    """A number of processes, which start when they are first needed."""
 
     def __init__(self, count):
         self.count = count
@@ -76,7 +76,7 @@ class Processes:
         folder = tempfile.mkdtemp(prefix="adadelta-processes-")
         for rank in range(self.count):
             ours, theirs = context.Pipe()
-            # They end with the tests.
+            # Daemons end with the tests.
             process = context.Process(
                 target=_serve, args=(rank, self.count, f"{folder}/store", theirs), daemon=True
             )

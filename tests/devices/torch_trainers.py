@@ -1,4 +1,4 @@
-"""What the programs with Accelerate and Lightning share: options, and half of the examples."""
+"""Shared by the programs with Accelerate and Lightning: options, and half of the examples."""
 
 import torch
 from torch.utils.data import TensorDataset
@@ -10,13 +10,13 @@ CLIP = 0.5
 
 
 def start():
-    """Return a training in this process, whose model and optimizer a trainer may take."""
+    """Return a training in this process, whose model and optimizer a trainer can use."""
     torch.set_num_threads(1)
     return Training(None, OPTIONS)
 
 
 def examples(first):
-    """Return those of half of the steps. One of `BAD_STEP` is infinite, for one process only."""
+    """Return the examples of half of the steps; in `BAD_STEP`, one process has an infinite one."""
     batches = [global_batch(step, torch.float64) for step in range(first, first + HALF)]
     inputs, targets = (torch.cat(parts) for parts in zip(*batches, strict=True))
     if first <= BAD_STEP < first + HALF:

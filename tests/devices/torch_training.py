@@ -1,4 +1,4 @@
-"""Trains a small model in one process or in several, and returns all parameters and their state."""
+"""Train a small model in one process or in several, and return all parameters and their state."""
 
 import functools
 import warnings
@@ -15,21 +15,21 @@ from torch.distributed.checkpoint.state_dict import (
 import adadelta.torch
 
 STEPS = 30
-# Not finite in this step, where a case asks for it.
+# The step whose gradient is not finite, if a case has one.
 BAD_STEP = 7
-# Divisible by 2, 3 and 4 processes.
+# Divisible by 2, 3 and 4, the numbers of processes.
 BATCH = 12
 
 
 def model(dtype):
-    """Return a model of which two or four processes have uneven and empty shards."""
+    """Return a model whose shards on two or four processes are uneven, and some empty."""
     torch.manual_seed(0)
     made = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, 1))
     return made.to(dtype)
 
 
 def global_batch(step, dtype):
-    """Return the inputs and targets that all processes share in a step."""
+    """Return the inputs and targets of a step, for all processes together."""
     generator = torch.Generator().manual_seed(step)
     inputs = torch.randn(BATCH, 5, generator=generator, dtype=dtype)
     return inputs, inputs.sum(1, keepdim=True)
@@ -65,18 +65,18 @@ def tensor_parallel(made, mesh=None):
         parallelize_module,
     )
 
-    # The last layer stays a plain one, so DTensors and plain tensors are mixed.
+    # The last layer stays plain, so that DTensors and plain tensors are mixed.
     plan = {"0": ColwiseParallel(), "2": RowwiseParallel()}
     return parallelize_module(made, _mesh(dist.get_world_size()) if mesh is None else mesh, plan)
 
 
 def hybrid(made):
-    """Return the model sharded over two processes, and copied on as many others."""
+    """Return the model sharded over two processes, and replicated on as many others."""
     return fsdp2(made, _mesh(dist.get_world_size() // 2, 2))
 
 
 def two_dimensions(made):
-    """Return the model parallel over two processes, and sharded over as many others."""
+    """Return the model tensor-parallel over two processes, and sharded over as many others."""
     mesh = _mesh(dist.get_world_size() // 2, 2)
     return fsdp2(tensor_parallel(made, mesh["b"]), mesh["a"])
 
@@ -104,8 +104,8 @@ class Training:
     """A model and its optimizer, in one process or as one of several.
 
     Args:
-        engine: What spreads the work, of `ENGINES`, or None in one process.
-        options: Those of the optimizer; "dtype" and "clip" are of the training.
+        engine: One of `ENGINES`, which distribute the work, or None in one process.
+        options: Options of the optimizer; "dtype" and "clip" are options of the training.
 
     """
 
@@ -133,7 +133,7 @@ class Training:
 
     @property
     def own(self):
-        """The optimizer that makes the step."""
+        """Return the optimizer that makes the step."""
         return self.optimizer.optim if self.engine == "zero" else self.optimizer
 
     def train(self, steps=STEPS, bad=False):
@@ -166,14 +166,14 @@ class Training:
         return inputs[share], targets[share]
 
     def _spoil(self):
-        """Make one number of the gradient infinite: with shards, on the first process only."""
+        """Make one element of the gradient infinite; with shards, in the first process only."""
         if self.engine in (None, "ddp", "zero") or dist.get_rank() == 0:
             gradient = next(it.grad for it in self.model.parameters() if it.grad is not None)
             with torch.no_grad():
                 getattr(gradient, "_local_tensor", gradient).view(-1)[0] = float("inf")
 
     def result(self):
-        """Return the steps that were made and skipped, and each parameter with its averages."""
+        """Return the numbers of steps made and skipped, and each parameter with its averages."""
         params, state = self._whole()
         if dist.is_initialized() and dist.get_rank():
             return {"skipped": self.own.skipped}
@@ -188,7 +188,7 @@ class Training:
         return {"arrays": arrays, "step": step, "skipped": self.own.skipped}
 
     def _whole(self):
-        """Return parameters and their state by name; whole ones in the first process."""
+        """Return parameters and their state by name; in the first process, as whole tensors."""
         if self.engine is None or self.engine == "zero":
             plain = self.model if self.engine is None else self.model.module
             if self.engine == "zero":
@@ -198,7 +198,7 @@ class Training:
             saved = self.optimizer.state_dict()["state"]
             named = dict(plain.named_parameters())
             return named, {name: saved[place] for place, name in enumerate(named)}
-        # No `cpu_offload`: with it, torch 2.13 ends the process if FSDP1 runs on the processor.
+        # No `cpu_offload`: with it, torch 2.13 crashes if FSDP1 runs on the processor.
         options = StateDictOptions(full_state_dict=True)
         # FSDP1 is deprecated.
         with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""What the tests of the BrainPy front end share."""
+"""Tools shared by the tests of the BrainPy front end."""
 
 import jax.numpy as jnp
 import pytest
@@ -36,7 +36,7 @@ def variable(values, dtype="float32"):
 
 
 def stepper(optimizer, mode):
-    """The optimizer's update, compiled or not."""
+    """Return the optimizer's update, compiled or not."""
     if mode == "eager":
         return optimizer.update
 

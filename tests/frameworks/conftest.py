@@ -1,4 +1,4 @@
-"""The front ends of other frameworks, each tested beside its host; independent of KERAS_BACKEND."""
+"""The front ends of other frameworks, each tested against its host, whatever KERAS_BACKEND is."""
 
 import os
 import sys
@@ -13,8 +13,8 @@ for folder in ("python", "kernels", "problems"):
 
 from short_messages import messages_are_short  # noqa: E402, F401, each test uses it
 
-# Which tests go together. TensorFlow and torch's compiler (by way of Triton) end a process in
-# which both are loaded, so tests/run.py gives each group a process of its own, by this variable.
+# The test files of each group. A process that loads both TensorFlow and torch's compiler (which
+# brings Triton) crashes, so tests/run.py names one group per process in this variable.
 GROUPS = {
     "torch": ["test_torch_*"],
     "tf_keras": ["test_tf_keras*", "test_tf1*", "test_tensorflow*"],
@@ -24,7 +24,7 @@ GROUPS = {
     "all": ["test_hosts*"],
 }
 _CHOSEN = os.environ.get("ADADELTA_TEST_GROUP")
-# The frameworks that are not in every environment; "all" asks each in a process of its own.
+# Frameworks that some environments lack; with "all", a separate process tries to import each.
 _MISSING = [name for name in ("torch", "tf_keras") if find_spec(name) is None]
 collect_ignore_glob = [
     pattern

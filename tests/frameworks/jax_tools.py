@@ -1,4 +1,4 @@
-"""What the tests of front ends on plain JAX share."""
+"""Tools shared by the tests of the front ends on plain JAX."""
 
 import contextlib
 
@@ -8,7 +8,7 @@ import numpy as np
 
 @contextlib.contextmanager
 def floats(dtype):
-    """Compute in `dtype`; float64 has to be allowed on JAX."""
+    """Compute in `dtype`; JAX has to be told to allow float64."""
     with contextlib.ExitStack() as stack:
         if dtype in ("float64", "complex128"):
             allow = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
@@ -17,7 +17,7 @@ def floats(dtype):
 
 
 def assert_close(actual, expected, tolerance, message=""):
-    """Compare on the scale of the largest expected number."""
+    """Compare with a tolerance relative to the largest expected number."""
     expected = np.asarray(expected)
     scale = max(np.max(np.abs(expected), initial=0.0), 1e-30)
     np.testing.assert_allclose(
@@ -26,17 +26,17 @@ def assert_close(actual, expected, tolerance, message=""):
 
 
 def schedule_of(rate):
-    """The learning rate of a test vector as a number or a function of the step."""
+    """Return the learning rate of a test vector, as a number or a function of the step."""
     if not isinstance(rate, dict):
         return rate
     assert rate["schedule"] == "exponential_decay"
     decay, steps = rate["decay_rate"], rate["decay_steps"]
-    # JAX divides two whole numbers in float32, a whole number by a float in the widest float.
+    # JAX divides two integers in float32, and an integer by a float in the widest float.
     return lambda step: rate["initial_learning_rate"] * decay ** (step / float(steps))
 
 
 def cases(load, names, mode):
-    """The test vectors that need nothing but these arguments."""
+    """Return the test vectors that use no arguments but these."""
     known = {"learning_rate", "rho", "epsilon", "weight_decay"}
     return [
         case

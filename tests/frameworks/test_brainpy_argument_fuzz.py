@@ -1,4 +1,4 @@
-"""Random arguments of the BrainPy front end."""
+"""The BrainPy front end accepts or cleanly refuses random arguments."""
 
 import brainpy.math as bm
 import numpy as np
@@ -55,7 +55,7 @@ def set_rate(values):
 
 def test_brainpy():
     settable = {name: it for name, it in ARGUMENTS.items() if name != "lr"}
-    # BrainPy refuses names that are in use, and what is no identifier, in its own words.
+    # BrainPy's own messages refuse names that are in use and names that are not identifiers.
     name = Argument((None,), NAME.accepts, optional=True, text=True)
     rate = {"lr": RATE}
     ways = [
@@ -71,7 +71,7 @@ def test_brainpy():
 
 @pytest.mark.parametrize(("name", "value"), beyond_float32("epsilon"))
 def test_a_number_that_the_averages_cant_hold_is_refused(name, value):
-    """It would be 0, infinite or 1 there."""
+    """In float32 such a number would become 0, infinity or 1."""
     with pytest.raises(ValueError, match=f"`{name}` must be .* of dtype float32"):
         optimizer_of({name: value})
     optimizer, _ = optimizer_of({})

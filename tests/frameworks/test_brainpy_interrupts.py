@@ -1,4 +1,4 @@
-"""An interrupted step is done for all variables or for none."""
+"""An interrupted step has updated either all variables or none."""
 
 import numpy as np
 import pytest

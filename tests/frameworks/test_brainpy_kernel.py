@@ -1,4 +1,4 @@
-"""`kernel_info()` of a BrainPy optimizer says which variables the kernel takes, and why not."""
+"""`kernel_info()` of a BrainPy optimizer lists which variables the kernel updates, and why not."""
 
 import jax.numpy as jnp
 import pytest

@@ -1,4 +1,4 @@
-"""What BrainPy asks of its own optimizers, asked of ours: alone, in networks, and in training."""
+"""BrainPy's tests of its own optimizers, applied to ours: alone, in networks, and in training."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -75,7 +75,7 @@ def test_what_brainpy_asks_of_every_object():
     assert optimizer.unique_name(type_="sgd") == "sgd0"
     assert list(optimizer.nodes()) == ["Adadelta0", optimizer.lr.name]
     assert len(optimizer.train_vars()) == len(theirs.train_vars()) == 0
-    # All that BrainPy's own has, and the number of steps and the rate besides.
+    # The variables of BrainPy's own optimizer, plus the number of steps and the learning rate.
     relative = set(optimizer.vars(method="relative"))
     assert relative == set(theirs.vars(method="relative")) | {"step", "lr.lr"}
     assert {"Adadelta0.w_cache", "Adadelta0.w_delta"} <= set(optimizer.vars())

@@ -1,4 +1,4 @@
-"""Over 300 random steps, the numbers of `brainpy.optim.Adadelta`, on every option both have."""
+"""The numbers equal those of `brainpy.optim.Adadelta` over 300 random steps, for shared options."""
 
 import itertools
 
@@ -11,7 +11,7 @@ from brainpy_tools import COMPILES, Ours, Theirs, bm, brainpy, stepper, variable
 from jax_tools import assert_close, floats
 
 # float32: both round by 6e-8 in each of a dozen operations, and 300 steps add up. float64: the
-# same in 1e-16; BrainPy's schedulers compute in float32 even then, but both have the same.
+# same with 1e-16; BrainPy's schedulers compute in float32 even then, but both use the same ones.
 TOLERANCE = {"float32": 2e-5, "float64": 1e-12}
 
 SHAPES = {"kernel": (3, 4), "bias": (4,), "scalar": ()}

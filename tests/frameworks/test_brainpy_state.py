@@ -1,4 +1,4 @@
-"""What the BrainPy optimizer knows goes out and comes back: by the user's names, all or nothing."""
+"""The BrainPy optimizer's state is exported and imported by the user's names, all or nothing."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -68,7 +68,7 @@ def test_a_state_dict_goes_on_bit_for_bit_in_a_fresh_optimizer(rate, dtype, comp
     first = trained(Ours(make(), named(dtype), weight_decay=0.01), 3)
     saved = first.state_dict() if compatible == "v2" else first.vars().unique().dict()
     again = Ours(make(), copies(first.vars_to_train), weight_decay=0.01)
-    # Names that are sorted, as some formats of files have them.
+    # Sorted names, as some file formats return them.
     result = again.load_state_dict(dict(sorted(saved.items())), compatible=compatible)
     assert result == ([], []) and result.missing_keys == []
     assert int(again.step.value) == 3
@@ -163,7 +163,7 @@ def test_an_optimizer_in_a_model_is_loaded_with_it():
     trained(network.optimizer, 2)
     assert network.load_state_dict(saved) == ([], [])
     assert adadelta.export_state(network.optimizer) == before
-    # The part of another optimizer, given by itself.
+    # The part of the state that belongs to another optimizer, loaded alone.
     other = Ours(0.5, named())
     assert other.load_state(network.optimizer.save_state()) == ([], [])
     assert adadelta.export_state(other) == before
@@ -234,7 +234,7 @@ def test_names_may_differ_in_the_numbers_that_brainpy_gives():
     np.testing.assert_array_equal(
         other.implicit_vars["Dense5.W_cache"].value, optimizer.implicit_vars["Dense1.W_cache"].value
     )
-    # The user's own names are never taken for numbered ones.
+    # Names chosen by the user are never mistaken for numbered ones.
     mine = trained(Ours(train_vars={"w1": variable([1.0]), "w2": variable([2.0])}), 1)
     yours = Ours(train_vars={"w2": variable([1.0]), "w3": variable([2.0])})
     with pytest.raises(StateMismatchError, match="missing: w3; not in this optimizer: w1"):

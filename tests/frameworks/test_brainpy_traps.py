@@ -1,4 +1,4 @@
-"""Where `brainpy.optim.Adadelta` goes wrong, and ours does not; its own falls where it can."""
+"""Where `brainpy.optim.Adadelta` goes wrong and ours does not; its own is shown to fail."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ from jax_tools import assert_close, floats
 
 
 def moved(optimizer, gradients, mode="eager"):
-    """What the variable `w` is after each step."""
+    """Return the value of the variable `w` after each step."""
     step, seen = stepper(optimizer, mode), []
     for gradient in gradients:
         step({"w": jnp.asarray(gradient, optimizer.vars_to_train["w"].dtype).reshape(-1)})
@@ -57,7 +57,7 @@ def test_importing_brainpy_itself_ends_float64():
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("cls", [Ours, Theirs])
 def test_the_rate_does_not_scale_the_weight_decay(cls, mode):
-    # BrainPy's convention, which is kept.
+    # BrainPy's convention, kept here.
     optimizer = cls(lr=0.0, train_vars={"w": variable([1.0])}, weight_decay=0.1)
     assert_close(moved(optimizer, [1.0, 1.0], mode), [0.9, 0.81], 1e-6)
 
@@ -227,7 +227,7 @@ def test_brainpys_own_changes_when_it_refuses_to_register_twice():
     assert "new" in optimizer.vars_to_train
 
 
-# 68 as 18
+# 68, like 18
 
 BAD = [
     ("lr", -1.0, ValueError),
@@ -282,7 +282,7 @@ def test_bad_variables_are_refused():
             Ours(train_vars=bad)
 
 
-# Weight decay out of range BrainPy refuses too.
+# BrainPy also refuses a weight decay that is out of range.
 TAKEN = [
     (argument, value)
     for argument, value, kind in BAD
@@ -295,7 +295,7 @@ def test_brainpys_own_takes_bad_numbers(argument, value):
     Theirs(**{argument: value})
 
 
-# 69 as 15
+# 69, like 15
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -357,7 +357,7 @@ def test_arguments_can_not_be_changed_once_compiled():
     assert optimizer.epsilon == 1e-6
 
 
-# 70 as 29
+# 70, like 29
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -388,7 +388,7 @@ def test_brainpys_own_diverges_on_complex_variables():
     assert converged(Theirs) > abs(1 + 2j)
 
 
-# 13, 20 and 38 hold here too.
+# 13, 20 and 38 are avoided here too.
 
 LARGE = [("float16", 1000.0), ("float32", 1e20)]
 

@@ -1,4 +1,4 @@
-"""`adadelta.brainpy` gives the 50-digit numbers of tests/vectors, eagerly and compiled."""
+"""`adadelta.brainpy` reproduces the 50-digit numbers of tests/vectors, eagerly and compiled."""
 
 import inspect
 
@@ -11,7 +11,7 @@ from adadelta._core import hyperparameters
 from brainpy_tools import MODES, Ours, Theirs, bm, stepper, variable
 from jax_tools import assert_close, cases, floats, schedule_of
 
-# As in tests/python/test_vectors.py, where they are explained.
+# The reasons are in tests/python/test_vectors.py.
 TOLERANCE = {"float64": 1e-10, "float32": 2e-4}
 CASES = cases(vectors.load, vectors.NAMES, "unscaled")
 

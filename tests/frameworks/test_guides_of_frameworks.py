@@ -1,4 +1,4 @@
-"""The guides for other frameworks run, each in a process of its own, and print what they show."""
+"""The guides for other frameworks run, each in a separate process, and print what they show."""
 
 import re
 from importlib.util import find_spec

@@ -1,4 +1,4 @@
-"""What is written down about other frameworks is what they do today."""
+"""Our statements about other frameworks hold for their current versions."""
 
 import importlib.util
 import json
@@ -16,8 +16,8 @@ SPECIFICATION = importlib.util.spec_from_file_location("hosts", SCRIPT)
 hosts = importlib.util.module_from_spec(SPECIFICATION)
 SPECIFICATION.loader.exec_module(hosts)
 TABLES = json.loads(hosts.FILE.read_text(encoding="ascii"))["tables"]
-# Other processors round a few of 60 or 300 operations in float32 otherwise, 6e-8 each; in half
-# precision one rounding in 300 steps is up to 2^-9 of the way.
+# Other processors round some of the 60 or 300 float32 operations differently, by 6e-8 each. In half
+# precision, one rounding in 300 steps can be 2^-9 of the distance.
 TOLERANCE = 1e-5
 HALF = 2**-7
 
@@ -48,7 +48,7 @@ def test_the_file_has_nothing_else():
     assert all(set(by_host) <= asked for by_host in TABLES.values())
 
 
-# What our front ends take besides the arguments of their hosts.
+# The arguments of our front ends that the hosts do not have.
 ADDED = {
     "keras": {"kwargs"},
     "tf_keras": {"maximize", "decoupled_weight_decay", "skip_nonfinite", "kwargs"},
@@ -66,11 +66,11 @@ def test_the_table_of_conventions_has_the_arguments_of_each_front_end(framework)
         f"import inspect, adadelta.{framework} as home;"
         f"print(*inspect.signature(home.{name}).parameters)"
     )
-    # In a process of its own, since TensorFlow and torch can't share one.
+    # In a separate process, since TensorFlow and torch can't share one.
     asked = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     arguments = set(asked.stdout.split()) - ADDED[framework]
     if framework == "tf1":
-        # They are among the keyword arguments there.
+        # The front end for TF 1.13 has them among the keyword arguments.
         arguments |= {"clipnorm", "clipvalue"}
     convention = CONVENTIONS[framework]
     assert arguments == {*convention.names.values(), *convention.others}

@@ -1,4 +1,4 @@
-"""Random arguments of the optax front end: numbers, and what schedules return."""
+"""The optax front end accepts or cleanly refuses random numbers and random schedule values."""
 
 import functools
 
@@ -21,7 +21,7 @@ from framework_candidates import of_jax
 
 ARGUMENTS = {"learning_rate": RATE, "rho": RHO, "eps": EPSILON, "weight_decay": DECAY}
 PARAMS = {"w": jnp.ones(2)}
-# An empty list is a tree, which does not fit the parameters when these decay.
+# An empty list is a pytree, which does not fit the parameters if they decay.
 MASK = Argument((True, False, None), flag=True, optional=True, also=("empty list", "array of True"))
 
 
@@ -62,7 +62,7 @@ def test_optax():
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "complex64"])
 @pytest.mark.parametrize(("name", "value"), beyond_float32("eps"))
 def test_a_number_that_the_averages_cant_hold_is_refused(name, value, dtype):
-    """It would be 0, infinite or 1 there, and the step NaN or nothing."""
+    """In float32 such a number would become 0, infinity or 1, and the step NaN or 0."""
     params = {"w": jnp.ones(2, dtype)}
     state = adadelta().init(params)
     for make in (adadelta, fused_adadelta):

@@ -1,4 +1,4 @@
-"""The fused form by the kernel and without it: the same numbers, on every kind of parameter."""
+"""The fused form gives the same numbers with and without the kernel, on every parameter type."""
 
 import re
 
@@ -11,13 +11,13 @@ import adadelta.optax
 from adadelta._jax import engine
 from jax_tools import assert_close, floats
 
-# XLA may round `a * b + c` once where the kernel rounds twice. Half-precision parameters then
-# differ by a rounding now and then, and their gradients and averages with them.
+# XLA may round `a * b + c` once where the kernel rounds twice. So half-precision parameters differ
+# by one rounding now and then, and with them their gradients and averages.
 TOLERANCE = {"float32": 1e-6, "float64": 1e-14, "float16": 2**-10, "bfloat16": 2**-7}
 
 
 def run(arguments, params, steps=5):
-    """Parameters and state after some steps, and which kernels the program calls."""
+    """Return parameters and state after some steps, and the kernels that the program calls."""
     made = adadelta.optax.fused_adadelta(**arguments)
     state = made.init(params)
     apply = jax.jit(made.apply).lower(params, state, params).compile()
@@ -29,7 +29,7 @@ def run(arguments, params, steps=5):
 
 
 def with_and_without(arguments, params):
-    """Results by the kernel and by the step alone, and what dtypes the kernel has served."""
+    """Return the results with and without the kernel, and the dtypes that the kernel updated."""
     reason = engine.reason_against_machine()
     if reason is not None:
         pytest.skip(reason)
@@ -71,7 +71,7 @@ def test_the_kernel_leaves_what_it_can_not_serve_to_the_rule():
     ours, plain, served = with_and_without({}, params)
     assert served == {"bfloat16", "float32"}
     assert_close(ours[0]["complex"], plain[0]["complex"], 0)
-    # A float32 gradient of a bfloat16 parameter keeps its digits.
+    # A float32 gradient of a bfloat16 parameter keeps its precision.
     made = adadelta.optax.fused_adadelta()
     gradient = jnp.array([1 + 2.0**-10])
     _, state = made.apply(params["half"][:1], made.init(params["half"][:1]), gradient)

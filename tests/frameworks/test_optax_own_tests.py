@@ -1,4 +1,4 @@
-"""What optax asks of its own optimizers, asked of ours."""
+"""optax' tests of its own optimizers, applied to ours."""
 
 import logging
 
@@ -51,7 +51,7 @@ def minimize(transformation, start, objective, steps):
         (parabola, "float32", {"learning_rate": 0.1}),
         (rosenbrock, "float32", {"learning_rate": 0.1}),
         (parabola, "complex64", {"learning_rate": 0.1}),
-        # These optax leaves out: its own class climbs by default.
+        # optax' tests leave these out: its own class ascends by default.
         (parabola, "float32", {}),
         (parabola, "complex64", {}),
     ],
@@ -59,13 +59,13 @@ def minimize(transformation, start, objective, steps):
 def test_it_finds_the_minimum(target, dtype, arguments):
     start, end, objective = target(dtype)
     found = minimize(make(**arguments), start, objective, 10000)
-    # The steps and the tolerance of optax' own test.
+    # The number of steps and the tolerance are those of optax' own test.
     np.testing.assert_allclose(found, end, rtol=3e-2, atol=3e-2)
 
 
 def test_it_comes_near_the_minimum_of_the_complex_rosenbrock_function():
-    # optax leaves this one out too. In the valley it is slow: after 10000 steps the second
-    # parameter, which is to be 2i, is 1.89i.
+    # optax' tests leave this one out too. In the valley, steps are slow: after 10000 of them, the
+    # second parameter, whose optimum is 2i, is 1.89i.
     start, end, objective = rosenbrock("complex64")
     found = minimize(make(0.1), start, objective, 10000)
     np.testing.assert_allclose(found, end, atol=0.15)
@@ -141,7 +141,7 @@ def test_inject_hyperparams(arguments, compiled):
     for _ in range(3):
         updates, state = jit(plain.update)(gradients, state, params)
         injected_updates, injected_state = jit(injected.update)(gradients, injected_state, params)
-        # 1 - rho is rounded to float32 in one of the two.
+        # One of the two rounds 1 - rho to float32.
         pairs = zip(jax.tree.leaves(updates), jax.tree.leaves(injected_updates), strict=True)
         for one, two in pairs:
             assert_close(two, one, 1e-5)
@@ -210,7 +210,7 @@ def test_multi_steps(dtype):
     updates, state = update(params, state, params)
     plain = make(0.5)
     expected, _ = plain.update(params, plain.init(params), params)
-    # The mean of four equal bfloat16 numbers is one of them.
+    # The mean of four equal bfloat16 numbers is exact.
     np.testing.assert_allclose(updates.astype("float32"), expected.astype("float32"), rtol=1e-2)
     assert int(state.inner_opt_state.count) == 1
 

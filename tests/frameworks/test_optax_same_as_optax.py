@@ -1,4 +1,4 @@
-"""Over 300 random steps, the numbers of `optax.adadelta`, on every combination of options."""
+"""Over 300 random steps, the numbers equal those of `optax.adadelta`, with every set of options."""
 
 import itertools
 
@@ -13,7 +13,7 @@ from jax_tools import assert_close, floats
 optax = pytest.importorskip("optax")
 
 # float32: both round by 6e-8 in each of a dozen operations, and 300 steps add up. float64: the
-# same in 1e-16.
+# same with 1e-16.
 TOLERANCE = {"float32": 2e-5, "float64": 1e-12}
 
 SHAPES = {"a": {"w": (3, 4), "b": (4,)}, "c": ()}
@@ -36,7 +36,7 @@ def random_tree(generator, dtype):
 
 
 def stepper(form, made):
-    """One step of `lax.scan`, in one of the two forms."""
+    """Make one step of `lax.scan`, in one of the two forms."""
 
     def step(params, state, gradient):
         if form == "fused_adadelta":

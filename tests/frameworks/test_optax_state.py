@@ -1,4 +1,4 @@
-"""The state of `adadelta.optax` goes out and comes back: by name, and all or nothing."""
+"""The state of `adadelta.optax` is exported and imported by name, all or nothing."""
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +44,7 @@ def test_names_slots_and_counters():
     kernel = exported.parameters["dense/kernel"]
     np.testing.assert_array_equal(kernel["square_avg"], state.e_g["dense"]["kernel"])
     np.testing.assert_array_equal(kernel["acc_delta"], state.e_x["dense"]["kernel"])
-    # As in every front end: complex parameters are pairs, with a last axis of two.
+    # As in every front end, a complex parameter is stored as pairs along a last axis of length two.
     pairs = exported.parameters["phases"]["square_avg"]
     assert pairs.shape == (2, 2) and pairs.dtype == np.float32
     np.testing.assert_array_equal(pairs[:, 0], state.e_g["phases"].real)

@@ -1,4 +1,4 @@
-"""Where `optax.adadelta` goes wrong, and ours does not; the second half of each test proves it."""
+"""Where `optax.adadelta` goes wrong and ours does not; the second half of each test shows both."""
 
 import re
 
@@ -20,7 +20,7 @@ needs_optax = pytest.mark.skipif(optax is None, reason="optax is not installed")
 
 
 def one_step(form, gradients, params, arguments=None, compiled=False, state=None):
-    """Parameters and state after a step."""
+    """Return parameters and state after one step."""
     made = getattr(adadelta.optax, form)(**(arguments or {}))
     state = made.init(params) if state is None else state
     if form == "fused_adadelta":
@@ -245,11 +245,11 @@ def test_optax_own_diverges_on_complex_parameters():
     assert abs(minimized(optax.adadelta, params)[0]) > abs(params[0])
 
 
-# 77 as 13 and 20
+# 77, like 13 and 20
 
 
 def run(make, gradients, dtype, **arguments):
-    """Values of a parameter that starts at 0, after each step."""
+    """Return the values of a parameter that starts at 0, after each step."""
     transformation = make(1.0, **arguments)
     params = jnp.zeros(1, dtype)
     state = transformation.init(params)
@@ -305,7 +305,7 @@ def test_optax_own_small_epsilon_gives_nan_in_float16():
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_what_is_no_number_stays_visible(bad):
-    # As in optax: limiting the gradient must not hide it.
+    # As in optax, clipping the gradient must not hide a NaN.
     seen, _ = run(adadelta.optax.adadelta, [bad], "float32")
     assert np.isnan(seen[0])
 
@@ -340,10 +340,10 @@ def test_donated_parameters_and_state_are_updated_in_place():
     params = {"a": jnp.ones(1000), "b": jnp.ones((10, 10))}
     state = made.init(params)
     compiled = jax.jit(made.apply, donate_argnums=(0, 1)).lower(params, state, params).compile()
-    # Every array of the results has the place of one of the arguments.
+    # Every result array reuses the buffer of an argument.
     text = compiled.as_text()
     assert text.count("may-alias") == 7
-    # And nothing is copied there first, as it is where a parameter is paired with an average.
+    # No copies come first; XLA copies if a parameter's buffer is paired with that of an average.
     assert not re.findall(r"f32\[\d[^ ]* copy\(", text)
     gradients = jax.tree.map(jnp.copy, params)
     compiled(params, state, gradients)

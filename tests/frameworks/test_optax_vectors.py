@@ -1,4 +1,4 @@
-"""`adadelta.optax` gives the 50-digit numbers of tests/vectors, eagerly and compiled."""
+"""`adadelta.optax` reproduces the 50-digit numbers of tests/vectors, eagerly and compiled."""
 
 import inspect
 
@@ -12,8 +12,7 @@ import vectors
 from adadelta._core import hyperparameters
 from jax_tools import assert_close, cases, floats, schedule_of
 
-# As in tests/python/test_vectors.py, where they are explained. What JAX computes of a schedule in
-# float64 is exact.
+# The reasons are in tests/python/test_vectors.py. JAX evaluates the schedules exactly in float64.
 TOLERANCE = {"float64": 1e-10, "float32": 2e-4}
 CASES = cases(vectors.load, vectors.NAMES, "coupled")
 MAKERS = (adadelta.optax.adadelta, adadelta.optax.fused_adadelta)

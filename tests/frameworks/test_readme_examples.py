@@ -1,4 +1,4 @@
-"""The examples of README.md for other frameworks run, each in a process of its own."""
+"""The examples of README.md for other frameworks run, each in a separate process."""
 
 import importlib.util
 import os

@@ -1,4 +1,4 @@
-"""The method for scipy.optimize.minimize: its steps, its answers, and when it stops."""
+"""The method for scipy.optimize.minimize: its steps, its results, and when it stops."""
 
 import doctest
 import math
@@ -45,7 +45,7 @@ def test_the_path_is_that_of_the_paper():
     assert len(path) == 301
     x, v, u = [5.0, -3.0, 8.0], [0.0] * 3, [0.0] * 3
     for point in path:
-        # With two roots each of the 300 steps is rounded in another way, by about 1e-16 of x.
+        # Dividing two square roots rounds each of the 300 steps differently, by about 1e-16 of x.
         np.testing.assert_allclose(point, x, rtol=0, atol=1e-13)
         for i in range(3):
             gradient = 2 * curvature[i] * x[i]
@@ -91,7 +91,7 @@ def test_three_ways_to_the_gradient(direct):
     np.testing.assert_array_equal(together.x, given.x)
     numerical = solve(bowl, None)
     np.testing.assert_allclose(numerical.x, given.x, atol=1e-5)
-    # One at x, and one on both sides for each of its two elements.
+    # One evaluation at x, and two for each of its two elements.
     assert numerical.nfev == 5 * numerical.njev
 
 
@@ -189,7 +189,7 @@ def test_what_swings_out_of_a_valley_returns_its_best_point():
     result = run(rosen, START, rosen_der, return_all=True, reduce=False)
     values = [rosen(x) for x in result.allvecs]
     assert not result.success
-    # The run ends higher than where it had been.
+    # The run ends at a higher value than it had reached before.
     assert result.fun == min(values) < 0.5 * values[-1]
     np.testing.assert_array_equal(result.x, result.allvecs[int(np.argmin(values))])
     np.testing.assert_array_equal(result.jac, rosen_der(result.x))
@@ -243,7 +243,7 @@ def test_the_users_arrays_stay_apart():
         x[:] = 77
         return gradient
 
-    # The last step leads far up, so that the best gradient is not the last one.
+    # The last step goes far uphill, so the best gradient is not the last one.
     options = {
         "maxiter": 50,
         "reduce": False,
@@ -340,13 +340,13 @@ def test_disp_says_how_it_ended(capsys):
         pytest.param(problem, jac, id=f"{problem.name}, {jac}")
         for problem in read_problems()
         for jac in ("exact", "differences")
-        # Differences of 50 parameters take the time of all others together.
+        # Finite differences for 50 parameters would take as long as all other cases together.
         if jac == "exact" or len(problem.start) < 50
     ],
 )
 def test_it_ends_where_the_best_of_four_methods_does(problem, jac):
     result = run(problem.value, problem.start, problem.slope if jac == "exact" else None)
-    # Values that end at 0 are compared as if they ended at 1e-6.
+    # An optimum of 0 is compared as if it were 1e-6.
     is_there = result.fun - problem.best <= 1e-6 * (abs(problem.best) + 1e-6)
     assert result.success and is_there, result
     assert result.fun == problem.value(result.x)
@@ -365,7 +365,7 @@ def test_points_that_measure_are_not_of_the_path():
 
 
 def test_a_saddle_is_no_end():
-    # Beside the axes it falls, and nothing but the curvature says so.
+    # At the saddle the function falls only off the axes, which nothing but the curvature shows.
     def saddle(x):
         a, b = x[0] + x[1], x[0] - x[1]
         return a**2 - b**2 + b**4

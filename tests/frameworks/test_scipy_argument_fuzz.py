@@ -1,4 +1,4 @@
-"""Random options of the SciPy front end."""
+"""The SciPy front end accepts or cleanly refuses random options."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The examples in the docstrings of the TensorFlow front ends run and print what they say."""
+"""The examples in the docstrings of the TensorFlow front ends run and print what they show."""
 
 import doctest
 import importlib

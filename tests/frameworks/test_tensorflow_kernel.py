@@ -1,4 +1,4 @@
-"""The kernel on TensorFlow's variables does what the rule does, in place, wherever it is called."""
+"""The kernel updates TensorFlow's variables in place, as the rule does, wherever it is called."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ CALLS = {
 
 
 def program_of(rows):
-    """The program of rows of arrays, and its variables."""
+    """Return the program for rows of arrays, with its variables."""
     variables = [
         [
             None if array is None or column == layout.GRADIENT else tf.Variable(array)
@@ -33,7 +33,7 @@ def program_of(rows):
 
 
 def stepped(rows, settings, own, call="eager"):
-    """What a step makes of rows, as NumPy arrays."""
+    """Return the rows after one step, as NumPy arrays."""
     program = program_of(rows)
     row_settings = np.tile(own, (len(rows), 1))
     gradients = [tf.constant(row[layout.GRADIENT]) for row in rows]
@@ -140,7 +140,7 @@ row[0][:1].numpy()
 print("MiB:", peak() - before)
 """
     done = alone(code)
-    # A copy of one of the three would be 76 MiB.
+    # A copy of one of the three arrays would take 76 MiB.
     assert float(done.split("MiB:")[1]) < 60, done
 
 
@@ -233,7 +233,7 @@ assert_same(stepped(rows, settings, own), expected(rows, "float32", {}))
 
 @pytest.mark.parametrize("hosts", [("xla_tensorflow", "xla"), ("xla", "xla_tensorflow")], ids=str)
 def test_tensorflow_and_jax_share_a_process(hosts, tmp_path):
-    """Their XLA have interfaces of two versions."""
+    """The two frameworks' XLA use different versions of the interface."""
     alone(
         "\n".join(
             f"from adadelta._kernels import {host}\n"

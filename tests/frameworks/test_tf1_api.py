@@ -1,4 +1,4 @@
-"""`adadelta.tf1.Adadelta` in graphs, in tf.function, and eagerly: one API, the same numbers."""
+"""`adadelta.tf1.Adadelta` works in graphs, in tf.function and eagerly, with the same numbers."""
 
 import inspect
 
@@ -17,7 +17,7 @@ V1 = tf.compat.v1
 
 
 class Steps:
-    """An optimizer on variables whose gradients are given, so the loss is their product."""
+    """An optimizer on variables whose gradients are given: the loss is the product of the two."""
 
     def __init__(self, optimizer, starts, mode, dtype="float32", resource=True, constraints=None):
         self.optimizer, self.mode = optimizer, mode
@@ -189,7 +189,7 @@ def test_the_rate_falls_with_the_calls(mode):
         (value,) = run.values()
         seen.append(float((before - value[0]) / step))
         before = value[0]
-    # Measured on what became of TF 1.13's class.
+    # Measured with TF 1.13's class as it lives on in tf_keras.
     np.testing.assert_allclose(seen, [1, 1 / 1.5, 1 / 2, 1 / 2.5], rtol=1e-12)
     with run:
         assert run.optimizer.get_config()["lr"] == 1.0
@@ -245,7 +245,7 @@ def test_weights(mode):
     run.call([np.ones(2), np.ones((1, 1))])
     with run:
         weights = run.optimizer.get_weights()
-        # Those of the squared gradients come first; the number of calls is none of them.
+        # The averages of squared gradients come first, and the number of calls is not included.
         assert [weight.shape for weight in weights] == [(2,), (1, 1), (2,), (1, 1)]
         np.testing.assert_allclose(weights[0], [0.05, 0.05], rtol=1e-6)
         changed = [weight + 1 for weight in weights]
@@ -407,7 +407,7 @@ def test_half_precision_is_updated_in_float32(mode, dtype):
 
 
 def test_the_gradients_of_a_graph_are_those_before_the_step():
-    # x's gradient is y and y's is x, so one that came after an update would be another.
+    # x's gradient is y and y's is x, so a gradient taken after an update would differ.
     with tf.Graph().as_default(), V1.Session() as session:
         x, y = (V1.get_variable(name, initializer=2.0) for name in "xy")
         updates = OURS(epsilon=1.0).get_updates(x * y, [x, y])

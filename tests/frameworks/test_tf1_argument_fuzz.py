@@ -1,4 +1,4 @@
-"""Random arguments of the front end with the API of TF 1.13."""
+"""The front end with the API of TF 1.13 accepts or cleanly refuses random arguments."""
 
 import numpy as np
 import pytest
@@ -50,7 +50,7 @@ def test_tf1():
 
 @pytest.mark.parametrize(("name", "value"), beyond_float32("epsilon", "clipnorm"))
 def test_a_number_that_the_averages_cant_hold_is_refused(name, value):
-    """It would be 0, infinite or 1 there."""
+    """In float32 such a number would become 0, infinity or 1."""
     variable = tf.Variable([1.0, 1.0])
     with pytest.raises(ValueError, match=f"`{name}` must be .* of dtype float32"):
         Adadelta(**{name: value}).get_updates(lambda: tf.reduce_sum(variable), [variable])
@@ -58,6 +58,6 @@ def test_a_number_that_the_averages_cant_hold_is_refused(name, value):
 
 
 def test_a_decay_beyond_float32_is_refused():
-    """Its variable would be infinite, and infinity times call 0 NaN."""
+    """In its variable the decay would be infinite, and infinity times call number 0 is NaN."""
     with pytest.raises(ValueError, match=r"`decay` must be at most 3\.40282e"):
         Adadelta(decay=1e39)

@@ -1,4 +1,4 @@
-"""Outside its traps, ours gives the numbers of what became of TF 1.13's class.
+"""Outside its traps, ours gives the numbers of TF 1.13's class as it lives on today.
 
 TF 1.13 can't be installed beside this Python. Its class lives on in tf_keras as
 `optimizer_v1.Adadelta`; `tf.compat.v1.train.AdadeltaOptimizer` has the same rule.
@@ -21,16 +21,16 @@ LEGACY = tf_keras.optimizers.legacy.Adadelta
 V1 = tf.compat.v1
 HERE = Path(__file__).resolve().parent
 STEPS = 300
-# Of the largest displacement. In float32 both round every operation to 6e-8, in another order,
-# and 300 steps add that up. In float64 that is 1e-16.
+# Relative to the largest displacement. In float32 both round every operation by 6e-8, in different
+# orders, and 300 steps add up. In float64 it is 1e-16.
 TOLERANCE = {"float32": 2e-5, "float64": 1e-12}
 SHAPES = ((7,), (3, 4), (1,))
 
 
 def in_a_graph(make_updates, dtype, constraint=None):
-    """How far variables get in 300 runs of what `make_updates(loss, variables)` returns.
+    """Return how far variables move in 300 runs of what `make_updates(loss, variables)` returns.
 
-    That is a list of operations that are run one after the other, or lists of them.
+    It returns operations, or lists of operations, that are run one after the other.
     """
     generator = np.random.default_rng(1)
     with tf.Graph().as_default(), V1.Session() as session:
@@ -58,9 +58,9 @@ def in_a_graph(make_updates, dtype, constraint=None):
 def updates_of(cls, options, loss, variables):
     optimizer = cls(**options)
     updates = optimizer.get_updates(loss, variables)
-    # The host's first operation counts the call, and its others read the count before or after
-    # that, as it happens: 300 steps with a decay end up to 0.3 % apart. Counted last, the calls
-    # before are what they read.
+    # The host's first operation counts the call. Its others read the count before or after that,
+    # in no fixed order: with a decay, 300 steps end up to 0.3 % apart. So the counting runs last
+    # here, and the others read the number of earlier calls.
     return [updates] if cls is OURS else [updates[1:], updates[:1]]
 
 
@@ -86,7 +86,7 @@ def test_same_numbers_on_every_combination_of_options(parts, constraint, dtype):
     options = {name: value for part in parts for name, value in part.items()}
     before = tf_keras.backend.floatx()
     try:
-        # Its state and rates have this dtype, whatever the variables have.
+        # The host's state and rates have this dtype, whatever that of the variables.
         tf_keras.backend.set_floatx(dtype)
         ours, theirs = (
             in_a_graph(
@@ -103,7 +103,7 @@ def test_same_numbers_on_every_combination_of_options(parts, constraint, dtype):
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_same_numbers_as_tensorflows_optimizer(dtype):
-    # Numbers of float32, in which it keeps them.
+    # Exact in float32, the precision in which TensorFlow's optimizer keeps them.
     def theirs(loss, variables):
         optimizer = V1.train.AdadeltaOptimizer(0.5, rho=0.875, epsilon=2.0**-10)
         return [optimizer.minimize(loss, var_list=variables)]
@@ -138,8 +138,8 @@ def test_models_of_tf_keras_in_graph_mode(tmp_path):
         assert ours[name]["iterations"] == theirs[name]["iterations"] == 40
         assert ours[name]["losses"][-1] < 0.9 * ours[name]["losses"][0]
         if name == "decay":
-            continue  # the host counts too early now and then, see above
-        # 40 steps in float32.
+            continue  # the host sometimes counts too early, see above
+        # After 40 float32 steps.
         np.testing.assert_allclose(ours[name]["losses"], theirs[name]["losses"], rtol=1e-4)
         for slot in ("weights", "state"):
             for got, expected in zip(ours[name][slot], theirs[name][slot], strict=True):

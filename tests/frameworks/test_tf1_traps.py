@@ -1,4 +1,4 @@
-"""Where what became of TF 1.13's class goes wrong, and ours does not; each is shown on both."""
+"""Where TF 1.13's class, as it lives on today, goes wrong and ours does not; shown on both."""
 
 import json
 
@@ -17,7 +17,7 @@ V1 = tf.compat.v1
 
 
 def in_a_graph(cls, function, **options):
-    """What a function of an optimizer, a variable and a session returns."""
+    """Return the value of a function of an optimizer and a session."""
     with tf.Graph().as_default(), V1.Session() as session:
         return function(cls(**options), session)
 
@@ -39,7 +39,7 @@ def test_the_api_of_tf_1_13_is_there(name):
 def test_two_clips_at_once_are_refused():
     with pytest.raises(ValueError, match="Only one of `clipnorm` and `clipvalue` can be given"):
         OURS(clipnorm=1.0, clipvalue=0.5)
-    # There both are applied, one after the other.
+    # The host applies both, one after the other.
     assert (
         in_a_graph(
             HOST, lambda own, session: own.get_config()["clipvalue"], clipnorm=1.0, clipvalue=0.5

@@ -1,4 +1,4 @@
-"""What users of tf_keras' optimizers do with one: the kinds of tests that tf_keras has itself."""
+"""What users do with tf_keras' optimizers, in the kinds of tests that tf_keras itself has."""
 
 import copy
 import functools
@@ -104,7 +104,7 @@ def test_weight_decay_and_what_is_excluded_from_it():
     assert values == [1.992, 1.992, 2.0]
     with pytest.raises(ValueError, match="can only be"):
         optimizer.exclude_from_weight_decay(var_names=["bias"])
-    # What is excluded is part of the config, so a loaded optimizer goes on alike.
+    # Excluded variables are part of the config, so a loaded optimizer excludes them too.
     for exclude in (names, variable):
         expected, optimizer = decayed(exclude)
         again = OURS.from_config(optimizer.get_config())

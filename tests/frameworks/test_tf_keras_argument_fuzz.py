@@ -1,4 +1,4 @@
-"""Random arguments of the tf_keras front end."""
+"""The tf_keras front end accepts or cleanly refuses random arguments."""
 
 import numpy as np
 import pytest
@@ -74,7 +74,7 @@ def test_tf_keras():
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "complex64"])
 @pytest.mark.parametrize(("name", "value"), beyond_float32("epsilon", *CLIPS))
 def test_a_number_that_the_averages_cant_hold_is_refused(name, value, dtype):
-    """It would be 0, infinite or 1 there."""
+    """In float32 such a number would become 0, infinity or 1."""
     variable = tf.Variable(tf.ones(2, dtype))
     optimizer = Adadelta(**{name: value})
     with pytest.raises(ValueError, match=f"`{name}` must be .* of dtype {dtype}"):

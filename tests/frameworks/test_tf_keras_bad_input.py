@@ -1,4 +1,4 @@
-"""Whatever is passed, a call works or raises a plain error before anything has changed."""
+"""With any input, a call works or raises a clear error before anything changes."""
 
 import math
 

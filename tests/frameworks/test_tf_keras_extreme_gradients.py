@@ -1,4 +1,4 @@
-"""Finite gradients of any size and dtype, clipped by a norm, give the finite right step."""
+"""Finite gradients of any size and dtype, clipped by norm, give the correct, finite step."""
 
 import itertools
 

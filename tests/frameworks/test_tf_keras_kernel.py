@@ -1,4 +1,4 @@
-"""Large variables of tf_keras and of the API of TF 1.13 take their step by the kernel."""
+"""The kernel updates large variables of tf_keras and of the API of TF 1.13."""
 
 import os
 import subprocess
@@ -34,7 +34,7 @@ class Large(tf_keras.constraints.Constraint):
 
 
 def trained(options, dtypes, mode, size=SIZE):
-    """Variables and state after some steps, and which variables the kernel has taken."""
+    """Return variables and state after some steps, and which variables the kernel updated."""
     generator = np.random.default_rng(0)
     constraints = (None, None, Large())
     variables = [
@@ -124,7 +124,7 @@ print("MiB:", step(20_000_000, 3))
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    # A copy of one of the three would be 76 MiB.
+    # A copy of one of the three arrays would take 76 MiB.
     assert float(done.stdout.split("MiB:")[1]) < 60, done.stdout
 
 

@@ -19,7 +19,7 @@ CLIPS = {
     "value": {"clipvalue": 0.5},
     "global": {"global_clipnorm": 2.0},
 }
-# A number of float32, to which tf_keras rounds the decay of float64 weights too.
+# Exact in float32, to which tf_keras rounds the decay even for float64 weights.
 DECAYS = {"no decay": {}, "decay": {"weight_decay": 1 / 64}}
 AVERAGES = {
     "no average": {},
@@ -28,8 +28,8 @@ AVERAGES = {
 }
 RATES = {"number": 0.5, "schedule": tf_keras.optimizers.schedules.ExponentialDecay(0.5, 50, 0.9)}
 COMBINATIONS = list(itertools.product(CLIPS, DECAYS, AVERAGES, RATES))
-# Of the largest displacement. In float32 both round every operation to 6e-8, in another order;
-# measured at most 4e-6 after 300 steps. In float64 that is 1e-16.
+# Relative to the largest displacement. In float32 both round every operation by 6e-8, in different
+# orders; after 300 steps at most 4e-6 was measured. In float64 it is 1e-16.
 TOLERANCE = {"float32": 2e-5, "float64": 1e-12}
 
 
@@ -155,7 +155,7 @@ def test_same_fit(compiled):
 
 
 def test_each_variable_compiled_by_xla_gives_the_same_numbers():
-    # Without a GPU the argument is ignored, as in tf_keras, so it is set afterwards.
+    # Without a GPU the argument is ignored, as in tf_keras, so the attribute is set afterwards.
     def run(cls):
         optimizer = cls(**options_of("no clip", "decay", "average", "number"))
         assert not optimizer.jit_compile

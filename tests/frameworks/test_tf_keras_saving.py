@@ -1,4 +1,4 @@
-"""Files and checkpoints: training goes on bit for bit, and what does not fit changes nothing."""
+"""Training continues bit for bit from files and checkpoints; a mismatch changes nothing."""
 
 import itertools
 import json
@@ -137,7 +137,7 @@ def test_ours_takes_the_place_of_the_host_in_a_keras_file(options, tmp_path):
     with zipfile.ZipFile(path) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
     config = json.loads(files["config.json"])
-    # tf_keras looks into `custom_objects` only for classes that have a registered name.
+    # tf_keras looks up `custom_objects` only for classes that have a registered name.
     config["compile_config"]["optimizer"]["registered_name"] = "Adadelta"
     files["config.json"] = json.dumps(config)
     with zipfile.ZipFile(path, "w") as archive:
@@ -152,7 +152,7 @@ def test_ours_takes_the_place_of_the_host_in_a_keras_file(options, tmp_path):
 
 
 class Store(dict):
-    """What tf_keras gives to `save_own_variables()`."""
+    """The store that tf_keras passes to `save_own_variables()`."""
 
     def __init__(self, optimizer):
         optimizer.save_own_variables(self)
@@ -160,7 +160,7 @@ class Store(dict):
 
 
 def is_new(optimizer):
-    """Whether the optimizer is as one that has made no step, and keeps its rate."""
+    """Whether the optimizer is in its initial state, with its learning rate kept."""
     state = adadelta.export_state(optimizer)
     zero = all(
         not np.any(array)
@@ -243,12 +243,12 @@ def test_what_waits_is_no_part_of_the_function_that_builds_the_optimizer():
     assert int(optimizer.iterations) == 5
 
 
-# Along with a model: the weights are loaded, whatever becomes of the optimizer's state
+# With a model: the weights are loaded, whatever happens to the optimizer's state
 
 
 @tf_keras.utils.register_keras_serializable("adadelta-tests")
 class Nest(tf_keras.layers.Dense):
-    """Makes a layer of its own, which gets the next number in the process."""
+    """A layer that creates an inner layer, which gets the next number in the process."""
 
     def build(self, shape):
         self.inner = tf_keras.layers.Dense(2, name=None)
@@ -260,7 +260,7 @@ class Nest(tf_keras.layers.Dense):
 
 @tf_keras.utils.register_keras_serializable("adadelta-tests")
 class Block(tf_keras.layers.Layer):
-    """A residual block, of layers that it makes when it is made."""
+    """A residual block that creates its layers in its constructor."""
 
     def __init__(self, width, **options):
         super().__init__(**options)
@@ -303,7 +303,7 @@ def test_layers_that_get_other_numbers_are_loaded_with_their_state(make, ending,
     fit(model, 0, 3)
     path = tmp_path / f"model.{ending}"
     model.save(path)
-    # tf_keras does not look for registered classes inside TimeDistributed.
+    # tf_keras does not look up registered classes inside TimeDistributed.
     again = tf_keras.models.load_model(path, custom_objects={"Block": Block})
     assert int(again.optimizer.iterations) == 3
     same(again, model)
@@ -351,7 +351,7 @@ OTHERS = {
     [
         *((other, False, True) for other in OTHERS),
         *((other, False, False) for other in ("Adam", "a moving average")),
-        # By tf_keras itself it is put into our variables, by position.
+        # tf_keras itself puts their state into our variables, by position.
         *((other, True, True) for other in ("Adam", "tf_keras' Adadelta")),
     ],
 )
@@ -427,7 +427,7 @@ CHECKPOINTS = {
 
 
 def compiled(model):
-    # tf_keras looks at `trainable` here.
+    # tf_keras reads `trainable` here.
     model.compile(model.optimizer, "mse")
     return model
 
@@ -543,7 +543,7 @@ def test_state_goes_on_from_the_keras_optimizer():
     for gradient in gradients[4:]:
         optimizer.apply([keras.ops.array(gradient)], [x])
         other.apply_gradients([(tf.constant(gradient), y)])
-    # Weights of about 1 in float32, of which each step rounds by 6e-8.
+    # Weights of about 1 in float32: each step rounds them by 6e-8.
     np.testing.assert_allclose(x.numpy(), y.numpy(), rtol=0, atol=1e-6)
     adadelta.import_state(optimizer, adadelta.export_state(other))
     assert int(optimizer.iterations) == 9

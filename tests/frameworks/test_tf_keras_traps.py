@@ -1,4 +1,4 @@
-"""Where tf_keras' own classes go wrong, and ours does not; each is shown on both."""
+"""Where tf_keras' own classes go wrong and ours does not; each trap is shown on both."""
 
 import json
 
@@ -16,7 +16,7 @@ LEGACY = tf_keras.optimizers.legacy.Adadelta
 
 
 def exact(start, gradients, rate=1.0, rho=0.95, epsilon=1e-7):
-    """The rule in float64: the value, and the average of squared gradients."""
+    """Apply the rule in float64; return the value and the average of squared gradients."""
     x = np.array(start, np.float64)
     v, u = np.zeros_like(x), np.zeros_like(x)
     for g in np.asarray(gradients, np.float64):
@@ -114,7 +114,7 @@ def test_the_config_survives_json(rate):
     given, kept = config.pop("learning_rate"), again.get_config().pop("learning_rate")
     assert {**again.get_config(), "learning_rate": given} == {**config, "learning_rate": given}
     if callable(rate):
-        # The code of a lambda is written with other references each time.
+        # A lambda's code is serialized with different references each time.
         assert float(again.learning_rate) == pytest.approx(0.1)
     else:
         assert given == kept == float(rate)
@@ -129,7 +129,7 @@ def test_the_config_does_not_survive_json_in_tf_keras():
 
 
 def rates_seen(cls, **options):
-    """The rates of 4 steps of fit(), from a function that returns 1, 1/2, 1/3..."""
+    """Return the rates of 4 steps of fit(), with a function that returns 1, 1/2, 1/3..."""
     calls = []
 
     def rate():
@@ -144,7 +144,7 @@ def rates_seen(cls, **options):
         after = model.get_weights()[0]
         seen.append(float((before - after)[0, 0]))
         before = after
-    # Without memory, each step is sqrt((u + 1) / 2) long, with u of the step before.
+    # With rho = 0, each step is sqrt((u + 1) / 2) long, where u is that of the step before.
     u, expected = 0.0, []
     for length in seen:
         step = np.sqrt((u + 1) / 2)
@@ -217,7 +217,7 @@ def test_rows_are_summed_before_they_are_clipped(clip):
 def test_rows_are_summed_after_they_are_clipped_by_tf_keras():
     optimizer = HOST(1.0, clipvalue=1.0)
     stepped(optimizer, np.ones((3, 1)), repeated_rows())
-    # (1 - rho) 1.8^2, where 1 is right.
+    # (1 - rho) 1.8^2, where (1 - rho) 1 is right.
     assert optimizer._accumulated_grads[0].numpy()[1, 0] == pytest.approx(0.05 * 1.8**2)
 
 
@@ -225,7 +225,7 @@ def test_rows_are_summed_after_they_are_clipped_by_tf_keras():
 
 
 def rate_error(cls, rate=0.1, rho=0.95):
-    """How far a float64 parameter is from the exact one after 20 steps, of its displacement."""
+    """Return the error of a float64 parameter after 20 steps, relative to its displacement."""
     gradients = np.random.default_rng(0).normal(size=(20, 3))
     expected, _ = exact(np.zeros(3), gradients, rate, rho)
     got = stepped(cls(rate, rho), np.zeros(3), gradients, "float64")
@@ -261,7 +261,7 @@ def test_half_precision_is_updated_in_float32(dtype):
     assert optimizer._accumulated_grads[0].dtype == tf.float32
     assert optimizer._model_variables_moving_average[0].dtype == tf.float32
     np.testing.assert_allclose(optimizer._accumulated_grads[0].numpy(), square_avg, rtol=1e-5)
-    # 300 roundings of the weight itself, which are up to 0.4 % each in bfloat16.
+    # 300 roundings of the weight itself, each up to 0.4 % in bfloat16.
     np.testing.assert_allclose(got.astype("float64"), expected, rtol=0.2)
 
 
@@ -297,7 +297,7 @@ def test_epsilon_none_is_that_of_the_backend():
 
 
 def sparse_and_dense(cls, dtype="float32", **options):
-    """The weights after steps with rows, and after the same steps with dense gradients."""
+    """Return the weights after steps with sparse gradients, and after the same dense steps."""
     generator = np.random.default_rng(1)
     rows = [generator.integers(0, 5, size=3) for _ in range(8)]
     values = [generator.normal(size=(3, 2)) for _ in rows]
@@ -324,7 +324,7 @@ def sparse_and_dense(cls, dtype="float32", **options):
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
 def test_sparse_gradients_give_the_numbers_of_dense_ones(options, dtype):
     sparse, dense = sparse_and_dense(OURS, dtype, **options)
-    # The rows of bfloat16 are summed in it, so their sums are rounded by 0.4 %.
+    # The rows are summed in bfloat16, which rounds their sums by 0.4 %.
     tolerance = {"float32": 1e-6, "float64": 1e-14, "bfloat16": 0.02}[dtype]
     np.testing.assert_allclose(sparse.astype("float64"), dense.astype("float64"), rtol=tolerance)
 
@@ -358,7 +358,7 @@ def test_a_clip_of_0_freezes_training_in_the_legacy_class():
 
 
 def resumed(cls, path):
-    """Calls and the sum of squared gradients after saving and loading a trained model."""
+    """Return calls and the sum of squared gradients after saving and loading a trained model."""
     tf_keras.utils.get_custom_objects().pop("<lambda>", None)
     model = tf_keras.Sequential([tf_keras.Input((2,)), tf_keras.layers.Dense(1)])
     model.compile(cls(1.0), "mse")
@@ -380,11 +380,11 @@ def test_the_keras_format_loses_the_state_of_the_legacy_class(tmp_path):
     assert resumed(LEGACY, tmp_path / "model.keras")[0] == 0
 
 
-# What ours does beyond the list
+# What ours does beyond the numbered list
 
 
 def constrained(cls):
-    """What finalizing leaves of a weight whose constraint is to be at least 0."""
+    """Return a weight after finalizing, where its constraint keeps it at least 0."""
     x = tf.Variable([0.5], constraint=lambda value: tf.maximum(value, 0.0))
     optimizer = cls(1.0, epsilon=1.0, use_ema=True, ema_momentum=0.5)
     for _ in range(10):

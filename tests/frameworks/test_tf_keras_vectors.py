@@ -1,4 +1,4 @@
-"""`adadelta.tf_keras.Adadelta` gives the 50-digit numbers of tests/vectors."""
+"""`adadelta.tf_keras.Adadelta` reproduces the 50-digit numbers of tests/vectors."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from tf_keras_steps import MODES, Steps, optimizer_of, variables_of
 
 import vectors
 
-# As in tests/python/test_vectors.py, where the reasons are.
+# The reasons are in tests/python/test_vectors.py.
 TOLERANCE = {"float64": 1e-10, "float32": 2e-4}
 SCHEDULE_TOLERANCE = {"float64": 1e-7, "float32": 2e-4}
 LACKING = {"gradient_accumulation_steps", "loss_scale_factor"}
@@ -18,7 +18,7 @@ CASES = [
     and not case["arguments"].pop("decay", 0)
     and not LACKING & set(case["arguments"])
 ]
-# XLA compiles each set of present gradients for seconds, so it has the options one by one.
+# XLA takes seconds to compile each set of present gradients, so it runs single options only.
 ALONE = {
     case["name"] for case in CASES if " with " not in case["name"] and "missing" not in case["name"]
 }
@@ -45,9 +45,9 @@ def test_numbers(case, mode, dtype):
         run.call(gradients)
         iterations = int(run.optimizer.iterations.numpy())
         if run.optimizer.use_ema and iterations - run.optimizer.skipped == 1:
-            # The vectors follow Keras 3, whose average starts at the first updated weights; that
-            # of tf_keras starts at the weights before. From there on both move alike. A variable
-            # without a gradient keeps its average in tf_keras, and moves it in Keras 3.
+            # The vectors follow Keras 3, whose average starts at the weights after the first
+            # update. In tf_keras it starts at those before it; then both move alike. If a variable
+            # has no gradient, tf_keras keeps its average as it is, and Keras 3 moves it.
             for variable, average in zip(
                 run.variables, run.state_variables("average"), strict=True
             ):

@@ -1,4 +1,4 @@
-"""`adadelta.torch` in an environment that has what its extra brings, and no more."""
+"""`adadelta.torch` works in an environment with only what its extra installs."""
 
 import subprocess
 import sys

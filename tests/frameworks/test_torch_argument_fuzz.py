@@ -52,7 +52,7 @@ def plain(group, names):
 
 def stepped(optimizer, values):
     if any(group["differentiable"] is True for group in optimizer.param_groups):
-        # Such a step needs parameters that are no leaves.
+        # A differentiable step needs parameters that are not leaves.
         for group in optimizer.param_groups:
             for x in group["params"]:
                 x.grad = None
@@ -82,7 +82,7 @@ def added(values):
 
 
 def assigned(values):
-    """Values of the second group, when the optimizer has made a step."""
+    """Assign the values to the second group after the optimizer has made a step."""
     first, second = parameter(), parameter()
     optimizer = Adadelta([{"params": [first]}, {"params": [second]}])
     optimizer.step()
@@ -122,7 +122,7 @@ def loaded(values):
 
 
 def has_several_options(given):
-    """Whether there are options that can't go together."""
+    """Whether more than one of the options that exclude each other is given."""
     return sum(it in given for it in ("foreach", "differentiable", "fused")) > 1
 
 
@@ -135,7 +135,7 @@ def test_torch():
         way("add_param_group", ARGUMENTS, added),
         way("assigned", ARGUMENTS, assigned),
         way("function", small, called),
-        # Its message lists all that does not fit.
+        # Its message lists every value that does not fit.
         way("load_state_dict", ARGUMENTS, loaded, longest=700),
     ]
     assert not failures("torch", ways, of_torch())
@@ -144,7 +144,7 @@ def test_torch():
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64, torch.complex64])
 @pytest.mark.parametrize(("name", "value"), beyond_float32("eps"))
 def test_a_number_that_the_averages_cant_hold_is_refused(name, value, dtype):
-    """It would be 0, infinite or 1 there, and the step NaN or nothing."""
+    """In float32 such a number would become 0, infinity or 1, and the step NaN or 0."""
     x = parameter(dtype)
     good = Adadelta([x])
     if dtype == torch.float64:
@@ -178,7 +178,7 @@ def test_what_is_masked_is_refused_in_a_group(name):
 def test_a_rate_without_a_value_is_refused_after_steps_as_well():
     optimizer = Adadelta([parameter()])
     optimizer.step()
-    # The group is checked again because its weight decay has changed, too.
+    # The changed weight decay makes the group be checked again.
     optimizer.param_groups[0].update(lr=torch.tensor(0.5, device="meta"), weight_decay=0.5)
     with pytest.raises(ValueError, match="`lr` must be a tensor with a value"):
         optimizer.step()

@@ -1,4 +1,4 @@
-"""The kernel in the torch front end: the rule's numbers, and what it can't serve is noticed."""
+"""The kernel in the torch front end gives the rule's numbers; what it can't update is detected."""
 
 import copy
 import os
@@ -32,7 +32,7 @@ OPTIONS = [
 
 
 def pair(dtype=torch.float32, shapes=SHAPES, **options):
-    """An optimizer with the kernel, and one with the rule, on the same parameters."""
+    """Return an optimizer with the kernel and one with the rule, on equal parameters."""
     torch.manual_seed(0)
     first = [torch.nn.Parameter(torch.randn(shape).to(dtype)) for shape in shapes]
     second = copy.deepcopy(first)
@@ -54,9 +54,9 @@ def assert_equal(params, others, one, other):
         pairs = [(first, second)]
         pairs += [(value, other.state[second][name]) for name, value in one.state[first].items()]
         for mine, its in pairs:
-            # torch's square root is not always rounded to nearest, as the kernel's is: an
-            # average was off by 2 units in its last place after five steps. A half-precision
-            # parameter that is rounded the other way shows in the averages by coupled decay.
+            # Unlike the kernel's, torch's square root is not always rounded to nearest: an average
+            # was off by 2 units in its last place after five steps. With coupled decay, a
+            # half-precision parameter that is rounded the other way shows in the averages.
             tolerance = 8 * torch.finfo(first.dtype).eps
             largest = its.detach().abs().nan_to_num(0, 0).max().item() if its.numel() else 0
             torch.testing.assert_close(
@@ -375,7 +375,7 @@ def test_gradients_without_memory_of_their_own_are_left_to_torch():
 
 @pytest.mark.parametrize("fused", [None, False])
 def test_parameters_that_share_memory_are_updated_one_after_the_other(fused):
-    """As torch does it: no update is lost."""
+    """As in torch, no update is lost."""
 
     def trained(make):
         whole = torch.linspace(1, 2, 12)

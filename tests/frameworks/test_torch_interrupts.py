@@ -1,4 +1,4 @@
-"""An interrupted step is done for all groups or for none."""
+"""An interrupted step has updated either all groups or none."""
 
 import copy
 
@@ -13,7 +13,7 @@ FUSED = [None, False]
 
 @pytest.fixture(scope="module", autouse=True)
 def _kernels():
-    """Compile the kernels first: that would begin again at each interrupt."""
+    """Compile the kernels first: compiling would start again at each interrupt."""
     params = [torch.nn.Parameter(torch.ones(1, dtype=it)) for it in (torch.float32, torch.float64)]
     for param in params:
         param.grad = torch.ones_like(param)
@@ -42,7 +42,7 @@ def test_all_groups_are_of_the_same_step(fused):
             counts.append(is_of_one_step(params, optimizer.state.values()))
             assert len(optimizer.state) == 3
 
-    # A repeated step checks less than the first, so it runs fewer lines.
+    # A repeated step makes fewer checks than the first, so it runs fewer lines.
     assert at_every_line(optimizer.step, check) > 20
     assert at_every_line(optimizer.step, check) > 20
     assert len(set(counts)) > 10

@@ -1,4 +1,4 @@
-"""The torch front end gives the numbers of the shared vectors and of `torch.optim.Adadelta`."""
+"""The torch front end reproduces the shared vectors and equals `torch.optim.Adadelta`."""
 
 import copy
 import itertools
@@ -11,10 +11,10 @@ from torch.optim.adadelta import adadelta as torch_adadelta
 import adadelta.torch
 import vectors
 
-# As for the core: 1e-15 per operation over 200 steps; in float32 the hyperparameters alone are
-# rounded by 6e-8, and gradients over 12 orders of magnitude were measured at 3e-5.
+# As for the core: 1e-15 per operation over 200 steps. In float32, rounding the hyperparameters
+# alone costs 6e-8; with gradients over 12 orders of magnitude, 3e-5 was measured.
 VECTOR_TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-4}
-# torch divides two roots where the rule takes the root of a quotient: three roundings more.
+# torch divides two roots where the rule takes the root of a quotient: three more roundings.
 # Measured over all combinations below: 3e-16 and 1.2e-7 for parameters, 8 times that for averages.
 TORCH_TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-6}
 
@@ -35,7 +35,7 @@ CASES = [case for name in vectors.NAMES for case in vectors.load(name) if fits(c
 
 
 def made(case, params):
-    """The optimizer of a case, and what is to be called after each step."""
+    """Return the optimizer of a case, and what to call after each step."""
     arguments = {NAMES.get(name, name): value for name, value in case["arguments"].items()}
     arguments["weight_decay"] = arguments.get("weight_decay") or 0.0
     mode = case.get("weight_decay_mode")
@@ -135,7 +135,7 @@ def test_300_random_steps_equal_torch(options, dtype):
     generator = torch.Generator().manual_seed(1)
     for step in range(300):
         for one, other in zip(ours, theirs, strict=True):
-            # Now and then a gradient is missing.
+            # Some gradients are missing.
             grad = torch.randn(one.shape, dtype=dtype, generator=generator)
             one.grad = None if (step + one.numel()) % 7 == 0 else grad
             other.grad = None if one.grad is None else grad.clone()
@@ -188,7 +188,7 @@ def test_a_conjugated_gradient_is_read_as_it_is():
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.complex64], ids=str)
 def test_one_by_one_equals_together_bit_for_bit(options, dtype):
-    # The second has more elements than a piece.
+    # The second tensor has more elements than one piece of work.
     together = [torch.nn.Parameter(torch.randn(n, dtype=dtype)) for n in (5, 70_000, 1, 0, 999)]
     one_by_one = copy.deepcopy(together)
     optimizers = [
@@ -215,7 +215,7 @@ def test_memory_of_any_order(format, size):
             return value.contiguous(memory_format=format)
         return value.transpose(0, 1).contiguous().transpose(0, 1)
 
-    # The second shape has more elements than a piece.
+    # The second shape has more elements than one piece of work.
     plain = torch.nn.Parameter(torch.randn(4, 3, size, size))
     other = torch.nn.Parameter(laid_out(plain.detach().clone()))
     assert not other.is_contiguous()
@@ -238,7 +238,7 @@ def test_parameters_of_several_dtypes_in_one_group():
         param.grad = torch.ones_like(param)
     optimizer = adadelta.torch.Adadelta(params, lr=0.1)
     optimizer.step()
-    # The step before the rate, sqrt(eps) / sqrt(0.1 + eps), times the rate.
+    # The step is sqrt(eps) / sqrt(0.1 + eps), times the rate.
     expected = 1 - 0.1 * (1e-6 / (0.1 + 1e-6)) ** 0.5
     for param in params:
         off = (param.real.double() - expected).abs().max()
@@ -274,7 +274,7 @@ def test_compiled_step_equals_the_eager_one(options):
             ours[0].grad[0, 0] = theirs[0].grad[0, 0] = torch.nan
         eager.step()
         step()
-    # The same operations in the same order.
+    # Both make the same operations in the same order.
     assert_same(ours, theirs, 1e-6)
     assert eager.skipped == compiled.skipped == (1 if options.get("skip_nonfinite") else 0)
     for one, other in zip(ours, theirs, strict=True):

@@ -1,6 +1,6 @@
-"""What torch tests of its own optimizers holds for `adadelta.torch.Adadelta`, and more.
+"""torch's tests of its own optimizers hold for `adadelta.torch.Adadelta`, and more.
 
-The configurations and the wrong arguments are torch's: its database of optimizers has them.
+The configurations and the invalid arguments are from torch's database of optimizers.
 """
 
 import copy
@@ -25,7 +25,7 @@ from adadelta.torch import Adadelta
 try:
     import expecttest  # noqa: F401
 except ModuleNotFoundError:
-    # torch's test tools make a base class of it, which nothing here uses.
+    # torch's test tools derive a base class from it, which nothing here uses.
     sys.modules["expecttest"] = types.SimpleNamespace(TestCase=unittest.TestCase)
 from torch.testing._internal import common_optimizers
 
@@ -59,7 +59,7 @@ def configurations(items=OWN):
 
 
 def problem(dtype=torch.float32, named=False):
-    """A small regression: parameters, and a function that computes the loss and gradients."""
+    """Return the parameters of a small regression, and a function for its loss and gradients."""
     generator = torch.Generator().manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
     with torch.no_grad():
@@ -88,7 +88,7 @@ def trained(cls, kwargs, calls=10):
 
 
 def same(left, right):
-    """Whether two values of a state dict are the same, tensors bit for bit."""
+    """Whether two values of a state dict are equal, tensors bit for bit."""
     if isinstance(left, torch.Tensor):
         return isinstance(right, torch.Tensor) and (
             left.dtype == right.dtype and torch.equal(left, right)
@@ -116,7 +116,7 @@ def test_the_signature_is_torchs_and_more():
 
 @configurations(CONFIGURATIONS)
 def test_training_goes_as_with_torch(kwargs):
-    # torch refuses `capturable` on the CPU, where it changes no number.
+    # torch refuses `capturable` on the CPU, where it would not change the numbers.
     theirs = {name: value for name, value in kwargs.items() if name != "capturable"}
     results = [
         trained(cls, its)[0] for cls, its in ((Adadelta, kwargs), (torch.optim.Adadelta, theirs))
@@ -141,7 +141,7 @@ def test_steps_go_in_the_right_direction(kwargs):
 def test_torchs_wrong_arguments_are_refused_in_its_words(error):
     wrong = error.optimizer_error_input
     params = wrong.params or [torch.nn.Parameter(torch.randn(1))]
-    # torch only warns of a parameter that is given twice.
+    # torch only warns if a parameter is given twice.
     kind = ValueError if issubclass(error.error_type, Warning) else error.error_type
     with pytest.raises(kind, match=error.error_regex):
         Adadelta(params, **wrong.kwargs)
@@ -349,7 +349,7 @@ def test_hooks_run_around_state_dict_and_load_state_dict():
         return {**state_dict, "param_groups": groups}
 
     def after(it):
-        # What the hook sees is complete: torch alone leaves averages in bfloat16.
+        # The hook sees the converted state: with torch's class the averages are still bfloat16.
         seen.append(("load after", it.state[params[0]]["square_avg"].dtype))
 
     optimizer.register_state_dict_pre_hook(lambda it: seen.append("before"))
@@ -419,7 +419,7 @@ def test_a_grad_scaler_scales_and_skips():
     scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
     value = loss()
     optimizer.zero_grad()
-    scaler.scale(value.detach().clone().requires_grad_())  # which makes the scale
+    scaler.scale(value.detach().clone().requires_grad_())  # creates the scale
     for param in params:
         param.grad = None
     same_loss()
@@ -522,7 +522,7 @@ def test_gradients_flow_to_the_rate_through_decoupled_decay():
 
 
 class TestSkipNonfinite:
-    """`skip_nonfinite`: a step with such a gradient changes nothing but the count."""
+    """With `skip_nonfinite`, a step with such a gradient changes nothing but the count."""
 
     @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf], ids=str)
     @pytest.mark.parametrize("capturable", [False, True])
@@ -555,7 +555,7 @@ class TestSkipNonfinite:
                 param.grad = torch.full((1,), grad)
             optimizer.step()
             assert all((param.item() != 1) == moved for param in params)
-        params[0].grad.fill_(torch.nan)  # of a group that lets it in
+        params[0].grad.fill_(torch.nan)  # in a group without `skip_nonfinite`
         optimizer.step()
         assert params[0].isnan() and params[1].isfinite() and optimizer.skipped == 1
 

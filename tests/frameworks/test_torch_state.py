@@ -56,12 +56,12 @@ def test_checkpoints_of_each_class_load_into_the_other(giver, to, options):
     first = CLASSES[giver](params, **copy.deepcopy(options))
     train(first, 5, seed=1)
     others = copies_of(params)
-    # What is saved counts, not what the class was made with.
+    # The saved options apply, not those given to the constructor.
     second = CLASSES[to](others, lr=0.123)
     second.load_state_dict(through_a_file(first.state_dict()))
     train(first, 5, seed=2)
     train(second, 5, seed=2)
-    # The two classes differ by roundings; the same class goes on bit for bit.
+    # The two classes differ by rounding; within one class, training continues bit for bit.
     tolerance = 0 if giver == to else 1e-6
     for one, other in zip(params, others, strict=True):
         torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
@@ -226,7 +226,7 @@ class TestPortableState:
         train(first, 3, seed=1)
         adadelta.save_state(first, tmp_path / "state.safetensors")
         others = copies_of(params)
-        # In another order.
+        # In a different order.
         second = Adadelta(
             list(zip("cba", others[::-1], strict=True)), **{**copy.deepcopy(options), "lr": 0.123}
         )
@@ -293,7 +293,7 @@ class TestPortableState:
         adadelta.import_state(taker, state)
         assert [float(group["lr"]) for group in taker.param_groups] == [0.5, 0.25, 0.125]
         assert taker.param_groups[1]["lr"] is own
-        # A single rate says nothing about groups that differ.
+        # One exported rate says nothing about groups with different rates.
         adadelta.import_state(giver, adadelta.export_state(Adadelta(parameters(), lr=0.1)))
         assert [float(group["lr"]) for group in giver.param_groups] == [0.5, 0.25, 0.125]
 
@@ -307,7 +307,7 @@ class TestPortableState:
         )  # fmt: skip
         adadelta.import_state(optimizer, state)
         assert optimizer.param_groups[0]["lr"] == 0.25
-        assert optimizer.param_groups[0]["rho"] == 0.9  # its own
+        assert optimizer.param_groups[0]["rho"] == 0.9  # the group's own value
         assert optimizer.state[param]["square_avg"].dtype == torch.float64
         assert optimizer.state[param]["step"] == 7
 

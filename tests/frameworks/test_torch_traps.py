@@ -1,7 +1,7 @@
-"""Where `torch.optim.Adadelta` goes wrong: ours holds in each trap, and torch's own class falls.
+"""Where `torch.optim.Adadelta` goes wrong: ours avoids each trap, and torch's own class fails.
 
-Each trap is a function of an optimizer class that fails when the class falls into it. The second
-test proves the first: a trap that nobody falls into would test nothing.
+Each trap is a function of an optimizer class that fails if the class falls into it. The second
+test shows that torch's does: a trap that catches no class would test nothing.
 """
 
 import copy
@@ -215,7 +215,7 @@ def sparse_gradients(cls):
             params[1].grad = params[0].grad.to_dense()
             for optimizer in optimizers:
                 optimizer.step()
-        # The kernel, which takes dense ones, and torch round square roots differently.
+        # torch, and the kernel for dense gradients, round square roots differently.
         torch.testing.assert_close(*params)
         averages = [it.state[param] for it, param in zip(optimizers, params, strict=True)]
         torch.testing.assert_close(*(it["square_avg"] for it in averages))
@@ -231,7 +231,7 @@ def sparse_embedding(cls):
             optimizer.zero_grad()
             (table(torch.tensor(ids)) ** 2).sum().backward()
             optimizer.step()
-    # torch sums repeated rows in another order.
+    # torch sums repeated rows in a different order.
     torch.testing.assert_close(tables[0].weight, tables[1].weight)
 
 
@@ -356,7 +356,7 @@ def overflow(cls):
         optimizer.step()
         before = param.detach().clone()
         param.grad[0] = 1.0
-        # The average, at 3e38, falls by a tenth per step, to 1 in 840 steps.
+        # The average starts at 3e38 and falls by a tenth per step, to 1 after 840 steps.
         for _ in range(1000):
             optimizer.step()
         assert torch.isfinite(param).all() and (before - param).min() > 1e-3

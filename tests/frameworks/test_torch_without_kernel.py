@@ -1,4 +1,4 @@
-"""Where a kernel can't be compiled or loaded, a step of torch is the plain one, and no error."""
+"""If a kernel can't be compiled or loaded, torch makes the plain step, without an error."""
 
 import subprocess
 import sys

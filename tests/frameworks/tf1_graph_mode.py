@@ -1,8 +1,8 @@
-"""Trains, saves and loads a tf_keras model in graph mode, and prints as JSON what came of it.
+"""Train, save and load a tf_keras model in graph mode, and print the results as JSON.
 
     tf1_graph_mode.py host|ours FOLDER
 
-A program of its own, since graph mode can only be chosen when TensorFlow starts.
+A separate program, since graph mode can only be chosen when TensorFlow starts.
 """
 
 import json

@@ -15,7 +15,7 @@ class NonNegative(tf_keras.constraints.Constraint):
 
 
 def variables_of(case, dtype):
-    """The variables of a case of the shared vectors at their initial values."""
+    """Return the variables of a case of the shared vectors, with their initial values."""
     constraints = {None: None, "non_negative": NonNegative()}
     return [
         tf.Variable(
@@ -26,7 +26,7 @@ def variables_of(case, dtype):
 
 
 def optimizer_of(case, cls=adadelta.tf_keras.Adadelta):
-    """The optimizer that a case of the shared vectors describes."""
+    """Return the optimizer that a case of the shared vectors describes."""
     arguments = dict(case["arguments"])
     rate = arguments["learning_rate"]
     if isinstance(rate, dict):
@@ -39,7 +39,7 @@ def optimizer_of(case, cls=adadelta.tf_keras.Adadelta):
 
 
 class Steps:
-    """Calls an optimizer on its variables; `mode` is one of MODES."""
+    """Call an optimizer on its variables; `mode` is one of MODES."""
 
     def __init__(self, optimizer, variables, mode="eager"):
         self.optimizer, self.variables, self.mode = optimizer, list(variables), mode
@@ -66,7 +66,7 @@ class Steps:
         self.compiled[present]([gradient for gradient in gradients if gradient is not None])
 
     def state(self, slot):
-        """The values of one slot, by the names of the shared vectors, one for each variable."""
+        """Return the values of one slot, named as in the shared vectors, one for each variable."""
         return [variable.numpy() for variable in self.state_variables(slot)]
 
     def state_variables(self, slot):
@@ -79,7 +79,7 @@ class Steps:
 
 
 def displacement(optimizer, mode, dtype, gradients, constraint=None):
-    """How far variables get, joined to one array; all variables start at fixed values."""
+    """Return how far all variables move from fixed starting values, joined to one array."""
     generator = np.random.default_rng(1)
     variables = [
         tf.Variable(generator.normal(size=shape), dtype=dtype, name=name, constraint=constraint)

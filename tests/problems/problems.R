@@ -1,6 +1,6 @@
-# The problems of problems.json as R functions. problems.py does the same in Python.
+# The problems of problems.json as R functions. problems.py is the same in Python.
 
-# Names in the formulas that base R does not have, or not for complex numbers.
+# Names in the formulas that base R lacks, or that it has for real numbers only.
 formula_names <- list2env(parent = baseenv(), list(
   odd = function(x) x[c(TRUE, FALSE)],
   even = function(x) x[c(FALSE, TRUE)],
@@ -14,7 +14,7 @@ formula_names <- list2env(parent = baseenv(), list(
 read_problems <- function(path) {
   problems <- lapply(jsonlite::read_json(path, simplifyVector = TRUE, simplifyDataFrame = FALSE),
     function(problem) {
-      # An operator of Python that R reads as `^`.
+      # An operator of Python, which R parses as `^`.
       formula <- parse(text = problem$value, keep.source = FALSE)[[1]]
       data <- list2env(as.list(problem$data), parent = formula_names)
       at <- function(x) {

@@ -1,4 +1,4 @@
-"""The problems of problems.json as Python functions. problems.R does the same in R."""
+"""The problems of problems.json as Python functions. problems.R is the same in R."""
 
 import json
 from pathlib import Path
@@ -28,9 +28,9 @@ _NAMES |= {
 
 
 class Problem:
-    """A function of a vector with its gradient, and where to start.
+    """A function of a vector, its gradient, and a starting point.
 
-    `best` is the lowest value that BFGS, CG, L-BFGS-B and Nelder-Mead of SciPy reach from there,
+    `best` is the lowest value that BFGS, CG, L-BFGS-B and Nelder-Mead of SciPy reach from it,
     the first three with exact gradients.
     """
 

@@ -2,7 +2,7 @@ skip_without_keras <- function() {
   testthat::skip_if_not(keras_available(), "Keras is not available")
 }
 
-# Imported when it is first used, so that looking at the tests starts no Python.
+# Imported on first use, so that loading the tests starts no Python.
 delayedAssign("keras", reticulate::import("keras"))
 
 read_vectors <- function(name) {
@@ -11,9 +11,9 @@ read_vectors <- function(name) {
   jsonlite::read_json(path, simplifyVector = FALSE)
 }
 
-# Runs R code in a process of its own, after library(adadelta), and returns the lines it prints.
+# Runs R code in a separate process, after library(adadelta), and returns the lines it prints.
 run_in_child <- function(code, ..., timeout = 600) {
-  # Sessions of their own take minutes together, and R CMD check is to be short.
+  # Separate sessions take minutes together, and R CMD check should be short.
   testthat::skip_on_cran()
   is_installed <- dir.exists(file.path(getNamespaceInfo("adadelta", "path"), "Meta"))
   testthat::skip_if_not(is_installed, "the package is loaded from its sources, not installed")
@@ -25,12 +25,12 @@ run_in_child <- function(code, ..., timeout = 600) {
   )
   status <- attr(lines, "status")
   testthat::expect_true(is.null(status), info = paste(lines, collapse = "\n"))
-  # TensorFlow says something about the machine before it can be told not to.
+  # TensorFlow logs something about the machine before logging can be turned off.
   grep("absl::InitializeLog|^[IWE][0-9]{4} ", lines, value = TRUE, invert = TRUE)
 }
 
-# A Python of its own that has none of the modules installed here. `modules` are made up: their
-# names, with the version that each claims to have.
+# A separate Python with none of the modules installed here. `modules` names made-up modules, with
+# the version that each claims to have.
 local_python <- function(modules = character(), frame = parent.frame()) {
   testthat::skip_on_os("windows")
   folder <- withr::local_tempdir(.local_envir = frame)
@@ -53,7 +53,7 @@ local_python <- function(modules = character(), frame = parent.frame()) {
   file.path(folder, "bin", "python")
 }
 
-# The error that code ends with.
+# The error that code raises.
 error_of <- function(code) {
   tryCatch({
     code
@@ -61,7 +61,7 @@ error_of <- function(code) {
   }, error = identity)
 }
 
-# An optimizer that has made some steps on a matrix and a number.
+# An optimizer after some steps on a matrix and a number.
 stepped <- function(..., calls = 3) {
   variables <- list(
     keras$Variable(matrix(0, 2, 3), name = "kernel"), keras$Variable(0, name = "bias")
@@ -74,7 +74,7 @@ stepped <- function(..., calls = 3) {
   optimizer
 }
 
-# What is left of an optimizer that was saved with an R session.
+# An optimizer as it is restored from a saved R session.
 of_earlier_session <- function(optimizer) {
   path <- withr::local_tempfile()
   saveRDS(optimizer, path)

@@ -1,4 +1,4 @@
-# Every argument: what is accepted, what becomes of it, and the message when it is refused. The
+# Every argument: which values are accepted, their effect, and the message for those refused. The
 # cases are shared with tests/python/test_arguments.py.
 
 content <- read_vectors("arguments")
@@ -16,7 +16,7 @@ same <- function(actual, expected) {
 check_case <- function(case) {
   call <- str2lang(case$r)
   if (is.null(case$error)) {
-    # Where names were given, Keras numbers those that follow.
+    # Keras numbers a name that it has already given.
     if (identical(case$config$name, "adadelta")) keras$utils$clear_session()
     config <- eval(call)$get_config()
     for (key in names(case$config)) {
@@ -94,7 +94,7 @@ test_that("configurations make the same optimizer again", {
     optimizer_adadelta(0.7, 0.9, 1e-6, 0.01, clipnorm = Inf, use_ema = TRUE, name = "mine"),
     optimizer_adadelta(maximize = TRUE, loss_scale_factor = "dynamic", skip_nonfinite = TRUE),
     optimizer_adadelta(schedules$CosineDecay(0.5, 100L, warmup_steps = 10L, warmup_target = 1)),
-    # reticulate makes single values of lists of one.
+    # reticulate converts lists of length one to single values.
     optimizer_adadelta(schedules$PiecewiseConstantDecay(list(10L), list(1, 0.5))),
     optimizer_adadelta(exclude_from_weight_decay = list(paths = list(), words = "bias")),
     optimizer_adadelta(function() 0.5),

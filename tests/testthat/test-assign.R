@@ -68,7 +68,7 @@ test_that("a formula is a function of the step, as for purrr", {
   expect_identical(optimizer_adadelta(~ start / (1 + .x))$learning_rate, 2)
   expect_identical(optimizer_adadelta(~ start / (4 + . + ..1))$learning_rate, 0.5)
   expect_output(print(optimizer_adadelta(~ start / (1 + .x))), "~start/(1 + .x)", fixed = TRUE)
-  # What rlang makes of a formula.
+  # rlang converts a formula to such a function.
   lambda <- function(..., .x = ..1, .y = ..2, . = ..1) 1 / (4 + .x)
   class(lambda) <- c("rlang_lambda_function", "function")
   expect_identical(optimizer_adadelta(lambda)$learning_rate, 0.25)

@@ -1,4 +1,4 @@
-# Handlers that leave a call into Python ended the session: each case runs in one of its own.
+# Handlers that jumped out of a call into Python ended the session: each case has a separate one.
 fitting <- c(
   "keras <- reticulate::import('keras')",
   "x <- matrix(seq(-1, 1, length.out = 800), 200)",
@@ -66,7 +66,7 @@ test_that("of several warnings the first is caught, and each is seen by a callin
     "    invokeRestart('muffleWarning')",
     "  }",
     ")",
-    # The layers of the second model have other numbers.
+    # The layers of the second model have different numbers.
     "same <- function(text) gsub('[_0-9]', '', text)",
     "say(length(all) >= 1, ' ', same(first) == same(all[[1]]), ' ', anyDuplicated(all))"
   )

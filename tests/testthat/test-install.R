@@ -1,7 +1,7 @@
-# With wheels of made-up packages, so that the real reticulate and the real pip make a real
-# environment without a network. The last test gets the real ones.
+# These use wheels of made-up packages, so that the real reticulate and the real pip make a real
+# environment without a network. The last test downloads the real packages.
 
-# A folder of wheels: names, with their versions.
+# A folder of wheels, given as names with versions.
 local_wheels <- function(packages, frame = parent.frame()) {
   folder <- withr::local_tempdir(.local_envir = frame)
   code <- paste(
@@ -31,7 +31,7 @@ all_wheels <- c(
   wheel = "0.1", setuptools = "0.1"
 )
 
-# What a session prints and what it is told, with these wheels and folders for its environments.
+# Output and messages of a session with these wheels, and with this folder for its environments.
 install_in_child <- function(code, wheels, home) {
   base <- reticulate::py_config()$python
   run_in_child(
@@ -94,7 +94,7 @@ test_that("an environment is made, used at once, found by later sessions, and no
     "error: none"
   ))
 
-  # What was added before is gone from a new one.
+  # Packages that were added before are missing in a new environment.
   lines <- install_in_child(c(
     "install_adadelta('jax', existing = 'replace', python = python)",
     "error_of(use_backend('torch'))"
@@ -129,7 +129,7 @@ test_that("the packages are those that are stated, and an old NumPy for an old r
 test_that("a Python that is too old, or none, is an error before anything is made", {
   home <- withr::local_tempdir()
   withr::local_envvar(WORKON_HOME = home)
-  # Says that it is Python 3.8, as far as it is asked.
+  # A script that reports Python 3.8.
   old <- withr::local_tempfile(lines = c("#!/bin/sh", "echo 3.8"))
   Sys.chmod(old, "755")
   skip_on_os("windows")

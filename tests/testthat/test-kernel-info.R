@@ -1,4 +1,4 @@
-# What the kernels say of themselves, and that they make the step.
+# What the kernels report about themselves, and that they make the step.
 
 test_that("every kernel says whether it serves, and why not", {
   skip_without_keras()
@@ -19,8 +19,8 @@ test_that("a kernel is kept where nobody else can write, or it is said why it is
   skip_on_os("windows")
   folder <- withr::local_tempdir()
   Sys.chmod(folder, "0777", use_umask = FALSE)
-  # Python has read the environment when it started. Of it, this alone may change: while Python
-  # started, reticulate had set variables that are not to come back.
+  # Python read the environment when it started. Only this variable may change: reticulate had set
+  # others while Python started, and these must not come back.
   environ <- reticulate::import("os")$environ
   before <- environ$get("ADADELTA_KERNEL_CACHE")
   withr::defer(if (is.null(before)) {
@@ -58,7 +58,7 @@ test_that("the step of a model is made by the kernel, with the numbers of the ru
     }
     x$numpy()
   }
-  # Three steps in float32, in which the two may round differently.
+  # Three steps in float32, which the two may round differently.
   expect_equal(weights(TRUE), weights(FALSE), tolerance = 1e-6)
 })
 

@@ -4,7 +4,7 @@ test_that("learning_rate() is the number that was given, before, in and after tr
   expect_identical(learning_rate(optimizer), 0.001)
   optimizer <- stepped(0.3)
   expect_identical(learning_rate(optimizer), 0.3)
-  # As a callback sets it: what it has read in single precision.
+  # A callback sets the rate that it has read in single precision.
   optimizer$learning_rate <- as.numeric(keras$ops$convert_to_numpy(optimizer$learning_rate)) / 2
   expect_identical(learning_rate(optimizer), 0.15)
 })

@@ -1,6 +1,6 @@
-# What R says comes from the data of Python's messages, never from their text.
+# R's messages are made from the data of Python's messages, never from their text.
 
-# Python, with another text in each message that has data, for as long as `frame` runs.
+# Gives each of Python's messages that has data another text, while `frame` runs.
 local_reworded <- function(frame = parent.frame()) {
   reticulate::py_run_string("
 from adadelta._core.messages import Message
@@ -15,7 +15,7 @@ Message.__new__ = _reworded
   withr::defer(reticulate::py_run_string("Message.__new__ = _as_it_was"), frame)
 }
 
-# Code that is refused, by the kind of its message.
+# Code that raises an error, by the kind of its message.
 refused <- function() {
   built <- stepped()
   path <- withr::local_tempfile(fileext = ".safetensors")
@@ -50,7 +50,7 @@ test_that("another sentence in Python changes nothing of what R says", {
   local_reworded()
   expect_match(reticulate::py_eval("str(Message('a text', 'argument'))"), "None of the words")
   expect_identical(said(), before)
-  # What a message says of adadelta.torch, which is there in Python only, is Python's.
+  # A message about adadelta.torch, which exists in Python only, uses Python's words.
   of_r <- sub("takes `decoupled_weight_decay=True`", "", before, fixed = TRUE)
   expect_false(any(grepl("None|True|False|nan", of_r)))
 })

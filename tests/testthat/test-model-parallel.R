@@ -22,8 +22,8 @@ test_that("a bad shape, layout or device is an error that names the argument", {
   expect_error(model_parallel(shape), "\"layouts\" is missing", class = "adadelta_error_argument")
 })
 
-# In a session of its own: the number of devices is fixed when JAX starts, and a distribution holds
-# for all that follows.
+# In a separate session: the number of devices is fixed when JAX starts, and a distribution applies
+# to everything that follows.
 on_eight_devices <- function(code) {
   run_in_child(code, XLA_FLAGS = "--xla_force_host_platform_device_count=8", KERAS_BACKEND = "jax")
 }

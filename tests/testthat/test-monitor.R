@@ -29,7 +29,7 @@ test_that("what is recorded is a data frame, and is what the optimizer holds", {
   root_mean <- function(slot) {
     vapply(state[as.character(last$variable)], function(one) sqrt(mean(one[[slot]])), 0)
   }
-  # Float32, read as float64.
+  # Computed in float32, read as float64.
   expect_equal(last$gradient_rms, unname(root_mean("square_avg")), tolerance = 1e-6)
   expect_equal(last$update_rms, 0.5 * unname(root_mean("acc_delta")), tolerance = 1e-6)
   kernel <- state[[as.character(last$variable)[[1]]]]
@@ -61,7 +61,7 @@ test_that("summary() is the last record, and head() and tail() are those of the 
   data <- as.data.frame(run$monitor)
   expect_identical(as.data.frame(summary(run$monitor)), data[data$update == 120, ])
   expect_identical(summary(run$monitor)$variable, unique(data$variable))
-  # As outside of this package, where only methods that are registered are found.
+  # As outside of this package, where only registered methods are found.
   shown <- eval(quote(utils::head(monitor)), list(monitor = run$monitor), globalenv())
   expect_identical(shown, data[1:6, ])
   expect_identical(utils::head(run$monitor, 2), data[1:2, ])
@@ -84,7 +84,7 @@ test_that("print() of a summary fits the width of the page", {
   }
   medians <- formatC(last$effective_rate_q50, digits = 2, format = "g")
   for (median in medians) expect_true(any(grepl(median, lines, fixed = TRUE)))
-  # A part of it is a data frame.
+  # A part of the summary is a data frame.
   expect_output(print(last[c("variable", "weight_rms")]), "variable +weight_rms")
   expect_output(print(summary(adadelta_monitor())), "nothing recorded yet")
 })
@@ -175,7 +175,7 @@ test_that("the pictures show each layer", {
   rows <- picture$data$layer == "output" & picture$data$quantity == "Update (RMS)"
   expect_identical(picture$data$middle[rows],
                    data$update_rms[grepl("output/kernel", data$variable)])
-  # A band for each layer, of which the title of its panel says what it is.
+  # One band for each layer, which the title of its panel names.
   bands <- ggplot2::layer_data(picture, 1)
   largest <- data[grepl("kernel", data$variable), ]
   expect_equal(sort(10^bands$ymax), sort(largest$effective_rate_q95))

@@ -1,13 +1,13 @@
-# Minimizing R functions, beside stats::optim() where it says what to expect.
+# Minimizing R functions, compared with stats::optim() where its results are the reference.
 
 bowl <- function(x) sum((x - c(1, 2))^2)
 slope <- function(x) 2 * (x - c(1, 2))
 start <- c(a = 3, b = -2)
 
-# The method of the paper, which looks at gradients only.
+# The method of the paper, which uses gradients only.
 published <- list(reduce = FALSE)
 
-# Of ?optim. A rate that falls settles in its narrow valley.
+# From ?optim. A decreasing rate settles in its narrow valley.
 fr <- function(x) 100 * (x[[2]] - x[[1]]^2)^2 + (1 - x[[1]])^2
 grr <- function(x) {
   c(-400 * x[[1]] * (x[[2]] - x[[1]]^2) - 2 * (1 - x[[1]]), 200 * (x[[2]] - x[[1]]^2))
@@ -37,7 +37,7 @@ test_that("it finds minima that are known", {
   expect_equal(adadelta_optim(5L, function(x) (x - 4)^2, function(x) 2 * (x - 4))$par, 4)
   banana <- adadelta_optim(c(-1.2, 1), fr, grr, control = c(falling, maxit = 8000))
   expect_lt(banana$value, 1e-6)
-  # The value says 0.0002 of the distance along the valley: sqrt(2e-7).
+  # By the value, 0.0002 of the distance along the valley is left: sqrt(2e-7).
   expect_equal(banana$par, c(1, 1), tolerance = 2e-3)
 })
 
@@ -59,7 +59,7 @@ test_that("it makes the steps of the rule", {
   }
   adadelta_optim(c(-1.2, 1), watched, grr, control = c(falling, rho = 0.9, maxit = 25))
   expect_length(seen, 26)
-  # Python takes one root of the quotient: a rounding in each step.
+  # Python takes one root of the quotient, so each step is rounded differently.
   expect_equal(seen[[26]], x, tolerance = 1e-12)
 })
 
@@ -67,7 +67,7 @@ test_that("differences take the place of a gradient", {
   skip_without_keras()
   with <- adadelta_optim(start, bowl, slope)
   without <- adadelta_optim(start, bowl)
-  # Central differences of a square are exact but for rounding, by 1e-16 / 1e-3.
+  # Central differences of a square are exact except for rounding, 1e-16 / 1e-3.
   expect_equal(without$par, with$par, tolerance = 1e-6)
   expect_identical(without$counts[["function"]], without$counts[["gradient"]])
   points <- list()
@@ -86,7 +86,7 @@ test_that("names and further arguments reach both functions", {
   fn <- function(x, target) (x[["a"]] - target)^2 + x[["b"]]^2
   gr <- function(x, target) 2 * c(x[["a"]] - target, x[["b"]])
   expect_equal(adadelta_optim(start, fn, gr, target = 7)$par, c(a = 7, b = 0))
-  # An argument of optim() goes to a function that has one of that name.
+  # Arguments of optim() are passed on to a function that has arguments of the same names.
   above <- function(x, method) bowl(x) + method
   expect_equal(adadelta_optim(start, above, method = 3)$value, 3, tolerance = 1e-6)
   expect_null(names(adadelta_optim(unname(start), bowl, slope)$par))
@@ -102,10 +102,10 @@ test_that("it maximizes and scales as optim() does", {
   skip_without_keras()
   top <- adadelta_optim(start, function(x) 5 - bowl(x), function(x) -slope(x),
     control = list(fnscale = -2))
-  # It ends when the value rests to 1e-7, by reltol, whose root is 3e-4.
+  # It ends when the value is constant to 1e-7, by reltol, whose root is 3e-4.
   expect_equal(top$par, c(a = 1, b = 2), tolerance = 3e-4)
   expect_equal(top$value, 5)
-  # Elongated a thousandfold, and divided by as much.
+  # Stretched a thousandfold, and scaled back by the same factor.
   long <- function(x) bowl(x / c(1000, 1))
   scaled <- adadelta_optim(start * c(1000, 1), long, control = list(parscale = c(1000, 1)))
   plain <- adadelta_optim(start, bowl)
@@ -127,7 +127,7 @@ test_that("it says why it ended", {
   expect_match(ended(abstol = 1)$message, "abstol")
   expect_match(ended(pgtol = 0.1)$message, "pgtol")
   expect_match(ended(reltol = 0.1)$message, "reltol")
-  # A minimum at the start has no gradient.
+  # A start at the minimum has no gradient.
   result <- adadelta_optim(c(1, 2), bowl, slope)
   expect_identical(result$counts, c(`function` = 1L, gradient = 1L))
   expect_identical(result$convergence, 0L)
@@ -140,7 +140,7 @@ test_that("the best point is returned, not the last", {
     values <<- c(values, fr(x))
     fr(x)
   }
-  # With a constant rate it swings out of the valley.
+  # With a constant rate the run oscillates out of the valley.
   result <- adadelta_optim(c(-1.2, 1), watched, grr, control = c(published, maxit = 2000))
   expect_identical(result$convergence, 1L)
   expect_identical(result$value, min(values))
@@ -327,11 +327,11 @@ test_that("it ends where the best method of optim() does, or says what to try", 
   problems <- new.env()
   sys.source(test_path("..", "problems", "problems.R"), problems)
   for (problem in problems$read_problems(test_path("..", "problems", "problems.json"))) {
-    # Differences of 50 parameters take the time of all others together.
+    # Finite differences for 50 parameters would take as long as all other cases together.
     slopes <- if (length(problem$start) < 50) list(problem$slope, NULL) else list(problem$slope)
     for (slope in slopes) {
       found <- adadelta_optim(problem$start, problem$value, slope)
-      # Values that end at 0 are compared as if they ended at 1e-6.
+      # An optimum of 0 is compared as if it were 1e-6.
       is_there <- found$value - problem$best <= 1e-6 * (abs(problem$best) + 1e-6)
       is_told <- found$convergence == 51 && grepl("try gr, other ndeps", found$message)
       expect_true((found$convergence == 0 && is_there) || is_told, label = problem$name)
@@ -405,7 +405,7 @@ test_that("points that measure the curvature are counted, but are no iterations"
     calls <<- calls + 1
     fr(x)
   })
-  # Those for differences are not counted, as by optim().
+  # Calls for differences are not counted, as in optim().
   expect_equal(calls, sum(found$counts * c(1, 4)))
 })
 

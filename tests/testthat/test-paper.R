@@ -1,5 +1,5 @@
-# The experiments of the paper: what is kept of them, what vignettes/paper.Rmd says of that, and the
-# functions that made it.
+# The experiments of the paper: the stored results, what vignettes/paper.Rmd says about them, and
+# the functions that made them.
 
 kept <- function(name) system.file("paper", name, package = "adadelta", mustWork = TRUE)
 experiment <- new.env(parent = environment())
@@ -9,7 +9,7 @@ errors <- utils::read.csv(kept("errors.csv"))
 table_2 <- subset(printed, method == "ADADELTA")
 as_assumed <- with(errors, errors[loss == "mean" & first_weights == "glorot_uniform", ])
 
-# 28 x 28 pixels, of which each digit lights another two rows, in noise.
+# 28 x 28 pixels of noise, in which each digit lights two different rows.
 local_images <- function(count, frame = parent.frame()) {
   withr::local_seed(1)
   numpy <- reticulate::import("numpy", convert = FALSE)
@@ -17,7 +17,7 @@ local_images <- function(count, frame = parent.frame()) {
     labels <- rep(0:9, length.out = count)
     images <- array(sample(0:60, count * 784, replace = TRUE), c(count, 28, 28))
     for (i in seq_len(count)) images[i, 2 * labels[[i]] + 1:2, ] <- 200
-    # A pixel that never changes, as those at the edges of MNIST.
+    # A pixel that never changes, like those at the edges of MNIST.
     images[, 28, 28] <- 0
     list(
       images = numpy$array(images)$astype("uint8"), labels = numpy$array(labels)$astype("uint8")
@@ -96,7 +96,7 @@ test_that("a cell is trained and tested, and its seed decides what comes out", {
   data <- experiment$read_mnist(local_images(1000L))
   images <- reticulate::py_to_r(data$test$images)
   expect_identical(dim(images), c(100L, 784L))
-  # Each row of an image is 28 pixels on end: the second digit lights the third and the fourth.
+  # An image has its rows of 28 pixels one after the other: the second digit lights rows 3 and 4.
   expect_equal(images[2, 57:112], rep(200 / 255, 56), tolerance = 1e-6)
   expect_identical(as.integer(reticulate::py_to_r(data$test$labels))[1:10], 0:9)
   error_with <- function(optimizer, ...) {
@@ -105,7 +105,7 @@ test_that("a cell is trained and tested, and its seed decides what comes out", {
   trained <- error_with(optimizer_adadelta(1, epsilon = 1e-6))
   expect_lt(trained, 20)
   expect_identical(error_with(optimizer_adadelta(1, epsilon = 1e-6)), trained)
-  # Guessing among ten gets 90 % wrong; without steps nothing better comes out.
+  # Guessing among ten digits gets 90 % wrong, and weights without steps are no better.
   expect_gt(error_with(optimizer_adadelta(0)), 60)
   weights <- function(...) {
     experiment$make_network(optimizer_adadelta(1), ...)$get_weights()[[3]]
@@ -153,7 +153,7 @@ test_that("rates and updates are followed", {
   expect_true(all(subset(rates, weight == 0)$update > 0))
   expect_equal(optimizer_state(optimizer)$update, 8)
 
-  # With nothing but epsilon under both roots the rate is 1, and a learning rate of 0 moves nothing.
+  # With a very large epsilon under both roots the rate is 1; a learning rate of 0 changes nothing.
   still <- experiment$follow_rates(
     data, optimizer_adadelta(0, epsilon = 1e4),
     seed = 1, epochs = 1L, every = 2L
@@ -185,7 +185,7 @@ test_that("the other methods come out in the shape of the paper", {
   expect_gt(at_1$mean[at_1$method == "momentum"], 85)
   expect_gt(at_1$mean[at_1$method == "Adagrad"], 30)
   others <- subset(found, paper < 40 | method == "SGD")
-  # Factors: 58.10 % and 1.79 % are among them.
+  # Ratios, since the errors range from 1.79 % to 58.10 %.
   expect_true(all(others$mean / others$paper > 0.8 & others$mean / others$paper < 1.25))
   band <- range(subset(as_assumed, method == "ADADELTA")$error)
   inside <- found$mean >= band[[1]] & found$mean <= band[[2]]

@@ -12,7 +12,7 @@ test_that("plot() draws a box for each variable, and restores the margins", {
   expect_invisible(plot(optimizer, main = "rates", boxfill = "grey"))
   expect_identical(plot(optimizer), summary(optimizer))
   expect_identical(graphics::par("mar"), before)
-  # From 1/2 to 2 1/2 and some margin: two boxes. The axis is that of powers of ten.
+  # Two boxes: from 1/2 to 2 1/2 and a margin. The axis is logarithmic.
   expect_equal(graphics::par("usr")[3:4], c(0.42, 2.58))
   expect_true(graphics::par("xlog"))
   expect_invisible(plot(summary(optimizer), ylim = c(0.001, 10)))

@@ -33,7 +33,7 @@ test_that("of many epochs about 20 are shown, the first and the last among them"
 
 test_that("the time that is left is that of the epochs that are left, at the pace so far", {
   clock <- started()
-  # A training that goes on from its fifth epoch, and compiles its model in 10 seconds.
+  # A training that continues with its fifth epoch, and compiles its model for 10 seconds.
   clock <- after_epoch(clock, clock$start + 11)
   line <- epoch_line(5, 12, list(loss = 0.5), clock)
   expect_match(line, "^epoch  5/12  loss 0.5000  \\(11 s per epoch, up to 77 s left\\)$")
@@ -90,7 +90,7 @@ class Thread(keras.callbacks.Callback):
     called_by_python(called <<- called + 1)
   }, 0, "nothing")
   fit_with(list(callback, thread), 2L)
-  # Begin and end, two epochs of four batches and their ends.
+  # Begin and end of training, two epochs of four batches, and the ends of the epochs.
   expect_identical(called, 12)
   expect_true(reticulate::import_builtins()$all(thread$found))
 })

@@ -6,7 +6,7 @@ test_that("the Python part is installed, in the same version", {
 })
 
 test_that("the oldest versions are the same wherever they are stated", {
-  # R CMD build breaks the field into other lines.
+  # R CMD build wraps the field differently.
   needs <- gsub("\\s+", " ", packageDescription("adadelta")$SystemRequirements)
   expected <- sprintf(
     "Python (>= %s) with the Python packages keras (>= %s)",
@@ -52,7 +52,7 @@ test_that("a Python that does not exist is an error that says what to do", {
   expect_length(lines, 4)
 })
 
-# What a session says that runs a Python with these made-up modules only.
+# Messages of a session whose Python has only these made-up modules.
 complaint <- function(modules, ...) {
   python <- local_python(modules)
   lines <- run_in_child(c(
@@ -165,7 +165,7 @@ test_that("an installation without the Python part fails, and says why", {
                    shQuote(withr::local_tempdir()), shQuote(copy))
     suppressWarnings(system2(file.path(R.home("bin"), "R"), arguments, TRUE, TRUE))
   }
-  # As where the link was checked out as a text file.
+  # As if the link had been checked out as a text file.
   dir.create(file.path(copy, "inst", "python"))
   writeLines("../../python/adadelta", file.path(copy, "inst", "python", "adadelta"))
   lines <- install()

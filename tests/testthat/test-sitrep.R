@@ -29,7 +29,7 @@ test_that("there is a row for each subject, in the order of Python's own", {
   expect_identical(found$needed, !subjects %in% c("kernel", "saved state"))
 })
 
-# What a session says that runs a Python with these made-up modules only.
+# Messages of a session whose Python has only these made-up modules.
 report <- function(modules, ..., python = local_python(modules, parent.frame())) {
   lines <- run_in_child(c(
     "found <- adadelta_sitrep()",
@@ -107,7 +107,7 @@ test_that("an environment that reticulate will make is told as such", {
   lines <- run_in_child(
     c("cat(format(adadelta_sitrep()), sep = '\\n')", "use_backend('torch')",
       "cat(adadelta_sitrep()$fine[[4]], '\\n')",
-      # As when it could not be made.
+      # As if it could not be made.
       "the <- getFromNamespace('the', 'adadelta')",
       "the$failure_of_python <- 'no network'",
       "found <- adadelta_sitrep()",

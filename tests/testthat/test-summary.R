@@ -48,7 +48,7 @@ test_that("a summary fits 80 columns and returns itself, invisibly", {
   ))
   expect_match(lines[[6]], "variable +shape +min +25% +median +75% +max gradient +update")
   expect_length(lines, 10)
-  # Wider, all names are there.
+  # With more width, all names are shown.
   withr::local_options(width = 200)
   expect_match(capture.output(print(table)), table$variable[[1]], fixed = TRUE, all = FALSE)
 })

@@ -86,7 +86,7 @@ step_with <- function(rate) {
   variable$numpy()
 }
 
-# What a learning rate can't be, by how R shows it. A function can't return another, or a schedule.
+# Invalid learning rates, by how R prints them. A function must not return a function or a schedule.
 bad_answers <- list(
   "NA" = NA, "c(1, 2)" = c(1, 2), "\"a\"" = "a", "-1" = -1, "-1" = -1L, "NULL" = NULL, "NaN" = NaN,
   "NA_integer_" = NA_integer_, ".Primitive(\"sum\")" = sum, "TRUE" = TRUE
@@ -134,7 +134,7 @@ test_that("the error about an answer names the call that gave the function", {
   expect_identical(
     call_of(step(optimizer)), quote(update(optimizer_adadelta(), learning_rate = rate))
   )
-  # A step that is refused changes nothing, and the next is made as if it had not been tried.
+  # A refused step changes nothing, and the next step is made as if there had been none.
   expect_identical(optimizer_state(optimizer)$step, 1L)
   is_bad <- FALSE
   step(optimizer)

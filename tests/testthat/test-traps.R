@@ -1,6 +1,6 @@
-# How Keras' own Adadelta goes wrong, as tests/traps has it: each trap is a Python function of an
-# optimizer class, which tests/python proves on Keras' class. Here the optimizers come from
-# optimizer_adadelta() instead, so that every argument goes through R.
+# Where Keras' own Adadelta goes wrong, from tests/traps: each trap is a Python function of an
+# optimizer class, which tests/python runs on Keras' class. Here the optimizers come from
+# optimizer_adadelta() instead, so that every argument passes through R.
 
 local_traps <- function(frame = parent.frame()) {
   folder <- test_path("..", "traps")

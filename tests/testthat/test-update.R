@@ -108,7 +108,7 @@ test_that("update() refuses what optimizer_adadelta() refuses, with the same mes
     error <- error_of(do.call(update, c(list(optimizer), arguments)))
     expect_s3_class(error, c("adadelta_error_argument", "adadelta_error"))
     expect_identical(conditionCall(error)[[1]], quote(update))
-    # R itself refuses an argument that is given twice, and takes one without a name.
+    # R itself refuses a repeated argument, and accepts one without a name.
     if (!is.null(names(arguments)) && !anyDuplicated(names(arguments))) {
       expect_identical(
         conditionMessage(error), conditionMessage(error_of(do.call(optimizer_adadelta, arguments)))

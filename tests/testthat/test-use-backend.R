@@ -33,7 +33,7 @@ test_that("Keras takes the backend, before Python runs and after", {
   }
   lines <- run_in_child(code, KERAS_BACKEND = NA, TEST_BACKEND = backend)
   expect_identical(trimws(lines), expected(FALSE))
-  # Another choice before it is no hindrance.
+  # An earlier, different choice does not matter.
   started <- c("reticulate::py_config()", code)
   lines <- run_in_child(started, KERAS_BACKEND = other[[1]], TEST_BACKEND = backend)
   expect_identical(utils::tail(trimws(lines), 6), expected(TRUE))
@@ -61,7 +61,7 @@ test_that("a backend that is not installed is an error, and nothing has changed"
   }
   lines <- run_in_child(code, RETICULATE_PYTHON = python, KERAS_BACKEND = "tensorflow")
   expect_identical(trimws(lines), expected(FALSE))
-  # Python writes its version and more first.
+  # Python prints its version and more first.
   lines <- run_in_child(
     c("invisible(reticulate::py_config())", code),
     RETICULATE_PYTHON = python, KERAS_BACKEND = "tensorflow"

@@ -1,10 +1,10 @@
 # The shared vectors: parameters and state after every step, from 50-digit arithmetic.
 #
-# Everything is in float64. There each number came within 2e-13 of the true value, relative to that
-# value: 1e-11 leaves room for other processors, and shows any constant rounded to float32 (6e-8).
+# Everything is in float64. Each number was measured within 2e-13 of the true value, relative to
+# it: 1e-11 leaves room for other processors, and detects any constant rounded to float32 (6e-8).
 tolerance <- 1e-11
 
-# The numbers of a tensor in Python's order, rows first. "NaN" and "Inf" stand as strings.
+# The numbers of a tensor in Python's order, rows first. "NaN" and "Inf" are stored as strings.
 as_numbers <- function(values) vapply(values, as.numeric, 0)
 
 as_tensor <- function(values, shape) {
@@ -85,7 +85,7 @@ check_vectors <- function(case) {
   expect_length(expected, 0)
 }
 
-# Other conventions' ways of decaying weights and rates belong to other classes.
+# Other conventions decay weights and rates in ways that belong to other classes.
 applies <- function(case) {
   !identical(case$weight_decay_mode, "unscaled") && is.null(case$arguments$decay)
 }

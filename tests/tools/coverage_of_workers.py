@@ -1,6 +1,6 @@
-"""A plugin for pytest: what was measured is written when the tests are done.
+"""A pytest plugin that saves the measured coverage when the tests are done.
 
-Coverage writes it when a process ends, but pytest-xdist kills a worker that takes more than ten
+Coverage saves it when a process ends, but pytest-xdist kills a worker that takes more than ten
 seconds to end, as one with JAX or TensorFlow does.
 """
 

@@ -1,8 +1,8 @@
 """How much of python/adadelta the tests run: coverage_python.py [SUITE ...]
 
-Runs the suites of tests/run.py that are named, or all that count, with every Python process
-measured: also the one inside R, those that tests start, and pytest's own. Then adds up what they
-found, lists the lines that no test ran, and fails below LEAST percent.
+Run the named suites of tests/run.py, or all that count, with every Python process measured: also
+the one inside R, those that tests start, and pytest's own. Then combine the results, list the
+lines that no test ran, and fail below LEAST percent.
 """
 
 import os
@@ -24,7 +24,7 @@ LEFT_OUT = {
     "_kernels/xla_handler.py": "numba compiles it, and XLA calls it without Python",
     "_kernels/triton_step.py": "Triton compiles it, or rewrites it for its interpreter",
 }
-# Lines that are for the type checker alone.
+# Lines for the type checker only.
 LEFT_OUT_LINES = [r"if TYPE_CHECKING:", r"raise NotImplementedError"]
 
 SETTINGS = """
@@ -60,7 +60,7 @@ def main(suites: list[str]) -> int:
         )
         measured = {
             **os.environ,
-            # coverage starts by itself in every Python process that sees this.
+            # With this variable, coverage starts by itself in every Python process.
             "COVERAGE_PROCESS_START": str(settings),
             "PYTEST_ADDOPTS": "-p coverage_of_workers",
             "PYTHONPATH": str(Path(__file__).parent),

@@ -1,11 +1,11 @@
-# How much of R/ the tests run, with a list of the lines that no test ran. The sessions that tests
-# start for themselves are measured too. What is left out is named here, with the reason.
+# How much of R/ the tests run, with a list of the lines that no test ran. R sessions that tests
+# start are measured too. Functions that are left out are named here, with the reason.
 least <- 95
 
 left_out <- c(
-  # py_require() is of reticulate 1.41: run by the same tests on the latest environment.
+  # For py_require(), of reticulate 1.41: the same tests run them on the latest environment.
   "install_for_session", "forget_packages", "require_packages",
-  # They run while the package is loaded, before covr can follow them.
+  # These run while the package is loaded, before covr can follow them.
   ".onLoad", "prefer_own_environment", "when_python_runs"
 )
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Makes what goes to PyPI and to CRAN, in dist/, and checks it as users get it: the wheel in an
-# empty environment, the R package by R CMD check. Its tools live in an environment that is thrown
-# away.
+# Builds what goes to PyPI and to CRAN, in dist/, and checks it as users get it: the wheel in an
+# empty environment, the R package by R CMD check. Its tools are installed in a temporary
+# environment.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -11,13 +11,13 @@ trap 'rm -rf "$work"' EXIT
 unset PYTHONPATH
 
 rm -rf "$dist"
-# A copy, since building leaves files behind, with files in the place of links.
+# A copy, since building leaves files behind, with links replaced by files.
 cp -rL "$root/python" "$work/source"
 find "$work/source" -name __pycache__ -type d -prune -exec rm -rf {} +
 
 python -m venv "$work/tools"
 "$work/tools/bin/python" -m pip install -q build twine
-# The wheel is made of the source distribution, which shows that nothing is missing in that.
+# The wheel is built from the source distribution, which shows that nothing is missing there.
 if ! "$work/tools/bin/python" -m build --outdir "$dist" "$work/source" >"$work/log" 2>&1; then
   tail -n 40 "$work/log" >&2
   exit 1

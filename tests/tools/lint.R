@@ -1,4 +1,4 @@
-# Fails on any lint in the package's R code. The package is loaded first, or
+# Fails on any lint in the package's R code. The package is loaded first; otherwise
 # every internal helper would be reported as unknown.
 pkgload::load_all(quiet = TRUE)
 lints <- lintr::lint_package()

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Says what a long command needs, and ends before it begins where that is missing:
+# Prints what a long command needs, and stops before it starts if that is missing:
 #
 #     needs.sh bench|choosing|gpu|paper|site
 set -euo pipefail
@@ -35,7 +35,7 @@ site)
   ;;
 esac
 
-# These train on MNIST; bench on random images where no file is named.
+# These train on MNIST; without a named file, bench uses random images.
 if [[ $1 =~ ^(bench|choosing|paper)$ ]] && [ -n "${ADADELTA_MNIST+set}" ] && [ ! -r "$ADADELTA_MNIST" ]; then
   stop "ADADELTA_MNIST names no file that can be read: $ADADELTA_MNIST" \
     "Set it to the path of a file mnist.npz, or unset it."

@@ -1,4 +1,4 @@
-# Runs tests/testthat on the installed package, prints what fails in full and
+# Runs tests/testthat on the installed package, prints failures in full and
 # writes one line of JSON per test: testthat.R REPORT
 report <- commandArgs(TRUE)[[1]]
 
@@ -7,7 +7,7 @@ library(adadelta)
 
 results <- test_dir(
   "tests/testthat",
-  # Names each file as it starts, and shows every failure in full at the end.
+  # Prints the name of each file as it starts, and every failure in full at the end.
   reporter = SummaryReporter$new(show_praise = FALSE, max_reports = Inf),
   package = "adadelta",
   load_package = "installed",

@@ -1,7 +1,7 @@
-"""Where Keras' own Adadelta goes wrong, as code: `report.py` shows it, test_traps.py tests it.
+"""Where Keras' own Adadelta goes wrong, as code: `report.py` prints it, test_traps.py tests it.
 
-Each trap is a function of an optimizer class. It raises when the class falls into the trap, and
-returns in a few words what happened when it does not.
+Each trap is a function of an optimizer class. It raises an error if the class falls into the trap;
+otherwise it returns a few words on what happened.
 """
 
 from traps import (  # noqa: F401 (each adds its traps to the table)

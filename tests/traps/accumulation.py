@@ -67,8 +67,8 @@ def _primitives_that_always_run(jaxpr, found):
 
 
 def _by_the_rule(cls):
-    # A kernel is told to collect instead (tests/kernels/test_cpu.py); this looks at the
-    # operators that run.
+    # A kernel gets its own call to accumulate (tests/kernels/test_cpu.py); this trap watches the
+    # operators of the rule.
     return {"fused": False} if is_ours(cls) else {}
 
 
@@ -112,7 +112,7 @@ def _updates_of(cls, mode):
         return update
 
     optimizer = cls(gradient_accumulation_steps=4, **_by_the_rule(cls))
-    # What an update can't do without.
+    # No update works without this method.
     owner, name = (rule, "update") if is_ours(cls) else (optimizer, "_backend_update_step")
     with mock.patch.object(owner, name, counting(getattr(owner, name))):
         run = Driver(optimizer, [variable([1.0])], mode)
@@ -156,7 +156,7 @@ def open_window_is_saved(cls):
 
 @trap(10, "accumulation: the documentation is silent on micro-batches of unequal size")
 def unequal_micro_batches(cls):
-    # As in Keras: the mean of the calls' gradients, whatever the size of their batches.
+    # As in Keras: the mean of the calls' gradients, whatever the sizes of their batches.
     optimizer = cls(learning_rate=1.0, gradient_accumulation_steps=2)
     made = model(optimizer, width=1, start=0.0)
     fit(made, [[1.0], [3.0], [6.0]], batch_size=2)

@@ -1,4 +1,4 @@
-"""The other arguments: what they may be, and when they may change."""
+"""The other arguments: which values are allowed, and when they may change."""
 
 import math
 

@@ -60,7 +60,7 @@ def finalize_before_the_first_update(cls):
 
 
 def _against_one_batch(cls, mode, **arguments):
-    # Three calls of one gradient are one call of it, done three times.
+    # Three accumulated calls with one gradient equal one call with it, so each comes three times.
     gradients = [1.0, -2.0, 0.5, 3.0, 1.0, 2.0, -1.0]
     whole = Driver(cls(learning_rate=1.0, **arguments), [variable([0.0])], mode)
     parts = Driver(

@@ -1,4 +1,4 @@
-"""What is checked before anything changes, and weights of odd shapes."""
+"""Checks that run before anything changes, and weights of unusual shapes."""
 
 import keras
 import numpy as np

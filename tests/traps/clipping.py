@@ -53,7 +53,7 @@ def large_norm(cls):
 
 
 def on_newest_jax():
-    """With JAX 0.7.1 Keras' class falls; with 0.10.2 it held on one processor, not on another."""
+    """Keras' class fails with JAX 0.7.1; with 0.10.2 it passed on one processor, not on another."""
     if BACKEND != "jax":
         return False
     import jax

@@ -1,10 +1,10 @@
-"""Lets R drive the traps: in the place of the class stands a function of R."""
+"""Let R run the traps: a function of R takes the place of the class."""
 
 
 class Maker:
-    """Makes optimizers as the class does, through R's `optimizer_adadelta()`.
+    """Make optimizers as the class does, through R's `optimizer_adadelta()`.
 
-    Its documentation is R's help page, of which traps 10 and 11 want to know what it says.
+    Its documentation is R's help page, which traps 10 and 11 read.
     """
 
     def __init__(self, function, documentation):

@@ -1,4 +1,4 @@
-"""The learning rate: numbers, functions, schedules, and setting one after another."""
+"""The learning rate: numbers, functions, schedules, and replacing one by another."""
 
 import keras
 import numpy as np
@@ -21,7 +21,7 @@ from traps.tools import (
 
 
 class Falling:
-    """1, 1/2, 1/3, ... by how often it was asked."""
+    """Return 1, 1/2, 1/3, ... in successive calls."""
 
     def __init__(self):
         self.asked = 0

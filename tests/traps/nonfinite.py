@@ -10,7 +10,7 @@ LARGEST = {True: 2.0**24, False: 2.0**127}
 
 
 def _scaling(cls):
-    """An optimizer that scales the loss dynamically."""
+    """Return an optimizer that scales the loss dynamically."""
     if is_ours(cls):
         return cls(learning_rate=1.0, loss_scale_factor="dynamic")
     return keras.optimizers.LossScaleOptimizer(cls(learning_rate=1.0))
@@ -39,7 +39,7 @@ def eager_loss_scaling(cls):
 
 @trap(3, "loss scaling: Keras' own wrapper does not work around the class", falls=())
 def inside_the_wrapper(cls):
-    # On JAX the wrapper works in compiled training alone.
+    # On JAX the wrapper works in compiled training only.
     for options in FITS.values():
         layer = keras.layers.Dense(1, dtype="mixed_float16", kernel_initializer="ones")
         made = keras.Sequential([keras.Input((3,)), layer])

@@ -1,4 +1,4 @@
-"""Half precision, and numbers that are complex."""
+"""Half precision, and complex numbers."""
 
 import numpy as np
 

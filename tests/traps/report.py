@@ -1,9 +1,9 @@
-"""Shows every trap: what Keras' own class does on this machine, and what ours does.
+"""Show every trap: what Keras' own class does on this machine, and what ours does.
 
     KERAS_BACKEND=jax python tests/traps/report.py [NUMBER ...]
 
-The last line counts ours: `N passed, N failed`. Each trap has a time limit, and one that takes
-Python with it counts as failed.
+The last line counts ours: `N passed, N failed`. Each trap has a time limit, and one that crashes
+Python counts as failed.
 """
 
 import json
@@ -15,7 +15,7 @@ import threading
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent.parent
-# This folder itself has modules named like others' (sparse, state).
+# Modules in this folder have the names of others (sparse, state).
 sys.path[:] = [place for place in sys.path if Path(place or ".").resolve() != TESTS / "traps"]
 sys.path[:0] = [str(TESTS), str(TESTS / "python")]
 sys.path.append(str(TESTS.parent / "python"))  # after PYTHONPATH, which may name another
@@ -29,7 +29,7 @@ CLASSES = ("Keras", "ours")
 def work(jobs):
     """Run the jobs `[index, class]` one by one, and write a line of JSON for each."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what the backends print goes elsewhere
+    os.dup2(2, 1)  # so that the backends print to stderr
 
     import keras
 

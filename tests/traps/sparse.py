@@ -28,7 +28,7 @@ def _against_dense(cls, calls=3, **options):
 
 
 def _trained(cls, mode, gradient_of, calls, options):
-    """The weights after some calls; the gradient is made of tensors inside the compiled step."""
+    """Return the weights after some calls; the compiled step builds the gradient from tensors."""
     x = variable(np.ones(SHAPE))
     optimizer = cls(learning_rate=1.0, **options)
     optimizer.build([x])
@@ -102,7 +102,7 @@ def embedding_in_fit(cls):
     ones = keras.initializers.Constant(1.0)
     embedding = made_of(keras.layers.Embedding(4, 2, embeddings_initializer=ones))
     fit(embedding, np.array([[0, 2, 0]] * 4), batch_size=2)
-    # The mean loss of two rows that are alike: each id's gradient is its share of six outputs.
+    # The loss is the mean over two equal rows: each id's gradient is its share of six outputs.
     exact = Exact(np.ones((4, 2)))
     for _ in range(2):
         exact.call(np.array([[2, 2], [0, 0], [1, 1], [0, 0]]) / 6)

@@ -1,4 +1,4 @@
-"""State: by name and not by position, and never of another model."""
+"""State is restored by name, not by position, and never from a different model."""
 
 import os
 import tempfile
@@ -14,7 +14,7 @@ ROWS = [[1.0, 2.0, -1.0], [0.5, -1.0, 2.0]]
 
 
 class Store(dict):
-    """A place to save to, as Keras gives one."""
+    """A store like the one that Keras passes."""
 
 
 def _trained(cls, variables, **options):
@@ -30,7 +30,7 @@ def _saved(optimizer):
 
 
 def _left_alone(cls, store, variables, what, **options):
-    """Load into a new optimizer, which must stay as it was and say so; return what it says."""
+    """Load into a new optimizer, which must say so and stay as it was; return what it says."""
     optimizer = cls(learning_rate=0.25, **options)
     optimizer.build(variables)
     before = [numpy(v).copy() for v in optimizer.variables]

@@ -1,4 +1,4 @@
-"""The table of traps, and how one of them is run."""
+"""The table of traps, and the function that runs one."""
 
 import dataclasses
 import re
@@ -9,7 +9,7 @@ from typing import Any
 ALL = ("jax", "tensorflow", "torch")
 
 
-class Trapped(Exception):  # noqa: N818 (what happened, not an error)
+class Trapped(Exception):  # noqa: N818 (an event, not an error)
     """The class fell into the trap; the text says how."""
 
 
@@ -17,8 +17,8 @@ class Trapped(Exception):  # noqa: N818 (what happened, not an error)
 class Trap:
     """One way to go wrong.
 
-    `backends` are those where it is tried, `falls` those where Keras' own class goes wrong, and
-    `depends` those where that depends on the processor.
+    `backends` are those where it is run, `falls` those where Keras' own class goes wrong, and
+    `depends` those where the result depends on the processor.
     """
 
     number: int
@@ -30,18 +30,18 @@ class Trap:
 
     @property
     def subject(self) -> str:
-        """The file in which the trap stands."""
+        """The file that contains the trap."""
         return self.run.__module__.rpartition(".")[2]
 
     @property
     def slug(self) -> str:
-        """The words as a name for a test."""
+        """The words as part of a test's name."""
         return re.sub(r"[^a-z0-9]+", "-", f"{self.number} {self.words}".lower()).strip("-")
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What happened when a class met a trap."""
+    """The result of a class in a trap."""
 
     holds: bool
     text: str
@@ -58,7 +58,7 @@ def trap(
     falls: tuple[str, ...] | None = None,
     depends: tuple[str, ...] = (),
 ) -> Callable[[Callable[[type], str | None]], Callable[[type], str | None]]:
-    """Add a function to the table; Keras' own class falls on all of `backends` unless told."""
+    """Add a function to the table; by default Keras' own class falls on all of `backends`."""
 
     def add(function: Callable[[type], str | None]) -> Callable[[type], str | None]:
         where = backends if falls is None else falls
@@ -70,7 +70,7 @@ def trap(
 
 
 def run(entry: Trap, cls: type) -> Outcome:
-    """Lead a class to a trap; any error that the trap does not expect is a fall."""
+    """Run a trap on a class; any error that the trap does not expect is a fall."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

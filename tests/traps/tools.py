@@ -1,4 +1,4 @@
-"""Small models, exact arithmetic and comparisons that the traps share."""
+"""Shared by the traps: small models, exact arithmetic and comparisons."""
 
 import contextlib
 import math
@@ -13,14 +13,14 @@ from traps.table import Trapped
 
 BACKEND = keras.config.backend()
 
-# The ways in which fit() runs a step.
+# The ways in which fit() can run a step.
 FITS: dict[str, dict[str, Any]] = {
     "compiled": {},
     **({} if BACKEND == "torch" else {"without XLA": {"jit_compile": False}}),
     "eager": {"run_eagerly": True},
 }
 
-# How compiled training differs most from eager calls.
+# The compiled mode that differs most from eager calls.
 COMPILED = {"jax": "jit", "tensorflow": "function", "torch": "eager"}[BACKEND]
 
 __all__ = ["BACKEND", "COMPILED", "FITS", "MODES", "Driver", "sparse"]
@@ -36,7 +36,7 @@ def check(condition: Any, text: str) -> None:
 
 
 def numpy(value: Any) -> np.ndarray:
-    # By way of float32, since NumPy has no bfloat16.
+    # Through float32, since NumPy has no bfloat16.
     if "bfloat16" in str(value.dtype):
         value = keras.ops.cast(value, "float32")
     return np.asarray(keras.ops.convert_to_numpy(value))
@@ -49,7 +49,7 @@ def variable(value: Any, dtype: str = "float32", **options: Any) -> keras.Variab
 
 
 def close(actual: Any, expected: Any, what: str, tolerance: float = 1e-5) -> None:
-    """Fall when two arrays differ by more than a share of the largest expected number."""
+    """Fall if two arrays differ by more than a share of the largest expected number."""
     actual, expected = np.asarray(actual), np.asarray(expected)
     scale = max(np.max(np.abs(expected), initial=0.0), 1e-30)
     off = np.max(np.abs(actual - expected), initial=0.0) / scale
@@ -74,7 +74,7 @@ class Exact:
         self.rho, self.epsilon = rho, epsilon
 
     def call(self, gradient: Any, rate: float = 1.0) -> float:
-        """Do one step and return its length before the rate."""
+        """Make one step and return its length before the rate is applied."""
         g = np.asarray(gradient, np.float64)
         self.v = self.rho * self.v + (1 - self.rho) * g * g
         step = np.sqrt(self.u + self.epsilon) / np.sqrt(self.v + self.epsilon) * g
@@ -84,7 +84,7 @@ class Exact:
 
 
 def refused(action: Callable[[], Any]) -> Exception | None:
-    """The error with which arguments or calls are refused, if they are."""
+    """Return the error with which arguments or calls are refused, or None."""
     try:
         action()
     except (TypeError, ValueError, RuntimeError) as error:
@@ -93,7 +93,7 @@ def refused(action: Callable[[], Any]) -> Exception | None:
 
 
 def model(optimizer: Any, width: int = 3, start: float = 0.5, **options: Any) -> Any:
-    """One dense layer, whose loss is the mean output unless another is given."""
+    """Return a model of one dense layer; by default its loss is the mean output."""
     layer = keras.layers.Dense(
         1, use_bias=False, kernel_initializer=keras.initializers.Constant(start)
     )
@@ -121,7 +121,7 @@ def weights(made: Any) -> np.ndarray:
 
 
 class Weights(keras.callbacks.Callback):
-    """Keeps the model's weights after every batch."""
+    """A callback that keeps the model's weights after every batch."""
 
     def __init__(self, then: Callable[[int], None] | None = None) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ class Weights(keras.callbacks.Callback):
 def rates_of(
     cls: type, rate: Any, batches: int = 4, then: Any = None, compiled: Any = None, **options: Any
 ) -> list[float]:
-    """The rates that the steps of a fit() had, seen from how far a weight went in each."""
+    """Return the learning rates in a fit(), computed from how far a weight moved in each step."""
     made = model(cls(learning_rate=rate, **options), width=1, start=0.0, **(compiled or {}))
     kept = Weights(None if then is None else lambda batch: then(made, batch))
     fit(made, np.ones((batches, 1)), callbacks=[kept])

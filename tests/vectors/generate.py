@@ -1,17 +1,17 @@
-"""Write the shared test vectors: what Adadelta must do, worked out in 50-digit arithmetic.
+"""Write the shared test vectors: the results of Adadelta, computed in 50-digit arithmetic.
 
     python generate.py            write the JSON files beside this script
     python generate.py --check    exit 1 if the files on disk differ
 
-This file shares no code with the package, so that an error there can't hide by being made twice.
+This file shares no code with the package, so the same error can't be made in both unnoticed.
 Inputs are exact in float32. Expected values are the 50-digit results rounded to the nearest
-double. A hyperparameter is the double nearest to the decimal written, since that is what every
+double. A hyperparameter is the double nearest to the written decimal, since that is what every
 implementation receives.
 
 A case holds "arguments" (in Keras' names), "variables", "gradients" (per call, per variable; null
-is a missing gradient) and "expected": the state after chosen calls. There, "average" is null when
-no average is kept and also before the first real update, when it has no value yet; "window" is
-the sum so far of the open accumulation window, null when nothing is accumulated.
+is a missing gradient) and "expected": the state after chosen calls. There, "average" is null if
+no average is kept, and before the first update, when it has no value yet; "window" is the sum of
+the gradients accumulated so far, null if there are none.
 """
 
 import itertools
@@ -34,7 +34,7 @@ HERE = Path(__file__).resolve().parent
 
 
 class Optimizer:
-    """One Adadelta with its variables, accumulators and counters."""
+    """One Adadelta optimizer with its variables, averages and counters."""
 
     def __init__(self, arguments, mode, variables):
         self.arguments = arguments
@@ -47,7 +47,7 @@ class Optimizer:
         self.every = arguments.get("gradient_accumulation_steps") or 1
         self.empty_window()
         self.step = self.update = self.skipped = 0
-        # What happened on the way, so that a case can be asked whether it shows what it should.
+        # Events so far: a case checks that it shows what it should.
         self.seen = set()
 
     def option(self, name):
@@ -60,7 +60,7 @@ class Optimizer:
         self.touched = [False] * len(self.x)
 
     def rate(self):
-        """The learning rate of this call. `step` counts the calls before it."""
+        """Return the learning rate of this call. `step` counts the calls before it."""
         rate = self.arguments["learning_rate"]
         if isinstance(rate, dict):
             power = mpf(self.step) / mpf(rate["decay_steps"])
@@ -95,7 +95,7 @@ class Optimizer:
         return [mpf(e) if factor is None else mpf(e) / factor for e in gradient]
 
     def accumulate(self, gradients):
-        """The gradients to use now, or None while the window is still open."""
+        """Return the gradients to use now, or None while more are accumulated."""
         if self.every == 1:
             return gradients
         for index, gradient in enumerate(gradients):
@@ -131,7 +131,7 @@ class Optimizer:
         return [e * limit / max(length, limit) for e in gradient]
 
     def move(self, index, gradient, rate):
-        """Decay, rule and constraint for one variable."""
+        """Apply decay, rule and constraint to one variable."""
         rho, epsilon = self.option("rho"), self.option("epsilon")
         strength = self.option("weight_decay") or mpf(0)
         for i, g in enumerate(gradient):
@@ -201,24 +201,24 @@ def source(name):
 
 
 def whole(rng, low, high):
-    """A whole number from low to high, both included."""
+    """Return an integer from low to high, both included."""
     return low + int(rng.random() * (high - low + 1))
 
 
 def single(value):
-    """The float32 nearest to value, as a Python float."""
+    """Return the float32 nearest to value, as a Python float."""
     return struct.unpack("<f", struct.pack("<f", value))[0]
 
 
 def wide(rng, low, high):
-    """A float32 of either sign, from 10**low to 10**high, evenly over the orders; 1 in 10 is 0."""
+    """Return a float32 of either sign, log-uniform from 10**low to 10**high; 1 in 10 is 0."""
     digits, exponent = whole(rng, 1000001, 9999999), whole(rng, low, high - 1)
     sign, zero = rng.random() < 0.5, rng.random() < 0.1
     return 0.0 if zero else single(float(f"{'-' if sign else ''}{digits}e{exponent - 6}"))
 
 
 def short(rng, scale):
-    """A short number: a multiple of scale / 32 up to 2 * scale, of either sign, sometimes 0."""
+    """Return a short number: a multiple of scale / 32 up to 2 * scale, of either sign or 0."""
     return whole(rng, -64, 64) / 32 * scale
 
 
@@ -232,12 +232,12 @@ def drawn(rng, name, shape, draw):
 
 
 def calls(rng, variables, count, draw):
-    """Gradients for `count` calls; draw(rng, n) gives one element of call n (from 1)."""
+    """Return gradients for `count` calls; draw(rng, n) gives one element of call n (from 1)."""
     return [[[draw(rng, n) for _ in v["initial"]] for v in variables] for n in range(1, count + 1)]
 
 
 def run(arguments, mode, variables, gradients, at):
-    """The optimizer after all calls, and its state after the calls listed in `at`."""
+    """Return the optimizer after all calls, and its state after the calls listed in `at`."""
     optimizer, expected = Optimizer(arguments, mode, variables), []
     for number, gradient in enumerate(gradients, 1):
         optimizer.call(gradient)
@@ -264,7 +264,7 @@ def case(name, convention, arguments, variables, gradients, at, mode=None):
 
 
 def plain(name, rate, rho, epsilon, shapes, count, low=-3, high=1, convention="paper"):
-    """A case of the plain rule, with gradients spread from 10**low to 10**high."""
+    """Return a case of the plain rule, with gradients spread from 10**low to 10**high."""
     rng = source(name)
     variables = [
         drawn(rng, label, shape, lambda r: wide(r, -2, 1)) for label, shape in shapes.items()
@@ -276,7 +276,7 @@ def plain(name, rate, rho, epsilon, shapes, count, low=-3, high=1, convention="p
 
 
 def ladder():
-    """One element for each order of magnitude, the same gradient again and again."""
+    """Return a case with one element for each order of magnitude and a constant gradient."""
     orders = [single(float(f"1e{n}")) for n in range(-6, 7)]
     variables = [variable("x", [13], [1.0] * 13)]
     arguments = {"learning_rate": 1.0, "rho": 0.95, "epsilon": 1e-6}
@@ -286,7 +286,7 @@ def ladder():
 
 
 def zeros():
-    """Zeros before, between and after gradients: x rests and the accumulators only decay."""
+    """Return a case with zeros before, between and after gradients: x rests, averages decay."""
     variables = [variable("x", [4], [1.0, -2.0, 0.5, 0.0])]
     row = [[0, 0, 0, 0], [0, 1, 0, -3], [2, 0, 0, 0], [-0.5, 0, 0, 0], [0, 0.25, 0, 0]]
     gradients = [[[float(e) for e in r]] for r in row + [[0, 0, 0, 0]] * 7]
@@ -338,7 +338,7 @@ SCHEDULE = {
     "decay_steps": 4,
     "decay_rate": 0.5,
 }
-# Inputs that an option needs beside its arguments, so they are no arguments themselves.
+# Inputs that an option needs besides its arguments.
 MISSING = "missing gradients"
 CONSTRAINT = "constraint"
 # The options, each with the arguments that turn it on.
@@ -363,21 +363,21 @@ OPTIONS = {
     CONSTRAINT: {},
     MISSING: {},
 }
-# At most one of each of these can be on.
+# At most one option of each set can be on.
 EXCLUSIVE = [
     {"clipnorm", "clipvalue", "global_clipnorm"},
     {"weight_decay decoupled", "weight_decay coupled", "weight_decay unscaled"},
     {"use_ema", "ema_overwrite_frequency"},
 ]
 CONVENTION_OF_MODE = {"decoupled": "keras", "coupled": "torch", "unscaled": "brainpy"}
-# (call, variable) without a gradient. In windows of three: in the middle, at the end, throughout,
-# at the start.
+# (call, variable) without a gradient. When three calls are accumulated, these are in the middle,
+# at the end, throughout, and at the start.
 MISSING_AT = [(1, 0), (2, 1), (6, 1), (7, 1), (8, 1), (9, 1), (10, 0)]
 NONFINITE_AT = [(1, 1, 2, "NaN"), (5, 0, 1, "Inf"), (8, 0, 0, "-Inf"), (8, 0, 3, "NaN")]
 
 
 def mixed(name, options, changes=None, count=12, at=None):
-    """A case with the named options on; `changes` alters their arguments."""
+    """Return a case with the named options on; `changes` alters their arguments."""
     rng = source(name)
     arguments = {"learning_rate": 0.5, "rho": 0.9, "epsilon": 1e-2}
     for option in options:
@@ -395,8 +395,8 @@ def mixed(name, options, changes=None, count=12, at=None):
     factor = arguments.get("loss_scale_factor", 1.0)
 
     def element(rng, n):
-        # Three calls of small gradients, three of large ones, so that a limit on the norm acts
-        # on some updates only, also when three calls make one update.
+        # Three calls with small gradients, then three with large ones, so that clipping by norm
+        # acts on some updates only, also when three calls make one update.
         return short(rng, 0.125 if (n - 1) % 6 < 3 else 2.0) * factor
 
     gradients = calls(rng, variables, count, element)
@@ -406,7 +406,7 @@ def mixed(name, options, changes=None, count=12, at=None):
     if "skip_nonfinite" in options:
         for call, index, position, value in NONFINITE_AT:
             gradient = gradients[call - 1][index]
-            if gradient is None:  # put it where there is a gradient
+            if gradient is None:  # use the variable that has one
                 gradient = gradients[call - 1][1 - index]
             gradient[position] = value
 
@@ -420,7 +420,7 @@ def mixed(name, options, changes=None, count=12, at=None):
 
 
 def assert_acts(made, option):
-    """Taking the option away must change where the variables go, or the case shows nothing."""
+    """Check that removing the option changes the result; otherwise the case shows nothing."""
     arguments, mode = dict(made["arguments"]), made.get("weight_decay_mode")
     variables, gradients = made["variables"], made["gradients"]
     full, _ = run(arguments, mode, variables, gradients, ())
@@ -457,7 +457,7 @@ def assert_acts(made, option):
 
 
 def loose_limit():
-    """A global norm that no call reaches: the same numbers as without it."""
+    """Return a case whose global norm is never reached: the numbers are those without it."""
     options, loose = ["global_clipnorm"], {"global_clipnorm": 50.0}
     name = "global_clipnorm that is never reached"
     tight = mixed(name, options)
@@ -471,7 +471,7 @@ def loose_limit():
 
 
 def options():
-    # Alone, an option may keep its plain name; the variants say what is special.
+    # A case of one option has its plain name; the names of variants say what is special.
     every = "gradient_accumulation_steps"
     cases = [mixed(option, [option]) for option in OPTIONS]
     cases += [
@@ -490,7 +490,7 @@ def pairs():
     for first, second in itertools.combinations(OPTIONS, 2):
         if any({first, second} <= group for group in EXCLUSIVE):
             continue
-        # With accumulation also a call in the middle of a window.
+        # With accumulation, also a call in the middle of one.
         windows = "gradient_accumulation_steps" in (first, second)
         at = (1, 6, 11, 12) if windows else (1, 6, 12)
         cases.append(mixed(f"{first} with {second}", [first, second], at=at))
@@ -523,7 +523,7 @@ DEFAULTS = {
 
 
 def convention(name, key, changes=None):
-    rng = source(key)  # the same numbers for all cases of one framework
+    rng = source(key)  # so all cases of a framework get the same numbers
     shapes = {"kernel": [2, 2], "bias": [3]}
     variables = [drawn(rng, label, s, lambda r: wide(r, -1, 1)) for label, s in shapes.items()]
     gradients = calls(rng, variables, 24, lambda r, n: wide(r, -3, 1))
@@ -544,7 +544,7 @@ def conventions():
 
 
 # ---------------------------------------------------------------------------------------------
-# Writing: one line for each variable, call and tensor list, so that a change shows where it is.
+# Writing: one line for each variable, call and tensor list, so that a diff shows where it is.
 
 FILES = {
     "trajectories": trajectories,
@@ -559,7 +559,7 @@ def line(value):
 
 
 def block(brackets, lines, indent):
-    """Lines between brackets, comma-separated, each indented by one space more than indent."""
+    """Return bracketed lines, comma-separated, each indented by one space more than indent."""
     pad = " " * indent
     return f"{brackets[0]}\n" + ",\n".join(f"{pad} {e}" for e in lines) + f"\n{pad}{brackets[1]}"
 
