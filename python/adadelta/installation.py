@@ -131,7 +131,7 @@ def _python() -> Check:
 
 def _numpy() -> Check:
     if not is_installed("numpy"):
-        cause = f"NumPy is not installed in the Python that R uses, {_here()}."
+        cause = f"NumPy is not installed in {_here()}."
         return Check("NumPy", "", problem=cause, cure=_install("numpy"))
     return Check("NumPy", version("numpy") or "of unknown version")
 
@@ -140,13 +140,13 @@ def _keras() -> Check:
     here = _here()
     keras = f'"keras>={KERAS_MINIMUM}"'
     if not is_installed("keras"):
-        cause = f"Keras is not installed in the Python that R uses, {here}."
+        cause = f"Keras is not installed in {here}."
         backend = "" if installed_backends() else f" {BACKENDS[0]}"
         packages = f"{keras}{backend} {' '.join(COMPANIONS)}"
         return Check("Keras", "", problem=cause, cure=_install(packages))
     found = version("keras")
     if found is not None and _numbers(found) < _numbers(KERAS_MINIMUM):
-        cause = f"Keras {found} is too old in the Python that R uses, {here}: "
+        cause = f"Keras {found} is too old in {here}: "
         cause += f"{KERAS_MINIMUM} or newer is needed."
         return Check("Keras", found, problem=cause, cure=_install(keras))
     return Check("Keras", found or "of unknown version")
@@ -155,7 +155,7 @@ def _keras() -> Check:
 def _backend(name: str, why: str) -> Check:
     installed = installed_backends()
     if not name:
-        cause = f"Keras has nothing to compute with in the Python that R uses, {_here()}."
+        cause = f"Keras has nothing to compute with in {_here()}."
         return Check("backend", "", problem=cause, cure=_install(BACKENDS[0]))
     missing = missing_backend(name)
     if missing:

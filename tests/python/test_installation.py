@@ -64,7 +64,7 @@ def test_each_thing_that_is_missing_has_its_cure(installed):
     assert check("saved state").cure == f"{install} safetensors"
     assert check("kernel").problem is None or check("kernel").cure == f"{install} numba"
     assert installation.problem_without_keras() == [
-        f"NumPy is not installed in the Python that R uses, {here}.",
+        f"NumPy is not installed in {here}.",
         f"{install} numpy",
     ]
 

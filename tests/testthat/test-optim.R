@@ -315,7 +315,7 @@ test_that("it needs no Keras, but Python with NumPy", {
     "cat(conditionMessage(error))"
   ), RETICULATE_PYTHON = local_python())
   expect_identical(lines[[1]], "adadelta_optim(2, identity)")
-  expect_match(lines[[2]], "^NumPy is not installed in the Python that R uses, ")
+  expect_match(lines[[2]], "^NumPy is not installed in ")
   expect_match(lines[[3]], "-m pip install numpy$")
 })
 

@@ -70,16 +70,16 @@ test_that("a Python without Keras, or without what Keras needs, is such an error
   install <- "Call install_adadelta() in R, or in a terminal: PYTHON -m pip install"
   keras <- paste0("\"keras>=", stated("KERAS_MINIMUM"), "\"")
   expect_identical(complaint(character()), c(
-    "Keras is not installed in the Python that R uses, PYTHON.",
+    "Keras is not installed in PYTHON.",
     paste(install, keras, "jax numba safetensors")
   ))
   expect_identical(complaint(c(keras = "2.15.0")), c(
-    paste("Keras 2.15.0 is too old in the Python that R uses, PYTHON:", stated("KERAS_MINIMUM"),
+    paste("Keras 2.15.0 is too old in PYTHON:", stated("KERAS_MINIMUM"),
           "or newer is needed."),
     paste(install, keras)
   ))
   expect_identical(complaint(c(keras = "99.0"), KERAS_BACKEND = ""), c(
-    "Keras has nothing to compute with in the Python that R uses, PYTHON.",
+    "Keras has nothing to compute with in PYTHON.",
     paste(install, "jax")
   ))
   expect_identical(complaint(c(keras = "99.0", jax = "1.0"), KERAS_BACKEND = "torch"), c(
