@@ -1,8 +1,8 @@
 """Checks that the pages of a site can be read: check_pages.py FOLDER.
 
-No line of code is longer than 85 characters, and nothing is left of what pages are made from. Where Chromium is installed, no page is wider than a
-screen of 390 pixels, all text stands out from what is behind it, in light and in dark, and the
-search finds the arguments of the optimizer.
+No line of code is longer than 85 characters, and nothing is left of what pages are made from.
+Where Chromium is installed, no page is wider than a screen of 390 pixels, all text stands out from
+what is behind it, in light and in dark, and the search finds the arguments of the optimizer.
 """
 
 import html

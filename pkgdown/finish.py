@@ -60,14 +60,18 @@ def links_inside(text: str) -> str:
 
 def whole_sentences(text: str) -> str:
     """Put the sentences together that pkgdown splits after code at the end of a line of a value."""
-    return re.sub(r"(</code>)</p>\s*<p>(?=[a-z(])", r"\1 ", text)
+    text = re.sub(r"(</code>)</p>\s*<p>(?=[a-z(])", r"\1 ", text)
+    # And a link to a paper from the sign after it.
+    return re.sub(r"(</a>)\s+(?=[);.,])", r"\1", text)
 
 
 def methods_of_ggplot2(text: str) -> str:
     """Show methods of a generic of ggplot2, which pkgdown does not know, as those of R's own."""
     return re.sub(
         r'<span class="fu">autoplot\.([\w.]+)</span>',
-        r'<span class="co"># S3 method for \1</span></span>\n<span><span class="fu">autoplot</span>',
+        r'<span class="co"># S3 method for \1</span></span>'
+        "\n"
+        r'<span><span class="fu">autoplot</span>',
         text,
     )
 

@@ -242,4 +242,5 @@ def with_links(text: str, module: str, folder: str) -> str:
         place = places().get(full)
         return f'<a href="{folder}{place}">{match[0]}</a>' if place else match[0]
 
-    return re.sub(r"(?<!>)<code>([\w.]+(?:\([^<]*\))?)</code>", link, text)
+    # Not in a link or a heading, and not the name of an argument.
+    return re.sub(r'(?<!["t]>)<code>([\w.]+(?:\([^<]*\))?)</code>', link, text)
