@@ -12,11 +12,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import check_pages
 import python_pages
 import search_index
 
-# The longest line of a result, as check_pages.py has it.
-RESULT = 85
 MATH = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]|\$\$(.+?)\$\$", flags=re.S)
 
 
@@ -98,7 +97,7 @@ def wrapped(line: str) -> str:
         if piece.startswith("<"):
             continue
         width += 1
-        if width > RESULT and space:
+        if width > check_pages.LINE and space:
             pieces[space] = "\n#&gt;   "
             width, space = 5 + sum(not it.startswith("<") for it in pieces[space:place]), 0
         elif piece == " " and width > 6:
