@@ -1,6 +1,7 @@
 """Checks that the pages of a site can be read: check_pages.py FOLDER.
 
-No line of code is longer than 85 characters, and nothing is left of what pages are made from.
+No line of code is longer than 85 characters, nothing is left of what pages are made from, and what
+is called in Python is shown with the arguments that are described.
 Where Chromium is installed, no page is wider than a screen of 390 pixels, all text stands out from
 what is behind it, in light and in dark, and the search finds the arguments of the optimizer.
 """
@@ -48,6 +49,19 @@ def leftovers(page: Path) -> list[str]:
     return [f"{page}: left over: {found[0]}" for found in LEFTOVERS.finditer(text)]
 
 
+def missing_arguments(page: Path) -> list[str]:
+    """The arguments that a page for Python describes and the call above them lacks."""
+    found = []
+    for member in re.split(r'<h[23](?! class="unlisted")', page.read_text("utf-8")):
+        call = re.search(r"<pre\b.*?</pre>", member, flags=re.S)
+        described = re.search(r">Arguments</h\d>(.*?)</dl>", member, flags=re.S)
+        if call and described:
+            shown = re.findall(r"\w+", re.sub(r"<[^>]*>", "", call[0]))
+            names = re.findall(r"<dt>\s*<code>\**(\w+)</code>", described[1])
+            found += [f"{page}: no argument {name}" for name in names if name not in shown]
+    return found
+
+
 def shown_pages(folder: Path, pages: list[Path], browser: str) -> list[str]:
     """What is wrong with the pages as a browser shows them; see check_pages.js.
 
@@ -80,6 +94,9 @@ def shown_pages(folder: Path, pages: list[Path], browser: str) -> list[str]:
 def main(folder: str) -> int:
     pages = sorted(Path(folder).rglob("*.html"))
     found = [line for page in pages for line in (*long_lines(page), *leftovers(page))]
+    found += [
+        line for page in pages if page.parent.name == "api" for line in missing_arguments(page)
+    ]
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser:
         found += shown_pages(Path(folder), pages, browser)
