@@ -39,7 +39,7 @@ TEX = {
     r"sqrt\(([^()]*)\)": r"\\sqrt{\1}",
     r"\b(rho|epsilon)\b": r"\\\1",
     r"\beps\b": r"\\epsilon",
-    r"(?<![\\\w])([a-z]{2,})_([a-z]+)\b": r"\\mathit{\1\\_\2}\\,",
+    r"(?<![\\\w])([a-z]+)_([a-z]+)\b": r"\\mathit{\1\\_\2}\\,",
     r"(?<![\\\w{])([a-z]{2,})\b(?!_)": r"\\mathit{\1}\\,",
     r"<-": r"\\leftarrow",
 }
