@@ -121,10 +121,12 @@ autoplot.keras.src.callbacks.history.History <- function(object, ...) {
     x = .data$epoch, y = .data$value, color = .data$data, linetype = .data$data
   )) +
     ggplot2::geom_line() +
-    ggplot2::facet_wrap("metric", ncol = 1, scales = "free_y") +
+    # The names of the panels are those of their axes.
+    ggplot2::facet_wrap("metric", ncol = 1, scales = "free_y", strip.position = "left") +
     ggplot2::scale_color_viridis_d(end = 0.6) +
     ggplot2::labs(x = "epoch", y = NULL, color = NULL, linetype = NULL) +
-    ggplot2::theme_minimal()
+    ggplot2::theme_minimal() +
+    ggplot2::theme(strip.placement = "outside")
 }
 
 drawable_history <- function(history, call) {

@@ -41,7 +41,7 @@
 #' @seealso The argument `fused` of [optimizer_adadelta()].
 #' @export
 #' @examplesIf keras_available()
-#' kernel_info()
+#' kernel_info()[c("kernel", "serves", "reason")]
 #'
 #' keras <- reticulate::import("keras")
 #' optimizer <- optimizer_adadelta()

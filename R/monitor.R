@@ -89,7 +89,7 @@
 #' cars <- scale(as.matrix(mtcars[c("mpg", "wt", "hp")]))
 #'
 #' monitor <- adadelta_monitor(every = 10)
-#' model$fit(
+#' history <- model$fit(
 #'   cars[, 2:3], cars[, 1, drop = FALSE],
 #'   epochs = 50L, verbose = 0L, callbacks = list(monitor)
 #' )
@@ -162,7 +162,8 @@ autoplot.adadelta.Monitor <- function(object, variables = NULL, ...) { # nolint:
     # The colors run from the first layer to the last, and are readable on white.
     ggplot2::scale_color_viridis_d(end = 0.85, aesthetics = c("color", "fill")) +
     ggplot2::labs(x = "updates so far", y = "size (logarithmic)", color = NULL, fill = NULL) +
-    ggplot2::theme_minimal()
+    ggplot2::theme_minimal() +
+    ggplot2::theme(legend.justification = "top")
 }
 
 # The panels of a picture, and the meaning of their lines and bands.

@@ -30,7 +30,9 @@
 #' ))
 #' model$compile(optimizer = optimizer_adadelta(1), loss = "mse")
 #' cars <- scale(as.matrix(mtcars[c("mpg", "wt", "hp")]))
-#' model$fit(cars[, 2:3], cars[, 1, drop = FALSE], epochs = 20L, verbose = 0L)
+#' history <- model$fit(
+#'   cars[, 2:3], cars[, 1, drop = FALSE], epochs = 20L, verbose = 0L
+#' )
 #' plot(model$optimizer, boxfill = "grey90")
 #' @examplesIf keras_available() && requireNamespace("ggplot2", quietly = TRUE)
 #' ggplot2::autoplot(model$optimizer)

@@ -34,7 +34,7 @@
 #' model <- keras$Sequential(list(keras$layers$Input(list(2L)), keras$layers$Dense(1L)))
 #' model$compile(optimizer = optimizer_adadelta(1), loss = "mse")
 #' cars <- scale(as.matrix(mtcars[c("mpg", "wt", "hp")]))
-#' model$fit(
+#' history <- model$fit(
 #'   cars[, 2:3], cars[, 1, drop = FALSE], epochs = 3L, verbose = 0L,
 #'   callbacks = list(adadelta_progress(show = TRUE))
 #' )

@@ -43,7 +43,7 @@
 #' model <- keras$Sequential(list(keras$layers$Input(list(2L)), keras$layers$Dense(1L)))
 #' model$compile(optimizer = optimizer_adadelta(1), loss = "mse")
 #' cars <- scale(as.matrix(mtcars[c("mpg", "wt", "hp")]))
-#' model$fit(cars[, 2:3], cars[, 1, drop = FALSE], epochs = 2L, verbose = 0L)
+#' history <- model$fit(cars[, 2:3], cars[, 1, drop = FALSE], epochs = 2L, verbose = 0L)
 #' str(optimizer_state(model$optimizer)$parameters)
 #'
 #' path <- tempfile(fileext = ".safetensors")
@@ -111,7 +111,7 @@ read_optimizer_state <- function(path) {
 #' model <- keras$Sequential(list(keras$layers$Input(list(2L)), keras$layers$Dense(1L)))
 #' cars <- scale(as.matrix(mtcars[c("mpg", "wt", "hp")]))
 #' model$compile(optimizer = keras$optimizers$Adadelta(1), loss = "mse")
-#' model$fit(cars[, 2:3], cars[, 1, drop = FALSE], epochs = 2L, verbose = 0L)
+#' history <- model$fit(cars[, 2:3], cars[, 1, drop = FALSE], epochs = 2L, verbose = 0L)
 #' path <- tempfile(fileext = ".weights.h5")
 #' model$save_weights(path)
 #'

@@ -53,7 +53,9 @@
 #' ))
 #' model$compile(optimizer = optimizer_adadelta(1), loss = "mse")
 #' cars <- scale(as.matrix(mtcars[c("mpg", "wt", "hp")]))
-#' model$fit(cars[, 2:3], cars[, 1, drop = FALSE], epochs = 20L, verbose = 0L)
+#' history <- model$fit(
+#'   cars[, 2:3], cars[, 1, drop = FALSE], epochs = 20L, verbose = 0L
+#' )
 #' summary(model$optimizer)
 #' as.data.frame(summary(model$optimizer))[, c("variable", "rate_median")]
 summary.adadelta.Adadelta <- function(object, ...) {

@@ -12,11 +12,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import check_pages
 import python_pages
 import search_index
 
+<<<<<<< HEAD
 # The longest line of a result; check_pages.py has the limit for any line.
 RESULT = 80
+=======
+>>>>>>> w-site
 MATH = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]|\$\$(.+?)\$\$", flags=re.S)
 
 
@@ -51,6 +55,31 @@ def formulas(text: str) -> str:
     return head + mark + steady
 
 
+def links_inside(text: str) -> str:
+    """Lead the links of README to the pages here; README itself is the first of them."""
+    text = text.replace('href="README.html"', 'href="index.html"')
+    text = re.sub(r'href="vignettes/(\w+)\.Rmd"', r'href="articles/\1.html"', text)
+    return re.sub(r'href="python/guides/(\w+)\.html"', r'href="python/\1.html"', text)
+
+
+def whole_sentences(text: str) -> str:
+    """Put the sentences together that pkgdown splits after code at the end of a line of a value."""
+    text = re.sub(r"(</code>)</p>\s*<p>(?=[a-z(])", r"\1 ", text)
+    # And a link to a paper from the sign after it.
+    return re.sub(r"(</a>)\s+(?=[);.,])", r"\1", text)
+
+
+def methods_of_ggplot2(text: str) -> str:
+    """Show methods of a generic of ggplot2, which pkgdown does not know, as those of R's own."""
+    return re.sub(
+        r'<span class="fu">autoplot\.([\w.]+)</span>',
+        r'<span class="co"># S3 method for \1</span></span>'
+        "\n"
+        r'<span><span class="fu">autoplot</span>',
+        text,
+    )
+
+
 def described_pictures(text: str) -> str:
     """Add descriptions to the pictures of examples, which pkgdown leaves without any."""
     title = re.search(r"<title>(.*?)</title>", text, flags=re.S)[1].split(" — ")[0]
@@ -67,13 +96,13 @@ def wrapped_results(text: str) -> str:
 
 
 def wrapped(line: str) -> str:
-    pieces = re.findall(r"<[^>]*>|&\w+;|[^<&]", line)
+    pieces = re.findall(r"<[^>]*>|&#?\w+;|[^<&]", line)
     width = space = 0
     for place, piece in enumerate(pieces):
         if piece.startswith("<"):
             continue
         width += 1
-        if width > RESULT and space:
+        if width > check_pages.LINE and space:
             pieces[space] = "\n#&gt;   "
             width, space = 5 + sum(not it.startswith("<") for it in pieces[space:place]), 0
         elif piece == " " and width > 6:
@@ -103,9 +132,18 @@ def main(folder: str) -> None:
     root = Path(folder)
     python_pages.write(root)
     for page in root.rglob("*.html"):
+<<<<<<< HEAD
         text = wrapped_results(described_pictures(formulas(page.read_text("utf-8"))))
         # README is the home page of the site.
         page.write_text(text.replace('href="README.html"', 'href="index.html"'), "utf-8")
+=======
+        text = page.read_text("utf-8")
+        for mend in (formulas, described_pictures, wrapped_results, links_inside):
+            text = mend(text)
+        if page.parent.name == "reference":
+            text = methods_of_ggplot2(whole_sentences(text))
+        page.write_text(text, "utf-8")
+>>>>>>> w-site
     functions = root / "reference" / "index.html"
     functions.write_text(methods_below(functions.read_text("utf-8")), "utf-8")
     search_index.write(root)

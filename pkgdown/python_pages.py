@@ -4,6 +4,7 @@ Both are converted to Markdown, which pandoc puts into a frame that build.R made
 header, the menus and the search of R's pages.
 """
 
+import dataclasses
 import functools
 import html
 import importlib
@@ -38,7 +39,7 @@ TEX = {
     r"sqrt\(([^()]*)\)": r"\\sqrt{\1}",
     r"\b(rho|epsilon)\b": r"\\\1",
     r"\beps\b": r"\\epsilon",
-    r"(?<![\\\w])([a-z]{2,})_([a-z]+)\b": r"\\mathit{\1\\_\2}\\,",
+    r"(?<![\\\w])([a-z]+)_([a-z]+)\b": r"\\mathit{\1\\_\2}\\,",
     r"(?<![\\\w{])([a-z]{2,})\b(?!_)": r"\\mathit{\1}\\,",
     r"<-": r"\\leftarrow",
 }
@@ -89,7 +90,8 @@ def from_markdown(text: str) -> str:
     ]
     command += ["--indented-code-classes=python", "--wrap=preserve"]
     result = subprocess.run(command, input=text, capture_output=True, text=True, check=True)
-    return result.stdout
+    # As the tables of R's pages.
+    return result.stdout.replace("<table>", '<table class="table">')
 
 
 # --- The reference -----------------------------------------------------------------------------
@@ -142,10 +144,20 @@ def member_text(member: pdoc.doc.Doc[Any], level: int) -> str:
 def signature(member: pdoc.doc.Doc[Any]) -> str:
     """Return how to call a member, without the types, which its docstring describes."""
     function = member.members.get("__init__") if isinstance(member, pdoc.doc.Class) else member
-    if not isinstance(function, pdoc.doc.Function):
+    is_error = isinstance(member, pdoc.doc.Class) and issubclass(member.obj, Exception)
+    if not isinstance(function, pdoc.doc.Function) or (
+        is_error and "__init__" not in vars(member.obj)
+    ):
         return member.name
-    given = function.signature_without_self.parameters.values()
-    shown = [str(one.replace(annotation=one.empty)) for one in given]
+    # A function of a module has no `self` to leave out.
+    is_bound = member is not function or "." in member.qualname
+    whole = function.signature_without_self if is_bound else function.signature
+    given = whole.parameters.values()
+    made = defaults_made(member.obj)
+    shown = [
+        str(one.replace(annotation=one.empty, default=made.get(one.name, one.default)))
+        for one in given
+    ]
     kinds = [one.kind for one in given]
     if inspect.Parameter.KEYWORD_ONLY in kinds and inspect.Parameter.VAR_POSITIONAL not in kinds:
         shown.insert(kinds.index(inspect.Parameter.KEYWORD_ONLY), "*")
@@ -153,6 +165,16 @@ def signature(member: pdoc.doc.Doc[Any]) -> str:
     if len(line) <= LINE:
         return line
     return f"{member.name}(\n" + "".join(f"    {one},\n" for one in shown) + ")"
+
+
+def defaults_made(documented: object) -> dict[str, Any]:
+    """The defaults of a dataclass that are made anew for each object."""
+    fields = dataclasses.fields(documented) if dataclasses.is_dataclass(documented) else ()
+    return {
+        field.name: field.default_factory()
+        for field in fields
+        if field.default_factory is not dataclasses.MISSING
+    }
 
 
 def docstring_text(docstring: str, level: int) -> str:
@@ -163,6 +185,8 @@ def docstring_text(docstring: str, level: int) -> str:
     text = re.sub(r"^ - \*\*(.+?):\*\* +", r"\n`\1`\n:   ", text, flags=re.M)
     text = re.sub(r"^> ?", "", text, flags=re.M)
     text = re.sub(r"(^>>> (?:.+\n?)+)", r"~~~ python\n\1\n~~~\n", text, flags=re.M)
+    # What only the test of an example reads.
+    text = re.sub(r" *# doctest: .*$|^<BLANKLINE>$", "", text, flags=re.M)
     return re.sub(r"(?:^    .*<- .*\n?)+", lambda block: formula(block[0]), text, flags=re.M)
 
 
@@ -177,7 +201,7 @@ def formula(block: str) -> str:
 
 
 def index_text() -> str:
-    parts = ["What each module has; a name that has no module before it is in `adadelta` itself."]
+    parts = ["The modules of the package, and what each of them contains."]
     for name in MODULES:
         module = documented(name)
         parts.append(f"## [{name}]({name}.html) {{#{name}}}\n\n{summary_line(module)}")
@@ -218,4 +242,5 @@ def with_links(text: str, module: str, folder: str) -> str:
         place = places().get(full)
         return f'<a href="{folder}{place}">{match[0]}</a>' if place else match[0]
 
-    return re.sub(r"(?<!>)<code>([\w.]+(?:\([^<]*\))?)</code>", link, text)
+    # Not in a link or a heading, and not the name of an argument.
+    return re.sub(r'(?<!["t]>)<code>([\w.]+(?:\([^<]*\))?)</code>', link, text)

@@ -113,7 +113,7 @@ def adadelta(
         e_g <- rho e_g + (1 - rho) g^2
         d <- sqrt(e_x + eps) / sqrt(e_g + eps) g
         e_x <- rho e_x + (1 - rho) d^2
-        update = -learning_rate d
+        update <- -learning_rate d
 
     It works in `optax.chain`, `inject_hyperparams`, `multi_transform` and `MultiSteps`, and under
     `jax.jit`, `vmap` and `lax.scan`.

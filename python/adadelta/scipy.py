@@ -161,7 +161,8 @@ def adadelta(
     Example:
         >>> from scipy.optimize import minimize, rosen, rosen_der
         >>> import adadelta.scipy
-        >>> result = minimize(rosen, [-1.2, 1.0], jac=rosen_der, method=adadelta.scipy.adadelta)
+        >>> method = adadelta.scipy.adadelta
+        >>> result = minimize(rosen, [-1.2, 1.0], jac=rosen_der, method=method)
         >>> result.success, result.x.round(6)
         (True, array([1., 1.]))
 
