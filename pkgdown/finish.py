@@ -16,11 +16,6 @@ import check_pages
 import python_pages
 import search_index
 
-<<<<<<< HEAD
-# The longest line of a result; check_pages.py has the limit for any line.
-RESULT = 80
-=======
->>>>>>> w-site
 MATH = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]|\$\$(.+?)\$\$", flags=re.S)
 
 
@@ -132,18 +127,12 @@ def main(folder: str) -> None:
     root = Path(folder)
     python_pages.write(root)
     for page in root.rglob("*.html"):
-<<<<<<< HEAD
-        text = wrapped_results(described_pictures(formulas(page.read_text("utf-8"))))
-        # README is the home page of the site.
-        page.write_text(text.replace('href="README.html"', 'href="index.html"'), "utf-8")
-=======
         text = page.read_text("utf-8")
         for mend in (formulas, described_pictures, wrapped_results, links_inside):
             text = mend(text)
         if page.parent.name == "reference":
             text = methods_of_ggplot2(whole_sentences(text))
         page.write_text(text, "utf-8")
->>>>>>> w-site
     functions = root / "reference" / "index.html"
     functions.write_text(methods_below(functions.read_text("utf-8")), "utf-8")
     search_index.write(root)
