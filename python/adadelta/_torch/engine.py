@@ -121,6 +121,9 @@ class Engine:
         self.run(self.plan(rows, call, options))
         return rows
 
+    def catch_up(self) -> None:
+        """Do nothing: a step changes all rows."""
+
     def plan(
         self, rows: Sequence[Row], call: Call, options: Options, proceed: Tensor | None = None
     ) -> Plan:
