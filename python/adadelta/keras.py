@@ -344,11 +344,6 @@ class Adadelta(keras.optimizers.Optimizer):
         self._catch_up()
         return super()._trackable_children(*arguments, **options)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the attributes for a copy."""
-        self._catch_up()
-        return self.__dict__
-
     def build(self, variables: Sequence[Any]) -> None:
         """Create the state for `variables`, the parameters that will be updated.
 

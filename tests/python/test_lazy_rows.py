@@ -72,8 +72,12 @@ class Pair:
 
     def check(self, tolerance=1e-12):
         """Compare variables, then averages, to those of dense steps."""
-        self.check_averages([numpy(variable) for variable in averages_of(self.optimizer)])
-        close(numpy(self.variable), self.dense.values, tolerance)
+        found = [numpy(variable) for variable in averages_of(self.optimizer)]
+        self.check_averages(found, tolerance)
+        # A weight near 0 has lost digits in the steps that led there.
+        np.testing.assert_allclose(
+            numpy(self.variable), self.dense.values, rtol=tolerance, atol=tolerance
+        )
 
     def check_averages(self, found, tolerance=1e-12):
         for mine, expected in zip(found, self.dense.averages, strict=True):
@@ -91,8 +95,10 @@ def averages_of(optimizer):
 
 def is_behind(optimizer):
     """Whether the test tests something: the averages themselves are not those of dense steps."""
-    before = [numpy(average) for average in optimizer._accumulated_grads]
-    return not np.array_equal(before[0], numpy(averages_of(optimizer)[0]))
+    average = optimizer._accumulated_grads[0]
+    before = numpy(average)
+    assert optimizer.variables
+    return not np.array_equal(before, numpy(average))
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -108,12 +114,12 @@ def test_the_same_as_dense_steps(mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_float32_is_rounded_no_more_often_than_in_dense_steps(mode):
+def test_float32_differs_by_the_rounding_of_dense_steps(mode):
     pair = Pair(mode, "float32")
     pair.call_some(200)
-    # A dense step rounds the average of each row. In 200 steps this adds up to 2 * 200 halves of
-    # a unit in the last place, 6e-8, and an update rounds about ten times more.
-    pair.check(tolerance=2e-5)
+    # Each of 200 dense steps rounds an average by at most half of a unit in the last place, which
+    # is up to 1.2e-7 of it; 4e-7 was seen.
+    pair.check(tolerance=200 / 2 * 1.2e-7)
 
 
 def store_of(optimizer):
@@ -139,10 +145,7 @@ READERS = {
         for slot in ("square_avg", "acc_delta")
     ],
     "save_own_variables": lambda optimizer, _: store_of(optimizer),
-    "deepcopy": lambda optimizer, _: [
-        numpy(each) for each in copy.deepcopy(optimizer)._accumulated_grads
-    ]
-    + [numpy(each) for each in copy.deepcopy(optimizer)._accumulated_delta_vars],
+    "deepcopy": lambda optimizer, _: store_of(copy.deepcopy(optimizer)),
     "checkpoint": checkpoint_of,
 }
 
@@ -150,13 +153,15 @@ READERS = {
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("reader", READERS)
 def test_whoever_reads_the_state_finds_that_of_dense_steps(reader, mode, tmp_path):
-    pair = Pair(mode)
+    # Checkpoints of a Keras optimizer for float64 variables do not work in TensorFlow.
+    dtype, tolerance = ("float32", 6e-6) if reader == "checkpoint" else ("float64", 1e-12)
+    pair = Pair(mode, dtype)
     pair.call_some(9)
-    pair.check_averages(READERS[reader](pair.optimizer, tmp_path))
+    pair.check_averages(READERS[reader](pair.optimizer, tmp_path), tolerance)
     # And nothing catches up twice.
-    pair.check_averages(READERS[reader](pair.optimizer, tmp_path))
+    pair.check_averages(READERS[reader](pair.optimizer, tmp_path), tolerance)
     pair.call_some(9)
-    pair.check()
+    pair.check(tolerance)
 
 
 def test_rows_are_behind_between_reads():
@@ -179,8 +184,9 @@ def test_summary_shows_the_averages_of_dense_steps():
 def test_what_is_loaded_stays_as_it_is(mode, tmp_path):
     import tensorflow as tf
 
-    pair, other = Pair(mode), Pair(mode, seed=1)
+    pair, other = Pair(mode, "float32"), Pair(mode, "float32", seed=1)
     other.call_some(5)
+    averages = [numpy(each) for each in averages_of(other.optimizer)]
     state, weights = adadelta.export_state(other.optimizer), other.optimizer.get_weights()
     store = {}
     other.optimizer.save_own_variables(store)
@@ -194,7 +200,8 @@ def test_what_is_loaded_stays_as_it_is(mode, tmp_path):
     for load in loaders:
         pair.call_some(9)
         load()
-        other.check_averages([numpy(each) for each in averages_of(pair.optimizer)])
+        for mine, expected in zip(averages_of(pair.optimizer), averages, strict=True):
+            np.testing.assert_array_equal(numpy(mine), expected)
 
 
 def test_the_state_is_that_of_dense_steps_and_of_keras():
