@@ -15,7 +15,7 @@ from adadelta._core import hyperparameters, interrupts
 from adadelta._core.hyperparameters import CONVENTIONS
 from adadelta._core.step import UPDATE, Call, Columns, Options, Row
 from adadelta._kernels import report
-from adadelta._torch import agreement, arguments, loading, shards
+from adadelta._torch import agreement, arguments, lazy, loading, shards
 from adadelta._torch.engine import Engine, Plan
 
 __all__ = ["Adadelta", "adadelta"]
@@ -149,6 +149,7 @@ class Adadelta(Optimizer):
         skip_nonfinite: bool = False,
         process_group: Any = None,
     ) -> None:
+        self._lazy = lazy.Lazy()
         self.process_group = process_group
         defaults = arguments.checked(
             {
@@ -169,6 +170,7 @@ class Adadelta(Optimizer):
         super().__init__(params, defaults)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.setdefault("_lazy", lazy.Lazy()).catch_up()
         super().__setstate__(state)
         for group in self.param_groups:
             # Values that older versions of torch, and torch's own class, do not save.
@@ -207,6 +209,21 @@ class Adadelta(Optimizer):
         super().add_param_group(group)
 
     @property
+    def state(self) -> Any:  # type: ignore[override]  # torch has an attribute
+        """The state of each parameter, as torch's own class has it.
+
+        After steps with sparse gradients, the averages of all rows catch up when this is read. What
+        you got from it before those steps is behind until then.
+        """
+        self._lazy.catch_up()
+        return self.__dict__["state"]
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self._lazy.catch_up()
+        self.__dict__["state"] = state
+
+    @property
     def process_group(self) -> Any:
         """The processes that decide together whether to skip a step, or None; see the argument."""
         return self.__dict__.get("_process_group")
@@ -226,19 +243,23 @@ class Adadelta(Optimizer):
         found = []
         for place, group in enumerate(self.param_groups):
             noted = self.__dict__.get("_known", {}).get(place, {})
-            rows, reasons = {}, {}
+            met = {**noted.get("reasons", {}), **noted.get("sparse", {}).get("reasons", {})}
+            rows, reasons, of_all_rows = {}, {}, {}
             for param, name in zip(group["params"], names, strict=False):
-                state = self.state.get(param) or loading.new_state(param, group["capturable"])
+                state = self.__dict__["state"].get(param) or loading.new_state(param, group["capturable"])
                 rows[name] = Row(param, None, state["square_avg"], state["acc_delta"])
-                reasons[name] = noted.get("reasons", {}).get(param)
-            found += report.served(_engine_of(group, {}), rows, reasons)
+                reasons[name] = met.get(param)
+                of_all_rows[name] = self._lazy.reasons.get(param)
+            for served in report.served(_engine_of(group, {}), rows, reasons):
+                reason = served.reason or of_all_rows[served.variable]
+                found.append(served._replace(reason=reason))
         return found
 
     def _tensors_of(self, group: dict[str, Any], new: dict[Tensor, Any]) -> list[list[Tensor]]:
         """Return the tensors for a step of this group; put state that is missing into `new`."""
         columns: list[list[Tensor]] = [[] for _ in range(5)]
         params, grads, square_avgs, acc_deltas, counts = columns
-        state_of = self.state.get
+        state_of = self.__dict__["state"].get
         for param in group["params"]:
             grad = param.grad
             if grad is not None:
@@ -288,36 +309,36 @@ class Adadelta(Optimizer):
                 if values:
                     group.update(values)
                     noted.pop("options", None)
+                    noted.pop("sparse", None)
         new: dict[Tensor, Any] = {}
-        given: list[_Given] = []
-        for group in self.param_groups:
+        given: list[tuple[_Given, dict[str, Any], Any]] = []
+        for group, noted in zip(self.param_groups, known, strict=True):
             columns: list[list[Tensor]] = [[], [], [], [], []]
+            touched: list[lazy.Touched] = []
             if compiling:
                 self._init_group(group, *columns)
             else:
                 columns = self._tensors_of(group, new)
-            given.append(_given(columns, group))
-        proceed = self._all_finite(given, known, compiling)
+                columns, touched = self._lazy.split(columns, group, self.param_groups)
+            given.append((_given(columns, group), group, noted))
+            if touched:
+                given.append((_given_rows(touched), group, noted.setdefault("sparse", {})))
+        proceed = self._all_finite(given, compiling)
         if proceed is False:
             return loss
-        planned = [
-            _planned(tensors, group, proceed, noted)
-            for tensors, group, noted in zip(given, self.param_groups, known, strict=True)
-        ]
+        planned = [_planned(tensors, group, proceed, noted) for tensors, group, noted in given]
         with contextlib.nullcontext() if compiling else interrupts.Deferred():
             if new:
-                self.state.update(new)
+                self.__dict__["state"].update(new)
             for step in planned:
                 step.run()
         return loss
 
-    def _all_finite(self, given: Sequence["_Given"], known: Sequence[Any], compiling: bool) -> Any:
+    def _all_finite(
+        self, given: Sequence[tuple["_Given", dict[str, Any], Any]], compiling: bool
+    ) -> Any:
         """Return None to make the step, False to skip it, or a tensor if that is not known yet."""
-        asking = [
-            (tensors, group, noted)
-            for tensors, group, noted in zip(given, self.param_groups, known, strict=True)
-            if group["skip_nonfinite"]
-        ]
+        asking = [its for its in given if its[1]["skip_nonfinite"]]
         if not asking:
             return None
         every = (param for group in self.param_groups for param in group["params"])
@@ -335,7 +356,9 @@ class Adadelta(Optimizer):
             if finite is True or (ask and bool(finite)):
                 return None
             with contextlib.nullcontext() if compiling else interrupts.Deferred():
-                for _, group, _ in asking:
+                for group in self.param_groups:
+                    if not group["skip_nonfinite"]:
+                        continue
                     count = group.setdefault("skipped", torch.zeros((), dtype=torch.int64))
                     count += (
                         finite.logical_not().to(count.device) if isinstance(finite, Tensor) else 1
@@ -461,12 +484,21 @@ def adadelta(
 
 
 class _Given(NamedTuple):
-    """The tensors of one group for a step, in which shards stand for DTensors."""
+    """The tensors of one group for a step; shards stand for DTensors, and copies of rows for all."""
 
     params: list[Tensor]
     # Parameters, gradients and both averages.
     columns: list[list[Tensor]]
     counts: list[Tensor]
+    touched: Sequence[lazy.Touched] = ()
+
+
+def _given_rows(touched: Sequence[lazy.Touched]) -> _Given:
+    """Return the copies of the touched rows of parameters, which stand for the parameters."""
+    filled = [rows for rows in touched if len(rows)]
+    columns = [[rows.columns[place] for rows in filled] for place in range(4)]
+    params, counts = [rows.param for rows in filled], [rows.count for rows in touched]
+    return _Given(params, columns, counts, touched)
 
 
 def _given(columns: Sequence[list[Tensor]], group: dict[str, Any]) -> _Given:
@@ -496,6 +528,11 @@ class _Planned(NamedTuple):
         """Make the step."""
         _count(self.given.counts, self.plan.proceed)
         self.engine.run(self.plan)
+        if self.given.touched:
+            for rows in self.given.touched:
+                rows.put_back()
+            # It remembers the copies, which no other step has.
+            self.engine.forget()
         if self.given.columns[0] is not self.given.params:
             shards.mark_changed(self.given.params)
 
