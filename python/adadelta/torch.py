@@ -15,8 +15,9 @@ from adadelta._core import hyperparameters, interrupts
 from adadelta._core.hyperparameters import CONVENTIONS
 from adadelta._core.step import UPDATE, Call, Columns, Options, Row
 from adadelta._kernels import report
-from adadelta._torch import agreement, arguments, lazy, loading, shards
+from adadelta._torch import agreement, arguments, loading, shards
 from adadelta._torch.engine import Engine, Plan
+from adadelta._torch.lazy import Lazy
 
 __all__ = ["Adadelta", "adadelta"]
 
@@ -149,7 +150,7 @@ class Adadelta(Optimizer):
         skip_nonfinite: bool = False,
         process_group: Any = None,
     ) -> None:
-        self._lazy = lazy.Lazy()
+        self._lazy = Lazy()
         self.process_group = process_group
         defaults = arguments.checked(
             {
@@ -170,7 +171,7 @@ class Adadelta(Optimizer):
         super().__init__(params, defaults)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.setdefault("_lazy", lazy.Lazy()).catch_up()
+        self.__dict__.setdefault("_lazy", Lazy()).catch_up()
         super().__setstate__(state)
         for group in self.param_groups:
             # Values that older versions of torch, and torch's own class, do not save.
@@ -243,16 +244,12 @@ class Adadelta(Optimizer):
         found = []
         for place, group in enumerate(self.param_groups):
             noted = self.__dict__.get("_known", {}).get(place, {})
-            met = {**noted.get("reasons", {}), **noted.get("sparse", {}).get("reasons", {})}
-            rows, reasons, of_all_rows = {}, {}, {}
+            rows, reasons = {}, {}
             for param, name in zip(group["params"], names, strict=False):
                 state = self.__dict__["state"].get(param) or loading.new_state(param, group["capturable"])
                 rows[name] = Row(param, None, state["square_avg"], state["acc_delta"])
-                reasons[name] = met.get(param)
-                of_all_rows[name] = self._lazy.reasons.get(param)
-            for served in report.served(_engine_of(group, {}), rows, reasons):
-                reason = served.reason or of_all_rows[served.variable]
-                found.append(served._replace(reason=reason))
+                reasons[name] = noted.get("reasons", {}).get(param)
+            found += report.served(_engine_of(group, {}, None), rows, reasons)
         return found
 
     def _tensors_of(self, group: dict[str, Any], new: dict[Tensor, Any]) -> list[list[Tensor]]:
@@ -309,24 +306,22 @@ class Adadelta(Optimizer):
                 if values:
                     group.update(values)
                     noted.pop("options", None)
-                    noted.pop("sparse", None)
         new: dict[Tensor, Any] = {}
-        given: list[tuple[_Given, dict[str, Any], Any]] = []
-        for group, noted in zip(self.param_groups, known, strict=True):
+        given: list[_Given] = []
+        for group in self.param_groups:
             columns: list[list[Tensor]] = [[], [], [], [], []]
-            touched: list[lazy.Touched] = []
             if compiling:
                 self._init_group(group, *columns)
             else:
                 columns = self._tensors_of(group, new)
-                columns, touched = self._lazy.split(columns, group, self.param_groups)
-            given.append((_given(columns, group), group, noted))
-            if touched:
-                given.append((_given_rows(touched), group, noted.setdefault("sparse", {})))
-        proceed = self._all_finite(given, compiling)
+            given.append(_given(columns, group))
+        proceed = self._all_finite(given, known, compiling)
         if proceed is False:
             return loss
-        planned = [_planned(tensors, group, proceed, noted) for tensors, group, noted in given]
+        planned = [
+            _planned(tensors, group, proceed, noted, self._lazy)
+            for tensors, group, noted in zip(given, self.param_groups, known, strict=True)
+        ]
         with contextlib.nullcontext() if compiling else interrupts.Deferred():
             if new:
                 self.__dict__["state"].update(new)
@@ -334,11 +329,13 @@ class Adadelta(Optimizer):
                 step.run()
         return loss
 
-    def _all_finite(
-        self, given: Sequence[tuple["_Given", dict[str, Any], Any]], compiling: bool
-    ) -> Any:
+    def _all_finite(self, given: Sequence["_Given"], known: Sequence[Any], compiling: bool) -> Any:
         """Return None to make the step, False to skip it, or a tensor if that is not known yet."""
-        asking = [its for its in given if its[1]["skip_nonfinite"]]
+        asking = [
+            (tensors, group, noted)
+            for tensors, group, noted in zip(given, self.param_groups, known, strict=True)
+            if group["skip_nonfinite"]
+        ]
         if not asking:
             return None
         every = (param for group in self.param_groups for param in group["params"])
@@ -347,7 +344,7 @@ class Adadelta(Optimizer):
         with torch.no_grad():
             finite = agreement.all_of(
                 [
-                    _engine_of(group, noted or {}).all_finite(_rows(tensors, group), Call(0.0))
+                    _engine_of(group, noted or {}, self._lazy).all_finite(_rows(tensors, group), Call(0.0))
                     for tensors, group, noted in asking
                 ],
                 sharing,
@@ -356,9 +353,7 @@ class Adadelta(Optimizer):
             if finite is True or (ask and bool(finite)):
                 return None
             with contextlib.nullcontext() if compiling else interrupts.Deferred():
-                for group in self.param_groups:
-                    if not group["skip_nonfinite"]:
-                        continue
+                for _, group, _ in asking:
                     count = group.setdefault("skipped", torch.zeros((), dtype=torch.int64))
                     count += (
                         finite.logical_not().to(count.device) if isinstance(finite, Tensor) else 1
@@ -484,21 +479,12 @@ def adadelta(
 
 
 class _Given(NamedTuple):
-    """The tensors of one group for a step; shards stand for DTensors, and copies of rows for all."""
+    """The tensors of one group for a step, in which shards stand for DTensors."""
 
     params: list[Tensor]
     # Parameters, gradients and both averages.
     columns: list[list[Tensor]]
     counts: list[Tensor]
-    touched: Sequence[lazy.Touched] = ()
-
-
-def _given_rows(touched: Sequence[lazy.Touched]) -> _Given:
-    """Return the copies of the touched rows of parameters, which stand for the parameters."""
-    filled = [rows for rows in touched if len(rows)]
-    columns = [[rows.columns[place] for rows in filled] for place in range(4)]
-    params, counts = [rows.param for rows in filled], [rows.count for rows in touched]
-    return _Given(params, columns, counts, touched)
 
 
 def _given(columns: Sequence[list[Tensor]], group: dict[str, Any]) -> _Given:
@@ -528,17 +514,16 @@ class _Planned(NamedTuple):
         """Make the step."""
         _count(self.given.counts, self.plan.proceed)
         self.engine.run(self.plan)
-        if self.given.touched:
-            for rows in self.given.touched:
-                rows.put_back()
-            # It remembers the copies, which no other step has.
-            self.engine.forget()
         if self.given.columns[0] is not self.given.params:
             shards.mark_changed(self.given.params)
 
 
 def _planned(
-    given: _Given, group: dict[str, Any], proceed: Any, known: dict[str, Any] | None = None
+    given: _Given,
+    group: dict[str, Any],
+    proceed: Any,
+    known: dict[str, Any] | None = None,
+    lazy: Lazy | None = None,
 ) -> _Planned:
     as_tensor = group["capturable"] or group["differentiable"] or torch.compiler.is_compiling()
     call = Call(arguments.rate_of_step(group["lr"], as_tensor))
@@ -548,7 +533,7 @@ def _planned(
         mode = "decoupled" if group["decoupled_weight_decay"] else "coupled"
         options = Options(group["rho"], group["eps"], maximize=group["maximize"], decay_mode=mode)
         known["options"] = options
-    engine = _engine_of(group, known)
+    engine = _engine_of(group, known, lazy)
     plan = engine.plan(_rows(given, group), call, options, proceed)
     if not torch.compiler.is_compiling() and engine.reasons is not known.get("last"):
         reasons = dict(zip(given.params, engine.reasons, strict=True))
@@ -556,12 +541,18 @@ def _planned(
     return _Planned(engine, plan, given)
 
 
-def _engine_of(group: dict[str, Any], known: dict[str, Any]) -> Engine:
+def _engine_of(group: dict[str, Any], known: dict[str, Any], lazy: Lazy | None) -> Engine:
     """Return the engine of a group, which is kept until the group's settings change."""
     kind = [group[name] for name in ("fused", "foreach", "differentiable", "capturable")]
     if known.get("kind") != kind:
         fused, foreach, differentiable, capturable = kind
-        engine = Engine(fused, foreach=foreach, differentiable=differentiable, waits=not capturable)
+        engine = Engine(
+            fused,
+            foreach=foreach,
+            differentiable=differentiable,
+            waits=not capturable,
+            lazy=lazy,
+        )
         known.update(kind=kind, engine=engine)
     engine = known["engine"]
     return engine

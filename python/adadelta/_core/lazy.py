@@ -7,7 +7,24 @@ for all of them: after n missed steps the two differ by at most about n / 2 unit
 """
 
 from adadelta._core.rule import Array, Number
-from adadelta._core.step import Arrays
+from adadelta._core.step import Arrays, Row
+
+
+class AllRows(str):
+    """Why the kernel updates all rows of a parameter although its gradient has only some."""
+
+    __slots__ = ()
+
+
+def reason_against(row: Row) -> str | None:
+    """Return which option changes all rows of a parameter in each step, or None if none does."""
+    changing = {
+        "weight decay": row.weight_decay != 0,
+        "the moving average": row.average is not None,
+        "accumulation": row.window is not None,
+        "the constraint": row.constraint is not None,
+    }
+    return next((f"{name} needs all rows" for name, changes in changing.items() if changes), None)
 
 
 def caught_up(average: Array, missed: Array, rho: Number, arrays: Arrays) -> Array:

@@ -12,151 +12,129 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adadelta._core import interrupts
-from adadelta._core.lazy import caught_up
+from adadelta._core import interrupts, lazy, parameters
+from adadelta._core.step import Row
 from adadelta._kernels import torch_memory
 from adadelta._torch import arrays, pieces
-from adadelta._torch.arrays import as_real, state_dtype
+from adadelta._torch.arrays import as_real, real_state_dtype
 
-_is_sparse = operator.attrgetter("is_sparse")
 _MOST_STEPS = torch.iinfo(torch.int32).max
 
 
 class Lazy:
-    """The parameters of an optimizer that have rows behind.
-
-    Attributes:
-        reasons: For parameters whose last gradient was sparse, why all rows were updated.
-
-    """
+    """The parameters of an optimizer that have rows behind."""
 
     def __init__(self) -> None:
-        self.reasons: dict[Tensor, str] = {}
         self._tables: dict[Tensor, Table] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._tables)
+
+    def __reduce__(self) -> Any:
+        # A copy is for other tensors.
+        return Lazy, ()
 
     def catch_up(self) -> None:
         """Let all rows of all parameters catch up."""
         for param in list(self._tables):
             self._close(param)
 
-    def _close(self, param: Tensor) -> None:
-        with interrupts.Deferred():
-            self._tables.pop(param).catch_up()
-
-    def split(
-        self, columns: list[list[Tensor]], group: dict[str, Any], groups: Sequence[dict[str, Any]]
-    ) -> tuple[list[list[Tensor]], "list[Touched]"]:
-        """Separate the parameters of which only some rows need a step; the others catch up.
+    def touched(
+        self, rows: Sequence[Row], rho: float, against: str | None
+    ) -> "tuple[dict[int, Touched], dict[int, lazy.AllRows]]":
+        """Return what a step of only some rows of a parameter updates; all others catch up.
 
         Nothing that a user can see has changed afterwards.
 
         Args:
-            columns: Parameters, their gradients, both averages and the counters of their steps.
-            group: Their parameter group.
-            groups: All groups of the optimizer.
+            rows: The parameters with their gradients and averages.
+            rho: The decay rate of the averages.
+            against: Why a step must update all rows of each, or None.
 
         Returns:
-            The columns of the others, and the touched rows.
+            For the place of each parameter that is updated in part, the touched rows; and for that
+            of each other one with a sparse gradient, the reason.
 
         Raises:
             ValueError: A gradient has a row that its parameter lacks.
 
         """
-        if not self._tables and not any(map(_is_sparse, columns[1])):
-            return columns, []
-        rest: list[list[Tensor]] = [[] for _ in columns]
-        touched = []
-        for row in zip(*columns, strict=True):
-            param, gradient, *averages, count = row
-            table = self._table(param, gradient, averages, group, groups)
-            if table is not None:
-                touched.append(Touched(table, param, gradient, count))
-                continue
-            for column, tensor in zip(rest, row, strict=True):
-                column.append(tensor)
-        return rest, touched
+        found, reasons = {}, {}
+        sharing: set[int] | None = None
+        for place, row in enumerate(rows):
+            param, gradient = row.parameter, row.gradient
+            is_lazy = getattr(gradient, "is_sparse", False)
+            if is_lazy:
+                if sharing is None:
+                    params = [row.parameter for row in rows]
+                    sharing = torch_memory.Rows([params, [None] * len(params)]).sharing()
+                reason = against or lazy.reason_against(row) or _reason_against(row)
+                if reason is None and place in sharing:
+                    reason = "the parameter shares memory with another"
+                if reason is not None:
+                    reasons[place] = lazy.AllRows(reason)
+                    is_lazy = False
+            table = self._tables.get(param) if self._tables else None
+            if table is not None and not (is_lazy and table.fits(row, rho)):
+                self._close(param)
+                table = None
+            if is_lazy:
+                if table is None:
+                    table = self._tables[param] = Table(row, rho)
+                found[place] = Touched(table, row)
+        return found, reasons
 
-    def _table(
-        self,
-        param: Tensor,
-        gradient: Tensor,
-        averages: Sequence[Tensor],
-        group: dict[str, Any],
-        groups: Sequence[dict[str, Any]],
-    ) -> "Table | None":
-        """Return the table for a step of some rows of a parameter, or None for a dense step."""
-        table = self._tables.get(param)
-        reason = _reason_against(param, gradient, averages, group) if gradient.is_sparse else None
-        is_lazy = gradient.is_sparse and reason is None
-        if table is not None and not (is_lazy and table.fits(averages, gradient, group["rho"])):
-            self._close(param)
-            table = None
-        if is_lazy and table is None:
-            reason = _reason_against_sharing(param, averages, groups)
-            if reason is None:
-                table = Table(averages, gradient.sparse_dim(), group["rho"])
-                self._tables[param] = table
-        if reason is None:
-            self.reasons.pop(param, None)
-        else:
-            self.reasons[param] = f"a sparse gradient updates all rows: {reason}"
-        return table
+    def _close(self, param: Tensor) -> None:
+        with interrupts.Deferred():
+            self._tables.pop(param).catch_up()
 
 
 class Table:
     """The averages of a parameter, of which some rows are behind.
 
     Args:
-        averages: Both averages of the parameter, for which `_reason_against` has no reason.
-        dims: How many of their dimensions number the rows.
+        row: The parameter with its averages, for which nothing is against it.
         rho: The decay rate.
+
+    Attributes:
+        averages: Views of the averages: see `matrix`.
+        rho: See the argument.
+        steps: The number of steps since the table was made.
+        last: The number of the step after which each row was updated last.
 
     """
 
-    def __init__(self, averages: Sequence[Tensor], dims: int, rho: float) -> None:
-        self._averages, self._dims, self.rho = averages, dims, rho
-        self.sizes = averages[0].shape[:dims]
-        self.averages = list(map(self.matrix, averages))
-        # How many steps there were since the table was made, and after which of them each row was
-        # updated last.
-        self.steps = 0
+    def __init__(self, row: Row, rho: float) -> None:
+        self.rho, self.steps = rho, 0
+        self._averages, self._dims = (row.square_avg, row.acc_delta), row.gradient.sparse_dim()
+        self._sizes = row.parameter.shape[: self._dims]
+        self.averages = list(map(self.matrix, self._averages))
         self.last = torch.zeros(
-            self.sizes.numel(), dtype=torch.int32, device=averages[0].device
+            self._sizes.numel(), dtype=torch.int32, device=row.parameter.device
         )
 
     def matrix(self, tensor: Tensor) -> Tensor:
         """Return a real view of the parameter or an average with a line for each row."""
-        return as_real(tensor.detach()).view(self.sizes.numel(), -1)
+        return as_real(tensor.detach()).view(self._sizes.numel(), -1)
 
-    def fits(self, averages: Sequence[Tensor], gradient: Tensor, rho: float) -> bool:
-        """Whether a step with these averages, this gradient and this rho can use this table."""
-        return (
-            all(map(operator.is_, averages, self._averages))
-            and (gradient.sparse_dim(), rho) == (self._dims, self.rho)
-            and self.steps < _MOST_STEPS
-        )
+    def fits(self, row: Row, rho: float) -> bool:
+        """Whether this table can make a step."""
+        same = map(operator.is_, (row.square_avg, row.acc_delta), self._averages)
+        now = row.gradient.sparse_dim(), rho
+        return all(same) and now == (self._dims, self.rho) and self.steps < _MOST_STEPS
 
     def rows_of(self, gradient: Tensor) -> tuple[Tensor, Tensor]:
         """Return which rows a gradient has, each once, and a matrix with a line for each."""
-        if gradient._nnz():
-            ends = torch.stack(gradient._indices().aminmax(dim=1)).T.tolist()
-            for size, (lowest, highest) in zip(self.sizes, ends, strict=True):
-                if lowest < 0 or highest >= size:
-                    raise ValueError(
-                        f"the rows of a sparse gradient must be from 0 to {size - 1}, as its "
-                        f"parameter has them; received {lowest if lowest < 0 else highest}"
-                    )
+        check_rows(gradient)
         gradient = gradient.coalesce()
         rows, *others = gradient.indices()
-        for size, places in zip(self.sizes[1:], others, strict=True):
+        for size, places in zip(self._sizes[1:], others, strict=True):
             rows = rows * size + places
         values = as_real(gradient.values().resolve_conj())
         return rows, values.reshape(len(rows), self.averages[0].shape[1])
 
     def catch_up(self) -> None:
         """Let all rows catch up."""
-        if not self.steps:
-            return
         missed = (self.steps - self.last)[:, None]
         size = pieces.ON_CPU if missed.is_cpu else pieces.ON_GPU
         with torch.no_grad():
@@ -165,81 +143,83 @@ class Table:
                 for part, its_missed in zip(
                     average.split(count), missed.split(count), strict=True
                 ):
-                    part.copy_(caught_up(part, its_missed, self.rho, arrays))
+                    part.copy_(lazy.caught_up(part, its_missed, self.rho, arrays))
 
 
 class Touched:
-    """Copies of the rows of a parameter that a step updates, as columns of matrices.
+    """The rows of a parameter that a step updates, as matrices of their own.
 
     Args:
         table: The table of the parameter.
-        param: The parameter.
-        gradient: Its gradient.
-        count: The counter of its steps.
+        row: The parameter with its sparse gradient.
 
     Attributes:
-        param: See the argument, as for `count`.
-        columns: The rows of the parameter, of the gradient and of both averages.
+        row: What the step updates: a matrix in place of each array. `take` gives the parameter its
+            values, since another parameter's step may change them until then.
 
     """
 
-    def __init__(self, table: Table, param: Tensor, gradient: Tensor, count: Tensor) -> None:
-        self.param, self.count, self._table = param, count, table
-        self._rows, gradient = table.rows_of(gradient)
-        self._wholes = [table.matrix(param), *table.averages]
-        values, *averages = (whole.index_select(0, self._rows) for whole in self._wholes)
+    def __init__(self, table: Table, row: Row) -> None:
+        self._table, self._param = table, table.matrix(row.parameter)
+        self._rows, gradient = table.rows_of(row.gradient)
         missed = (table.steps - table.last.index_select(0, self._rows))[:, None]
-        averages = [caught_up(average, missed, table.rho, arrays) for average in averages]
-        self.columns = [values, gradient, *averages]
+        averages = [
+            lazy.caught_up(average.index_select(0, self._rows), missed, table.rho, arrays)
+            for average in table.averages
+        ]
+        values = self._param.new_empty(gradient.shape)
+        self.row = row._replace(
+            parameter=values, gradient=gradient, square_avg=averages[0], acc_delta=averages[1]
+        )
 
     def __len__(self) -> int:
         return len(self._rows)
 
+    def take(self) -> None:
+        """Read the rows of the parameter."""
+        torch.index_select(self._param, 0, self._rows, out=self.row.parameter)
+
     def put_back(self) -> None:
-        """Write the rows, which a step has updated, where they came from."""
-        value, _, *averages = self.columns
-        for whole, part in zip(self._wholes, [value, *averages], strict=True):
+        """Write the updated rows into the parameter and the averages."""
+        wholes = [self._param, *self._table.averages]
+        parts = [self.row.parameter, self.row.square_avg, self.row.acc_delta]
+        for whole, part in zip(wholes, parts, strict=True):
             whole.index_copy_(0, self._rows, part)
         self._table.steps += 1
         self._table.last.index_fill_(0, self._rows, self._table.steps)
 
 
-def _reason_against(
-    param: Tensor, gradient: Tensor, averages: Sequence[Tensor], group: dict[str, Any]
-) -> str | None:
-    """Return why a step must update all rows of a parameter with a sparse gradient, or None."""
-    if group["weight_decay"] != 0:
-        return "weight decay changes each"
-    for name in ("capturable", "differentiable"):
-        if group[name]:
-            return f"`{name}` is True"
-    if not (gradient.sparse_dim() and param.numel()):
-        return "there is only one, or none"
-    if type(gradient) not in torch_memory.PLAIN or gradient.is_complex() != param.is_complex():
-        return "the gradient is of another kind than the parameter"
-    of_averages = state_dtype(param.dtype)
-    kinds = [(param, "the parameter", param.dtype)]
-    kinds += [(average, "an average", of_averages) for average in averages]
-    for tensor, name, dtype in kinds:
-        reason = torch_memory.reason_against(tensor, name, dtype, param.device.type)
+def check_rows(gradient: Tensor) -> None:
+    """Raise an error if a sparse gradient has a row that a tensor of its shape lacks."""
+    if not gradient._nnz() or gradient.is_meta:
+        return
+    lowest, highest = gradient._indices().aminmax(dim=1)
+    for size, low, high in zip(gradient.shape, lowest.tolist(), highest.tolist(), strict=False):
+        if low < 0 or high >= size:
+            raise parameters.other_row("a parameter", size, low if low < 0 else high)
+
+
+def _reason_against(row: Row) -> str | None:
+    """Return why the rows of these tensors can't be updated on their own, or None."""
+    param, gradient, *averages = row[:4]
+    dtype, real = param.dtype, real_state_dtype(param.dtype)
+    for average in averages:
+        expected = real.to_complex() if average.is_complex() else real
+        reason = torch_memory.reason_against(
+            average, "an average", expected, param.device.type
+        )
         if reason is not None:
             return reason
-    if any(
-        (tensor.shape, tensor.device) != (param.shape, param.device)
-        for tensor in (gradient, *averages)
+        if average.is_cpu and average.is_shared():
+            return "other processes share its averages"
+        pair = (*param.shape, *([2] if dtype.is_complex and not average.is_complex() else []))
+        if average.shape != pair or average.device != param.device:
+            return "an average does not fit the parameter"
+    reason = torch_memory.reason_against(param, "the parameter", dtype, param.device.type)
+    if reason is not None:
+        return reason
+    if (gradient.shape, gradient.device) != (param.shape, param.device) or (
+        gradient.is_complex() != dtype.is_complex or type(gradient) not in torch_memory.PLAIN
     ):
-        return "the gradient or an average does not fit the parameter"
-    return None
-
-
-def _reason_against_sharing(
-    param: Tensor, averages: Sequence[Tensor], groups: Sequence[dict[str, Any]]
-) -> str | None:
-    """Return why rows may not fall behind because others write to their memory, or None."""
-    if param.is_cpu and any(average.is_shared() for average in averages):
-        return "other processes share its averages"
-    params = [it for group in groups for it in group["params"]]
-    sharing = torch_memory.Rows([params, [None] * len(params)]).sharing()
-    if any(params[place] is param for place in sharing):
-        return "the parameter shares memory with another"
-    return None
+        return "the gradient is of another kind than the parameter"
+    return None if gradient.sparse_dim() and param.numel() else "it has no rows"
