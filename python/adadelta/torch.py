@@ -210,7 +210,7 @@ class Adadelta(Optimizer):
         super().add_param_group(group)
 
     @property
-    def state(self) -> Any:  # type: ignore[override]  # torch has an attribute
+    def state(self) -> Any:
         """The state of each parameter, as torch's own class has it.
 
         After steps with sparse gradients, the averages of all rows catch up when this is read. What
@@ -246,7 +246,9 @@ class Adadelta(Optimizer):
             noted = self.__dict__.get("_known", {}).get(place, {})
             rows, reasons = {}, {}
             for param, name in zip(group["params"], names, strict=False):
-                state = self.__dict__["state"].get(param) or loading.new_state(param, group["capturable"])
+                state = self.__dict__["state"].get(param) or loading.new_state(
+                    param, group["capturable"]
+                )
                 rows[name] = Row(param, None, state["square_avg"], state["acc_delta"])
                 reasons[name] = noted.get("reasons", {}).get(param)
             found += report.served(_engine_of(group, {}, None), rows, reasons)
@@ -344,7 +346,9 @@ class Adadelta(Optimizer):
         with torch.no_grad():
             finite = agreement.all_of(
                 [
-                    _engine_of(group, noted or {}, self._lazy).all_finite(_rows(tensors, group), Call(0.0))
+                    _engine_of(group, noted or {}, self._lazy).all_finite(
+                        _rows(tensors, group), Call(0.0)
+                    )
                     for tensors, group, noted in asking
                 ],
                 sharing,

@@ -35,7 +35,9 @@ class Pair:
             optimizer.step()
 
     def state(self, name):
-        return [it.state[param][name] for it, param in zip(self.optimizers, self.params)]
+        return [
+            it.state[param][name] for it, param in zip(self.optimizers, self.params, strict=True)
+        ]
 
     def check(self, **tolerance):
         """Hold parameters and state to those of dense steps; both must be equal by default."""
@@ -235,10 +237,11 @@ def test_a_gradient_that_does_not_fit_is_refused_before_anything_changes(wrong, 
     optimizer.step()
     before = copy.deepcopy((params, optimizer.state_dict()["state"]))
     values = torch.ones(2, 2) if len(indices) == 1 else torch.ones(2)
-    # torch's public functions look at the rows, but what computes gradients does not.
-    gradient = torch._sparse_coo_tensor_unsafe(torch.tensor(indices), values, (5, 2))
+    # torch looks at the rows of a new tensor, but not at those that backward() computes.
+    gradient = torch.sparse_coo_tensor(torch.zeros(len(indices), 2), values, (5, 2))
+    gradient._indices().copy_(torch.tensor(indices))
     params[1].grad = gradient
-    with pytest.raises(ValueError, match="the rows of the gradient .* must be from 0 to"):
+    with pytest.raises(ValueError, match=r"the rows of the gradient .* must be from 0 to"):
         optimizer.step()
     for old, new in zip(before[0], params, strict=True):
         assert torch.equal(old, new)

@@ -45,7 +45,7 @@ class Part(NamedTuple):
 
     def and_(self, other: "Part") -> "Part":
         """Return a part with the rows of both, which have the same action."""
-        fields = zip(self[1:], other[1:], strict=True)
+        fields: Any = zip(self[1:], other[1:], strict=True)
         return Part(self.action, *([*mine, *its] for mine, its in fields))
 
 

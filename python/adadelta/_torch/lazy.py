@@ -109,9 +109,7 @@ class Table:
         self._averages, self._dims = (row.square_avg, row.acc_delta), row.gradient.sparse_dim()
         self._sizes = row.parameter.shape[: self._dims]
         self.averages = list(map(self.matrix, self._averages))
-        self.last = torch.zeros(
-            self._sizes.numel(), dtype=torch.int32, device=row.parameter.device
-        )
+        self.last = torch.zeros(self._sizes.numel(), dtype=torch.int32, device=row.parameter.device)
 
     def matrix(self, tensor: Tensor) -> Tensor:
         """Return a real view of the parameter or an average with a line for each row."""
@@ -140,9 +138,7 @@ class Table:
         with torch.no_grad():
             for average in self.averages:
                 count = max(1, size // average.shape[1])
-                for part, its_missed in zip(
-                    average.split(count), missed.split(count), strict=True
-                ):
+                for part, its_missed in zip(average.split(count), missed.split(count), strict=True):
                     part.copy_(lazy.caught_up(part, its_missed, self.rho, arrays))
 
 
@@ -206,9 +202,7 @@ def _reason_against(row: Row) -> str | None:
     dtype, real = param.dtype, real_state_dtype(param.dtype)
     for average in averages:
         expected = real.to_complex() if average.is_complex() else real
-        reason = torch_memory.reason_against(
-            average, "an average", expected, param.device.type
-        )
+        reason = torch_memory.reason_against(average, "an average", expected, param.device.type)
         if reason is not None:
             return reason
         if average.is_cpu and average.is_shared():
