@@ -331,7 +331,18 @@ class Adadelta(keras.optimizers.Optimizer):
         """The state variables in Keras' order, followed by those that only this class has."""
         if keras.config.backend() == "jax":
             self._refuse_trainer(*jax_trainer.reading_trainer(self))
+        self._catch_up()
         return list(super().variables)
+
+    def _catch_up(self) -> None:
+        """Let rows that had no gradient catch up, before the state is read or changed."""
+        if self.built:
+            self._state.catch_up()
+
+    def _trackable_children(self, *arguments: Any, **options: Any) -> Any:
+        """Return what a checkpoint of TensorFlow saves or restores."""
+        self._catch_up()
+        return super()._trackable_children(*arguments, **options)
 
     def build(self, variables: Sequence[Any]) -> None:
         """Create the state for `variables`, the parameters that will be updated.
@@ -379,6 +390,7 @@ class Adadelta(keras.optimizers.Optimizer):
                 self.skip_nonfinite or is_dynamic,
                 is_dynamic,
             ),
+            catch_up=self._engine.catch_up,
         )
         self.built = True
         self._steps = Steps(

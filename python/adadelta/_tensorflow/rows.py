@@ -15,15 +15,37 @@ def is_rows(gradient: Any) -> bool:
 
 
 def summed(gradient: Any) -> Any:
-    """Return a gradient in which repeated rows are summed, so that each occurs once."""
+    """Return a gradient in which repeated rows are summed, so that each occurs once.
+
+    In a function, the first row occurs again, with zeros, in the place of each row that would
+    repeat another.
+    """
     if not is_rows(gradient):
         return gradient
     shape = tf.convert_to_tensor(gradient.dense_shape)
-    indices, positions = tf.unique(tf.reshape(gradient.indices, [-1]))
+    given = tf.reshape(gradient.indices, [-1])
+    indices, positions = tf.unique(given)
+    if not tf.executing_eagerly():
+        # XLA must know how many rows there are, and it may compile any function.
+        found = tf.math.unsorted_segment_max(given, positions, tf.size(given))
+        indices = tf.where(found < 0, given[:1], found)
     row = tf.shape(gradient.values)[1:]
     values = tf.reshape(gradient.values, tf.concat([[-1], row], 0))
     rows = tf.math.unsorted_segment_sum(values, positions, tf.size(indices))
     return tf.IndexedSlices(rows, indices, shape)
+
+
+def with_equal_repeats(gradient: Any) -> Any:
+    """Return a gradient that was `summed`, with the sum of the first row wherever it repeats.
+
+    Then the new values of a row are the same wherever it occurs.
+    """
+    if tf.executing_eagerly():
+        return gradient
+    values, indices = gradient.values, gradient.indices
+    is_first = tf.equal(indices, indices[:1])
+    is_first = tf.reshape(is_first, [-1, *[1] * (values.shape.rank - 1)])
+    return with_values(gradient, tf.where(is_first, values[:1], values))
 
 
 def values_of(gradient: Any) -> Any:
@@ -44,16 +66,8 @@ def map_values(function: Callable[[Any], Any], gradient: Any) -> Any:
 
 
 def take(array: Any, gradient: Any) -> Any:
-    """Return the rows of a tensor for which there is a gradient."""
+    """Return the rows of a tensor or variable for which there is a gradient."""
     return tf.gather(array, gradient.indices)
-
-
-def put(array: Any, gradient: Any, values: Any) -> Any:
-    """Return a tensor with the rows for which there is a gradient replaced by `values`."""
-    # The difference is added. XLA pads the unique rows with row 0, with a gradient and thus a
-    # difference of 0; replacing that row would undo the effect of its own gradient.
-    change = values - tf.gather(array, gradient.indices)
-    return tf.tensor_scatter_nd_add(array, tf.reshape(gradient.indices, [-1, 1]), change)
 
 
 def dense(gradient: Any, shape: Sequence[int]) -> Any:
