@@ -480,6 +480,8 @@ def adadelta(
         step = _planned(given, group, proceed=None)
         with contextlib.nullcontext() if compiling else interrupts.Deferred():
             step.run()
+            if not compiling:
+                step.engine.catch_up()
 
 
 class _Given(NamedTuple):

@@ -81,11 +81,10 @@ class Engine:
             foreach: False updates one tensor at a time, unless `fused` is True.
             differentiable: Whether gradients flow through a step.
             waits: Whether the engine may read the values of tensors, which waits for their device.
-            lazy: Notes which rows are behind after sparse gradients. Without it, each step updates
-                all rows.
+            lazy: Notes which rows are behind after sparse gradients; None makes a new one.
 
         """
-        self.lazy = lazy
+        self.lazy = Lazy() if lazy is None else lazy
         self.fused, self.foreach = fused, foreach
         self.differentiable, self.waits = differentiable, waits
         self.reasons: list[str | None] = []
@@ -136,8 +135,7 @@ class Engine:
 
     def catch_up(self) -> None:
         """See there."""
-        if self.lazy is not None:
-            self.lazy.catch_up()
+        self.lazy.catch_up()
 
     def plan(
         self, rows: Sequence[Row], call: Call, options: Options, proceed: Tensor | None = None
@@ -239,7 +237,7 @@ class Engine:
         touched: dict[int, Touched] = {}
         all_rows: dict[int, AllRows] = {}
         rest: Sequence[int] = range(len(rows))
-        if noted is None and self.lazy is not None and action == UPDATE:
+        if noted is None and action == UPDATE:
             touched, all_rows = self.lazy.touched(rows, options.rho, self._reason_for_all_rows())
             if self.lazy:
                 rest = [place for place in rest if place not in touched]
