@@ -106,7 +106,8 @@ class Table:
 
     def __init__(self, row: Row, rho: float) -> None:
         self.rho, self.steps = rho, 0
-        self._averages, self._dims = (row.square_avg, row.acc_delta), row.gradient.sparse_dim()
+        gradient: Any = row.gradient
+        self._averages, self._dims = (row.square_avg, row.acc_delta), gradient.sparse_dim()
         self._sizes = row.parameter.shape[: self._dims]
         self.averages = list(map(self.matrix, self._averages))
         self.last = torch.zeros(self._sizes.numel(), dtype=torch.int32, device=row.parameter.device)
@@ -117,8 +118,9 @@ class Table:
 
     def fits(self, row: Row, rho: float) -> bool:
         """Whether this table can make a step."""
+        gradient: Any = row.gradient
         same = map(operator.is_, (row.square_avg, row.acc_delta), self._averages)
-        now = row.gradient.sparse_dim(), rho
+        now = gradient.sparse_dim(), rho
         return all(same) and now == (self._dims, self.rho) and self.steps < _MOST_STEPS
 
     def rows_of(self, gradient: Tensor) -> tuple[Tensor, Tensor]:
@@ -157,7 +159,8 @@ class Touched:
 
     def __init__(self, table: Table, row: Row) -> None:
         self._table, self._param = table, table.matrix(row.parameter)
-        self._rows, gradient = table.rows_of(row.gradient)
+        given: Any = row.gradient
+        self._rows, gradient = table.rows_of(given)
         missed = (table.steps - table.last.index_select(0, self._rows))[:, None]
         averages = [
             lazy.caught_up(average.index_select(0, self._rows), missed, table.rho, arrays)
@@ -198,9 +201,10 @@ def check_rows(gradient: Tensor) -> None:
 
 def _reason_against(row: Row) -> str | None:
     """Return why the rows of these tensors can't be updated on their own, or None."""
-    param, gradient, *averages = row[:4]
+    param: Tensor = row.parameter
+    gradient: Any = row.gradient
     dtype, real = param.dtype, real_state_dtype(param.dtype)
-    for average in averages:
+    for average in (row.square_avg, row.acc_delta):
         expected = real.to_complex() if average.is_complex() else real
         reason = torch_memory.reason_against(average, "an average", expected, param.device.type)
         if reason is not None:
