@@ -17,7 +17,7 @@ from adadelta._tensorflow import arrays, programs
 from adadelta._tensorflow.gradients import check_rows, name_of
 from adadelta._tensorflow.lazy import Lazy
 from adadelta._tensorflow.plain import Plain, is_on_a_mesh, ready
-from adadelta._tensorflow.rows import is_rows, values_of
+from adadelta._tensorflow.rows import is_rows, summed, values_of
 
 
 class Engine:
@@ -99,7 +99,7 @@ class Engine:
         values = []
         for row in map(ready, map(_with_tensor, given)):
             if row.gradient is not None:
-                row = row._replace(gradient=values_of(row.gradient))
+                row = row._replace(gradient=values_of(summed(row.gradient)))
                 unscaled = steps.unscaled(row, call, arrays) if may_grow(call) else row.gradient
                 values.append(unscaled)
         finite = tf.reduce_all(

@@ -51,7 +51,7 @@ class Plain:
         """Make the step of a row whose action is known."""
         gradient, window = row.gradient, row.window
         if row.action == UPDATE and id(row.square_avg) in self.tables:
-            self.tables[id(row.square_avg)].step(row, call, options, factors)
+            self.tables[id(row.square_avg)].step(row, call, factors)
         elif row.action == UPDATE:
             update = (
                 self._compiled if self.compiles_rows and not is_on_a_mesh([row]) else self._update
@@ -178,7 +178,7 @@ def clipped(gradient: Any, variable: Any, options: Options) -> Any:
     """Return the gradient of a variable, clipped by itself, in the dtype and shape of its state."""
     dtype = precision.state_dtype(arrays.dtype_of(variable))
     state = tf.TensorSpec(arrays.state_shape(variable), dtype)
-    row, call = ready(Row(variable, gradient, state, state)), Call(None)
+    row, call = ready(Row(variable, rows.summed(gradient), state, state)), Call(None)
     group = Group(Plain(takes_operation=False), [row], call, options)
     (factors,) = engine.factors([group], options, arrays)
     values = row._replace(gradient=rows.values_of(row.gradient))
@@ -187,7 +187,7 @@ def clipped(gradient: Any, variable: Any, options: Options) -> Any:
 
 
 def ready(row: Row) -> Row:
-    """Return a row with a gradient as the plain step needs it: repeated rows are summed."""
+    """Return a row with a gradient as the plain step needs it, in the dtype of the state."""
     if row.gradient is None:
         return row
     own = arrays.dtype_of(row.parameter)
@@ -197,7 +197,7 @@ def ready(row: Row) -> Row:
             values = tf.cast(values, own)
         return arrays.to_state(values, row.square_avg)
 
-    row = row._replace(gradient=rows.map_values(in_state, rows.summed(row.gradient)))
+    row = row._replace(gradient=rows.map_values(in_state, rows.flat(row.gradient)))
     return _with_dense_gradient(row) if is_on_a_mesh([row]) else row
 
 
@@ -257,4 +257,5 @@ def is_on_a_mesh(members: Sequence[Row]) -> bool:
 def _gradient_values(row: Row, call: Call) -> Array:
     if row.window is not None:
         row = _with_dense_gradient(row)
-    return steps.mean(row._replace(gradient=rows.values_of(row.gradient)), call, arrays)
+    values = rows.values_of(rows.summed(row.gradient))
+    return steps.mean(row._replace(gradient=values), call, arrays)

@@ -1,6 +1,6 @@
 """Sparse gradients, `tf.IndexedSlices`: some rows of a variable, possibly more than once.
 
-Repeated rows are summed first, so that a sparse gradient gives the same result as the dense one.
+Repeated rows are summed, so that a sparse gradient gives the same result as the dense one.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,35 +17,23 @@ def is_rows(gradient: Any) -> bool:
 def summed(gradient: Any) -> Any:
     """Return a gradient in which repeated rows are summed, so that each occurs once.
 
-    In a function, the first row occurs again, with zeros, in the place of each row that would
-    repeat another.
+    XLA adds rows of zeros in the place of the repeated ones.
     """
     if not is_rows(gradient):
         return gradient
-    shape = tf.convert_to_tensor(gradient.dense_shape)
-    given = tf.reshape(gradient.indices, [-1])
-    indices, positions = tf.unique(given)
-    if not tf.executing_eagerly():
-        # XLA must know how many rows there are, and it may compile any function.
-        found = tf.math.unsorted_segment_max(given, positions, tf.size(given))
-        indices = tf.where(found < 0, given[:1], found)
-    row = tf.shape(gradient.values)[1:]
-    values = tf.reshape(gradient.values, tf.concat([[-1], row], 0))
-    rows = tf.math.unsorted_segment_sum(values, positions, tf.size(indices))
-    return tf.IndexedSlices(rows, indices, shape)
+    gradient = flat(gradient)
+    indices, positions = tf.unique(gradient.indices)
+    rows = tf.math.unsorted_segment_sum(gradient.values, positions, tf.size(indices))
+    return tf.IndexedSlices(rows, indices, gradient.dense_shape)
 
 
-def with_equal_repeats(gradient: Any) -> Any:
-    """Return a gradient that was `summed`, with the sum of the first row wherever it repeats.
-
-    Then the new values of a row are the same wherever it occurs.
-    """
-    if tf.executing_eagerly():
+def flat(gradient: Any) -> Any:
+    """Return a gradient whose row numbers, if it has any, are a vector."""
+    if not is_rows(gradient) or gradient.indices.shape.rank == 1:
         return gradient
-    values, indices = gradient.values, gradient.indices
-    is_first = tf.equal(indices, indices[:1])
-    is_first = tf.reshape(is_first, [-1, *[1] * (values.shape.rank - 1)])
-    return with_values(gradient, tf.where(is_first, values[:1], values))
+    shape = tf.concat([[-1], tf.shape(gradient.values)[1:]], 0)
+    values, indices = tf.reshape(gradient.values, shape), tf.reshape(gradient.indices, [-1])
+    return tf.IndexedSlices(values, indices, tf.convert_to_tensor(gradient.dense_shape))
 
 
 def values_of(gradient: Any) -> Any:
@@ -63,11 +51,6 @@ def with_values(gradient: Any, values: Any) -> Any:
 def map_values(function: Callable[[Any], Any], gradient: Any) -> Any:
     """Apply an elementwise function to a gradient, dense or of rows."""
     return with_values(gradient, function(values_of(gradient)))
-
-
-def take(array: Any, gradient: Any) -> Any:
-    """Return the rows of a tensor or variable for which there is a gradient."""
-    return tf.gather(array, gradient.indices)
 
 
 def dense(gradient: Any, shape: Sequence[int]) -> Any:
