@@ -55,8 +55,8 @@ class Adadelta(Optimizer):
     * Float16 and bfloat16 parameters are updated in float32 and have float32 averages.
     * After a finite gradient whose square overflows, `square_avg` stays finite and the parameter
       keeps moving; in torch it never moves again.
-    * Sparse gradients give the same result as dense ones. A complex parameter is treated as a pair
-      of real ones, as in torch.
+    * Sparse gradients give the same result as dense ones; see below. A complex parameter is treated
+      as a pair of real ones, as in torch.
     * `differentiable` works with a tensor as `lr`, which then gets a gradient.
     * `load_state_dict()` matches named parameters by name, keeps float32 averages in float32,
       copies all tensors, and raises an error before anything changes if the state does not fit.
@@ -75,6 +75,19 @@ class Adadelta(Optimizer):
       or if `skip_nonfinite` is False.
     * `load_state_dict()` accepts whole tensors for DTensors; each process keeps its part.
       `adadelta.export_state()` gathers the averages of DTensors, one parameter after the other.
+
+    A step with a sparse gradient, such as that of `torch.nn.Embedding(sparse=True)`, takes as long
+    as its rows need, however many rows the parameter has:
+
+    * The averages of the other rows decay later: when their row gets a gradient, and all of them
+      when `optimizer.state` is read, as `state_dict()`, pickling and `adadelta.export_state()` do.
+      So what you read, save or copy is the state after as many dense steps. A dictionary or a
+      tensor that you got before a step is behind until you read `optimizer.state` again.
+    * Between two reads, each parameter needs an int32 number for each of its rows.
+    * All rows are updated in each step if `weight_decay` is not 0, if the optimizer is `capturable`
+      or `differentiable`, for a DTensor, for parameters that share memory, and for averages in
+      shared memory. `adadelta.kernel_info(optimizer)` says so. The functional form `adadelta`
+      also updates all rows.
 
     Args:
         params: Parameters, pairs of names and parameters (`model.named_parameters()`), or
