@@ -80,6 +80,7 @@ MEASUREMENTS = [
         for script in ("frameworks_step.py", "frameworks_training.py")
         for framework in ("torch", "tf_keras", "optax", "brainpy")
     ),
+    Measurement("sparse_step.py", "torch"),
     Measurement("devices_step.py"),
     Measurement("from_r.R", backend="jax"),
 ]

@@ -145,6 +145,10 @@ TARGETS = {
             peer=0.2, reason="`bm.jit` gives no buffers away, so each step writes new arrays"
         )
     },
+    "Sparse gradients on torch": {
+        "1,000,000 rows: ours; the peer is torch.optim.SparseAdam": Target(peer=2),
+        "1,000,000 rows: ours; the peer is ours with 10,000 rows": Target(peer=1.5),
+    },
     "torch, FSDP2": {"ours": Target(peer=0.4)},
     "From R": {
         "optimizer_adadelta(), after the first": Target(ms=10),
