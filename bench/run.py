@@ -81,6 +81,7 @@ MEASUREMENTS = [
         for framework in ("torch", "tf_keras", "optax", "brainpy")
     ),
     Measurement("sparse_step.py", "torch"),
+    Measurement("sparse_step.py", "tensorflow", backend="tensorflow"),
     Measurement("devices_step.py"),
     Measurement("from_r.R", backend="jax"),
 ]

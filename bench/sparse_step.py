@@ -1,6 +1,7 @@
 """One step of an embedding with sparse gradients beside the host's own class and the limit.
 
     python bench/sparse_step.py torch
+    KERAS_BACKEND=tensorflow python bench/sparse_step.py tensorflow
 
 Each step has other rows, of which a few occur twice. The limit is for the rows that it touches.
 """
@@ -54,16 +55,61 @@ def torch_steps(rows):
     }
 
 
-STEPS = {"torch": torch_steps}
+def keras_steps(kind):
+    """Return steps of Keras on TensorFlow: "eagerly", "in a tf.function" or "compiled by XLA"."""
+
+    def steps(rows):
+        import keras
+        import tensorflow as tf
+
+        import adadelta
+
+        def stepper(cls):
+            variable = keras.Variable(np.zeros((rows, WIDTH), "float32"))
+            optimizer, given = cls(learning_rate=1.0), gradients(rows)
+            optimizer.build([variable])
+
+            def apply(ids, values):
+                gradient = tf.IndexedSlices(values, ids, tf.constant([rows, WIDTH]))
+                optimizer.apply([gradient], [variable])
+
+            if kind != "eagerly":
+                apply = tf.function(apply, jit_compile=kind == "compiled by XLA")
+
+            def step():
+                ids, values = map(tf.convert_to_tensor, next(given))
+                apply(ids, values)
+
+            return step
+
+        return {
+            "ours": stepper(adadelta.Adadelta),
+            "Keras' Adagrad": stepper(keras.optimizers.Adagrad),
+        }
+
+    return steps
+
+
+STEPS = {
+    "torch": {"torch": torch_steps},
+    "tensorflow": {
+        f"Keras with TensorFlow, {kind}": keras_steps(kind)
+        for kind in ("eagerly", "in a tf.function", "compiled by XLA")
+    },
+}
 
 
 def main():
-    name = sys.argv[1]
+    for name, steps in STEPS[sys.argv[1]].items():
+        show(name, steps)
+
+
+def show(name, steps):
     print(f"\n### Sparse gradients on {name}: {TOUCHED:,} touched rows of {WIDTH}\n")
     print("\n".join(HEADER))
     smallest = None
     for size in SIZES:
-        times, per_byte = measure(STEPS[name](scaled(size)), rounds=31, warm=16)
+        times, per_byte = measure(steps(scaled(size)), rounds=31, warm=16)
         limit = per_byte * BYTES * TOUCHED * WIDTH
         (first, ours), *others = times.items()
         for contender, seconds in others:

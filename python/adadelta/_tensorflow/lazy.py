@@ -149,15 +149,9 @@ def _reason_against(row: Row) -> str | None:
     """Return why a step touches all rows of a parameter, or None when it need not."""
     if not rows.is_rows(row.gradient):
         return "its gradient is dense"
-    changing = {
-        "weight decay": row.weight_decay,
-        "the moving average": row.average is not None,
-        "accumulation": row.window is not None,
-        "the constraint": row.constraint is not None,
-    }
-    for name, changes_all_rows in changing.items():
-        if changes_all_rows:
-            return f"{name} needs all rows"
+    reason = lazy.reason_against(row)
+    if reason is not None:
+        return reason
     if tf.distribute.has_strategy():
         return "it is under a distribution strategy"
     if not _is_in_an_eager_program():
