@@ -97,9 +97,11 @@ class Engine:
     def all_finite(self, given: Sequence[Row], call: Call) -> Any:
         """See there; gradients are unscaled, in the dtype of the state, and of all replicas."""
         values = []
-        for row in map(ready, map(_with_tensor, given)):
+        for row in map(_with_tensor, given):
             if row.gradient is not None:
-                row = row._replace(gradient=values_of(summed(row.gradient)))
+                # In its own dtype, in which the sum of repeated rows may overflow.
+                row = ready(row._replace(gradient=summed(row.gradient)))
+                row = row._replace(gradient=values_of(row.gradient))
                 unscaled = steps.unscaled(row, call, arrays) if may_grow(call) else row.gradient
                 values.append(unscaled)
         finite = tf.reduce_all(

@@ -65,12 +65,16 @@ class Table:
             variable.scatter_update(tf.IndexedSlices(values, indices))
 
         count = tf.size(indices)
-        now, missed = self._steps + 1, self._missed(read(self._last))
+        last = read(self._last)
+        missed = self._steps - last
+        # After two billion steps without a read it stays, since it must not become negative.
+        now = self._steps + tf.cast(self._steps < tf.int32.max, tf.int32)
         # A place for each row, the same wherever it is repeated: XLA takes 0.7 ms to find 1,024
-        # unique numbers.
-        write(self._last, tf.range(count))
+        # unique numbers. What is written depends on what was read, although its value does not:
+        # otherwise XLA copies the whole variable, three times.
+        write(self._last, tf.maximum(tf.range(count), -1 - last))
         places = read(self._last)
-        write(self._last, tf.fill([count], now))
+        write(self._last, tf.maximum(now, places - count))
         self._steps.assign(now)
 
         parameter, *averages = map(read, self._variables)
@@ -88,18 +92,14 @@ class Table:
         """Let all rows catch up: at once, or when the function that is being traced runs."""
 
         def all_rows() -> Any:
-            missed = self._missed(self._last)
+            missed = self._steps - self._last
             for average in self._variables[1:]:
                 average.assign(self._caught_up(tf.convert_to_tensor(average), missed))
             self._last.assign(tf.zeros_like(self._last))
             self._steps.assign(0)
             return tf.constant(0)
 
-        arrays.choose(tf.not_equal(self._steps, 0), all_rows, lambda: tf.constant(0))
-
-    def _missed(self, last: Array) -> Array:
-        # Unsigned, so that it is right for the first 4 billion steps.
-        return tf.bitcast(self._steps - last, tf.uint32)
+        arrays.choose(self._steps > 0, all_rows, lambda: tf.constant(0))
 
     def _caught_up(self, average: Array, missed: Array) -> Array:
         ones = [1] * (average.shape.rank - 1)
