@@ -184,7 +184,7 @@ class Adadelta(Optimizer):
         super().__init__(params, defaults)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.setdefault("_lazy", Lazy()).catch_up()
+        self.__dict__.setdefault("_lazy", Lazy())
         super().__setstate__(state)
         for group in self.param_groups:
             # Values that older versions of torch, and torch's own class, do not save.

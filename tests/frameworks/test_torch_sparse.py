@@ -85,8 +85,9 @@ def test_the_trajectory_is_that_of_dense_steps(reads):
 def test_the_trajectory_is_that_of_dense_steps_up_to_their_rounding_in_float32():
     pair = Pair(torch.linspace(-1, 1, 120).reshape(40, 3))
     random_steps(pair, 1000)
-    # Dense steps round each decay: after the about 250 steps of a row, by some 2**-24 sqrt(250).
-    pair.check(rtol=32 * 2.0**-24, atol=32 * 2.0**-24)
+    # Dense steps round each decay, and lazy ones all decays together. The largest difference was
+    # 8.5 * 2**-24 for a parameter, and 7.4 * 2**-24 for an average.
+    pair.check(rtol=16 * 2.0**-24)
 
 
 def test_rows_that_were_never_behind_have_the_bits_of_dense_steps():
@@ -190,6 +191,16 @@ def test_copies_and_loaded_states_go_on():
     # Rows of the state that is replaced are behind, and those of the new one are not.
     pair.optimizers[0].load_state_dict(pair.optimizers[1].state_dict())
     pair.step(sparse([2]))
+    pair.check(rtol=1e-6)
+
+
+def test_a_state_that_shares_its_tensors_with_the_optimizer_is_loaded_as_it_is_now():
+    pair = Pair(torch.ones(5, 2))
+    pair.step(sparse([0, 1, 2]))
+    saved = [it.state_dict() for it in pair.optimizers]
+    pair.step(sparse([1]))
+    for optimizer, state in zip(pair.optimizers, saved, strict=True):
+        optimizer.load_state_dict(state)
     pair.check(rtol=1e-6)
 
 

@@ -14,7 +14,7 @@ from adadelta._core import rule
 from driver import BACKEND, MODES, Driver, numpy, sparse, tensor
 
 pytestmark = pytest.mark.skipif(
-    BACKEND != "tensorflow", reason="on this backend gradients of rows become dense"
+    BACKEND == "jax", reason="on this backend gradients of rows become dense"
 )
 
 ROWS, WIDTH = 40, 3
@@ -146,7 +146,7 @@ READERS = {
     ],
     "save_own_variables": lambda optimizer, _: store_of(optimizer),
     "deepcopy": lambda optimizer, _: store_of(copy.deepcopy(optimizer)),
-    "checkpoint": checkpoint_of,
+    **({"checkpoint": checkpoint_of} if BACKEND == "tensorflow" else {}),
 }
 
 
@@ -182,21 +182,22 @@ def test_summary_shows_the_averages_of_dense_steps():
 
 @pytest.mark.parametrize("mode", MODES)
 def test_what_is_loaded_stays_as_it_is(mode, tmp_path):
-    import tensorflow as tf
-
     pair, other = Pair(mode, "float32"), Pair(mode, "float32", seed=1)
     other.call_some(5)
     averages = [numpy(each) for each in averages_of(other.optimizer)]
     state, weights = adadelta.export_state(other.optimizer), other.optimizer.get_weights()
     store = {}
     other.optimizer.save_own_variables(store)
-    path = tf.train.Checkpoint(optimizer=other.optimizer).write(str(tmp_path / "checkpoint"))
     loaders = [
         lambda: adadelta.import_state(pair.optimizer, state),
         lambda: pair.optimizer.set_weights(weights),
         lambda: pair.optimizer.load_own_variables(store),
-        lambda: tf.train.Checkpoint(optimizer=pair.optimizer).read(path),
     ]
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        path = tf.train.Checkpoint(optimizer=other.optimizer).write(str(tmp_path / "checkpoint"))
+        loaders.append(lambda: tf.train.Checkpoint(optimizer=pair.optimizer).read(path))
     for load in loaders:
         pair.call_some(9)
         load()
@@ -275,11 +276,9 @@ def test_rows_without_any(mode):
     pair.check()
 
 
-@pytest.mark.parametrize("mode", ["eager", "function"])
+@pytest.mark.parametrize("mode", [mode for mode in ("eager", "function") if mode in MODES])
 @pytest.mark.parametrize("wrong", [-1, ROWS])
 def test_a_row_that_the_variable_lacks_changes_nothing(wrong, mode):
-    import tensorflow as tf
-
     pair = Pair(mode)
     first = keras.Variable(np.ones((ROWS, WIDTH)), dtype="float64", name="first")
     optimizer = adadelta.Adadelta(**ARGUMENTS)
@@ -289,11 +288,12 @@ def test_a_row_that_the_variable_lacks_changes_nothing(wrong, mode):
     run.call([good, good])
     before = [numpy(each) for each in (first, pair.variable)]
     before += [numpy(each) for each in averages_of(optimizer)]
-    error, words = (
-        (ValueError, rf"the gradient for .*table must be from 0 to {ROWS - 1}; received {wrong}")
-        if mode == "eager"
-        else (tf.errors.InvalidArgumentError, "rows of the gradient")
-    )
+    error: type[Exception] = ValueError
+    words = rf"the gradient for .* must be from 0 to {ROWS - 1}; received {wrong}"
+    if mode == "function":
+        import tensorflow as tf
+
+        error, words = tf.errors.InvalidArgumentError, "rows of the gradient"
     with pytest.raises(error, match=words):
         run.call([good, bad])
     after = [numpy(each) for each in (first, pair.variable)]
