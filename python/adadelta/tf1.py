@@ -68,7 +68,8 @@ class Adadelta(session.KerasOptimizer):
 
     Float16 and bfloat16 parameters are updated in float32 and have float32 state. A complex
     parameter is treated as a pair of real ones. A sparse gradient gives the same result as a dense
-    one. In eager mode and in a `tf.function`, a compiled kernel makes the step of large variables,
+    one; outside of a graph with a session, the step computes only its rows, and the averages of the
+    others decay when `weights` is read. In eager mode and in a `tf.function`, a compiled kernel makes the step of large variables,
     as in `adadelta.tf_keras`.
 
     Args:
