@@ -80,6 +80,8 @@ MEASUREMENTS = [
         for script in ("frameworks_step.py", "frameworks_training.py")
         for framework in ("torch", "tf_keras", "optax", "brainpy")
     ),
+    Measurement("sparse_step.py", "torch"),
+    Measurement("sparse_step.py", "tensorflow", backend="tensorflow"),
     Measurement("devices_step.py"),
     Measurement("from_r.R", backend="jax"),
 ]

@@ -144,6 +144,20 @@ TARGETS = {
         # `bm.jit` donates no buffers, so that no optimizer can be faster than the host's there.
         "ours, parameters as arguments; the peer is BrainPy's, bm.jit": Target(peer=0.2)
     },
+    "Sparse gradients on torch": {
+        "1,000,000 rows: ours; the peer is torch.optim.SparseAdam": Target(peer=2),
+        "1,000,000 rows: ours; the peer is ours with 10,000 rows": Target(peer=1.5),
+    },
+    **{
+        f"Sparse gradients on Keras with TensorFlow, {kind}": {
+            **{
+                f"{rows} rows: ours; the peer is Keras' Adagrad": Target(peer=1)
+                for rows in ("10,000", "100,000", "1,000,000")
+            },
+            "1,000,000 rows: ours; the peer is ours with 10,000 rows": Target(peer=1.5),
+        }
+        for kind in ("eagerly", "in a tf.function", "compiled by XLA")
+    },
     "torch, FSDP2": {"ours": Target(peer=0.4)},
     "From R": {
         "optimizer_adadelta(), after the first": Target(ms=10),

@@ -67,6 +67,14 @@ class Adadelta(keras.optimizers.Optimizer):
     Float16 and bfloat16 parameters are updated in float32 and have float32 state. A complex
     parameter is treated as a pair of real ones.
 
+    A sparse gradient, such as that of an embedding on TensorFlow, gives the same result as a dense
+    one, and the step computes only the rows that have a gradient. The averages of the other rows
+    decay when they are used next, and when the state is read, saved, copied or loaded. A variable
+    that you took from `variables` before a step is behind until you ask for `variables` again. All
+    rows are computed with `weight_decay`, `use_ema`, `gradient_accumulation_steps` or a constraint;
+    on TensorFlow also with `fused=False`, under a distribution strategy, and on a GPU.
+    `adadelta.kernel_info(optimizer)` shows why.
+
     On several devices, with `keras.distribution` on JAX, state is sharded like its variable. Norms,
     skipped calls and the loss scale are computed over all devices. Set the distribution before you
     create the optimizer and the model. A state or a `.keras` file can be loaded into any other
@@ -331,7 +339,18 @@ class Adadelta(keras.optimizers.Optimizer):
         """The state variables in Keras' order, followed by those that only this class has."""
         if keras.config.backend() == "jax":
             self._refuse_trainer(*jax_trainer.reading_trainer(self))
+        self._catch_up()
         return list(super().variables)
+
+    def _catch_up(self) -> None:
+        """Let rows that had no gradient catch up, before the state is read or changed."""
+        if self.built:
+            self._state.catch_up()
+
+    def _trackable_children(self, *arguments: Any, **options: Any) -> Any:
+        """Return what a checkpoint of TensorFlow saves or restores."""
+        self._catch_up()
+        return super()._trackable_children(*arguments, **options)
 
     def build(self, variables: Sequence[Any]) -> None:
         """Create the state for `variables`, the parameters that will be updated.
@@ -379,6 +398,7 @@ class Adadelta(keras.optimizers.Optimizer):
                 self.skip_nonfinite or is_dynamic,
                 is_dynamic,
             ),
+            catch_up=self._engine.catch_up,
         )
         self.built = True
         self._steps = Steps(

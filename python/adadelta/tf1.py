@@ -68,7 +68,8 @@ class Adadelta(session.KerasOptimizer):
 
     Float16 and bfloat16 parameters are updated in float32 and have float32 state. A complex
     parameter is treated as a pair of real ones. A sparse gradient gives the same result as a dense
-    one. In eager mode and in a `tf.function`, a compiled kernel makes the step of large variables,
+    one; outside of a graph with a session, the step computes only its rows, and the averages of the
+    others decay when `weights` is read. In eager mode and in a `tf.function`, a compiled kernel makes the step of large variables,
     as in `adadelta.tf_keras`.
 
     Args:
@@ -152,7 +153,7 @@ class Adadelta(session.KerasOptimizer):
         self.initial_decay = self._rates["decay"]
         for name, value in arguments.items():
             setattr(self, name, value)
-        self.weights: list[Any] = []
+        self._weights: list[Any] = []
         self.updates: list[Any] = []
         self._parameters: list[Any] = []
         self._engine = Engine(sums_replicas=False)
@@ -227,7 +228,7 @@ class Adadelta(session.KerasOptimizer):
             numbers = parameters.numbers_of(self)
             parameters.check(name_of(variable), arrays.dtype_of(variable), numbers)
         with tf.name_scope(type(self).__name__):
-            self.weights = [
+            self._weights = [
                 session.variable(
                     partial(tf.zeros, arrays.state_shape(variable), dtype), slot, dtype
                 )
@@ -246,7 +247,7 @@ class Adadelta(session.KerasOptimizer):
 
     def _averages(self) -> tuple[list[Any], list[Any]]:
         count = len(self._parameters)
-        return self.weights[:count], self.weights[count:]
+        return self._weights[:count], self._weights[count:]
 
     @tf.autograph.experimental.do_not_convert
     def get_gradients(self, loss: Any, params: Sequence[Any]) -> list[Any]:
@@ -350,6 +351,12 @@ class Adadelta(session.KerasOptimizer):
 
     # ------------------------------------------------------------------ weights and config
 
+    @property
+    def weights(self) -> list[Any]:
+        """The state, as described for the class."""
+        self._engine.catch_up()
+        return self._weights
+
     def get_weights(self) -> list[np.ndarray]:
         """Return the values of `weights`; in a graph, those in the default session."""
         return session.read(self.weights) if self.weights else []
@@ -386,6 +393,7 @@ class Adadelta(session.KerasOptimizer):
     def _parts(self) -> exchange.Parts:
         if not self.built:
             raise unbuilt("params")
+        self._engine.catch_up()
         names = matching.distinct(map(name_of, self._parameters))
         slots = {
             name: {"square_avg": square_avg, "acc_delta": acc_delta}

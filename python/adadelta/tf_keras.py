@@ -40,15 +40,22 @@ class Adadelta(Step):
 
     One step is, in this order: sum the rows of sparse gradients; negate the gradients
     (`maximize`); clip them; decay the weights; the equations above; the variable's constraint; the
-    moving average (`use_ema`); the counters. A sparse gradient gives the same result as a dense
-    one.
+    moving average (`use_ema`); the counters.
+
+    A sparse gradient gives the same result as a dense one, and the step computes only the rows that
+    have a gradient. The averages of the other rows decay when they are used next, and when the
+    state is read, saved, copied or loaded. A variable that you took from `variables` before a step
+    is behind until you ask for `variables` again. All rows are computed with `weight_decay`,
+    `use_ema` or a constraint, under a distribution strategy, on a mesh and on a GPU.
+    `adadelta.kernel_info(optimizer)` shows why.
 
     Float16 and bfloat16 parameters are updated in float32 and have float32 state. A complex
     parameter is treated as a pair of real ones.
 
     On the processor, a compiled kernel makes the step of large variables (16,384 elements on
     average) in one pass over memory. In a `tf.function` that XLA compiles, it makes the step of
-    all variables. A function that contains such a step can't be exported to another program.
+    all variables. A function that contains such a step, or that of a sparse gradient, can't be
+    exported to another program.
 
     Args:
         learning_rate: A finite number of at least 0, a

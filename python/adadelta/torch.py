@@ -17,6 +17,7 @@ from adadelta._core.step import UPDATE, Call, Columns, Options, Row
 from adadelta._kernels import report
 from adadelta._torch import agreement, arguments, loading, shards
 from adadelta._torch.engine import Engine, Plan
+from adadelta._torch.lazy import Lazy
 
 __all__ = ["Adadelta", "adadelta"]
 
@@ -54,8 +55,8 @@ class Adadelta(Optimizer):
     * Float16 and bfloat16 parameters are updated in float32 and have float32 averages.
     * After a finite gradient whose square overflows, `square_avg` stays finite and the parameter
       keeps moving; in torch it never moves again.
-    * Sparse gradients give the same result as dense ones. A complex parameter is treated as a pair
-      of real ones, as in torch.
+    * Sparse gradients give the same result as dense ones; see below. A complex parameter is treated
+      as a pair of real ones, as in torch.
     * `differentiable` works with a tensor as `lr`, which then gets a gradient.
     * `load_state_dict()` matches named parameters by name, keeps float32 averages in float32,
       copies all tensors, and raises an error before anything changes if the state does not fit.
@@ -74,6 +75,19 @@ class Adadelta(Optimizer):
       or if `skip_nonfinite` is False.
     * `load_state_dict()` accepts whole tensors for DTensors; each process keeps its part.
       `adadelta.export_state()` gathers the averages of DTensors, one parameter after the other.
+
+    A step with a sparse gradient, such as that of `torch.nn.Embedding(sparse=True)`, takes as long
+    as its rows need, however many rows the parameter has:
+
+    * The averages of the other rows decay later: when their row gets a gradient, and all of them
+      when `optimizer.state` is read, as `state_dict()`, pickling and `adadelta.export_state()` do.
+      So what you read, save or copy is the state after as many dense steps. A dictionary or a
+      tensor that you got before a step is behind until you read `optimizer.state` again.
+    * Between two reads, each parameter needs an int32 number for each of its rows.
+    * All rows are updated in each step if `weight_decay` is not 0, if the optimizer is `capturable`
+      or `differentiable`, for a DTensor, for parameters that share memory, and for averages in
+      shared memory. `adadelta.kernel_info(optimizer)` says so. The functional form `adadelta`
+      also updates all rows.
 
     Args:
         params: Parameters, pairs of names and parameters (`model.named_parameters()`), or
@@ -149,6 +163,7 @@ class Adadelta(Optimizer):
         skip_nonfinite: bool = False,
         process_group: Any = None,
     ) -> None:
+        self._lazy = Lazy()
         self.process_group = process_group
         defaults = arguments.checked(
             {
@@ -169,6 +184,7 @@ class Adadelta(Optimizer):
         super().__init__(params, defaults)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.setdefault("_lazy", Lazy())
         super().__setstate__(state)
         for group in self.param_groups:
             # Values that older versions of torch, and torch's own class, do not save.
@@ -207,6 +223,21 @@ class Adadelta(Optimizer):
         super().add_param_group(group)
 
     @property
+    def state(self) -> Any:
+        """The state of each parameter, as torch's own class has it.
+
+        After steps with sparse gradients, the averages of all rows catch up when this is read. What
+        you got from it before those steps is behind until then.
+        """
+        self._lazy.catch_up()
+        return self.__dict__["state"]
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self._lazy.catch_up()
+        self.__dict__["state"] = state
+
+    @property
     def process_group(self) -> Any:
         """The processes that decide together whether to skip a step, or None; see the argument."""
         return self.__dict__.get("_process_group")
@@ -228,17 +259,19 @@ class Adadelta(Optimizer):
             noted = self.__dict__.get("_known", {}).get(place, {})
             rows, reasons = {}, {}
             for param, name in zip(group["params"], names, strict=False):
-                state = self.state.get(param) or loading.new_state(param, group["capturable"])
+                state = self.__dict__["state"].get(param) or loading.new_state(
+                    param, group["capturable"]
+                )
                 rows[name] = Row(param, None, state["square_avg"], state["acc_delta"])
                 reasons[name] = noted.get("reasons", {}).get(param)
-            found += report.served(_engine_of(group, {}), rows, reasons)
+            found += report.served(_engine_of(group, {}, None), rows, reasons)
         return found
 
     def _tensors_of(self, group: dict[str, Any], new: dict[Tensor, Any]) -> list[list[Tensor]]:
         """Return the tensors for a step of this group; put state that is missing into `new`."""
         columns: list[list[Tensor]] = [[] for _ in range(5)]
         params, grads, square_avgs, acc_deltas, counts = columns
-        state_of = self.state.get
+        state_of = self.__dict__["state"].get
         for param in group["params"]:
             grad = param.grad
             if grad is not None:
@@ -301,12 +334,12 @@ class Adadelta(Optimizer):
         if proceed is False:
             return loss
         planned = [
-            _planned(tensors, group, proceed, noted)
+            _planned(tensors, group, proceed, noted, self._lazy)
             for tensors, group, noted in zip(given, self.param_groups, known, strict=True)
         ]
         with contextlib.nullcontext() if compiling else interrupts.Deferred():
             if new:
-                self.state.update(new)
+                self.__dict__["state"].update(new)
             for step in planned:
                 step.run()
         return loss
@@ -326,7 +359,9 @@ class Adadelta(Optimizer):
         with torch.no_grad():
             finite = agreement.all_of(
                 [
-                    _engine_of(group, noted or {}).all_finite(_rows(tensors, group), Call(0.0))
+                    _engine_of(group, noted or {}, self._lazy).all_finite(
+                        _rows(tensors, group), Call(0.0)
+                    )
                     for tensors, group, noted in asking
                 ],
                 sharing,
@@ -458,6 +493,8 @@ def adadelta(
         step = _planned(given, group, proceed=None)
         with contextlib.nullcontext() if compiling else interrupts.Deferred():
             step.run()
+            if not compiling:
+                step.engine.catch_up()
 
 
 class _Given(NamedTuple):
@@ -501,7 +538,11 @@ class _Planned(NamedTuple):
 
 
 def _planned(
-    given: _Given, group: dict[str, Any], proceed: Any, known: dict[str, Any] | None = None
+    given: _Given,
+    group: dict[str, Any],
+    proceed: Any,
+    known: dict[str, Any] | None = None,
+    lazy: Lazy | None = None,
 ) -> _Planned:
     as_tensor = group["capturable"] or group["differentiable"] or torch.compiler.is_compiling()
     call = Call(arguments.rate_of_step(group["lr"], as_tensor))
@@ -511,7 +552,7 @@ def _planned(
         mode = "decoupled" if group["decoupled_weight_decay"] else "coupled"
         options = Options(group["rho"], group["eps"], maximize=group["maximize"], decay_mode=mode)
         known["options"] = options
-    engine = _engine_of(group, known)
+    engine = _engine_of(group, known, lazy)
     plan = engine.plan(_rows(given, group), call, options, proceed)
     if not torch.compiler.is_compiling() and engine.reasons is not known.get("last"):
         reasons = dict(zip(given.params, engine.reasons, strict=True))
@@ -519,12 +560,18 @@ def _planned(
     return _Planned(engine, plan, given)
 
 
-def _engine_of(group: dict[str, Any], known: dict[str, Any]) -> Engine:
+def _engine_of(group: dict[str, Any], known: dict[str, Any], lazy: Lazy | None) -> Engine:
     """Return the engine of a group, which is kept until the group's settings change."""
     kind = [group[name] for name in ("fused", "foreach", "differentiable", "capturable")]
     if known.get("kind") != kind:
         fused, foreach, differentiable, capturable = kind
-        engine = Engine(fused, foreach=foreach, differentiable=differentiable, waits=not capturable)
+        engine = Engine(
+            fused,
+            foreach=foreach,
+            differentiable=differentiable,
+            waits=not capturable,
+            lazy=lazy,
+        )
         known.update(kind=kind, engine=engine)
     engine = known["engine"]
     return engine

@@ -101,6 +101,7 @@ class Driver:
 
     def state(self, slot):
         """Return the values of one slot of the shared vectors, one for each variable."""
+        assert self.optimizer.variables  # lets rows without a gradient catch up
         variables = {
             "variables": self.variables,
             "square_avg": self.optimizer._accumulated_grads,

@@ -61,6 +61,12 @@ class Engine(Protocol):
 
         """
 
+    def catch_up(self) -> None:
+        """Let all rows catch up with the steps of sparse gradients; see `lazy.py`.
+
+        This must be called before anything but a step reads or changes averages.
+        """
+
 
 class Group(Protocol):
     """Rows of one call that are updated together."""

@@ -102,6 +102,13 @@ def other_shape(
     return ValueError(f"the {what} for {name} must have shape {expected}; received {shape}")
 
 
+def other_row(name: str, count: int, row: Any) -> ValueError:
+    """Return the error about a sparse gradient with a row that its parameter lacks."""
+    return ValueError(
+        f"the rows of the gradient for {name} must be from 0 to {count - 1}; received {row}"
+    )
+
+
 # The call that makes a new optimizer from an `optimizer`, if the user's language is not Python.
 renewing_call: str | None = None
 

@@ -90,6 +90,9 @@ class Engine:
                 made[place] = row
         return made
 
+    def catch_up(self) -> None:
+        """Do nothing: a step changes all rows."""
+
     def _groups(self, rows: Sequence[Row], call: Call, options: Options) -> list["_Group"]:
         def kind_of(row: Row) -> tuple[bool, Any]:
             # Without a gradient a row's action may be FOLLOW, which the kernel does not support.

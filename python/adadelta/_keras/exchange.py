@@ -44,9 +44,10 @@ class Parts(NamedTuple):
 
     @property
     def state(self) -> State:
-        """The state variables; an error before the optimizer is built."""
+        """The state variables, up to date; an error before the optimizer is built."""
         if self.built is None:
             raise exchange.unbuilt()
+        self.built.catch_up()
         return self.built
 
     def counters(self) -> dict[str, Any]:

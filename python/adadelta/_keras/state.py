@@ -67,6 +67,7 @@ class State:
         skipped: Counts skipped calls.
         loss_scale: The dynamic loss scale.
         finite_calls: Counts the finite calls since the loss scale changed.
+        catch_up: `catch_up()` of the engine, which must be called before averages are read or set.
 
     """
 
@@ -82,6 +83,7 @@ class State:
     skipped: Any = None
     loss_scale: Any = None
     finite_calls: Any = None
+    catch_up: Callable[[], None] = lambda: None
 
     @property
     def names(self) -> list[str]:

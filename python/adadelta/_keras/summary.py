@@ -52,6 +52,7 @@ def representation(kind: str, settings: dict[str, Any], state: State | None) -> 
 
 
 def _averages(state: State) -> Iterator[summary.Averages]:
+    state.catch_up()
     columns = state.names, state.parameters, state.square_avg, state.acc_delta
     for name, variable, *averages in zip(*columns, strict=True):
         arrays = (

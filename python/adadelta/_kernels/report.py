@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from adadelta._core import hyperparameters
 from adadelta._core.engine import Engine
+from adadelta._core.lazy import AllRows
 from adadelta._core.step import Row
 from adadelta._core.table import aligned
 from adadelta._kernels import choose
@@ -28,7 +29,8 @@ class KernelInfo(list[dict[str, Any]]):
 
     - `variable`, its name; `shape`; `dtype`; and `device`, on which it is;
     - `engine`: the name of the kernel, as in `kernel_info()`, or the operators of the framework;
-    - `reason`: why the kernel is not used for it, or None when it is.
+    - `reason`: why the kernel is not used for it, or None when it is; also why a sparse gradient
+      updates all of its rows.
 
     Example:
         >>> import keras, adadelta
@@ -75,6 +77,8 @@ def served(
     for name, row in rows.items():
         reason = engine.reason_against(row) or found.get(name)
         made_by = engine.kernel if reason is None else engine.operators
+        if isinstance(reason, AllRows):
+            made_by, reason = engine.kernel, f"a sparse gradient updates all rows: {reason}"
         dtype = row.parameter.dtype
         dtype = getattr(dtype, "name", None) or str(dtype).rpartition(".")[2]
         shape = tuple(row.parameter.shape)

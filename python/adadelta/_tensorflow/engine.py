@@ -13,9 +13,11 @@ from adadelta._core.engine import UNWANTED, Group, factors, may_grow, no_kernel
 from adadelta._core.step import SKIP, Call, Options, Row
 from adadelta._kernels import report, xla_tensorflow
 from adadelta._state import matching
-from adadelta._tensorflow import arrays, programs, rows
-from adadelta._tensorflow.gradients import name_of
+from adadelta._tensorflow import arrays, programs
+from adadelta._tensorflow.gradients import check_rows, name_of
+from adadelta._tensorflow.lazy import Lazy
 from adadelta._tensorflow.plain import Plain, is_on_a_mesh, ready
+from adadelta._tensorflow.rows import is_rows, summed, values_of
 
 
 class Engine:
@@ -43,6 +45,7 @@ class Engine:
         # The reason against the kernel in the last step with a parameter, by the parameter's id.
         self._found: dict[int, str | None] = {}
         self._programs = programs.Programs()
+        self._lazy = Lazy()
 
     def __reduce__(self) -> Any:
         # The other attributes are about these variables, and a copy is for others.
@@ -94,9 +97,11 @@ class Engine:
     def all_finite(self, given: Sequence[Row], call: Call) -> Any:
         """See there; gradients are unscaled, in the dtype of the state, and of all replicas."""
         values = []
-        for row in map(ready, map(_with_tensor, given)):
+        for row in map(_with_tensor, given):
             if row.gradient is not None:
-                row = row._replace(gradient=rows.values_of(row.gradient))
+                # In its own dtype, in which the sum of repeated rows may overflow.
+                row = ready(row._replace(gradient=summed(row.gradient)))
+                row = row._replace(gradient=values_of(row.gradient))
                 unscaled = steps.unscaled(row, call, arrays) if may_grow(call) else row.gradient
                 values.append(unscaled)
         finite = tf.reduce_all(
@@ -113,11 +118,18 @@ class Engine:
     def step(self, rows: Sequence[Row], call: Call, options: Options) -> Sequence[Row]:
         """See there. An action may only be known when a program runs."""
         given = [_with_tensor(row) for row in rows]
+        checks = [check_rows(row.gradient, row.parameter) for row in given]
+        with tf.control_dependencies([check for check in checks if check is not None]):
+            self._step(given, call, options)
+        return rows
+
+    def _step(self, given: Sequence[Row], call: Call, options: Options) -> None:
         self.reasons = self._find_reasons(given, options)
-        self._found |= zip((id(row.parameter) for row in given), self.reasons, strict=True)
         if self.fused:
             for problem in filter(None, self.reasons):
                 raise no_kernel(problem)
+        self._find_tables(given, options)
+        self._found |= zip((id(row.parameter) for row in given), self.reasons, strict=True)
         self.plain.operations = []
         served: list[Row] = []
         plain: list[Row] = []
@@ -135,7 +147,22 @@ class Engine:
         for group, its_factors in zip(groups, factors(groups, options, namespace), strict=True):
             group.step(its_factors)
         self.plain.constrain([row for row in served if row.constraint is not None], call, options)
-        return rows
+
+    def _find_tables(self, given: Sequence[Row], options: Options) -> None:
+        """Find out which sparse gradients touch only their rows, and note why others do not."""
+        self.plain.tables = {}
+        if self.fused is False:
+            return
+        for place, row in enumerate(given):
+            table, reason = self._lazy.find(row, options)
+            if table is not None:
+                self.plain.tables[id(row.square_avg)] = table
+            elif is_rows(row.gradient):
+                self.reasons[place] = f"a sparse gradient updates all rows: {reason}"
+
+    def catch_up(self) -> None:
+        """See there."""
+        self._lazy.catch_up()
 
     def _summed(self, given: Sequence[Row]) -> list[Row]:
         """Return rows with gradients that are summed over all replicas."""
@@ -159,6 +186,6 @@ def _is_in_a_replica() -> bool:
 
 def _with_tensor(row: Row) -> Row:
     gradient = row.gradient
-    if gradient is None or rows.is_rows(gradient) or tf.is_tensor(gradient):
+    if gradient is None or is_rows(gradient) or tf.is_tensor(gradient):
         return row
     return row._replace(gradient=tf.convert_to_tensor(gradient))

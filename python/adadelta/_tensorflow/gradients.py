@@ -40,3 +40,24 @@ def fitting(gradient: Any, variable: Any) -> Any:
     if not shape.is_compatible_with(variable.shape):
         raise parameters.other_shape(name_of(variable), tuple(variable.shape.as_list()), shape)
     return gradient
+
+
+def check_rows(gradient: Any, variable: Any) -> Any:
+    """Raise an error if a gradient has rows that its variable lacks.
+
+    In a graph, return the operation that does so, or None if the gradient is dense. XLA leaves the
+    operation out.
+    """
+    is_on_a_mesh = isinstance(variable, tf.experimental.dtensor.DVariable)
+    if not rows.is_rows(gradient) or is_on_a_mesh:
+        return None
+    indices, count = gradient.indices, variable.shape[0]
+    if tf.executing_eagerly():
+        given = indices.numpy()
+        if given.size and (given.min() < 0 or given.max() >= count):
+            wrong = given[(given < 0) | (given >= count)][0]
+            raise parameters.other_row(name_of(variable), count, wrong)
+        return None
+    is_inside = tf.reduce_all((indices >= 0) & (indices < tf.cast(count, indices.dtype)))
+    message = parameters.other_row(name_of(variable), count, "others").args[0]
+    return tf.debugging.Assert(is_inside, [message, indices])

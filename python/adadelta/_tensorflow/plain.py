@@ -13,6 +13,7 @@ from adadelta._core.clipping import Factors
 from adadelta._core.step import COLLECT, FOLLOW, UPDATE, Call, Options, Row
 from adadelta._tensorflow import arrays, operation, rows
 from adadelta._tensorflow.arrays import ON_SCALARS, choose
+from adadelta._tensorflow.lazy import Table
 
 Array = Any
 
@@ -27,6 +28,8 @@ class Plain:
 
     Attributes:
         operations: The operations that a TensorFlow 1 graph must run for the last step.
+        tables: Makes the next step of a parameter with a sparse gradient, by the id of its
+            `square_avg`. Without a table the step touches all of its rows.
         compiles_rows: Whether XLA compiles the update of each row.
 
     """
@@ -34,6 +37,7 @@ class Plain:
     def __init__(self, takes_operation: bool) -> None:
         self.takes_operation, self.compiles_rows = takes_operation, False
         self.operations: list[Any] = []
+        self.tables: dict[int, Table] = {}
         self._compiled = tf.function(self._update, jit_compile=True, autograph=False)
 
     def groups(self, given: Sequence[Row], call: Call, options: Options) -> list["Group"]:
@@ -46,7 +50,9 @@ class Plain:
     def step(self, row: Row, call: Call, options: Options, factors: Factors | None = None) -> None:
         """Make the step of a row whose action is known."""
         gradient, window = row.gradient, row.window
-        if row.action == UPDATE:
+        if row.action == UPDATE and id(row.square_avg) in self.tables:
+            self.tables[id(row.square_avg)].step(row, call, factors)
+        elif row.action == UPDATE:
             update = (
                 self._compiled if self.compiles_rows and not is_on_a_mesh([row]) else self._update
             )
@@ -58,10 +64,8 @@ class Plain:
             self._take(row, lambda values: steps.step(values, call, options, ON_SCALARS))
 
     def _update(self, row: Row, call: Call, options: Options, factors: Factors | None) -> None:
-        row = _whole(row)
-        if rows.is_rows(row.gradient):
-            self._advance_rows(row, call, options, factors)
-        elif self.takes_operation and not is_on_a_mesh([row]) and operation.can_serve(row, options):
+        row = _with_dense_gradient(row)
+        if self.takes_operation and not is_on_a_mesh([row]) and operation.can_serve(row, options):
             gradient = steps.clipped(_read(row), call, options, arrays, factors)
             self._assigned(operation.update(row, gradient, call, options))
             if row.window is not None:
@@ -71,26 +75,6 @@ class Plain:
             return
         if row.average is not None:
             self._take(row, lambda values: steps.follow(values, call, options, ON_SCALARS))
-
-    def _advance_rows(
-        self, row: Row, call: Call, options: Options, factors: Factors | None
-    ) -> None:
-        """Update the rows of a parameter that have a gradient; of the rest only averages decay."""
-        gradient: Any = row.gradient
-        rho = options.rho
-        old_square_avg = tf.convert_to_tensor(row.square_avg)
-        old_acc_delta = tf.convert_to_tensor(row.acc_delta)
-        some = row._replace(
-            parameter=rows.take(row.parameter, gradient),
-            gradient=gradient.values,
-            square_avg=rows.take(old_square_avg, gradient),
-            acc_delta=rows.take(old_acc_delta, gradient),
-        )
-        new = steps.advance(some, call, options, arrays, factors)
-        self._assign(row.square_avg, rows.put(rho * old_square_avg, gradient, new.square_avg))
-        self._assign(row.acc_delta, rows.put(rho * old_acc_delta, gradient, new.acc_delta))
-        change = rows.with_values(gradient, new.parameter - some.parameter)
-        self._assigned(row.parameter.scatter_add(change))
 
     def _take(self, row: Row, made: Callable[[Row], Row]) -> None:
         """Apply a function to the values of a row, and assign the results to its variables."""
@@ -194,7 +178,7 @@ def clipped(gradient: Any, variable: Any, options: Options) -> Any:
     """Return the gradient of a variable, clipped by itself, in the dtype and shape of its state."""
     dtype = precision.state_dtype(arrays.dtype_of(variable))
     state = tf.TensorSpec(arrays.state_shape(variable), dtype)
-    row, call = ready(Row(variable, gradient, state, state)), Call(None)
+    row, call = ready(Row(variable, rows.summed(gradient), state, state)), Call(None)
     group = Group(Plain(takes_operation=False), [row], call, options)
     (factors,) = engine.factors([group], options, arrays)
     values = row._replace(gradient=rows.values_of(row.gradient))
@@ -203,7 +187,7 @@ def clipped(gradient: Any, variable: Any, options: Options) -> Any:
 
 
 def ready(row: Row) -> Row:
-    """Return a row with a gradient as the plain step needs it: repeated rows are summed."""
+    """Return a row with a gradient as the plain step needs it, in the dtype of the state."""
     if row.gradient is None:
         return row
     own = arrays.dtype_of(row.parameter)
@@ -213,16 +197,8 @@ def ready(row: Row) -> Row:
             values = tf.cast(values, own)
         return arrays.to_state(values, row.square_avg)
 
-    row = row._replace(gradient=rows.map_values(in_state, rows.summed(row.gradient)))
+    row = row._replace(gradient=rows.map_values(in_state, rows.flat(row.gradient)))
     return _with_dense_gradient(row) if is_on_a_mesh([row]) else row
-
-
-def _whole(row: Row) -> Row:
-    """Return a row with a dense gradient, unless only some rows of the parameter are updated."""
-    # Half precision must be rounded only once, after the subtraction, as in the dense step.
-    is_exact = arrays.dtype_of(row.parameter) == row.square_avg.dtype.name
-    needs_all = row.weight_decay or row.window is not None or row.constraint is not None
-    return _with_dense_gradient(row) if needs_all or not is_exact else row
 
 
 def _with_dense_gradient(row: Row) -> Row:
@@ -279,5 +255,7 @@ def is_on_a_mesh(members: Sequence[Row]) -> bool:
 
 
 def _gradient_values(row: Row, call: Call) -> Array:
-    row = _whole(row)
-    return steps.mean(row._replace(gradient=rows.values_of(row.gradient)), call, arrays)
+    if row.window is not None:
+        row = _with_dense_gradient(row)
+    values = rows.values_of(rows.summed(row.gradient))
+    return steps.mean(row._replace(gradient=values), call, arrays)

@@ -1,6 +1,6 @@
 """Sparse gradients, `tf.IndexedSlices`: some rows of a variable, possibly more than once.
 
-Repeated rows are summed first, so that a sparse gradient gives the same result as the dense one.
+Repeated rows are summed, so that a sparse gradient gives the same result as the dense one.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,15 +15,25 @@ def is_rows(gradient: Any) -> bool:
 
 
 def summed(gradient: Any) -> Any:
-    """Return a gradient in which repeated rows are summed, so that each occurs once."""
+    """Return a gradient in which repeated rows are summed, so that each occurs once.
+
+    XLA adds rows of zeros in the place of the repeated ones.
+    """
     if not is_rows(gradient):
         return gradient
-    shape = tf.convert_to_tensor(gradient.dense_shape)
-    indices, positions = tf.unique(tf.reshape(gradient.indices, [-1]))
-    row = tf.shape(gradient.values)[1:]
-    values = tf.reshape(gradient.values, tf.concat([[-1], row], 0))
-    rows = tf.math.unsorted_segment_sum(values, positions, tf.size(indices))
-    return tf.IndexedSlices(rows, indices, shape)
+    gradient = flat(gradient)
+    indices, positions = tf.unique(gradient.indices)
+    rows = tf.math.unsorted_segment_sum(gradient.values, positions, tf.size(indices))
+    return tf.IndexedSlices(rows, indices, gradient.dense_shape)
+
+
+def flat(gradient: Any) -> Any:
+    """Return a gradient whose row numbers, if it has any, are a vector."""
+    if not is_rows(gradient) or gradient.indices.shape.rank == 1:
+        return gradient
+    shape = tf.concat([[-1], tf.shape(gradient.values)[1:]], 0)
+    values, indices = tf.reshape(gradient.values, shape), tf.reshape(gradient.indices, [-1])
+    return tf.IndexedSlices(values, indices, tf.convert_to_tensor(gradient.dense_shape))
 
 
 def values_of(gradient: Any) -> Any:
@@ -41,19 +51,6 @@ def with_values(gradient: Any, values: Any) -> Any:
 def map_values(function: Callable[[Any], Any], gradient: Any) -> Any:
     """Apply an elementwise function to a gradient, dense or of rows."""
     return with_values(gradient, function(values_of(gradient)))
-
-
-def take(array: Any, gradient: Any) -> Any:
-    """Return the rows of a tensor for which there is a gradient."""
-    return tf.gather(array, gradient.indices)
-
-
-def put(array: Any, gradient: Any, values: Any) -> Any:
-    """Return a tensor with the rows for which there is a gradient replaced by `values`."""
-    # The difference is added. XLA pads the unique rows with row 0, with a gradient and thus a
-    # difference of 0; replacing that row would undo the effect of its own gradient.
-    change = values - tf.gather(array, gradient.indices)
-    return tf.tensor_scatter_nd_add(array, tf.reshape(gradient.indices, [-1, 1]), change)
 
 
 def dense(gradient: Any, shape: Sequence[int]) -> Any:

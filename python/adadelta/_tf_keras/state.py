@@ -16,6 +16,7 @@ from adadelta._state import keras_file, matching
 from adadelta._state.exchange import mapped, state_of, unbuilt
 from adadelta._state.record import OptimizerState
 from adadelta._tensorflow import arrays, exchange
+from adadelta._tensorflow.engine import Engine
 from adadelta._tensorflow.gradients import name_of
 from adadelta._tf_keras import learning_rate, loaders
 
@@ -25,6 +26,7 @@ _HOST = "tf_keras.optimizers.Adadelta"
 class State(tf_keras.optimizers.Optimizer):
     """The variables of the optimizer."""
 
+    _engine: Engine
     _exclusions: Exclusions
     # The state that was loaded before the optimizer was built.
     _waiting_state: Any
@@ -120,6 +122,22 @@ class State(tf_keras.optimizers.Optimizer):
     def skipped(self) -> int:
         """The number of calls that were skipped because a gradient was NaN or infinite."""
         return 0 if self._skipped is None else int(self._skipped.numpy())
+
+    @property
+    def variables(self) -> Any:
+        """The state variables."""
+        self._catch_up()
+        return super().variables
+
+    def _trackable_children(self, *arguments: Any, **options: Any) -> Any:
+        """Return what a checkpoint saves or restores."""
+        self._catch_up()
+        return super()._trackable_children(*arguments, **options)
+
+    def _catch_up(self) -> None:
+        """Let rows that had no gradient catch up, before the state is read or changed."""
+        if self.built:
+            self._engine.catch_up()
 
     def get_weights(self) -> list[np.ndarray]:
         """Return the values of `variables`, in the form that `set_weights()` accepts."""
@@ -314,6 +332,7 @@ class State(tf_keras.optimizers.Optimizer):
         raise NotImplementedError
 
     def _slots(self) -> dict[str, dict[str, Any]]:
+        self._catch_up()
         slots: dict[str, dict[str, Any]] = {}
         for index, name in enumerate(matching.distinct(map(name_of, self._parameters))):
             slots[name] = {

@@ -14,11 +14,13 @@ from torch import Tensor
 
 from adadelta._core.clipping import Factors
 from adadelta._core.engine import UNWANTED, Group, alike, factors, no_kernel
+from adadelta._core.lazy import AllRows
 from adadelta._core.step import COLLECT, FOLLOW, SKIP, UPDATE, Call, Options, Row, columns_of
 from adadelta._kernels import cuda, layout, torch_memory
 from adadelta._torch import finite, plain, shards
 from adadelta._torch import kernel as processor
 from adadelta._torch.arrays import arrays_of
+from adadelta._torch.lazy import Lazy, Touched
 
 # How many sets of rows are remembered, so that the next step with one of them checks less.
 _SETS = 8
@@ -29,7 +31,7 @@ class Part(NamedTuple):
     """Rows with the same action, sorted by how they are updated."""
 
     action: int
-    by_kernel: processor.Step | None = None
+    by_kernel: Sequence[processor.Step] = ()
     # State that is not contiguous, with the copies of it in the kernel's rows.
     stand_ins: Sequence[tuple[Tensor, Tensor]] = ()
     on_gpu: Sequence[Row] = ()
@@ -38,6 +40,13 @@ class Part(NamedTuple):
     alone: Sequence[Row] = ()
     # Rows whose constraints are applied after all updates.
     constrained: Sequence[Row] = ()
+    # Parameters of which only some rows are updated.
+    touched: Sequence[Touched] = ()
+
+    def and_(self, other: "Part") -> "Part":
+        """Return a part with the rows of both, which have the same action."""
+        fields: Any = zip(self[1:], other[1:], strict=True)
+        return Part(self.action, *([*mine, *its] for mine, its in fields))
 
 
 class Plan(NamedTuple):
@@ -62,6 +71,7 @@ class Engine:
         foreach: bool | None = None,
         differentiable: bool = False,
         waits: bool = True,
+        lazy: Lazy | None = None,
     ) -> None:
         """Make an engine.
 
@@ -71,8 +81,10 @@ class Engine:
             foreach: False updates one tensor at a time, unless `fused` is True.
             differentiable: Whether gradients flow through a step.
             waits: Whether the engine may read the values of tensors, which waits for their device.
+            lazy: Notes which rows are behind after sparse gradients; None makes a new one.
 
         """
+        self.lazy = Lazy() if lazy is None else lazy
         self.fused, self.foreach = fused, foreach
         self.differentiable, self.waits = differentiable, waits
         self.reasons: list[str | None] = []
@@ -121,6 +133,10 @@ class Engine:
         self.run(self.plan(rows, call, options))
         return rows
 
+    def catch_up(self) -> None:
+        """See there."""
+        self.lazy.catch_up()
+
     def plan(
         self, rows: Sequence[Row], call: Call, options: Options, proceed: Tensor | None = None
     ) -> Plan:
@@ -146,15 +162,7 @@ class Engine:
             its_rows = rows if len(places) == len(rows) else [rows[place] for place in places]
             if action == SKIP:
                 continue
-            noted = self._again(its_rows) if against is None else None
-            if noted is not None:
-                constrained = (
-                    [row for row in its_rows if row.constraint] if noted.are_constrained else []
-                )
-                by_kernel = _by_kernel(noted, its_rows, action)
-                parts.append(Part(action, by_kernel, constrained=constrained))
-                continue
-            part, reasons = self._sorted(its_rows, action, call, options, against)
+            part, reasons = self._part(its_rows, action, call, options, against)
             parts.append(part)
             for place, reason in zip(places, reasons, strict=True):
                 found[place] = reason
@@ -170,8 +178,10 @@ class Engine:
     def _run(self, part: Part, plan: Plan) -> None:
         _, call, options, proceed = plan
         groups: list[Group] = []
-        if part.by_kernel is not None:
-            groups += processor.groups(part.by_kernel, Call(*map(_number, call)), options)
+        for those in part.touched:
+            those.take()
+        for step in part.by_kernel:
+            groups += processor.groups(step, Call(*map(_number, call)), options)
         if part.action == UPDATE:
             groups += [plain.Group(rows, call, options, proceed) for rows in part.together]
             if part.alone:
@@ -182,13 +192,15 @@ class Engine:
                 pairs = factors(groups, options, np)
         for group, pair in zip(groups, pairs, strict=True):
             group.step(pair)
-        if part.by_kernel is not None:
-            processor.tell_autograd(part.by_kernel)
-            for tensor, stand_in in part.stand_ins:
-                tensor.copy_(stand_in)
+        for step in part.by_kernel:
+            processor.tell_autograd(step)
+        for tensor, stand_in in part.stand_ins:
+            tensor.copy_(stand_in)
         if part.action == UPDATE:
             if part.on_gpu:
                 cuda.step(part.on_gpu, call, options)
+            for those in part.touched:
+                those.put_back()
             for row in part.constrained:
                 plain.finish(row, call, options)
             return
@@ -211,6 +223,48 @@ class Engine:
         is_unknown = call is not None and isinstance(call.rate, Tensor) and not self.waits
         return "the rate is a tensor on its device" if is_unknown or proceed is not None else None
 
+    def _part(
+        self,
+        rows: Sequence[Row],
+        action: int,
+        call: Call,
+        options: Options,
+        against: str | None,
+    ) -> tuple[Part, Sequence[str | None]]:
+        """Return rows with the same action and the reasons against kernels, or raise."""
+        reasons: list[str | None] = [None] * len(rows)
+        noted = self._again(rows) if against is None and not self.lazy else None
+        touched: dict[int, Touched] = {}
+        all_rows: dict[int, AllRows] = {}
+        rest: Sequence[int] = range(len(rows))
+        if noted is None and action == UPDATE:
+            touched, all_rows = self.lazy.touched(rows, options.rho, self._reason_for_all_rows())
+            if self.lazy:
+                rest = [place for place in rest if place not in touched]
+                rows = [rows[place] for place in rest]
+                noted = self._again(rows) if against is None else None
+        if noted is not None:
+            constrained = [row for row in rows if row.constraint] if noted.are_constrained else []
+            part = Part(action, [_by_kernel(noted, rows, action)], constrained=constrained)
+        else:
+            part, found = self._sorted(rows, action, call, options, against)
+            for place, reason in zip(rest, found, strict=True):
+                reasons[place] = reason or all_rows.get(place)
+        if touched:
+            filled = {place: those for place, those in touched.items() if len(those)}
+            copies = [those.row for those in filled.values()]
+            its_part, found = self._sorted(copies, action, call, options, against, may_note=False)
+            reasons_of_touched = dict(zip(filled, found, strict=True))
+            for place in touched:
+                reasons[place] = reasons_of_touched.get(place)
+            part = part.and_(its_part._replace(touched=list(touched.values())))
+        return part, reasons
+
+    def _reason_for_all_rows(self) -> str | None:
+        if self.differentiable:
+            return "gradients flow through the step"
+        return None if self.waits else "`capturable` is True"
+
     def _again(self, rows: Sequence[Row]) -> processor.Rows | None:
         """Return what is remembered about these rows, if they have not changed."""
         noted = self._noted.get(_key(rows)) if rows else None
@@ -223,8 +277,12 @@ class Engine:
         call: Call,
         options: Options,
         against: str | None,
+        may_note: bool = True,
     ) -> tuple[Part, list[str | None]]:
-        """Sort rows by how they are updated, with the reasons against kernels, or raise."""
+        """Sort rows by how they are updated, with the reasons against kernels, or raise.
+
+        With `may_note`, the next step with these rows checks less.
+        """
         compiling = torch.compiler.is_compiling()
         rows = list(map(plain.with_dense_gradient, rows))
         for row in rows:
@@ -261,8 +319,8 @@ class Engine:
             its_row = plain.real(row)
             is_alone = self.differentiable or compiling or is_apart or action != UPDATE
             (alone if is_alone else rest).append(its_row)
-        may_note = len(served) == len(rows) and not stand_ins
-        by_kernel = self._noting(served, action, may_note) if served else None
+        may_note = may_note and len(served) == len(rows) and not stand_ins
+        by_kernel = [self._noting(served, action, may_note)] if served else []
         constrained = [row for row in rows if row.constraint is not None]
         together = [[row] for row in rest]
         if self.foreach is not False:

@@ -13,6 +13,7 @@ from adadelta._core.clipping import Factors
 from adadelta._core.step import Call, Options, Row
 from adadelta._torch import arrays, pieces
 from adadelta._torch.arrays import real_state_dtype
+from adadelta._torch.lazy import check_rows
 
 # The arrays of a row that a step changes.
 _WRITTEN = ("parameter", "square_avg", "acc_delta", "average", "window")
@@ -26,6 +27,8 @@ def with_dense_gradient(row: Row) -> Row:
     if not isinstance(gradient, Tensor):
         gradient = torch.as_tensor(gradient, device=row.parameter.device)
     if gradient.layout != torch.strided:
+        if gradient.is_sparse:
+            check_rows(gradient)
         gradient = gradient.to_dense()
     # Making a new row takes longer than everything above.
     return row if gradient is row.gradient else row._replace(gradient=gradient)
