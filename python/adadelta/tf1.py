@@ -67,10 +67,13 @@ class Adadelta(session.KerasOptimizer):
     graph mode of tf_keras (as `optimizer` of `model.compile()`), in a `tf.function` and eagerly.
 
     Float16 and bfloat16 parameters are updated in float32 and have float32 state. A complex
-    parameter is treated as a pair of real ones. A sparse gradient gives the same result as a dense
-    one; outside of a graph with a session, the step computes only its rows, and the averages of the
-    others decay when `weights` is read. In eager mode and in a `tf.function`, a compiled kernel makes the step of large variables,
-    as in `adadelta.tf_keras`.
+    parameter is treated as a pair of real ones.
+
+    A sparse gradient gives the same result as a dense one. Outside of a graph with a session, the
+    step computes only its rows, and the averages of the others decay when `weights` is read.
+
+    In eager mode and in a `tf.function`, a compiled kernel makes the step of large variables, as in
+    `adadelta.tf_keras`.
 
     Args:
         lr: The learning rate, a finite number of at least 0.
