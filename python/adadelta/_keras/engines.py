@@ -33,6 +33,7 @@ __all__ = [
     "eagerly",
     "has_several_workers",
     "is_compiling",
+    "outside_programs",
     "without_recording",
 ]
 
@@ -49,6 +50,20 @@ def eagerly() -> contextlib.AbstractContextManager[Any]:
     import tensorflow
 
     return tensorflow.init_scope()
+
+
+def outside_programs() -> contextlib.AbstractContextManager[Any]:
+    """Return a context in which variables are created at once, also while TensorFlow traces.
+
+    For variables that are created inside, TensorFlow traces a condition each, and the whole
+    function a second time, which takes half of the first epoch of a small model. A strategy must
+    create its variables inside.
+    """
+    if keras.config.backend() != "tensorflow":
+        return contextlib.nullcontext()
+    import tensorflow
+
+    return contextlib.nullcontext() if tensorflow.distribute.has_strategy() else eagerly()
 
 
 def is_compiling() -> bool:
