@@ -53,11 +53,10 @@ def eagerly() -> contextlib.AbstractContextManager[Any]:
 
 
 def outside_programs() -> contextlib.AbstractContextManager[Any]:
-    """Return a context in which variables are created at once, also while TensorFlow traces.
+    """Return a context in which variables get their values at once, also while TensorFlow traces.
 
-    For variables that are created inside, TensorFlow traces a condition each, and the whole
-    function a second time, which takes half of the first epoch of a small model. A strategy must
-    create its variables inside.
+    Otherwise the program has a condition for each, which takes a third of the first epoch of a
+    small model (0.4 of 1.1 s). Under a strategy, variables must be created inside.
     """
     if keras.config.backend() != "tensorflow":
         return contextlib.nullcontext()
