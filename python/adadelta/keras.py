@@ -29,6 +29,7 @@ from adadelta._keras.engines import (
     eagerly,
     has_several_workers,
     is_compiling,
+    outside_programs,
     without_recording,
 )
 from adadelta._keras.gradients import fitting
@@ -368,7 +369,7 @@ class Adadelta(keras.optimizers.Optimizer):
             self._refuse_other_variables(variables)
             return
         self._refuse_unusable(variables)
-        with interrupts.Deferred():
+        with interrupts.Deferred(), outside_programs():
             self._build(variables)
 
     def _build(self, variables: list[Any]) -> None:

@@ -61,6 +61,37 @@ def test_compiled_and_eager_training_agree(options):
         np.testing.assert_allclose(one, two, atol=2e-4)
 
 
+@pytest.mark.parametrize("options", [{}, EVERYTHING], ids=["plain", "everything"])
+@pytest.mark.skipif(driver.BACKEND != "tensorflow", reason="only TensorFlow traces programs")
+def test_the_program_that_makes_the_state_has_no_condition_for_each_variable(options):
+    import tensorflow as tf
+
+    def gradients():
+        return [tf.ones([2]), tf.ones([1, 1])]
+
+    def made():
+        variables = [keras.Variable([1.0, 2.0]), keras.Variable([[3.0]])]
+        return variables, adadelta.Adadelta(learning_rate=1.0, **options)
+
+    variables, optimizer = made()
+
+    @tf.function
+    def step():
+        optimizer.build(variables)
+        operations = tf.compat.v1.get_default_graph().get_operations()
+        assert "If" not in {operation.type for operation in operations}
+        optimizer.apply(gradients())
+
+    eager, other = made()
+    for _ in range(8):
+        step()
+        other.apply(gradients(), eager)
+    pairs = zip(variables + optimizer.variables, eager + other.variables, strict=True)
+    for one, two in pairs:
+        # A program rounds some products differently.
+        np.testing.assert_allclose(driver.numpy(one), driver.numpy(two), rtol=2e-6)
+
+
 def test_fitting_again_and_again_with_an_average():
     optimizer = adadelta.Adadelta(learning_rate=3.0, use_ema=True, ema_momentum=0.5)
     net, first = fitted(optimizer, epochs=3)

@@ -4,6 +4,8 @@
 make twenty: for 20 million parameters it takes a quarter of the time on a 2-core machine.
 """
 
+import math
+from functools import partial
 from typing import Any
 
 import tensorflow as tf
@@ -15,6 +17,10 @@ from adadelta._tensorflow import arrays
 
 # The options that are applied before or after the operation.
 _KNOWN = ("maximize", "clipnorm", "clipvalue", "global_clipnorm", "decay_mode", "ema_momentum")
+
+# From how many elements on a condition is faster than saturating every gradient. Up to here both
+# take as long, and the condition takes 6 ms more when it is traced.
+_LARGE = 2**14
 
 
 def can_serve(row: Row, options: Options) -> bool:
@@ -49,8 +55,8 @@ def _keeps(rho: float, dtype: Any) -> bool:
 def update(row: Row, gradient: Array, call: Call, options: Options) -> Any:
     """Decay and update the variables of a row.
 
-    In the operation, squares may overflow. One more read of the gradient finds out whether any
-    could, or whether an element is not finite; only then is the gradient saturated.
+    In the operation, squares may overflow, so the gradient is saturated. For a large one, one more
+    read finds out first whether that changes anything.
 
     Args:
         row: The row.
@@ -64,10 +70,12 @@ def update(row: Row, gradient: Array, call: Call, options: Options) -> Any:
     """
     variable, square_avg = row.parameter, row.square_avg
     limit = arrays.largest_gradient(options.epsilon, square_avg)
-    is_small = tf.math.is_finite(tf.nn.l2_loss(gradient))
-    gradient = tf.cond(
-        is_small, lambda: gradient, lambda: rule.saturated(gradient, limit, arrays.clip)
-    )
+    saturated = partial(rule.saturated, gradient, limit, arrays.clip)
+    if math.prod(variable.shape.as_list()) < _LARGE:
+        gradient = saturated()
+    else:
+        is_small = tf.math.is_finite(tf.nn.l2_loss(gradient))
+        gradient = tf.cond(is_small, partial(tf.identity, gradient), saturated)
     rate = tf.convert_to_tensor(arrays.number(call.rate, square_avg), square_avg.dtype)
 
     decayed = []

@@ -61,7 +61,7 @@ class Plain:
             values = steps.unscaled(row._replace(gradient=rows.values_of(gradient)), call, arrays)
             self._assigned(window.scatter_add(rows.with_values(gradient, values)))
         else:
-            self._take(row, lambda values: steps.step(values, call, options, ON_SCALARS))
+            self._take(row, lambda values: steps.step(values, call, options, _namespace([row])))
 
     def _update(self, row: Row, call: Call, options: Options, factors: Factors | None) -> None:
         row = _with_dense_gradient(row)
@@ -71,10 +71,11 @@ class Plain:
             if row.window is not None:
                 self._assign(row.window, arrays.zeros_like(row.window))
         else:
-            self._take(row, lambda values: steps.step(values, call, options, ON_SCALARS, factors))
+            namespace = _namespace([row])
+            self._take(row, lambda values: steps.step(values, call, options, namespace, factors))
             return
         if row.average is not None:
-            self._take(row, lambda values: steps.follow(values, call, options, ON_SCALARS))
+            self._take(row, lambda values: steps.follow(values, call, options, arrays))
 
     def _take(self, row: Row, made: Callable[[Row], Row]) -> None:
         """Apply a function to the values of a row, and assign the results to its variables."""
@@ -94,7 +95,7 @@ class Plain:
         """Finish an update after the kernel: apply constraints, then update moving averages."""
 
         def constrained(values: Row) -> Row:
-            return steps.follow(steps.constrain(values), call, options, ON_SCALARS)
+            return steps.follow(steps.constrain(values), call, options, arrays)
 
         def constrain(members: Sequence[Row]) -> None:
             for row in members:
@@ -114,8 +115,7 @@ class Group:
     def norms(self, together: bool, wide: bool) -> Factors:
         """Return the norms of the gradients, as `clipping.factors_of_groups` needs them."""
         dtype = "float64" if wide else self.dtype
-        on_a_mesh = is_on_a_mesh(self._rows)
-        namespace = ON_SCALARS if on_a_mesh else arrays
+        on_a_mesh, namespace = is_on_a_mesh(self._rows), _namespace(self._rows)
 
         def norm(gradients: Sequence[Array]) -> Factors:
             filled = [gradient for gradient in gradients if 0 not in gradient.shape]
@@ -252,6 +252,10 @@ def is_on_a_mesh(members: Sequence[Row]) -> bool:
     """Whether rows are on a DTensor mesh."""
     dvariable = tf.experimental.dtensor.DVariable
     return any(isinstance(row.parameter, dvariable) for row in members)
+
+
+def _namespace(members: Sequence[Row]) -> Any:
+    return ON_SCALARS if is_on_a_mesh(members) else arrays
 
 
 def _gradient_values(row: Row, call: Call) -> Array:

@@ -350,7 +350,8 @@ class Engine:
 
 
 def _key(rows: Sequence[Row]) -> tuple[int, int]:
-    return len(rows), id(rows[0].parameter)
+    # Without making a row of the columns, which takes 1 us.
+    return len(rows), id(columns_of(rows)[0][0])
 
 
 def _by_kernel(taken: processor.Rows, rows: Sequence[Row], action: int) -> processor.Step:
