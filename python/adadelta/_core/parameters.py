@@ -20,7 +20,7 @@ from adadelta._core.hyperparameters import (
 NUMBERS = ("rho", "epsilon", "clipnorm", "clipvalue", "global_clipnorm", "loss_scale_factor")
 
 
-def numbers_of(optimizer: Any) -> dict[str, Any]:
+def numbers_of(optimizer: object) -> dict[str, Any]:
     """Return the numbers that `check` needs from an optimizer, whose attributes they are."""
     return {name: getattr(optimizer, name, None) for name in NUMBERS}
 

@@ -70,7 +70,7 @@ def is_compiling() -> bool:
     return torch is not None and bool(torch.compiler.is_compiling())
 
 
-def _apply(optimizer: Any, gradients: list[Any], variables: Any) -> None:
+def _apply(optimizer: keras.optimizers.Optimizer, gradients: list[Any], variables: Any) -> None:
     optimizer.apply(gradients, variables)
 
 

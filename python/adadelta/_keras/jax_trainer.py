@@ -12,7 +12,7 @@ from typing import Any
 import keras
 
 
-def reading_trainer(optimizer: Any) -> tuple[Any, bool]:
+def reading_trainer(optimizer: object) -> tuple[Any, bool]:
     """Return the model whose trainer on JAX is reading the optimizer's variables, or None.
 
     Returns:
