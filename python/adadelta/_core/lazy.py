@@ -16,6 +16,11 @@ class AllRows(str):
     __slots__ = ()
 
 
+def updates_all_rows(reason: str) -> str:
+    """Return what `kernel_info()` says about a sparse gradient that updates all rows."""
+    return f"a sparse gradient updates all rows: {reason}"
+
+
 def reason_against(row: Row) -> str | None:
     """Return which option changes all rows of a parameter in each step, or None if none does."""
     changing = {

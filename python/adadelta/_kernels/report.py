@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from adadelta._core import hyperparameters
 from adadelta._core.engine import Engine
-from adadelta._core.lazy import AllRows
+from adadelta._core.lazy import AllRows, updates_all_rows
 from adadelta._core.step import Row
 from adadelta._core.table import aligned
 from adadelta._kernels import choose
@@ -78,7 +78,7 @@ def served(
         reason = engine.reason_against(row) or found.get(name)
         made_by = engine.kernel if reason is None else engine.operators
         if isinstance(reason, AllRows):
-            made_by, reason = engine.kernel, f"a sparse gradient updates all rows: {reason}"
+            made_by, reason = engine.kernel, updates_all_rows(reason)
         dtype = row.parameter.dtype
         dtype = getattr(dtype, "name", None) or str(dtype).rpartition(".")[2]
         shape = tuple(row.parameter.shape)

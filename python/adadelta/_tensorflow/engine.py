@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from adadelta._core import step as steps
 from adadelta._core.engine import UNWANTED, Group, factors, may_grow, no_kernel
+from adadelta._core.lazy import updates_all_rows
 from adadelta._core.step import SKIP, Call, Options, Row
 from adadelta._kernels import report, xla_tensorflow
 from adadelta._state import matching
@@ -158,7 +159,7 @@ class Engine:
             if table is not None:
                 self.plain.tables[id(row.square_avg)] = table
             elif is_rows(row.gradient):
-                self.reasons[place] = f"a sparse gradient updates all rows: {reason}"
+                self.reasons[place] = updates_all_rows(reason)
 
     def catch_up(self) -> None:
         """See there."""
