@@ -51,10 +51,10 @@
 #'   where your own code failed, and of class `adadelta_error_argument` where a
 #'   learning rate function returned no learning rate.
 #'
-#' @section Sparse gradients: On TensorFlow and torch, a sparse gradient, such as that of
-#'   an embedding on TensorFlow, gives the same result as a dense one, but the
-#'   step computes only the rows that have a gradient. The other rows follow when
-#'   they are used, and when the state is read or saved. With `weight_decay`,
+#' @section Sparse gradients: On TensorFlow and torch, a sparse gradient, such as
+#'   that of an embedding on TensorFlow, gives the same result as a dense one, but
+#'   the step computes only the rows that have a gradient. The other rows follow
+#'   when they are used, and when the state is read or saved. With `weight_decay`,
 #'   `use_ema`, `gradient_accumulation_steps` or a constraint, every step computes
 #'   all rows; [kernel_info()] of the optimizer shows the reason. On JAX, the
 #'   gradient of an embedding is dense.
