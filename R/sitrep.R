@@ -8,11 +8,11 @@
 #' adadelta info`.
 #'
 #' @return A data frame of class `adadelta_sitrep` with a row for each `subject`:
-#'   whether it is `fine` (`NA` if it could not be checked), what was `found`,
-#'   whether it is `needed` (without the others the optimizer works, but slower,
-#'   or without saving its state), and the `problem` and its `cure`, or `NA`.
-#'   `print()` returns it, invisibly; `format()` returns the lines that `print()`
-#'   shows.
+#'   whether it is `fine` (`NA` if it could not be checked), what was `found`
+#'   (with `~` for your home folder), whether it is `needed` (without the others
+#'   the optimizer works, but slower, or without saving its state), and the
+#'   `problem` and its `cure`, or `NA`. `print()` returns it, invisibly; `format()`
+#'   returns the lines that `print()` shows.
 #' @seealso [install_adadelta()], [use_backend()], [keras_available()] for
 #'   `TRUE` or `FALSE`.
 #' @export
@@ -45,7 +45,14 @@ row_of_package <- function() {
 }
 
 row_of_r <- function() {
-  sitrep_row("R", paste(getRversion(), "at", R.home()))
+  sitrep_row("R", paste(getRversion(), "at", with_tilde(R.home())))
+}
+
+# As Python's part shows the path of Python.
+with_tilde <- function(path) {
+  home <- sub("/$", "", path.expand("~"))
+  is_inside <- nzchar(home) && startsWith(path, paste0(home, "/"))
+  if (is_inside) paste0("~", substring(path, nchar(home) + 1)) else path
 }
 
 row_of_reticulate <- function() {

@@ -61,7 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader closed the pipe, as `head` does. Output that is left would fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except ModuleNotFoundError as error:
-        return _fail(f"{error}. In this Python: {installation.pip_install(str(error.name))}")
+        package = str(error.name).partition(".")[0]
+        install = installation.pip_install(package)
+        return _fail(f"this command needs {package}, which is not installed: {install}")
     except OSError as error:
         return _fail(_about_file(error))
     except (TypeError, ValueError) as error:
@@ -112,7 +114,10 @@ def _parser() -> argparse.ArgumentParser:
         description="Adadelta (Zeiler 2012) for R and Python.",
         example="info",
     )
-    parser.add_argument("--version", action="version", version=f"adadelta {adadelta.__version__}")
+    # Without -V the column of the help page would be too narrow for "conventions", since argparse
+    # leaves the indent of the commands out when it measures them.
+    version = f"adadelta {adadelta.__version__}"
+    parser.add_argument("-V", "--version", action="version", version=version)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     _command(

@@ -121,7 +121,7 @@ def _first_problem(*found: Check) -> list[str] | None:
 
 def _python() -> Check:
     own = sys.version.split()[0]
-    found = f"{own} at {_here()}"
+    found = f"{own} at {_with_tilde(_here())}"
     if sys.version_info < _numbers(PYTHON_MINIMUM):
         cause = f"{_here()} is Python {own}, and {PYTHON_MINIMUM} or newer is needed."
         cure = "Name a newer one in the environment variable RETICULATE_PYTHON, and start R again."
@@ -254,3 +254,11 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 def _here() -> str:
     return sys.executable or "Python"
+
+
+def _with_tilde(path: str) -> str:
+    """Return a path with "~" for the home folder, so that users can show it to others."""
+    home = os.path.expanduser("~").rstrip("/")
+    # On Windows, "~" is another folder in R than in Python.
+    is_inside = os.name == "posix" and home and path.startswith(f"{home}/")
+    return f"~{path[len(home) :]}" if is_inside else path

@@ -1,6 +1,7 @@
 """The command line: what it prints, its exit status, and no traceback for bad input."""
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 
 import adadelta
 from adadelta import __main__ as command
+from adadelta import installation
 from adadelta.state import OptimizerState, read_state, write_state
 
 ROOT = Path(adadelta.__file__).resolve().parent.parent
@@ -96,6 +98,8 @@ def test_the_example_of_a_help_page_runs(run, saved, monkeypatch, words):
         shutil.copy(saved, f"{name}.safetensors")
     status, out, _ = run(*words, "--help")
     assert status == 0 and all(len(line) <= 85 for line in out.splitlines())
+    # A command and what it does are in one line.
+    assert not re.search(r"^ {4}\S+$", out, re.MULTILINE)
     _, _, example = out.partition("\nexample:\n  python -m adadelta ")
     assert example and run(*shlex.split(example.replace("\\\n", "")))[0] == 0
 
@@ -118,7 +122,8 @@ def test_only_what_is_missing_is_asked_for(run):
 def test_info_says_what_there_is(run):
     status, out, err = run("info")
     assert status == 0 and err == ""
-    assert adadelta.__version__ in out and sys.executable in out
+    assert adadelta.__version__ in out
+    assert sys.executable in map(os.path.expanduser, out.split())
     versions = {line.split()[0]: line.split()[1] for line in out.splitlines() if line[:1].islower()}
     assert versions["numpy"] == np.__version__
     assert "keras" in versions
@@ -246,8 +251,11 @@ def test_state_refuses(run, saved, tmp_path):
 def test_a_package_that_is_missing_is_named(run, saved, monkeypatch):
     monkeypatch.setitem(sys.modules, "safetensors", None)
     out = str(saved.with_name("out"))
-    status, _, err = run("state", "convert", str(saved), out, "--keep-others")
-    assert status == 1 and "-m pip install safetensors" in err
+    install = f"{installation.pip_install('safetensors')}\n"
+    for words in (["convert", str(saved), out, "--keep-others"], ["show", str(saved)]):
+        status, _, err = run("state", *words)
+        said = "adadelta: this command needs safetensors, which is not installed: "
+        assert status == 1 and err == said + install
 
 
 def test_a_command_line_that_is_none(run):

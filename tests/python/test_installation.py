@@ -48,10 +48,26 @@ def test_all_that_is_here_is_found():
     assert [it.subject for it in checks] == SUBJECTS
     assert [it.needed for it in checks] == [True] * 4 + [False] * 2
     assert all(it.problem is None for it in checks[:4])
-    assert sys.executable in checks[0].found
+    assert os.path.expanduser(checks[0].found.split(" at ")[1]) == sys.executable
     assert checks[1].found == importlib.metadata.version("numpy")
     assert checks[2].found == importlib.metadata.version("keras")
     assert installation.problem() is None and installation.problem_without_keras() is None
+
+
+@pytest.mark.skipif(os.name != "posix", reason="~ is another folder in R there")
+@pytest.mark.parametrize(
+    ("home", "shown"),
+    [
+        ("/home/ann", "~/env/bin/python"),
+        ("/home/ann/", "~/env/bin/python"),
+        ("/home/an", "/home/ann/env/bin/python"),
+        ("/", "/home/ann/env/bin/python"),
+    ],
+)
+def test_the_home_folder_is_shown_as_a_tilde(monkeypatch, home, shown):
+    monkeypatch.setenv("HOME", home)
+    monkeypatch.setattr(sys, "executable", "/home/ann/env/bin/python")
+    assert check("Python").found.endswith(f" at {shown}")
 
 
 def test_each_thing_that_is_missing_has_its_cure(installed):

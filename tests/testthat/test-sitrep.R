@@ -29,6 +29,19 @@ test_that("there is a row for each subject, in the order of Python's own", {
   expect_identical(found$needed, !subjects %in% c("kernel", "saved state"))
 })
 
+test_that("the home folder is shown as a tilde", {
+  skip_on_os("windows")
+  code <- "cat(adadelta_sitrep()$found[[2]], '\\n')"
+  shown <- function(home) trimws(run_in_child(code, HOME = home)[[1]])
+  folder <- R.home()
+  above <- dirname(folder)
+  expect_match(shown(above), paste0(" at ~/", basename(folder), "$"))
+  # Neither a folder whose name only begins alike, nor the root.
+  for (home in c(substr(above, 1, nchar(above) - 1), "/")) {
+    expect_match(shown(home), paste0(" at ", folder, "$"))
+  }
+})
+
 # Messages of a session whose Python has only these made-up modules.
 report <- function(modules, ..., python = local_python(modules, parent.frame())) {
   lines <- run_in_child(c(
