@@ -71,10 +71,10 @@ class Adadelta(keras.optimizers.Optimizer):
     A sparse gradient, such as that of an embedding on TensorFlow, gives the same result as a dense
     one, and the step computes only the rows that have a gradient. The averages of the other rows
     decay when they are used next, and when the state is read, saved, copied or loaded. A variable
-    that you took from `variables` before a step is behind until you ask for `variables` again. All
-    rows are computed with `weight_decay`, `use_ema`, `gradient_accumulation_steps` or a constraint;
-    on TensorFlow also with `fused=False`, under a distribution strategy, and on a GPU.
-    `adadelta.kernel_info(optimizer)` shows why.
+    that you took from `variables` before a step is behind until you ask for `variables` again; ask
+    before you read or set it. All rows are computed with `weight_decay`, `use_ema`,
+    `gradient_accumulation_steps` or a constraint; on TensorFlow also with `fused=False`, under a
+    distribution strategy, and on a GPU. `adadelta.kernel_info(optimizer)` shows why.
 
     On several devices, with `keras.distribution` on JAX, state is sharded like its variable. Norms,
     skipped calls and the loss scale are computed over all devices. Set the distribution before you

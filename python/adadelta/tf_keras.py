@@ -45,9 +45,9 @@ class Adadelta(Step):
     A sparse gradient gives the same result as a dense one, and the step computes only the rows that
     have a gradient. The averages of the other rows decay when they are used next, and when the
     state is read, saved, copied or loaded. A variable that you took from `variables` before a step
-    is behind until you ask for `variables` again. All rows are computed with `weight_decay`,
-    `use_ema` or a constraint, under a distribution strategy, on a mesh and on a GPU.
-    `adadelta.kernel_info(optimizer)` shows why.
+    is behind until you ask for `variables` again; ask before you read or set it. All rows are
+    computed with `weight_decay`, `use_ema` or a constraint, under a distribution strategy, on a
+    mesh and on a GPU. `adadelta.kernel_info(optimizer)` shows why.
 
     Float16 and bfloat16 parameters are updated in float32 and have float32 state. A complex
     parameter is treated as a pair of real ones.

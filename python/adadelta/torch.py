@@ -82,7 +82,8 @@ class Adadelta(Optimizer):
     * The averages of the other rows decay later: when their row gets a gradient, and all of them
       when `optimizer.state` is read, as `state_dict()`, pickling and `adadelta.export_state()` do.
       So what you read, save or copy is the state after as many dense steps. A dictionary or a
-      tensor that you got before a step is behind until you read `optimizer.state` again.
+      tensor that you got before a step is behind until you read `optimizer.state` again; do so
+      before you read or set it.
     * Between two reads, each parameter needs an int32 number for each of its rows.
     * All rows are updated in each step if `weight_decay` is not 0, if the optimizer is `capturable`
       or `differentiable`, for a DTensor, for parameters that share memory, and for averages in

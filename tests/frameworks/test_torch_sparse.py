@@ -229,6 +229,27 @@ def test_state_that_was_replaced_behind_the_optimizer_is_used():
     pair.check(rtol=1e-6)
 
 
+def test_averages_with_other_memory_are_used():
+    pair = Pair(torch.ones(5, 2))
+    pair.step(sparse([0, 1, 2]))
+    averages = pair.state("square_avg")
+    pair.step(sparse([1]))
+    for average in averages:
+        average.data = torch.full((5, 2), 2.0)
+    pair.step(sparse([0, 3]))
+    pair.check(rtol=1e-6)
+
+
+def test_steps_inside_and_outside_of_inference_mode():
+    pair = Pair(torch.ones(5, 2))
+    pair.step(sparse([0, 1]))
+    pair.state("square_avg")
+    with torch.inference_mode():
+        pair.step(sparse([1, 2]))
+    pair.step(sparse([2, 3]))
+    pair.check(rtol=1e-6)
+
+
 WRONG = {
     "too large": [[0, 5]],
     "negative": [[0, -1]],

@@ -242,6 +242,35 @@ def test_steps_of_several_functions_and_eager_ones():
     pair.check()
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="functions of TensorFlow")
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_function_reads_and_sets_the_state_of_now(mode, first):
+    import tensorflow as tf
+
+    pair = Pair(mode)
+    pair.optimizer.build([pair.variable])
+
+    @tf.function
+    def read():
+        return [tf.identity(each.value) for each in averages_of(pair.optimizer)]
+
+    @tf.function
+    def reset():
+        for each in averages_of(pair.optimizer):
+            each.assign(tf.ones_like(each.value))
+
+    if first:
+        read()
+    for _ in range(3):
+        pair.call_some(5)
+        pair.check_averages([numpy(each) for each in read()])
+        pair.call_some(5)
+        reset()
+        pair.dense.square_avg = pair.dense.acc_delta = np.ones((ROWS, WIDTH))
+        pair.check()
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_a_skipped_step_is_none_that_rows_miss(mode):
     pair = Pair(mode, skip_nonfinite=True)
@@ -300,6 +329,40 @@ def test_a_row_that_the_variable_lacks_changes_nothing(wrong, mode):
     after += [numpy(each) for each in averages_of(optimizer)]
     for old, new in zip(before, after, strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="XLA compiles for TensorFlow")
+@pytest.mark.parametrize("wrong", [-1, ROWS, ROWS + 5])
+def test_xla_leaves_out_a_row_that_the_variable_lacks(wrong):
+    pair, values = Pair("xla"), np.arange(1.0, 10.0).reshape(3, WIDTH)
+    for _ in range(3):
+        pair.call([2, 5])
+        whole = np.zeros((ROWS, WIDTH))
+        whole[[2, 5]] = values[::2]
+        pair.dense.call(whole)
+        rows = tensor([2, wrong, 5], "int32")
+        pair.run.call([sparse(rows, tensor(values, "float64"), (ROWS, WIDTH))])
+    pair.check()
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="torch checks this itself")
+@pytest.mark.parametrize(
+    ("rows", "error"), [([1, 2, 3], ValueError), (np.array([1.0, 2.0]), TypeError)]
+)
+def test_rows_that_do_not_fit_their_values_change_nothing(rows, error):
+    pair = Pair()
+    first = keras.Variable(np.ones((ROWS, WIDTH)), dtype="float64", name="first")
+    optimizer = adadelta.Adadelta(**ARGUMENTS)
+    run = Driver(optimizer, [first, pair.variable])
+    values = tensor(np.ones((2, WIDTH)), "float64")
+    good = sparse(tensor([1, 2], "int32"), values, (ROWS, WIDTH))
+    bad = sparse(tensor(rows, np.asarray(rows).dtype), values, (ROWS, WIDTH))
+    run.call([good, good])
+    before = [numpy(each) for each in (first, pair.variable, *optimizer.variables)]
+    with pytest.raises(error, match="gradient for table must"):
+        run.call([good, bad])
+    for old, new in zip(before, (first, pair.variable, *optimizer.variables), strict=True):
+        np.testing.assert_array_equal(old, numpy(new))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "complex64"])

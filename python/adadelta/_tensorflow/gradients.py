@@ -52,6 +52,16 @@ def check_rows(gradient: Any, variable: Any) -> Any:
     if not rows.is_rows(gradient) or is_on_a_mesh:
         return None
     indices, count = gradient.indices, variable.shape[0]
+    if indices.dtype not in (tf.int32, tf.int64):
+        raise TypeError(
+            f"the rows of the gradient for {name_of(variable)} must be int32 or int64; received "
+            f"{indices.dtype.name}"
+        )
+    size, given = indices.shape.num_elements(), gradient.values.shape[0]
+    if size is not None and given is not None and size != given:
+        what = "values of the gradient"
+        expected = (size, *variable.shape[1:])
+        raise parameters.other_shape(name_of(variable), expected, gradient.values.shape, what)
     if tf.executing_eagerly():
         given = indices.numpy()
         if given.size and (given.min() < 0 or given.max() >= count):

@@ -74,6 +74,10 @@ class Table:
         # otherwise XLA copies the whole variable, three times.
         write(self._last, tf.maximum(tf.range(count), -1 - last))
         places = read(self._last)
+        # XLA reads the last row in the place of one that the parameter lacks, and writes none. The
+        # gradient of such a row must not be added to another's.
+        size = tf.cast(self._last.shape[0], indices.dtype)
+        places = tf.where((indices >= 0) & (indices < size), places, -1)
         write(self._last, tf.maximum(now, places - count))
         self._steps.assign(now)
 
@@ -114,6 +118,8 @@ class Lazy:
         # The averages that functions update without letting rows catch up, since no row was behind
         # when the functions were traced. They must stay so.
         self._dense: set[int] = set()
+        # Whether a function reads or sets the state, perhaps of parameters without a table.
+        self._is_used = False
 
     def find(self, row: Row, options: Options) -> tuple[Table | None, str]:
         """Return the table that makes the step of a row, or None and the reason against it.
@@ -127,6 +133,8 @@ class Lazy:
             reason = "an option has changed"
         if reason is None and key in self._dense:
             reason = "a compiled function updates all rows of this variable"
+        if reason is None and table is None and self._is_used:
+            reason = "a compiled function reads or sets the state"
         if reason is None:
             if table is None:
                 table = self._tables[key] = Table(row, options)
@@ -138,11 +146,15 @@ class Lazy:
         return None, reason
 
     def catch_up(self) -> None:
-        """Let all rows of all parameters catch up now."""
+        """Let all rows of all parameters catch up now, and when a function being traced runs."""
         if self._tables:
             with interrupts.Deferred(), tf.init_scope():
                 for table in self._tables.values():
                     table.catch_up()
+        if not tf.executing_eagerly():
+            self._is_used = True
+            for table in self._tables.values():
+                table.catch_up()
 
 
 def _reason_against(row: Row) -> str | None:

@@ -109,8 +109,13 @@ class Table:
         gradient: Any = row.gradient
         self._averages, self._dims = (row.square_avg, row.acc_delta), gradient.sparse_dim()
         self._sizes = row.parameter.shape[: self._dims]
+        self._addresses = [average.data_ptr() for average in self._averages]
         self.averages = list(map(self.matrix, self._averages))
-        self.last = torch.zeros(self._sizes.numel(), dtype=torch.int32, device=row.parameter.device)
+        # A tensor made in torch's inference mode can't be changed outside of it.
+        with torch.inference_mode(False):
+            self.last = torch.zeros(
+                self._sizes.numel(), dtype=torch.int32, device=row.parameter.device
+            )
 
     def matrix(self, tensor: Tensor) -> Tensor:
         """Return a real view of the parameter or an average with a line for each row."""
@@ -119,9 +124,12 @@ class Table:
     def fits(self, row: Row, rho: float) -> bool:
         """Whether this table can make a step."""
         gradient: Any = row.gradient
-        same = map(operator.is_, (row.square_avg, row.acc_delta), self._averages)
-        now = gradient.sparse_dim(), rho
-        return all(same) and now == (self._dims, self.rho) and self.steps < _MOST_STEPS
+        averages = row.square_avg, row.acc_delta
+        same = map(operator.is_, averages, self._averages)
+        # They may have got other memory through `.data`.
+        now = gradient.sparse_dim(), rho, [average.data_ptr() for average in averages]
+        noted = self._dims, self.rho, self._addresses
+        return all(same) and now == noted and self.steps < _MOST_STEPS
 
     def rows_of(self, gradient: Tensor) -> tuple[Tensor, Tensor]:
         """Return which rows a gradient has, each once, and a matrix with a line for each."""
