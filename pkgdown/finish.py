@@ -65,7 +65,7 @@ def whole_sentences(text: str) -> str:
 
 
 def methods_of_ggplot2(text: str) -> str:
-    """Show methods of a generic of ggplot2, which pkgdown does not know, as those of R's own."""
+    """Show methods of functions of ggplot2 as methods; pkgdown knows only those of base R."""
     return re.sub(
         r'<span class="fu">autoplot\.([\w.]+)</span>',
         r'<span class="co"># S3 method for \1</span></span>'
@@ -107,7 +107,7 @@ def wrapped(line: str) -> str:
 
 def methods_below(text: str) -> str:
     """In the index of functions, put methods for R's own functions below the functions."""
-    # A method for a generic of ggplot2, which pkgdown does not recognize.
+    # A method for a function of ggplot2, which pkgdown does not recognize.
     text = re.sub(r">autoplot\.([\w.]+)\(\)<", r">autoplot(<i>&lt;\1&gt;</i>)<", text)
 
     def sorted_names(row: re.Match[str]) -> str:

@@ -107,7 +107,7 @@ def documented(name: str) -> pdoc.doc.Module:
 
 
 def public_members(doc: pdoc.doc.Module | pdoc.doc.Class) -> list[pdoc.doc.Doc[Any]]:
-    """Return the members with a docstring of their own; those of the host's class have none."""
+    """Return the members that this package documents, without those that a host's class has."""
     own = doc.own_members if isinstance(doc, pdoc.doc.Class) else doc.flattened_own_members
     return [
         member

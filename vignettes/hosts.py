@@ -1,4 +1,4 @@
-"""Write hosts.json: what other frameworks' own Adadelta does, shown in differences.Rmd.
+"""Run the Adadelta of other frameworks, and write the results to hosts.json for differences.Rmd.
 
     python vignettes/hosts.py
 

@@ -233,7 +233,7 @@ assert_same(stepped(rows, settings, own), expected(rows, "float32", {}))
 
 @pytest.mark.parametrize("hosts", [("xla_tensorflow", "xla"), ("xla", "xla_tensorflow")], ids=str)
 def test_tensorflow_and_jax_share_a_process(hosts, tmp_path):
-    """The two frameworks' XLA use different versions of the interface."""
+    """Load both kernels in one process: JAX and TensorFlow have different versions of XLA."""
     alone(
         "\n".join(
             f"from adadelta._kernels import {host}\n"

@@ -215,7 +215,7 @@ class Argument:
     optional: bool = False
     words: tuple[str, ...] = ()
     functions: bool = False
-    # The labels of other candidates that are accepted.
+    # Labels of values that are accepted in addition to those above.
     also: tuple[str, ...] = ()
 
     def takes(self, candidate: Candidate) -> bool:

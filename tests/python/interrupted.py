@@ -73,7 +73,7 @@ class Models:
 
 
 def in_fork(action):
-    """Run it in a fork of this process; return the signal that killed the fork, or its status."""
+    """Run a function in a forked process; return the signal that killed it, or its exit status."""
     child = os.fork()
     if not child:
         try:

@@ -31,7 +31,7 @@ ALTERNATIVES = (
 
 
 def pairs(options, alternatives):
-    """Return every pair of options, except pairs of alternatives."""
+    """Return every pair of options that can be used together."""
     return [
         pair
         for pair in itertools.combinations(options, 2)

@@ -1,4 +1,7 @@
-"""States by other names and layouts: all convert or none, and training continues unchanged."""
+"""Convert a state to other names and layouts: the whole state is converted, or nothing is.
+
+Training that continues from it gives the same numbers.
+"""
 
 import copy
 

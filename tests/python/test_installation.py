@@ -19,7 +19,7 @@ SUBJECTS = ["Python", "NumPy", "Keras", "backend", "kernel", "saved state"]
 
 @pytest.fixture
 def installed(monkeypatch):
-    """Pretend that only these are installed: names with their versions."""
+    """Return a function that pretends that only the given packages are installed."""
 
     def only(settings=None, **packages):
         def version(name):

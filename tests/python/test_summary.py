@@ -43,7 +43,7 @@ def expected(optimizer, index, learning_rate):
 
 
 def close(row, numbers):
-    # The quotient, the root and the interpolation in float32 are each rounded.
+    # Division, square root and interpolation each round to float32.
     return all(math.isclose(row[name], number, rel_tol=5e-7) for name, number in numbers.items())
 
 

@@ -15,7 +15,7 @@ Message.__new__ = _reworded
   withr::defer(reticulate::py_run_string("Message.__new__ = _as_it_was"), frame)
 }
 
-# Code that raises an error, by the kind of its message.
+# Functions that raise an error, each named after the kind of message that it gives.
 refused <- function() {
   built <- stepped()
   path <- withr::local_tempfile(fileext = ".safetensors")

@@ -1,4 +1,5 @@
-# Minimizing R functions, compared with stats::optim() where its results are the reference.
+# adadelta_optim() on R functions. Results are compared with those of stats::optim() where these
+# are known to be right.
 
 bowl <- function(x) sum((x - c(1, 2))^2)
 slope <- function(x) 2 * (x - c(1, 2))

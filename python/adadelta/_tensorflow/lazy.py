@@ -173,6 +173,7 @@ def _reason_against(row: Row) -> str | None:
 
 
 def _is_in_an_eager_program() -> bool:
+    """Whether the outermost program is eager; a function may be traced inside a session's graph."""
     if tf.executing_eagerly():
         return True
     with tf.init_scope():
