@@ -12,23 +12,27 @@ import adadelta
 from adadelta import installation
 from adadelta._core.conventions import convention_of
 from adadelta._core.hyperparameters import shortened, shortened_path
+from adadelta._core.packages import requirement
 from adadelta._core.table import aligned
 
-# The packages that this one works with, and what needs each.
+# The packages that this one works with, what needs each, and the extra that installs it.
 _PACKAGES = {
-    "numpy": "everything but the tables of this command",
-    "keras": "adadelta.Adadelta, on one of the next three",
-    "jax": "Keras on JAX",
-    "tensorflow": "Keras on TensorFlow",
-    "torch": "Keras on torch, adadelta.torch",
-    "tf_keras": "adadelta.tf_keras, adadelta.tf1",
-    "brainpy": "adadelta.brainpy",
-    "optax": "adadelta.optax",
-    "scipy": "adadelta.scipy",
-    "safetensors": "saving and loading state",
-    "numba": "the fast step on the CPU",
-    "triton": "the fast step on an NVIDIA GPU",
+    "numpy": ("everything but the tables of this command", None),
+    "keras": ("adadelta.Adadelta, on one of the next three", "keras"),
+    "jax": ("Keras on JAX, adadelta.optax", "jax"),
+    "tensorflow": ("Keras on TensorFlow, adadelta.tf1", "tensorflow"),
+    "torch": ("Keras on torch, adadelta.torch", "torch"),
+    "tf_keras": ("adadelta.tf_keras", "tf-keras"),
+    "brainpy": ("adadelta.brainpy", "brainpy"),
+    "optax": ("schedules and chains for adadelta.optax", "optax"),
+    "scipy": ("adadelta.scipy", "scipy"),
+    "safetensors": ("saving and loading state", "state"),
+    "numba": ("the fast step on the CPU", "kernel"),
+    "triton": ("the fast step on an NVIDIA GPU; comes with torch", None),
 }
+
+# What only `adadelta.Adadelta` needs, of the subjects of `installation.checks()`.
+_ONLY_FOR_KERAS = ("Keras", "backend")
 
 _LONGEST_LINE = 200
 
@@ -262,19 +266,28 @@ def _info(_: argparse.Namespace) -> Iterator[str]:
 def _checks() -> Iterator[str]:
     rows = []
     for check in installation.checks():
-        rows.append((check.subject, check.found or "missing"))
-        rows += [("", line) for line in (check.problem, check.cure) if line]
+        missing = "missing"
+        if check.subject in _ONLY_FOR_KERAS:
+            missing += ", which matters to adadelta.Adadelta only"
+        rows.append((check.subject, check.found or missing))
+        install = check.packages and installation.pip_install(check.packages)
+        rows += [("", line) for line in (check.problem, check.cure, install) if line]
     yield from aligned(rows)
 
 
 def _packages() -> Iterator[str]:
-    versions = {name: installation.version(name) for name in _PACKAGES}
-    yield from aligned(
-        [(package, versions[package] or "missing", _PACKAGES[package]) for package in _PACKAGES]
-    )
-    missing = [name for name, version in versions.items() if version is None]
-    if missing:
-        yield from ("", f"To get what is missing: {installation.pip_install(' '.join(missing))}")
+    rows = []
+    installs = []
+    for package, (purpose, extra) in _PACKAGES.items():
+        version = installation.version(package)
+        install = requirement(extra, package) if extra and version is None else ""
+        rows.append((package, version or "missing", purpose, install and f"pip install {install}"))
+        installs += filter(None, [install])
+    yield from aligned(rows)
+    if installs:
+        yield ""
+        yield "Only NumPy is always needed. Install another package if you use what it is for, as in"
+        yield f"  {installation.pip_install(installs[0])}"
 
 
 def _kernels() -> Iterator[str]:

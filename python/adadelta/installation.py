@@ -55,6 +55,7 @@ class Check(NamedTuple):
         needed: Whether the optimizer needs it to work.
         problem: What does not work, or None.
         cure: What to do about it, or None.
+        packages: What `pip_install()` has to install for it, or None.
 
     """
 
@@ -63,6 +64,7 @@ class Check(NamedTuple):
     needed: bool = True
     problem: str | None = None
     cure: str | None = None
+    packages: str | None = None
 
 
 def checks(default: str | None = KERAS_DEFAULT) -> list[Check]:
@@ -89,31 +91,43 @@ def checks(default: str | None = KERAS_DEFAULT) -> list[Check]:
 def checks_in_lines() -> list[str]:
     """Return the checks as lines for R to parse: fields between tabs, and "end" after the last."""
     return [
-        "\t".join(" ".join(str(field or "").split()) for field in (*check, "end"))
+        "\t".join(
+            " ".join(str(field or "").split()) for field in (*check[:4], _cure_in_r(check), "end")
+        )
         for check in checks(default=None)
     ]
 
 
 def problem_of_python() -> list[str] | None:
-    """Return what is wrong with this Python alone: the cause and the cure, or None."""
+    """Return what is wrong with this Python alone, for R: the cause and the cure, or None."""
     return _first_problem(_python())
 
 
 def problem_without_keras() -> list[str] | None:
-    """Return why the parts without Keras can't work here: the cause and the cure, or None."""
+    """Return why the parts without Keras can't work, for R: the cause and the cure, or None."""
     return _first_problem(_python(), _numpy())
 
 
 def problem() -> list[str] | None:
-    """Return why the optimizer can't work in this Python: the cause and the cure, or None."""
+    """Return why the optimizer can't work here, for R: the cause and the cure, or None."""
     return _first_problem(_python(), _keras(), _backend(*backend_and_reason()))
 
 
 def _first_problem(*found: Check) -> list[str] | None:
     for check in found:
         if check.problem is not None:
-            return [line for line in (check.problem, check.cure) if line]
+            return [line for line in (check.problem, _cure_in_r(check)) if line]
     return None
+
+
+def _cure_in_r(check: Check) -> str:
+    cure = check.cure or ""
+    if check.packages is not None:
+        install = pip_install(check.packages)
+        cure = f"{cure} Call install_adadelta(), or in a terminal: {install}".lstrip()
+        if _is_externally_managed():
+            cure += f" (then set RETICULATE_PYTHON={_ENVIRONMENT}/bin/python)"
+    return cure
 
 
 # ------------------------------------------------------------------ the checks
@@ -132,7 +146,7 @@ def _python() -> Check:
 def _numpy() -> Check:
     if not is_installed("numpy"):
         cause = f"NumPy is not installed in {_here()}."
-        return Check("NumPy", "", problem=cause, cure=_install("numpy"))
+        return Check("NumPy", "", problem=cause, packages="numpy")
     return Check("NumPy", version("numpy") or "of unknown version")
 
 
@@ -143,12 +157,12 @@ def _keras() -> Check:
         cause = f"Keras is not installed in {here}."
         backend = "" if installed_backends() else f" {BACKENDS[0]}"
         packages = f"{keras}{backend} {' '.join(COMPANIONS)}"
-        return Check("Keras", "", problem=cause, cure=_install(packages))
+        return Check("Keras", "", problem=cause, packages=packages)
     found = version("keras")
     if found is not None and _numbers(found) < _numbers(KERAS_MINIMUM):
         cause = f"Keras {found} is too old in {here}: "
         cause += f"{KERAS_MINIMUM} or newer is needed."
-        return Check("Keras", found, problem=cause, cure=_install(keras))
+        return Check("Keras", found, problem=cause, packages=keras)
     return Check("Keras", found or "of unknown version")
 
 
@@ -156,12 +170,10 @@ def _backend(name: str, why: str) -> Check:
     installed = installed_backends()
     if not name:
         cause = f"Keras has nothing to compute with in {_here()}."
-        return Check("backend", "", problem=cause, cure=_install(BACKENDS[0]))
-    missing = missing_backend(name)
-    if missing:
-        cause, cure = missing
-        choice = f"Set KERAS_BACKEND={installed[0]}, or install it. " if installed else ""
-        return Check("backend", "", problem=cause, cure=choice + cure)
+        return Check("backend", "", problem=cause, packages=BACKENDS[0])
+    if _is_missing(name):
+        choice = f"Set KERAS_BACKEND={installed[0]}, or install {name}." if installed else None
+        return _without_backend(name, choice)
     others = [backend for backend in installed if backend != name]
     found = " ".join(filter(None, (name, version(name)))) + f" ({why})"
     return Check("backend", found + (f"; also {', '.join(others)}" if others else ""))
@@ -189,26 +201,32 @@ def _kernel(backend: str) -> Check:
         cause = f"The first step takes seconds longer than it could: {why_not_kept}."
         return Check("kernel", found, False, cause)
     cause = f"Steps are slower than they could be: {reason}."
-    cure = None if is_installed("numba") else _install("numba")
-    return Check("kernel", found, False, cause, cure)
+    packages = None if is_installed("numba") else "numba"
+    return Check("kernel", found, False, cause, packages=packages)
 
 
 def _saved_state() -> Check:
     if not is_installed("safetensors"):
         cause = "The state of an optimizer can't be saved alone without safetensors."
-        return Check("saved state", "", False, cause, _install("safetensors"))
+        return Check("saved state", "", False, cause, packages="safetensors")
     return Check("saved state", f"safetensors {version('safetensors') or ''}".strip(), False)
 
 
 # ------------------------------------------------------------------ the backend
 
 
-def missing_backend(name: str | None) -> list[str] | None:
-    """Return why Keras can't use this backend: the cause and the cure, or None."""
-    if name not in BACKENDS or is_installed(name):
-        return None
+def missing_backend(name: str) -> list[str] | None:
+    """Return why Keras can't use this backend, for R: the cause and the cure, or None."""
+    return _first_problem(_without_backend(name)) if _is_missing(name) else None
+
+
+def _is_missing(backend: str) -> bool:
+    return backend in BACKENDS and not is_installed(backend)
+
+
+def _without_backend(name: str, cure: str | None = None) -> Check:
     cause = f'Keras is to compute with "{name}", which is not installed in {_here()}.'
-    return [cause, _install(name)]
+    return Check("backend", "", problem=cause, cure=cure, packages=name)
 
 
 # ------------------------------------------------------------------ packages
@@ -231,13 +249,6 @@ def pip_install(packages: str) -> str:
 
 
 _ENVIRONMENT = "~/.virtualenvs/adadelta"
-
-
-def _install(packages: str) -> str:
-    cure = f"Call install_adadelta() in R, or in a terminal: {pip_install(packages)}"
-    if _is_externally_managed():
-        cure += f" (then set RETICULATE_PYTHON={_ENVIRONMENT}/bin/python)"
-    return cure
 
 
 def _is_externally_managed() -> bool:

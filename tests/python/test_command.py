@@ -147,12 +147,31 @@ def test_info_says_which_kernels_serve(run, monkeypatch):
 
 
 def test_info_says_what_is_missing_and_how_to_get_it(run, monkeypatch):
-    monkeypatch.setitem(command._PACKAGES, "no-such-package", "nothing")
+    monkeypatch.setitem(command._PACKAGES, "no-such-package", ("nothing", "one"))
+    monkeypatch.setitem(command._PACKAGES, "not-to-be-installed", ("nothing", None))
+    monkeypatch.setattr(command, "requirement", lambda extra, package: f"{package}[{extra}]")
     status, out, _ = run("info")
     assert status == 0
-    assert any(line.split()[:2] == ["no-such-package", "missing"] for line in out.splitlines())
-    last = next(line for line in out.splitlines() if line.startswith("To get what is missing: "))
-    assert "-m pip install" in last and last.endswith("no-such-package")
+    (row,) = [line for line in out.splitlines() if line.startswith("no-such-package")]
+    assert row.split()[1:] == ["missing", "nothing", "pip", "install", "no-such-package[one]"]
+    assert re.search(r"^not-to-be-installed +missing +nothing$", out, re.MULTILINE)
+    # One of them as an example, and never all in one command.
+    installs = [line for line in out.splitlines() if "-m pip install" in line and "[" in line]
+    assert len(installs) == 1 and len(re.findall(r"\[", installs[0])) == 1
+    assert "Only NumPy is always needed." in out
+
+
+def test_info_is_for_users_of_python(run, monkeypatch):
+    missing = [
+        installation.Check("Keras", "", problem="No Keras.", packages="keras jax"),
+        installation.Check("saved state", "", False, "Not alone.", packages="safetensors"),
+    ]
+    monkeypatch.setattr(installation, "checks", lambda: missing)
+    out = run("info")[1]
+    assert "install_adadelta()" not in out
+    assert "missing, which matters to adadelta.Adadelta only" in out
+    for packages in ("keras jax", "safetensors"):
+        assert f" {installation.pip_install(packages)}\n" in out
 
 
 def test_info_says_why_keras_can_not_work():

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from adadelta import installation
-from adadelta._core import backend
+from adadelta._core import backend, packages
 
 SUBJECTS = ["Python", "NumPy", "Keras", "backend", "kernel", "saved state"]
 
@@ -72,27 +72,28 @@ def test_the_home_folder_is_shown_as_a_tilde(monkeypatch, home, shown):
 
 def test_each_thing_that_is_missing_has_its_cure(installed):
     here = sys.executable
-    install = f"Call install_adadelta() in R, or in a terminal: {here} -m pip install"
+    install = f"Call install_adadelta(), or in a terminal: {here} -m pip install"
     installed()
-    assert check("NumPy").cure == f"{install} numpy"
+    assert check("NumPy").packages == "numpy"
     keras = f'"keras>={installation.KERAS_MINIMUM}"'
-    assert check("Keras").cure == f"{install} {keras} jax numba safetensors"
-    assert check("saved state").cure == f"{install} safetensors"
-    assert check("kernel").problem is None or check("kernel").cure == f"{install} numba"
+    assert check("Keras").packages == f"{keras} jax numba safetensors"
+    assert check("saved state").packages == "safetensors"
+    assert check("kernel").problem is None or check("kernel").packages == "numba"
     assert installation.problem_without_keras() == [
         f"NumPy is not installed in {here}.",
         f"{install} numpy",
     ]
 
     installed(torch="2.0")
-    assert check("Keras").cure == f"{install} {keras} numba safetensors"
+    assert check("Keras").packages == f"{keras} numba safetensors"
     installed(keras="99.0")
-    assert check("backend").cure == f"{install} jax"
+    assert check("backend").packages == "jax"
     assert installation.problem()[0].startswith("Keras has nothing to compute with")
     installed("torch", keras="99.0", jax="1.0")
     cause = f'Keras is to compute with "torch", which is not installed in {here}.'
-    choice = f"Set KERAS_BACKEND=jax, or install it. {install} torch"
-    assert installation.problem() == [cause, choice]
+    choice = "Set KERAS_BACKEND=jax, or install torch."
+    assert check("backend")[3:] == (cause, choice, "torch")
+    assert installation.problem() == [cause, f"{choice} {install} torch"]
     assert installation.missing_backend("torch") == [cause, f"{install} torch"]
     assert installation.missing_backend("jax") is None
     # A backend that we do not support is left to Keras.
@@ -105,12 +106,21 @@ def test_where_pip_refuses_a_virtual_environment_is_named(installed, monkeypatch
     monkeypatch.setattr(installation.os, "__file__", str(tmp_path / "os.py"))
     monkeypatch.setattr(sys, "prefix", sys.base_prefix)
     installed()
-    cure = check("NumPy").cure
-    assert cure.startswith("Call install_adadelta() in R, or in a terminal: ")
+    _, cure = installation.problem_without_keras()
+    assert cure.startswith("Call install_adadelta(), or in a terminal: ")
     assert "-m venv" in cure and "RETICULATE_PYTHON=~/" in cure
     assert f"{sys.executable} -m pip" not in cure
+    assert "-m venv" in installation.pip_install("numpy")
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
-    assert f"{sys.executable} -m pip install numpy" in check("NumPy").cure
+    assert installation.pip_install("numpy") == f"{sys.executable} -m pip install numpy"
+    assert installation.problem_without_keras()[1].endswith(" -m pip install numpy")
+
+
+def test_an_extra_is_named_where_pip_can_find_the_package(installed):
+    installed()
+    assert packages.requirement("torch", "torch") == "torch"
+    installed(adadelta="1.0")
+    assert packages.requirement("torch", "torch") == '"adadelta[torch]"'
 
 
 def test_a_keras_that_is_too_old_or_says_nothing_of_itself(installed):
@@ -247,9 +257,18 @@ def test_r_gets_the_same_in_lines():
             found.found,
             "True" if found.needed else "",
             found.problem or "",
-            found.cure or "",
+            installation._cure_in_r(found),
             "end",
         ]
+
+
+def test_the_cure_for_r_stands_in_one_line(installed):
+    installed("torch", keras="99.0", jax="1.0", numpy="2.0")
+    (line,) = [it for it in installation.checks_in_lines() if it.startswith("backend")]
+    *_, problem, cure, end = line.split("\t")
+    assert problem.startswith("Keras is to compute with") and end == "end"
+    assert cure.startswith("Set KERAS_BACKEND=jax, or install torch. Call install_adadelta(), or")
+    assert cure.endswith("-m pip install torch")
 
 
 def test_it_needs_no_more_than_the_standard_library_of_an_old_python():

@@ -55,13 +55,23 @@ def test_each_extra_brings_its_framework_and_no_other(project):
     assert brings["kernel"] | brings["state"] == COMPANIONS
 
 
+@pytest.fixture
+def site(tmp_path):
+    """Return a folder that makes pip take this package for an installed one."""
+    folder = tmp_path / "site" / "adadelta-1.0.dist-info"
+    folder.mkdir(parents=True)
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: adadelta\nVersion: 1.0\n")
+    return folder.parent
+
+
 # The first lines of a program that can't import some packages.
 BLOCK = "import sys; sys.modules.update(dict.fromkeys({blocked!r}))\n"
 
 
-def output_of(code, blocked=(), **settings):
+def output_of(code, blocked=(), site="", **settings):
     """Return the output of a program that can't import the packages `blocked`."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COVERAGE_PROCESS_START": "", **settings}
+    path = os.pathsep.join([str(ROOT), str(site)])
+    environment = {**os.environ, "PYTHONPATH": path, "COVERAGE_PROCESS_START": "", **settings}
     result = subprocess.run(
         [sys.executable, "-c", BLOCK.format(blocked=blocked) + code],
         env={name: value for name, value in environment.items() if value is not None},
@@ -105,13 +115,14 @@ except ModuleNotFoundError as error:
     ],
 )
 def test_a_missing_package_is_named_with_the_extra_that_brings_it(
-    project, tmp_path, code, name, missing, extra
+    project, tmp_path, site, code, name, missing, extra
 ):
     if missing == "brainpy":
         pytest.importorskip("jax")
     state = adadelta.OptimizerState(step=1, update=1, hyperparameters={}, parameters={})
     adadelta.state.write_state(state, tmp_path / "file")
-    said = output_of(ASK.format(code=code.format(file=tmp_path / "file")), blocked=[missing])
+    code = ASK.format(code=code.format(file=tmp_path / "file"))
+    said = output_of(code, blocked=[missing], site=site)
     assert said == [
         f'{name} needs {missing}, which is not installed: pip install "adadelta[{extra}]"'
     ]
@@ -119,11 +130,18 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it(
     assert distribution in brought_by(project, extra)
 
 
-def test_a_package_that_another_one_lacks_is_named_too():
-    (said,) = output_of(ASK.format(code="adadelta.Adadelta"), blocked=["rich"])
+def test_a_package_that_another_one_lacks_is_named_too(site):
+    (said,) = output_of(ASK.format(code="adadelta.Adadelta"), blocked=["rich"], site=site)
     assert (
         said == 'adadelta.Adadelta needs rich, which is not installed: pip install "adadelta[jax]"'
     )
+
+
+def test_the_extra_of_each_package_that_info_lists(project):
+    from adadelta.__main__ import _PACKAGES
+
+    for package, (_, extra) in _PACKAGES.items():
+        assert extra is None or package.replace("_", "-") in brought_by(project, extra), package
 
 
 # ------------------------------------------------------------------ the backend of Keras
@@ -151,18 +169,19 @@ def test_the_backend_of_keras_stays_where_it_is_installed(tmp_path):
     assert lines == ["None"]
 
 
-def test_a_chosen_backend_that_is_missing_is_named_with_one_that_is_there():
+def test_a_chosen_backend_that_is_missing_is_named_with_one_that_is_there(site):
     there, missing = ("jax", "torch") if is_installed("jax") else ("torch", "jax")
     code = ASK.format(code="adadelta.Adadelta")
-    (said,) = output_of(code, blocked=[missing], KERAS_BACKEND=missing)
+    (said,) = output_of(code, blocked=[missing], site=site, KERAS_BACKEND=missing)
     assert said == (
         f'Keras is to compute with "{missing}", which is not installed: set KERAS_BACKEND={there} '
         f'before Keras is imported or pip install "adadelta[{missing}]"'
     )
 
 
-def test_without_any_backend_one_is_to_be_installed(monkeypatch):
+def test_without_any_backend_one_is_to_be_installed(monkeypatch, site):
     monkeypatch.setattr(backend, "installed_backends", list)
+    monkeypatch.syspath_prepend(site)
     with (
         pytest.raises(ModuleNotFoundError, match=r'not installed: pip install "adadelta\[jax\]"$'),
         backend.keras_needed_by("adadelta.Adadelta"),

@@ -67,7 +67,7 @@ complaint <- function(modules, ...) {
 
 test_that("a Python without Keras, or without what Keras needs, is such an error too", {
   skip_without_keras()
-  install <- "Call install_adadelta() in R, or in a terminal: PYTHON -m pip install"
+  install <- "Call install_adadelta(), or in a terminal: PYTHON -m pip install"
   keras <- paste0("\"keras>=", stated("KERAS_MINIMUM"), "\"")
   expect_identical(complaint(character()), c(
     "Keras is not installed in PYTHON.",
@@ -84,7 +84,7 @@ test_that("a Python without Keras, or without what Keras needs, is such an error
   ))
   expect_identical(complaint(c(keras = "99.0", jax = "1.0"), KERAS_BACKEND = "torch"), c(
     "Keras is to compute with \"torch\", which is not installed in PYTHON.",
-    paste("Set KERAS_BACKEND=jax, or install it.", install, "torch")
+    paste("Set KERAS_BACKEND=jax, or install torch.", install, "torch")
   ))
 })
 

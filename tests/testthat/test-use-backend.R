@@ -53,7 +53,7 @@ test_that("a backend that is not installed is an error, and nothing has changed"
       "use_backend(\"torch\")",
       paste0("Keras is to compute with \"torch\", which is not installed in ", python, "."),
       paste(
-        "Call install_adadelta() in R, or in a terminal:", python,
+        "Call install_adadelta(), or in a terminal:", python,
         "-m pip install torch tensorflow", starts
       ),
       "jax jax"

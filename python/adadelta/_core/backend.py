@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from adadelta._core.packages import is_installed, needed_by
+from adadelta._core.packages import is_installed, needed_by, requirement
 
 # In the order in which R prefers them. R reads this line as text.
 BACKENDS = ("jax", "tensorflow", "torch")
@@ -94,7 +94,7 @@ def installed_backends() -> list[str]:
 
 
 def _without_backend(missing: str) -> str:
-    install = f'pip install "adadelta[{missing}]"'
+    install = f"pip install {requirement(missing, missing)}"
     others = [f"KERAS_BACKEND={backend}" for backend in installed_backends()]
     cure = " or ".join(
         [*(f"set {choice} before Keras is imported" for choice in others[:1]), install]
