@@ -276,18 +276,27 @@ def _checks() -> Iterator[str]:
 
 
 def _packages() -> Iterator[str]:
-    rows = []
-    installs = []
-    for package, (purpose, extra) in _PACKAGES.items():
-        version = installation.version(package)
-        install = requirement(extra, package) if extra and version is None else ""
-        rows.append((package, version or "missing", purpose, install and f"pip install {install}"))
-        installs += filter(None, [install])
-    yield from aligned(rows)
+    versions = {name: installation.version(name) for name in _PACKAGES}
+    installs = {
+        name: requirement(extra, name)
+        for name, (_, extra) in _PACKAGES.items()
+        if extra and versions[name] is None
+    }
+    yield from aligned(
+        [
+            (
+                name,
+                versions[name] or "missing",
+                purpose,
+                f"pip install {installs[name]}" if name in installs else "",
+            )
+            for name, (purpose, _) in _PACKAGES.items()
+        ]
+    )
     if installs:
         yield ""
         yield "Only NumPy is always needed. Install another package if you use what it is for, as in"
-        yield f"  {installation.pip_install(installs[0])}"
+        yield f"  {installation.pip_install(next(iter(installs.values())))}"
 
 
 def _kernels() -> Iterator[str]:
