@@ -57,7 +57,9 @@
 #'   when they are used, and when the state is read or saved. With `weight_decay`,
 #'   `use_ema`, `gradient_accumulation_steps` or a constraint, every step computes
 #'   all rows; [kernel_info()] of the optimizer shows the reason. On JAX, the
-#'   gradient of an embedding is dense.
+#'   gradient of an embedding is dense, so a step costs the whole table. If that
+#'   takes too long, use TensorFlow, make the table smaller, for example without
+#'   rare words, or leave it untrained with `trainable = FALSE`.
 #'
 #' @section Several processes: A process that was forked after Keras was loaded,
 #'   as by `parallel::mclapply()`, can hang when it trains, with any optimizer,
