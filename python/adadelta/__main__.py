@@ -18,7 +18,7 @@ from adadelta._core.table import aligned
 # The packages that this one works with, what needs each, and the extra that installs it.
 _PACKAGES = {
     "numpy": ("everything but the tables of this command", None),
-    "keras": ("adadelta.Adadelta, on one of the next three", "keras"),
+    "keras": ("adadelta.Adadelta, on one of the next three", "jax"),
     "jax": ("Keras on JAX, adadelta.optax", "jax"),
     "tensorflow": ("Keras on TensorFlow, adadelta.tf1", "tensorflow"),
     "torch": ("Keras on torch, adadelta.torch", "torch"),
@@ -265,11 +265,12 @@ def _info(_: argparse.Namespace) -> Iterator[str]:
 
 def _checks() -> Iterator[str]:
     rows = []
+    unused = () if installation.is_installed("keras") else _ONLY_FOR_KERAS
     for check in installation.checks():
-        missing = "missing"
-        if check.subject in _ONLY_FOR_KERAS:
-            missing += ", which matters to adadelta.Adadelta only"
-        rows.append((check.subject, check.found or missing))
+        if check.subject in unused:
+            rows.append((check.subject, check.found or "missing; only adadelta.Adadelta needs it"))
+            continue
+        rows.append((check.subject, check.found or "missing"))
         install = check.packages and installation.pip_install(check.packages)
         rows += [("", line) for line in (check.problem, check.cure, install) if line]
     yield from aligned(rows)
@@ -295,12 +296,12 @@ def _packages() -> Iterator[str]:
     )
     if installs:
         yield ""
-        yield "Only NumPy is always needed. Install another package if you use what it is for, as in"
+        yield "Only NumPy is always needed. Install the others if you use what they are for, as in"
         yield f"  {installation.pip_install(next(iter(installs.values())))}"
 
 
 def _kernels() -> Iterator[str]:
-    yield "What makes the steps; where none of these can, the equations themselves do:"
+    yield "What computes a step; where none of these can, the framework's own operators do:"
     for name, kernel in adadelta.kernel_info().items():
         yield f"{name}: {kernel['for']}"
         if not kernel["serves"]:

@@ -163,15 +163,19 @@ def test_info_says_what_is_missing_and_how_to_get_it(run, monkeypatch):
 
 def test_info_is_for_users_of_python(run, monkeypatch):
     missing = [
-        installation.Check("Keras", "", problem="No Keras.", packages="keras jax"),
+        installation.Check("backend", "", problem="No backend.", packages="jax"),
         installation.Check("saved state", "", False, "Not alone.", packages="safetensors"),
     ]
     monkeypatch.setattr(installation, "checks", lambda: missing)
     out = run("info")[1]
     assert "install_adadelta()" not in out
-    assert "missing, which matters to adadelta.Adadelta only" in out
-    for packages in ("keras jax", "safetensors"):
+    for packages in ("jax", "safetensors"):
         assert f" {installation.pip_install(packages)}\n" in out
+    # Without Keras nothing has to be done about its backend.
+    monkeypatch.setattr(installation, "is_installed", lambda module: module != "keras")
+    out = run("info")[1]
+    assert "backend      missing; only adadelta.Adadelta needs it\nsaved state  missing\n" in out
+    assert "No backend." not in out and "Not alone." in out
 
 
 def test_info_says_why_keras_can_not_work():
