@@ -61,7 +61,8 @@ test_that("what is missing is told with its cure", {
   text <- paste(lines, collapse = "\n")
   keras <- paste0("PYTHON -m pip install \"keras>=", stated("KERAS_MINIMUM"), "\" jax numba")
   for (words in c(
-    keras, "Call install_adadelta(), or in a terminal: PYTHON -m pip install torch", "PYTHON -m pip install numpy",
+    keras, "Call install_adadelta(), or in a terminal: PYTHON -m pip install torch",
+    "PYTHON -m pip install numpy",
     "PYTHON -m pip install safetensors", "NumPy       missing", "kernel      none",
     "install_adadelta() makes a Python environment"
   )) expect_match(text, words, fixed = TRUE)
