@@ -17,8 +17,8 @@ from adadelta._brainpy import learning_rate as rates
 from adadelta._core import hyperparameters, interrupts, parameters
 from adadelta._core.arguments import Checked
 from adadelta._core.step import Call, Options, Row
-from adadelta._jax import counter, precision
-from adadelta._jax.engine import Engine
+from adadelta._jax import precision
+from adadelta._jax.engine import Engine, next_count
 from adadelta._kernels import report
 from adadelta._state import matching
 
@@ -249,7 +249,7 @@ class Adadelta(brainpy.optim.Optimizer):
             variables = (self.vars_to_train[name], *self._averages[name])
             values += zip(variables, (row.parameter, row.square_avg, row.acc_delta), strict=True)
         step = self.step.value
-        values.append((self.step, counter.next_of(step)))
+        values.append((self.step, next_count(step)))
         if precision.is_traced(step):
             self._is_compiled = True
         with interrupts.Deferred():
