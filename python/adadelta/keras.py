@@ -14,7 +14,7 @@ with keras_needed_by("adadelta.Adadelta"):
     from keras import ops
 
 from adadelta._core import hyperparameters, interrupts, parameters
-from adadelta._core.arguments import Checked, checked
+from adadelta._core.arguments import checked
 from adadelta._core.engine import no_kernel
 from adadelta._core.messages import Message
 from adadelta._core.precision import is_complex, state_dtype, without_noise
@@ -46,6 +46,8 @@ __all__ = ["Adadelta"]
 _HOST = hyperparameters.CONVENTIONS["keras"]
 # The arguments that Keras' base class does not store.
 _OWN = ("rho", "epsilon", "maximize", "decoupled_weight_decay", "skip_nonfinite", "fused")
+# The attributes that are checked as the arguments are.
+_CHECKED = set(hyperparameters.ARGUMENTS) - {"learning_rate", "name"}
 
 
 @keras.saving.register_keras_serializable(package="adadelta")
@@ -155,22 +157,6 @@ class Adadelta(keras.optimizers.Optimizer):
 
     """
 
-    rho = Checked()
-    epsilon = Checked()
-    weight_decay = Checked()
-    clipnorm = Checked()
-    clipvalue = Checked()
-    global_clipnorm = Checked()
-    use_ema = Checked()
-    ema_momentum = Checked()
-    ema_overwrite_frequency = Checked()
-    loss_scale_factor = Checked()
-    gradient_accumulation_steps = Checked()
-    maximize = Checked()
-    decoupled_weight_decay = Checked()
-    skip_nonfinite = Checked()
-    fused = Checked()
-
     # The module by which adadelta.state exports and imports this optimizer's state.
     state_exchange = "adadelta._keras.exchange"
 
@@ -254,8 +240,10 @@ class Adadelta(keras.optimizers.Optimizer):
             )
 
     def __setattr__(self, name: str, value: Any) -> None:
-        is_rate = name in ("learning_rate", "lr")
-        value = rates.checked(value) if is_rate else checked(type(self), name, value)
+        if name in ("learning_rate", "lr"):
+            value = rates.checked(value)
+        elif name in _CHECKED:
+            value = checked(self, name, value)
         super().__setattr__(name, value)
 
     @property
