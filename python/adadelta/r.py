@@ -41,6 +41,7 @@ class Function:
         refuse: An R function that turns the message about an answer that is no learning rate into
             an error of R, and returns such a dict.
         code: The function's R code.
+        takes_step: Whether it is called with the number of calls so far.
 
     """
 
@@ -51,11 +52,14 @@ class Function:
     )
 
     def __init__(
-        self, function: Callable[..., Any], refuse: Callable[[Any], Any], code: str
+        self,
+        function: Callable[..., Any],
+        refuse: Callable[[Any], Any],
+        code: str,
+        takes_step: bool = False,
     ) -> None:
-        self.function = function
-        self.refuse = refuse
-        self.code = code
+        self.function, self.refuse, self.code = function, refuse, code
+        self.takes_step = takes_step
         self.note = ""
 
     def __call__(self, *arguments: Any) -> Any:
@@ -102,13 +106,6 @@ class Function:
 
 
 _NOTES: dict[str, Function] = {}
-
-
-def schedule(function: Callable[[int], Any], refuse: Callable[[Any], Any], code: str) -> Any:
-    """Make a learning rate schedule from an R function of the step, see `Function`."""
-    from adadelta._keras.learning_rate import FunctionSchedule
-
-    return FunctionSchedule(Function(function, refuse, code))
 
 
 @functools.cache
