@@ -128,7 +128,6 @@ def register(warn: Callable[[Any], Any]) -> None:
 
 
 def _send_state_warnings(warn: Callable[[Any], Any]) -> None:
-    from adadelta._keras.from_r import is_on_main_thread
     from adadelta._state.record import StateWarning
 
     show = warnings.showwarning
@@ -137,13 +136,19 @@ def _send_state_warnings(warn: Callable[[Any], Any]) -> None:
         message: Warning | str, category: type[Warning], *arguments: Any, **options: Any
     ) -> None:
         text = message_of(message) if isinstance(message, Warning) else message
-        is_for_r = issubclass(category, StateWarning) and is_on_main_thread()
-        if not (is_for_r and warn(told(text)).get("value")):
+        if not (issubclass(category, StateWarning) and _is_given_in_r(text, warn)):
             show(message, category, *arguments, **options)
 
     warnings.showwarning = show_in_r
     # Python shows a warning once for each place in the code, which R code does not have.
     warnings.filterwarnings("always", category=StateWarning, append=True)
+
+
+def _is_given_in_r(message: str, warn: Callable[[Any], Any]) -> bool:
+    """Let R give a warning, and return whether it does."""
+    from adadelta._keras.from_r import is_on_main_thread
+
+    return is_on_main_thread() and bool(warn(told(message)).get("value"))
 
 
 # ------------------------------------------------------------------ the optimizer
@@ -377,9 +382,15 @@ def comparable(target: Any, current: Any) -> list[dict[str, Any] | None]:
 
 def monitor(every: Any, sample: Any, warn: Callable[[Any], Any]) -> Any:
     """Make a monitor that calls an R function with the message of each warning."""
-    from adadelta._watch.from_r import MonitorForR
+    from adadelta._watch.monitor import Monitor
 
-    return MonitorForR(every, sample, lambda message: warn(told(message)))
+    class MonitorForR(Monitor):
+        def warn(self, message: str) -> None:
+            # R warns once `fit()` has returned.
+            if not _is_given_in_r(message, warn):
+                super().warn(message)
+
+    return MonitorForR(every, sample)
 
 
 def progress_callback(show: Callable[..., Any], interval: float, form: str) -> Any:
