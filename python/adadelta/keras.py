@@ -667,12 +667,7 @@ class Adadelta(keras.optimizers.Optimizer):
             self.build(variables)
         missing = [path_of(v) for g, v in zip(gradients, variables, strict=True) if g is None]
         if missing:
-            names = hyperparameters.first_of(missing)
-            warnings.warn(
-                f"Gradients do not exist for variables {names} when minimizing the loss. If "
-                "using `model.compile()`, did you forget to provide a `loss` argument?",
-                stacklevel=5,
-            )
+            warnings.warn(parameters.without_gradients(missing), stacklevel=5)
         return gradients, variables
 
     def scale_loss(self, loss: Any) -> Any:
@@ -768,13 +763,7 @@ class Adadelta(keras.optimizers.Optimizer):
                 a list of strings.
 
         """
-        variables, words = parameters.excluded(var_list, var_names)
-        keys, paths = map(self._var_key, variables), map(path_of, variables)
-        named = list(keys), list(paths), words
-        if not self.built:
-            self._exclusions.set(*named)
-        elif not self._exclusions.are(*named):
-            raise parameters.too_late_to_exclude()
+        self._exclusions.exclude(var_list, var_names, self._var_key, path_of, self.built)
 
     def summary(self) -> Summary:
         """Return a table of how far each variable's gradients move it, and change nothing.
