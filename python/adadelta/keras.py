@@ -395,6 +395,7 @@ class Adadelta(keras.optimizers.Optimizer):
             self._state,
             self._decays(),
             options,
+            self._rate,
             self.name,
             self.gradient_accumulation_steps,
             self.loss_scale_factor,
@@ -597,7 +598,7 @@ class Adadelta(keras.optimizers.Optimizer):
                 pairs = zip(indices, gradients, strict=True)
                 present = [(index, gradient) for index, gradient in pairs if gradient is not None]
                 indices, gradients = map(list, zip(*present, strict=True))
-            self._steps.make(indices, gradients, self._rate, self.assign)
+            self._steps.make(indices, gradients, self.assign)
 
     def stateless_apply(
         self, optimizer_variables: Any, grads: Iterable[Any], trainable_variables: Any
@@ -694,7 +695,7 @@ class Adadelta(keras.optimizers.Optimizer):
         if self._rate.callable is not None:
             self._rate.callable.raise_failure()
         with interrupts.Deferred(), without_recording(), keras.name_scope(self.name, caller=self):
-            self._steps.close_window(self._rate, self.assign)
+            self._steps.close_window(self.assign)
             if not self.use_ema or not number_of(self._state.updates):
                 return
             places = [
