@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from adadelta._core import rule
+from adadelta._keras.known import known
 from adadelta._keras.state import State
 from adadelta._state import summary
 
@@ -92,13 +93,8 @@ def has_gradient(state: State, names: set[str]) -> set[str]:
     return {
         name
         for name, index in _watched(state)
-        if name in names and bool(number(ops.any(state.square_avg[index].value != 0)))
+        if name in names and known(ops.any(state.square_avg[index].value != 0))
     }
-
-
-def number(value: Any) -> Any:
-    """Return a scalar variable, tensor or number as a NumPy number."""
-    return np.asarray(ops.convert_to_numpy(value))
 
 
 def _watched(state: State) -> list[tuple[str, int]]:
