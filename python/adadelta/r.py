@@ -11,11 +11,14 @@ import threading
 import uuid
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adadelta._core import conventions as frameworks
 from adadelta._core import hyperparameters, parameters
 from adadelta._core.messages import Message, message_of
+
+if TYPE_CHECKING:
+    from adadelta.keras import Adadelta
 
 # ------------------------------------------------------------------ values of R
 
@@ -159,7 +162,7 @@ ARGUMENT_NAMES = list(hyperparameters.ARGUMENTS)
 DEFAULTS = {**hyperparameters.DEFAULTS, "name": "adadelta"}
 
 
-def make(config: dict[str, Any]) -> Any:
+def make(config: dict[str, Any]) -> Adadelta:
     """Make an optimizer from R's arguments, or from what `get_config()` returned in R."""
     from adadelta.keras import Adadelta
 
@@ -195,12 +198,12 @@ def _is_single(value: Any) -> bool:
     return isinstance(value, (bool, int, float, str))
 
 
-def config(optimizer: Any) -> dict[str, Any]:
+def config(optimizer: Adadelta) -> dict[str, Any]:
     """Return the configuration of an optimizer, or raise the error of a schedule that has none."""
     return dict(optimizer.get_config())
 
 
-def settings(optimizer: Any) -> dict[str, Any]:
+def settings(optimizer: Adadelta) -> dict[str, Any]:
     """Return the configuration of an optimizer, for printing.
 
     To serialize a function or a schedule, Keras imports TensorFlow, which takes seconds and writes
@@ -235,7 +238,7 @@ def _is_plain(value: Any) -> bool:
     return value is None or _is_single(value)
 
 
-def progress(optimizer: Any) -> str:
+def progress(optimizer: Adadelta) -> str:
     """Return in words what an optimizer is built on and how far it has come."""
     from adadelta._keras.exchange import parts_of
     from adadelta._keras.summary import progress_of
@@ -243,7 +246,7 @@ def progress(optimizer: Any) -> str:
     return progress_of(parts_of(optimizer).built)
 
 
-def changed(optimizer: Any, changes: dict[str, Any]) -> Any:
+def changed(optimizer: Adadelta, changes: dict[str, Any]) -> Adadelta:
     """Make an optimizer with the settings of another one, except for these changes."""
     from adadelta._keras import learning_rate as rates
     from adadelta._keras.exchange import parts_of
@@ -258,14 +261,14 @@ def changed(optimizer: Any, changes: dict[str, Any]) -> Any:
     return type(optimizer).from_config({**settings, **_with_lists(changes)})
 
 
-def assign(optimizer: Any, name: str, value: Any) -> None:
+def assign(optimizer: Adadelta, name: str, value: Any) -> None:
     """Set an existing attribute of an optimizer."""
     if name not in dir(optimizer):
         hyperparameters.refuse_unknown({name: value}, "optimizer_adadelta()")
     setattr(optimizer, name, value)
 
 
-def learning_rate(optimizer: Any) -> float:
+def learning_rate(optimizer: object) -> float:
     """Return the learning rate of an optimizer's next step, with the digits that the user gave."""
     from adadelta._keras.exchange import parts_of
 
@@ -273,12 +276,12 @@ def learning_rate(optimizer: Any) -> float:
     return parts.rate.answer(parts.step)
 
 
-def set_learning_rate(optimizer: Any, value: Any) -> None:
+def set_learning_rate(optimizer: object, value: Any) -> None:
     """Set the learning rate of an optimizer."""
     _own(optimizer).learning_rate = value
 
 
-def _own(optimizer: Any) -> Any:
+def _own(optimizer: object) -> Adadelta:
     """Return our optimizer, also if Keras has wrapped it to scale the loss, or raise."""
     from adadelta._state.exchange import unwrapped
     from adadelta.keras import Adadelta
@@ -290,7 +293,7 @@ def _own(optimizer: Any) -> Any:
     return inner
 
 
-def summary(optimizer: Any) -> dict[str, Any]:
+def summary(optimizer: Adadelta) -> dict[str, Any]:
     """Return the summary of an optimizer by columns, for an R data frame."""
     table = optimizer.summary()
     columns = table.to_dict()
@@ -302,7 +305,7 @@ def summary(optimizer: Any) -> dict[str, Any]:
     }
 
 
-def kernels_of(optimizer: Any) -> dict[str, list[Any]]:
+def kernels_of(optimizer: object) -> dict[str, list[Any]]:
     """Return what `kernel_info()` says about an optimizer, by columns."""
     from adadelta import kernel_info
 
@@ -318,7 +321,7 @@ def _shape_in_words(shape: tuple[int, ...]) -> str:
 # ------------------------------------------------------------------ state
 
 
-def state(optimizer: Any) -> dict[str, Any]:
+def state(optimizer: object) -> dict[str, Any]:
     """Return the state of an optimizer for R: named lists, and arrays."""
     from adadelta.state import export_state
 

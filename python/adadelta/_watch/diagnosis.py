@@ -40,6 +40,7 @@ class Watched:
         update: The number of updates at the beginning.
         step: The number of calls at the beginning.
         skipped: The number of skipped calls at the beginning.
+        optimizer: The optimizer.
 
     """
 
@@ -47,24 +48,18 @@ class Watched:
     update: int
     step: int
     skipped: int
+    optimizer: Adadelta
     last: dict[str, Any] = field(default_factory=dict)
     losses: list[tuple[int, float]] = field(default_factory=list)
     readings: list[reading.Reading] = field(default_factory=list)
-    optimizer: Any = None
 
     def add(
-        self,
-        common: dict[str, Any],
-        readings: list[reading.Reading],
-        optimizer: Adadelta,
-        batches: int,
-        loss: float,
+        self, common: dict[str, Any], readings: list[reading.Reading], batches: int, loss: float
     ) -> None:
         """Add what was recorded now, and the mean loss of the batches since the last record."""
         self.last = common
         self.losses.append((batches, loss))
         self.readings = readings
-        self.optimizer = optimizer
 
     @property
     def updates(self) -> int:
