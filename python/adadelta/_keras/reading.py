@@ -49,7 +49,7 @@ class Reading:
     def row(self) -> dict[str, Any]:
         """Return the values to record, by column."""
         with np.errstate(all="ignore"):
-            quantiles = _quantiles(self.effective_rates)
+            quantiles = np.quantile(self.effective_rates, QUANTILES).tolist()
             return {
                 "variable": self.variable,
                 "layer": self.variable.rpartition("/")[0] or self.variable,
@@ -136,7 +136,3 @@ def _places(size: int, sample: int) -> np.ndarray:
     """Return the places to sample: always the same, and random, since rows may have a pattern."""
     # With replacement, so that time and memory do not grow with the size.
     return np.unique(np.random.default_rng(size).integers(0, size, sample))
-
-
-def _quantiles(values: np.ndarray) -> list[float]:
-    return [float(value) for value in np.quantile(values, QUANTILES)]

@@ -78,7 +78,7 @@ def nothing_moves(watched: Watched) -> str | None:
     if not change < LITTLE_MOVEMENT or _change_of_loss(watched) > LITTLE_LOSS:
         return None
     return (
-        f"in {watched.updates} updates at learning rate {_short(rate)} the weights changed by "
+        f"in {watched.updates} updates at learning rate {rate:.3g} the weights changed by "
         f"{change:.2%} of their size; Adadelta needs a learning rate near 1, while Keras' default "
         "is 0.001: try `learning_rate = 1`"
     )
@@ -189,10 +189,6 @@ KINDS: Mapping[str, Callable[[Watched], str | None]] = {
     "nonfinite": averages_are_lost,
     "no_gradient": no_gradient,
 }
-
-
-def _short(number: float) -> str:
-    return f"{number:.3g}"
 
 
 def _list(names: Iterable[str]) -> str:
