@@ -21,11 +21,8 @@ as_python_rate <- function(value, call) {
   code <- function_code(value)
   # The function can return a wrong value at any step; the error names the call that gave it.
   refuse <- function(message) called_by_python(fail(sentence(message), "argument", call))
-  if (length(formals(args(rate))) == 0) {
-    the$core$Function(function() called_by_python(as_python(rate())), refuse, code)
-  } else {
-    the$core$schedule(function(step) called_by_python(as_python(rate(step))), refuse, code)
-  }
+  takes_step <- length(formals(args(rate))) > 0
+  the$core$Function(function(...) called_by_python(as_python(rate(...))), refuse, code, takes_step)
 }
 
 as_python_argument <- function(value, name, call) {

@@ -44,8 +44,7 @@ format_setting <- function(value, width = Inf) {
   config <- value$config
   # Keras keeps only the name of a Python function.
   if (is.character(config)) return(paste(value$class_name, config))
-  # An R function is kept with its code, and inside a schedule if it is a function of the step.
-  if (is_serialized(config[["function"]])) return(format_setting(config[["function"]], width))
+  # An R function is kept with its code.
   if (!is.null(config$code)) return(shortened(config$code, width))
   if (identical(config$name, value$class_name)) config$name <- NULL
   config <- config[!vapply(config, is.null, NA)]

@@ -33,25 +33,7 @@ _HOMES = {
     "translate": "adadelta._core.conventions",
 }
 
-__all__ = [
-    "Adadelta",
-    "KernelInfo",
-    "Monitor",
-    "OptimizerState",
-    "StateWarning",
-    "Summary",
-    "__version__",
-    "conventions",
-    "convert_state",
-    "export_state",
-    "import_state",
-    "kernel_info",
-    "load_keras_adadelta",
-    "load_state",
-    "save_model",
-    "save_state",
-    "translate",
-]
+__all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:

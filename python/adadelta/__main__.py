@@ -124,16 +124,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-V", "--version", action="version", version=version)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    _command(
-        commands,
-        *("info", _info, "what is installed, what is missing, and how to get it"),
-        example="info",
-    )
-    _command(
-        commands,
-        *("conventions", _conventions, "what each framework means by its arguments"),
-        example="conventions",
-    )
+    about = "what is installed, what is missing, and how to get it"
+    _command(commands, "info", _info, about, example="info")
+    about = "what each framework means by its arguments"
+    _command(commands, "conventions", _conventions, about, example="conventions")
     translate = _command(
         commands,
         *("translate", _translate, "the arguments of one framework for another"),

@@ -15,10 +15,10 @@ from adadelta import state as portable
 from adadelta._brainpy import exchange
 from adadelta._brainpy import learning_rate as rates
 from adadelta._core import hyperparameters, interrupts, parameters
-from adadelta._core.arguments import Checked
+from adadelta._core.arguments import refuse_change
 from adadelta._core.step import Call, Options, Row
-from adadelta._jax import counter, precision
-from adadelta._jax.engine import Engine
+from adadelta._jax import precision
+from adadelta._jax.engine import Engine, next_count
 from adadelta._kernels import report
 from adadelta._state import matching
 
@@ -31,27 +31,6 @@ _CHECKS: Mapping[str, hyperparameters.Check] = {
     "epsilon": hyperparameters.ARGUMENTS["epsilon"],
     "weight_decay": hyperparameters.UNSCALED_WEIGHT_DECAY,
 }
-
-
-class _Argument(Checked):
-    """An argument that can be set until a compiled function uses it, and is always checked."""
-
-    def check(self, value: Any) -> Any:
-        return _CHECKS[self.name](self.name, value)
-
-    def __set__(self, instance: Any, value: Any) -> None:
-        numbers = {self.name: self.check(value)} if self.name in parameters.NUMBERS else {}
-        for name, variable in instance.__dict__.get("vars_to_train", {}).items():
-            parameters.check(name, str(variable.dtype), numbers)
-        super().__set__(instance, value)
-
-    def reason_against_change(self, instance: Any) -> str | None:
-        if not instance.__dict__.get("_is_compiled"):
-            return None
-        return (
-            "once a compiled function has the optimizer in it, which would not see it; make a new "
-            "optimizer"
-        )
 
 
 class StateLoadResult(NamedTuple):
@@ -124,9 +103,6 @@ class Adadelta(brainpy.optim.Optimizer):
 
     state_exchange = "adadelta._brainpy.exchange"
 
-    rho = _Argument()
-    epsilon = _Argument()
-    weight_decay = _Argument()
     # A default, since BrainPy prints an object whose name it refuses.
     lr: Any = None
 
@@ -172,6 +148,17 @@ class Adadelta(brainpy.optim.Optimizer):
                 )
                 raise ValueError(hyperparameters.with_received(text, value))
             value = rates.scheduler_of(value)
+        elif name in _CHECKS:
+            value = _CHECKS[name](name, value)
+            numbers = {name: value} if name in parameters.NUMBERS else {}
+            for path, variable in self.__dict__.get("vars_to_train", {}).items():
+                parameters.check(path, str(variable.dtype), numbers)
+            if self.__dict__.get("_is_compiled"):
+                reason = (
+                    "once a compiled function has the optimizer in it, which would not see it; "
+                    "make a new optimizer"
+                )
+                refuse_change(self, name, value, reason)
         super().__setattr__(name, value)
 
     def register_train_vars(self, train_vars: Mapping[str, Any] | None = None) -> None:
@@ -249,7 +236,7 @@ class Adadelta(brainpy.optim.Optimizer):
             variables = (self.vars_to_train[name], *self._averages[name])
             values += zip(variables, (row.parameter, row.square_avg, row.acc_delta), strict=True)
         step = self.step.value
-        values.append((self.step, counter.next_of(step)))
+        values.append((self.step, next_count(step)))
         if precision.is_traced(step):
             self._is_compiled = True
         with interrupts.Deferred():

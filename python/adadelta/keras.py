@@ -14,7 +14,7 @@ with keras_needed_by("adadelta.Adadelta"):
     from keras import ops
 
 from adadelta._core import hyperparameters, interrupts, parameters
-from adadelta._core.arguments import Checked, checked
+from adadelta._core.arguments import checked
 from adadelta._core.engine import no_kernel
 from adadelta._core.messages import Message
 from adadelta._core.precision import is_complex, state_dtype, without_noise
@@ -46,6 +46,8 @@ __all__ = ["Adadelta"]
 _HOST = hyperparameters.CONVENTIONS["keras"]
 # The arguments that Keras' base class does not store.
 _OWN = ("rho", "epsilon", "maximize", "decoupled_weight_decay", "skip_nonfinite", "fused")
+# The attributes that are checked as the arguments are.
+_CHECKED = set(hyperparameters.ARGUMENTS) - {"learning_rate", "name"}
 
 
 @keras.saving.register_keras_serializable(package="adadelta")
@@ -155,22 +157,6 @@ class Adadelta(keras.optimizers.Optimizer):
 
     """
 
-    rho = Checked()
-    epsilon = Checked()
-    weight_decay = Checked()
-    clipnorm = Checked()
-    clipvalue = Checked()
-    global_clipnorm = Checked()
-    use_ema = Checked()
-    ema_momentum = Checked()
-    ema_overwrite_frequency = Checked()
-    loss_scale_factor = Checked()
-    gradient_accumulation_steps = Checked()
-    maximize = Checked()
-    decoupled_weight_decay = Checked()
-    skip_nonfinite = Checked()
-    fused = Checked()
-
     # The module by which adadelta.state exports and imports this optimizer's state.
     state_exchange = "adadelta._keras.exchange"
 
@@ -254,8 +240,10 @@ class Adadelta(keras.optimizers.Optimizer):
             )
 
     def __setattr__(self, name: str, value: Any) -> None:
-        is_rate = name in ("learning_rate", "lr")
-        value = rates.checked(value) if is_rate else checked(type(self), name, value)
+        if name in ("learning_rate", "lr"):
+            value = rates.checked(value)
+        elif name in _CHECKED:
+            value = checked(self, name, value)
         super().__setattr__(name, value)
 
     @property
@@ -407,6 +395,7 @@ class Adadelta(keras.optimizers.Optimizer):
             self._state,
             self._decays(),
             options,
+            self._rate,
             self.name,
             self.gradient_accumulation_steps,
             self.loss_scale_factor,
@@ -609,7 +598,7 @@ class Adadelta(keras.optimizers.Optimizer):
                 pairs = zip(indices, gradients, strict=True)
                 present = [(index, gradient) for index, gradient in pairs if gradient is not None]
                 indices, gradients = map(list, zip(*present, strict=True))
-            self._steps.make(indices, gradients, self._rate, self.assign)
+            self._steps.make(indices, gradients, self.assign)
 
     def stateless_apply(
         self, optimizer_variables: Any, grads: Iterable[Any], trainable_variables: Any
@@ -679,12 +668,7 @@ class Adadelta(keras.optimizers.Optimizer):
             self.build(variables)
         missing = [path_of(v) for g, v in zip(gradients, variables, strict=True) if g is None]
         if missing:
-            names = hyperparameters.first_of(missing)
-            warnings.warn(
-                f"Gradients do not exist for variables {names} when minimizing the loss. If "
-                "using `model.compile()`, did you forget to provide a `loss` argument?",
-                stacklevel=5,
-            )
+            warnings.warn(parameters.without_gradients(missing), stacklevel=5)
         return gradients, variables
 
     def scale_loss(self, loss: Any) -> Any:
@@ -711,7 +695,7 @@ class Adadelta(keras.optimizers.Optimizer):
         if self._rate.callable is not None:
             self._rate.callable.raise_failure()
         with interrupts.Deferred(), without_recording(), keras.name_scope(self.name, caller=self):
-            self._steps.close_window(self._rate, self.assign)
+            self._steps.close_window(self.assign)
             if not self.use_ema or not number_of(self._state.updates):
                 return
             places = [
@@ -780,13 +764,7 @@ class Adadelta(keras.optimizers.Optimizer):
                 a list of strings.
 
         """
-        variables, words = parameters.excluded(var_list, var_names)
-        keys, paths = map(self._var_key, variables), map(path_of, variables)
-        named = list(keys), list(paths), words
-        if not self.built:
-            self._exclusions.set(*named)
-        elif not self._exclusions.are(*named):
-            raise parameters.too_late_to_exclude()
+        self._exclusions.exclude(var_list, var_names, self._var_key, path_of, self.built)
 
     def summary(self) -> Summary:
         """Return a table of how far each variable's gradients move it, and change nothing.

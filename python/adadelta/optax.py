@@ -43,13 +43,12 @@ with needed_by("adadelta.optax", extra="optax"):
 
 from adadelta._core import hyperparameters, parameters, step
 from adadelta._core.step import Call, Options, Row
-from adadelta._jax import counter, precision
-from adadelta._jax.engine import Engine
+from adadelta._jax import precision
+from adadelta._jax.engine import Engine, next_count
 from adadelta._kernels import jax_arrays, report
-from adadelta._optax import arguments, exchange
-from adadelta._optax.report import kernel_report
-from adadelta._optax.state import AdadeltaState
-from adadelta._state.record import OptimizerState
+from adadelta._optax import arguments
+from adadelta._optax.exchange import export_state, import_state
+from adadelta._optax.state import AdadeltaState, name_of
 
 __all__ = [
     "AdadeltaState",
@@ -79,7 +78,7 @@ class GradientTransformation(NamedTuple):
 
     def _kernel_report_of(self, params: Any) -> list[report.Served]:
         reason = "it returns updates, which no kernel makes; `fused_adadelta` has one"
-        return kernel_report(params, reason)
+        return _kernel_report(params, reason)
 
 
 class FusedOptimizer(NamedTuple):
@@ -95,7 +94,7 @@ class FusedOptimizer(NamedTuple):
     apply: Callable[..., Any]
 
     def _kernel_report_of(self, params: Any) -> list[report.Served]:
-        return kernel_report(params)
+        return _kernel_report(params)
 
 
 def adadelta(
@@ -209,63 +208,6 @@ def fused_adadelta(
     """
     make = _Adadelta(learning_rate, rho, eps, weight_decay, weight_decay_mask)
     return FusedOptimizer(make.init, make.apply)
-
-
-def export_state(state: Any) -> OptimizerState:
-    """Return the state of Adadelta as NumPy arrays by parameter name.
-
-    Parameters are named by their path in the tree: `{"dense": {"kernel": ...}}` contains
-    "dense/kernel". To continue in another framework, pass the result to `adadelta.import_state()`;
-    to write it to a file, use `adadelta.state.write_state()`.
-
-    The state of other transformations in a chain is not included, such as the mean gradients of
-    `MultiSteps` or the count of a schedule outside Adadelta.
-
-    Args:
-        state: The state of `adadelta` or `fused_adadelta`, or a state that contains it.
-
-    Raises:
-        TypeError: `state` contains no state of this package's Adadelta.
-        StateMismatchError: `state` contains several that do not fit together: two parameters have
-            the same name, or the numbers of steps differ.
-
-    Example:
-        >>> import jax.numpy as jnp, adadelta.optax
-        >>> state = adadelta.optax.adadelta().init({"w": jnp.array([1.0, 2.0])})
-        >>> adadelta.optax.export_state(state)
-        OptimizerState(step=0, update=0, 1 parameter, slots: square_avg, acc_delta)
-
-    """
-    return exchange.export_state(state)
-
-
-def import_state(state: Any, exported: OptimizerState) -> Any:
-    """Return a state like `state` with the values in `exported`.
-
-    Everything is checked first. `state` itself does not change.
-
-    Args:
-        state: What `init(params)` returned for the parameters to train.
-        exported: What `export_state()`, `adadelta.export_state()` or
-            `adadelta.state.read_state()` returned.
-
-    Raises:
-        TypeError: `state` has no state of this package's Adadelta, or `exported` is not a state.
-        StateMismatchError: Parameters are missing, unknown, or of another shape or dtype, or
-            `exported` needs an option that is missing. The error's `problems` lists them all.
-
-    Example:
-        >>> import jax.numpy as jnp, adadelta.optax
-        >>> params = {"w": jnp.array([1.0, 2.0])}
-        >>> transformation = adadelta.optax.adadelta()
-        >>> _, state = transformation.update(params, transformation.init(params))
-        >>> exported = adadelta.optax.export_state(state)
-        >>> again = adadelta.optax.import_state(transformation.init(params), exported)
-        >>> int(again.count)
-        1
-
-    """
-    return exchange.import_state(state, exported)
 
 
 class _Adadelta:
@@ -417,6 +359,15 @@ def _rows(name: str, gradients: Any, state: Any, params: Any) -> tuple[list[Row]
     return rows, structure
 
 
+def _kernel_report(params: Any, reason: str | None = None) -> list[report.Served]:
+    """Return the rows of `kernel_info()`, with a reason why no kernel can update a parameter."""
+    rows = {
+        name_of(path): Row(jnp.asarray(leaf), None, None, None)
+        for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]
+    }
+    return report.served(Engine(), rows, dict.fromkeys(rows, reason))
+
+
 def _dtype_of_update(gradient: Any, parameter: Any, average: Any) -> Any:
     dtype = jnp.result_type(gradient)
     if not precision.can_be_trained(dtype):
@@ -428,4 +379,4 @@ def _trees(results: Any, structure: Any, state: AdadeltaState) -> tuple[Any, Ada
     """Put the results of the leaves back into trees, and count the step."""
     columns = list(zip(*results, strict=True)) or [(), (), ()]
     first, e_g, e_x = (jax.tree_util.tree_unflatten(structure, column) for column in columns)
-    return first, AdadeltaState(counter.next_of(state.count), e_g, e_x)
+    return first, AdadeltaState(next_count(state.count), e_g, e_x)

@@ -11,11 +11,14 @@ import threading
 import uuid
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adadelta._core import conventions as frameworks
 from adadelta._core import hyperparameters, parameters
 from adadelta._core.messages import Message, message_of
+
+if TYPE_CHECKING:
+    from adadelta.keras import Adadelta
 
 # ------------------------------------------------------------------ values of R
 
@@ -41,6 +44,7 @@ class Function:
         refuse: An R function that turns the message about an answer that is no learning rate into
             an error of R, and returns such a dict.
         code: The function's R code.
+        takes_step: Whether it is called with the number of calls so far.
 
     """
 
@@ -51,11 +55,14 @@ class Function:
     )
 
     def __init__(
-        self, function: Callable[..., Any], refuse: Callable[[Any], Any], code: str
+        self,
+        function: Callable[..., Any],
+        refuse: Callable[[Any], Any],
+        code: str,
+        takes_step: bool = False,
     ) -> None:
-        self.function = function
-        self.refuse = refuse
-        self.code = code
+        self.function, self.refuse, self.code = function, refuse, code
+        self.takes_step = takes_step
         self.note = ""
 
     def __call__(self, *arguments: Any) -> Any:
@@ -104,13 +111,6 @@ class Function:
 _NOTES: dict[str, Function] = {}
 
 
-def schedule(function: Callable[[int], Any], refuse: Callable[[Any], Any], code: str) -> Any:
-    """Make a learning rate schedule from an R function of the step, see `Function`."""
-    from adadelta._keras.learning_rate import FunctionSchedule
-
-    return FunctionSchedule(Function(function, refuse, code))
-
-
 @functools.cache
 def register(warn: Callable[[Any], Any]) -> None:
     """Register R functions with Keras, for loading models that were saved with one.
@@ -131,7 +131,6 @@ def register(warn: Callable[[Any], Any]) -> None:
 
 
 def _send_state_warnings(warn: Callable[[Any], Any]) -> None:
-    from adadelta._keras.from_r import is_on_main_thread
     from adadelta._state.record import StateWarning
 
     show = warnings.showwarning
@@ -140,13 +139,19 @@ def _send_state_warnings(warn: Callable[[Any], Any]) -> None:
         message: Warning | str, category: type[Warning], *arguments: Any, **options: Any
     ) -> None:
         text = message_of(message) if isinstance(message, Warning) else message
-        is_for_r = issubclass(category, StateWarning) and is_on_main_thread()
-        if not (is_for_r and warn(told(text)).get("value")):
+        if not (issubclass(category, StateWarning) and _is_given_in_r(text, warn)):
             show(message, category, *arguments, **options)
 
     warnings.showwarning = show_in_r
     # Python shows a warning once for each place in the code, which R code does not have.
     warnings.filterwarnings("always", category=StateWarning, append=True)
+
+
+def _is_given_in_r(message: str, warn: Callable[[Any], Any]) -> bool:
+    """Let R give a warning, and return whether it does."""
+    from adadelta._keras.from_r import is_on_main_thread
+
+    return is_on_main_thread() and bool(warn(told(message)).get("value"))
 
 
 # ------------------------------------------------------------------ the optimizer
@@ -157,7 +162,7 @@ ARGUMENT_NAMES = list(hyperparameters.ARGUMENTS)
 DEFAULTS = {**hyperparameters.DEFAULTS, "name": "adadelta"}
 
 
-def make(config: dict[str, Any]) -> Any:
+def make(config: dict[str, Any]) -> Adadelta:
     """Make an optimizer from R's arguments, or from what `get_config()` returned in R."""
     from adadelta.keras import Adadelta
 
@@ -193,12 +198,12 @@ def _is_single(value: Any) -> bool:
     return isinstance(value, (bool, int, float, str))
 
 
-def config(optimizer: Any) -> dict[str, Any]:
+def config(optimizer: Adadelta) -> dict[str, Any]:
     """Return the configuration of an optimizer, or raise the error of a schedule that has none."""
     return dict(optimizer.get_config())
 
 
-def settings(optimizer: Any) -> dict[str, Any]:
+def settings(optimizer: Adadelta) -> dict[str, Any]:
     """Return the configuration of an optimizer, for printing.
 
     To serialize a function or a schedule, Keras imports TensorFlow, which takes seconds and writes
@@ -233,7 +238,7 @@ def _is_plain(value: Any) -> bool:
     return value is None or _is_single(value)
 
 
-def progress(optimizer: Any) -> str:
+def progress(optimizer: Adadelta) -> str:
     """Return in words what an optimizer is built on and how far it has come."""
     from adadelta._keras.exchange import parts_of
     from adadelta._keras.summary import progress_of
@@ -241,7 +246,7 @@ def progress(optimizer: Any) -> str:
     return progress_of(parts_of(optimizer).built)
 
 
-def changed(optimizer: Any, changes: dict[str, Any]) -> Any:
+def changed(optimizer: Adadelta, changes: dict[str, Any]) -> Adadelta:
     """Make an optimizer with the settings of another one, except for these changes."""
     from adadelta._keras import learning_rate as rates
     from adadelta._keras.exchange import parts_of
@@ -256,14 +261,14 @@ def changed(optimizer: Any, changes: dict[str, Any]) -> Any:
     return type(optimizer).from_config({**settings, **_with_lists(changes)})
 
 
-def assign(optimizer: Any, name: str, value: Any) -> None:
+def assign(optimizer: Adadelta, name: str, value: Any) -> None:
     """Set an existing attribute of an optimizer."""
     if name not in dir(optimizer):
         hyperparameters.refuse_unknown({name: value}, "optimizer_adadelta()")
     setattr(optimizer, name, value)
 
 
-def learning_rate(optimizer: Any) -> float:
+def learning_rate(optimizer: object) -> float:
     """Return the learning rate of an optimizer's next step, with the digits that the user gave."""
     from adadelta._keras.exchange import parts_of
 
@@ -271,12 +276,12 @@ def learning_rate(optimizer: Any) -> float:
     return parts.rate.answer(parts.step)
 
 
-def set_learning_rate(optimizer: Any, value: Any) -> None:
+def set_learning_rate(optimizer: object, value: Any) -> None:
     """Set the learning rate of an optimizer."""
     _own(optimizer).learning_rate = value
 
 
-def _own(optimizer: Any) -> Any:
+def _own(optimizer: object) -> Adadelta:
     """Return our optimizer, also if Keras has wrapped it to scale the loss, or raise."""
     from adadelta._state.exchange import unwrapped
     from adadelta.keras import Adadelta
@@ -288,7 +293,7 @@ def _own(optimizer: Any) -> Any:
     return inner
 
 
-def summary(optimizer: Any) -> dict[str, Any]:
+def summary(optimizer: Adadelta) -> dict[str, Any]:
     """Return the summary of an optimizer by columns, for an R data frame."""
     table = optimizer.summary()
     columns = table.to_dict()
@@ -300,7 +305,7 @@ def summary(optimizer: Any) -> dict[str, Any]:
     }
 
 
-def kernels_of(optimizer: Any) -> dict[str, list[Any]]:
+def kernels_of(optimizer: object) -> dict[str, list[Any]]:
     """Return what `kernel_info()` says about an optimizer, by columns."""
     from adadelta import kernel_info
 
@@ -316,7 +321,7 @@ def _shape_in_words(shape: tuple[int, ...]) -> str:
 # ------------------------------------------------------------------ state
 
 
-def state(optimizer: Any) -> dict[str, Any]:
+def state(optimizer: object) -> dict[str, Any]:
     """Return the state of an optimizer for R: named lists, and arrays."""
     from adadelta.state import export_state
 
@@ -380,9 +385,15 @@ def comparable(target: Any, current: Any) -> list[dict[str, Any] | None]:
 
 def monitor(every: Any, sample: Any, warn: Callable[[Any], Any]) -> Any:
     """Make a monitor that calls an R function with the message of each warning."""
-    from adadelta._watch.from_r import MonitorForR
+    from adadelta._watch.monitor import Monitor
 
-    return MonitorForR(every, sample, lambda message: warn(told(message)))
+    class MonitorForR(Monitor):
+        def warn(self, message: str) -> None:
+            # R warns once `fit()` has returned.
+            if not _is_given_in_r(message, warn):
+                super().warn(message)
+
+    return MonitorForR(every, sample)
 
 
 def progress_callback(show: Callable[..., Any], interval: float, form: str) -> Any:

@@ -21,23 +21,14 @@ __all__ = ["adadelta"]
 
 _PAPER = hyperparameters.CONVENTIONS["paper"]
 
-# The status and the message for each reason to stop.
+# The status and the message for each reason to stop. Status 0 is success, as the message then says
+# before this.
 _ENDS = {
-    "gtol": (
-        0,
-        "Optimization terminated successfully: no element of the gradient is larger than `gtol`.",
-    ),
-    "xtol": (0, "Optimization terminated successfully: x no longer moves by more than `xtol`."),
-    "ftol": (
-        0,
-        "Optimization terminated successfully: the value no longer changes by more than `ftol`.",
-    ),
-    "gain": (
-        0,
-        "Optimization terminated successfully: by the measured curvature no more than `ftol` can "
-        "be gained.",
-    ),
-    "f_target": (0, "Optimization terminated successfully: the value is at most `f_target`."),
+    "gtol": (0, "no element of the gradient is larger than `gtol`."),
+    "xtol": (0, "x no longer moves by more than `xtol`."),
+    "ftol": (0, "the value no longer changes by more than `ftol`."),
+    "gain": (0, "by the measured curvature no more than `ftol` can be gained."),
+    "f_target": (0, "the value is at most `f_target`."),
     "maxiter": (1, "Maximum number of iterations has been exceeded."),
     "maxfev": (2, "Maximum number of function evaluations has been exceeded."),
     "value": (3, "The function returned NaN or infinity; a smaller `learning_rate` may help."),
@@ -211,6 +202,8 @@ def adadelta(
 
     def ended(reason: str) -> OptimizeResult:
         status, message = _ENDS[reason]
+        if status == 0:
+            message = f"Optimization terminated successfully: {message}"
         value, x, gradient = run.best or (math.nan, run.x, np.full_like(run.x, math.nan))
         result = OptimizeResult(
             x=x,

@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 
-def export_state(optimizer: Any) -> OptimizerState:
+def export_state(optimizer: object) -> OptimizerState:
     """Return the state of an optimizer as NumPy arrays by parameter name.
 
     The arrays are copies; further training does not change them.
@@ -69,7 +69,7 @@ def export_state(optimizer: Any) -> OptimizerState:
     return _exchange_of(optimizer).export_state(optimizer)
 
 
-def import_state(optimizer: Any, state: OptimizerState) -> None:
+def import_state(optimizer: object, state: OptimizerState) -> None:
     """Load a state into an optimizer, so that it continues where the other one stopped.
 
     Parameters are matched by name. Names may differ in the numbers that Keras gives to layers and
@@ -180,7 +180,7 @@ def layout_mapping(
     return mapping
 
 
-def save_state(optimizer: Any, path: str | os.PathLike[str]) -> None:
+def save_state(optimizer: object, path: str | os.PathLike[str]) -> None:
     """Write the state of an optimizer to a file, replacing an existing one.
 
     An existing file is replaced only when the new one is completely on the disk, so an interrupted
@@ -215,7 +215,7 @@ def save_state(optimizer: Any, path: str | os.PathLike[str]) -> None:
     write_state(export_state(optimizer), path)
 
 
-def load_state(optimizer: Any, path: str | os.PathLike[str]) -> None:
+def load_state(optimizer: object, path: str | os.PathLike[str]) -> None:
     """Load a state that `save_state()` wrote into an optimizer.
 
     Args:
@@ -241,7 +241,7 @@ def load_state(optimizer: Any, path: str | os.PathLike[str]) -> None:
     import_state(optimizer, read_state(path))
 
 
-def load_keras_adadelta(optimizer: Any, path: str | os.PathLike[str]) -> None:
+def load_keras_adadelta(optimizer: object, path: str | os.PathLike[str]) -> None:
     """Load the optimizer state from a model or weights file of Keras.
 
     `load_model()` and `load_weights()` warn and leave a state out if it does not fit, or if the
@@ -278,18 +278,18 @@ def load_keras_adadelta(optimizer: Any, path: str | os.PathLike[str]) -> None:
         1
 
     """
-    model = optimizer if hasattr(optimizer, "trainable_variables") else None
-    optimizer = optimizer if model is None else getattr(model, "optimizer", None)
-    load = getattr(exchange.unwrapped(optimizer)[0], "load_strictly", None)
+    model: Any = optimizer if hasattr(optimizer, "trainable_variables") else None
+    own: Any = optimizer if model is None else getattr(model, "optimizer", None)
+    load = getattr(exchange.unwrapped(own)[0], "load_strictly", None)
     if load is None:
         raise TypeError(
             "`optimizer` must be an adadelta.Adadelta or a Keras model compiled with one; received "
-            + hyperparameters.received(optimizer)
+            + hyperparameters.received(own)
         )
     contents = keras_file.read(_checked(path))
-    if model is not None and model.built and not optimizer.built:
-        optimizer.build(model.trainable_variables)
-    load(contents, optimizer)
+    if model is not None and model.built and not own.built:
+        own.build(model.trainable_variables)
+    load(contents, own)
 
 
 def write_state(state: OptimizerState, path: str | os.PathLike[str]) -> None:
@@ -381,7 +381,7 @@ def _checked(path: Any) -> str:
     return name
 
 
-def _exchange_of(optimizer: Any) -> Any:
+def _exchange_of(optimizer: object) -> Any:
     inner, _ = exchange.unwrapped(optimizer)
     module = getattr(type(inner), "state_exchange", None)
     if module is None:

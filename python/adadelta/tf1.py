@@ -12,7 +12,7 @@ with needed_by("adadelta.tf1", extra="tensorflow"):
     import tensorflow as tf
 
 from adadelta._core import hyperparameters, interrupts, parameters
-from adadelta._core.arguments import Checked
+from adadelta._core.arguments import checked
 from adadelta._core.precision import state_dtype
 from adadelta._core.step import Call, Options, Row
 from adadelta._kernels import report
@@ -38,17 +38,13 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
 _CLIPS = ("clipnorm", "clipvalue")
 
 
-class _Rate:
-    """The learning rate or its decay, which is set as a number and read as a variable."""
+def _rate_property(name: str) -> property:
+    """Return the learning rate or its decay, which is set as a number and read as a variable."""
 
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
+    def assign(optimizer: "Adadelta", value: Any) -> None:
+        optimizer._set_rate(name, value)
 
-    def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        return self if instance is None else instance._rate_variable(self.name)
-
-    def __set__(self, instance: Any, value: Any) -> None:
-        instance._set_rate(self.name, value)
+    return property(lambda optimizer: optimizer._rate_variable(name), assign)
 
 
 @session.known_to_keras
@@ -128,12 +124,8 @@ class Adadelta(session.KerasOptimizer):
     # The module by which adadelta.state exports and imports this optimizer's state.
     state_exchange = "adadelta._tensorflow.exchange"
 
-    lr = _Rate()
-    decay = _Rate()
-    rho = Checked()
-    epsilon = Checked()
-    clipnorm = Checked()
-    clipvalue = Checked()
+    lr = _rate_property("lr")
+    decay = _rate_property("decay")
 
     def __init__(
         self,
@@ -160,6 +152,10 @@ class Adadelta(session.KerasOptimizer):
         self.updates: list[Any] = []
         self._parameters: list[Any] = []
         self._engine = Engine(sums_replicas=False)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        is_fixed = name in ("rho", "epsilon", *_CLIPS)
+        super().__setattr__(name, checked(self, name, value) if is_fixed else value)
 
     # ------------------------------------------------------------------ rates and counter
 

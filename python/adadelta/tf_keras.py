@@ -10,7 +10,7 @@ with needed_by("adadelta.tf_keras", extra="tf-keras"):
     import tf_keras
 
 from adadelta._core import hyperparameters
-from adadelta._core.arguments import Checked, checked
+from adadelta._core.arguments import checked
 from adadelta._core.precision import shortest
 from adadelta._core.weight_decay import Exclusions
 from adadelta._tensorflow import arrays
@@ -23,6 +23,8 @@ __all__ = ["Adadelta"]
 
 _HOST = hyperparameters.CONVENTIONS["tf_keras"]
 _OWN = ("rho", "epsilon", "maximize", "decoupled_weight_decay", "skip_nonfinite")
+# The attributes that are checked as the arguments are.
+_CHECKED = {*_HOST.names, *_OWN} - {"learning_rate", "name"}
 # Arguments that tf_keras' optimizers refuse with a message on what to do instead.
 _REFUSED_BY_HOST = ("decay", "gradient_aggregator", "gradient_transformers")
 
@@ -125,19 +127,6 @@ class Adadelta(Step):
     # The module by which adadelta.state exports and imports this optimizer's state.
     state_exchange = "adadelta._tensorflow.exchange"
 
-    rho = Checked()
-    epsilon = Checked()
-    weight_decay = Checked()
-    clipnorm = Checked()
-    clipvalue = Checked()
-    global_clipnorm = Checked()
-    use_ema = Checked()
-    ema_momentum = Checked()
-    ema_overwrite_frequency = Checked()
-    maximize = Checked()
-    decoupled_weight_decay = Checked()
-    skip_nonfinite = Checked()
-
     _learning_rate: Any
     _given_rate: float | None = None
 
@@ -209,8 +198,10 @@ class Adadelta(Step):
         self._exclusions = Exclusions(excluded.get("names", ()), excluded.get("words", ()))
 
     def __setattr__(self, name: str, value: Any) -> None:
-        is_rate = name in ("learning_rate", "lr")
-        value = rates.checked(value) if is_rate else checked(type(self), name, value)
+        if name in ("learning_rate", "lr"):
+            value = rates.checked(value)
+        elif name in _CHECKED:
+            value = checked(self, name, value)
         super().__setattr__(name, value)
 
     # ------------------------------------------------------------------ the learning rate

@@ -5,8 +5,15 @@ import doctest
 import pytest
 
 import adadelta.optax
+from adadelta._optax import exchange
 
-EXAMPLES = [test for test in doctest.DocTestFinder().find(adadelta.optax) if test.examples]
+EXAMPLES = [
+    test
+    # `adadelta.optax` has the functions of `exchange`, too.
+    for module in (adadelta.optax, exchange)
+    for test in doctest.DocTestFinder().find(module)
+    if test.examples
+]
 
 
 def test_every_public_function_has_an_example():

@@ -18,8 +18,9 @@ def read(name="x", size=1, weights=1.0, square_avg=0.0, acc_delta=0.0):
 
 
 def watched(*readings, start=1.0, optimizer=None, **last):
-    found = diagnosis.Watched({it.variable: np.array([start]) for it in readings}, 0, 0, 0)
-    found.readings, found.optimizer, found.last = list(readings), optimizer, last
+    weights = {it.variable: np.array([start]) for it in readings}
+    found = diagnosis.Watched(weights, 0, 0, 0, optimizer)
+    found.readings, found.last = list(readings), last
     return found
 
 

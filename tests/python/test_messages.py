@@ -92,8 +92,11 @@ def test_the_end_of_a_long_path_is_shown(most):
 
 def test_a_change_that_is_refused_is_told_in_short():
     class Owner:
-        gradient_accumulation_steps = arguments.Checked()
         built = False
+
+        def __setattr__(self, name, value):
+            checks = name != "built"
+            super().__setattr__(name, arguments.checked(self, name, value) if checks else value)
 
     owner = Owner()
     owner.gradient_accumulation_steps = 1

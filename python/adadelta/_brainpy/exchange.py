@@ -20,7 +20,7 @@ bm = brainpy.math
 _NUMBERING = matching.Numbering(r"\.", r"(\d+)$", except_last=True)
 
 
-def export_state(optimizer: Any) -> OptimizerState:
+def export_state(optimizer: brainpy.optim.Optimizer) -> OptimizerState:
     """Return the optimizer's state."""
     arrays = exchange.mapped(bm.as_jax, optimizer.averages())
     given = {
@@ -33,7 +33,7 @@ def export_state(optimizer: Any) -> OptimizerState:
     return exchange.state_of(parameters, {"step": optimizer.step.value}, given)
 
 
-def import_state(optimizer: Any, state: OptimizerState) -> None:
+def import_state(optimizer: brainpy.optim.Optimizer, state: OptimizerState) -> None:
     """Import a state into the optimizer, or raise an error that lists everything that is wrong."""
     averages = optimizer.averages()
     problems: list[str] = []

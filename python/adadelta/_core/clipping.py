@@ -170,8 +170,3 @@ def narrowed(divisor: Array, factor: Array, array: Any) -> tuple[Array, Array]:
     is_small = factor < 2.0**-126
     divisor = array.where(is_small, 2.0**126 * one, one)
     return divisor, array.multiply(factor, divisor)
-
-
-def by_value(gradient: Array, limit: float, clip: Callable[[Array, Any, Any], Array]) -> Array:
-    """Clip every element to the range from `-limit` to `limit`."""
-    return clip(gradient, -limit, limit)

@@ -279,22 +279,15 @@ class Flag:
         raise TypeError(refusal(argument, self.requirement, value))
 
 
-@dataclass(frozen=True)
-class Name:
-    """A string that frameworks can use in the path of a variable."""
-
-    requirement: Requirement = ("a string that is not empty and has no `/`", None)
-
-    def __call__(self, argument: str, value: Any) -> str | None:
-        """Return the string, or raise."""
-        if value is None:
-            return None
-        text = as_text(value)
-        if text is None:
-            raise TypeError(refusal(argument, self.requirement, value))
-        if not text or "/" in text:
-            raise ValueError(refusal(argument, self.requirement, value))
-        return text
+def _name(argument: str, value: Any) -> str | None:
+    """Return a string that frameworks can use in the path of a variable, or None, or raise."""
+    requirement = ("a string that is not empty and has no `/`", None)
+    text = as_text(value)
+    if text is None and value is not None:
+        raise TypeError(refusal(argument, requirement, value))
+    if text is not None and (not text or "/" in text):
+        raise ValueError(refusal(argument, requirement, value))
+    return text
 
 
 # The limits of what frameworks keep in float32 and in int32.
@@ -336,7 +329,7 @@ ARGUMENTS: Mapping[str, Check] = {
     "ema_overwrite_frequency": replace(_COUNT_OR_NONE, largest=_INT32),
     "loss_scale_factor": replace(_POSITIVE, optional=True, words=("dynamic",)),
     "gradient_accumulation_steps": replace(_COUNT_OR_NONE, largest=_INT32),
-    "name": Name(),
+    "name": _name,
     "maximize": Flag(),
     "decoupled_weight_decay": Flag(),
     "skip_nonfinite": Flag(),

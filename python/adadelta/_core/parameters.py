@@ -5,15 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from adadelta._core import precision
-from adadelta._core.hyperparameters import (
-    as_text,
-    first_of,
-    has,
-    is_a,
-    received,
-    refusal,
-    shortened,
-)
+from adadelta._core.hyperparameters import first_of, received, refusal, shortened
 
 # The arguments that a step uses in the dtype of the state. Learning rate and weight decay are not
 # among them: one that becomes 0 in that dtype makes the same step.
@@ -127,6 +119,14 @@ def other_variables(front_end: str) -> str:
     )
 
 
+def without_gradients(names: Sequence[str]) -> str:
+    """Return the warning that some variables have no gradient, in Keras' words."""
+    return (
+        f"Gradients do not exist for variables {first_of(names)} when minimizing the loss. If "
+        "using `model.compile()`, did you forget to provide a `loss` argument?"
+    )
+
+
 def not_averaged(names: Sequence[str], front_end: str) -> str:
     """Return the warning that training ends with variables the optimizer was not built on."""
     return (
@@ -165,40 +165,3 @@ def check_weights(
     for given, (name, shape) in zip(shapes, expected, strict=True):
         if given != shape:
             raise other_shape(name, shape, given, "weight")
-
-
-def excluded(var_list: Any, var_names: Any) -> tuple[list[Any], list[str]]:
-    """Return the arguments of `exclude_from_weight_decay()` as lists, or raise.
-
-    Args:
-        var_list: Variables of any framework.
-        var_names: Several strings, or a single one, as R passes a vector of length one.
-
-    """
-    variables = _listed(var_list)
-    if variables is None or not all(map(_is_variable, variables)):
-        raise TypeError(refusal("var_list", ("a list of variables", None), var_list))
-    listed = _listed([var_names] if as_text(var_names) is not None else var_names)
-    words = None if listed is None else [as_text(word) for word in listed]
-    if words is None or not all(words):
-        requirement = ("a string or a list of strings, none of them empty", None)
-        raise TypeError(refusal("var_names", requirement, var_names))
-    return variables, [word for word in words if word]
-
-
-def too_late_to_exclude() -> ValueError:
-    """Return the error about `exclude_from_weight_decay()` after the optimizer is built."""
-    return ValueError(
-        "`exclude_from_weight_decay()` can only be called before the optimizer is built; after "
-        "that, only with the same arguments again, which changes nothing"
-    )
-
-
-def _listed(value: Any) -> list[Any] | None:
-    if value is None:
-        return []
-    return list(value) if is_a(value, list | tuple | set | frozenset) else None
-
-
-def _is_variable(value: Any) -> bool:
-    return has(value, "shape") and has(value, "name")

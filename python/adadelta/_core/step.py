@@ -232,7 +232,7 @@ def clipped(
         divisor, factor = (arrays.number(number, gradient) for number in factors)
         gradient = gradient / divisor * factor
     if options.clipvalue is not None:
-        gradient = clipping.by_value(gradient, options.clipvalue, arrays.clip)
+        gradient = arrays.clip(gradient, -options.clipvalue, options.clipvalue)
     return gradient
 
 

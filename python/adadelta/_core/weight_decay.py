@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from adadelta._core.hyperparameters import as_text, has, is_a, refusal
+
 
 class Exclusions:
     """Variables excluded from weight decay: by identity, by path, or by words in their names.
@@ -19,18 +21,45 @@ class Exclusions:
         self._loaded_paths = self.paths
         self._keys: frozenset[Any] = frozenset()
 
-    def set(self, keys: Iterable[Any], paths: Iterable[str], words: Iterable[str]) -> None:
-        """Exclude these variables, instead of those that a configuration named."""
-        self._keys, self.paths, self.words = frozenset(keys), tuple(paths), tuple(words)
-        self._loaded_paths = ()
+    def exclude(
+        self,
+        var_list: Any,
+        var_names: Any,
+        key: Callable[[Any], Any],
+        path: Callable[[Any], str],
+        is_built: bool,
+    ) -> None:
+        """Exclude variables instead of those that a configuration named.
 
-    def are(self, keys: Iterable[Any], paths: Iterable[str], words: Iterable[str]) -> bool:
-        """Whether exactly these variables are excluded."""
-        return bool(
-            set(words) == set(self.words)
-            and set(paths) == set(self.paths)
-            and (frozenset(keys) == self._keys or self._loaded_paths)
-        )
+        Args:
+            var_list: The first argument of `exclude_from_weight_decay()`: None, or variables of any
+                framework.
+            var_names: Its second argument: None, several words, or a single one, as R passes a
+                vector of length one.
+            key: Returns the key of a variable.
+            path: Returns the path of a variable.
+            is_built: Whether the optimizer is built, so that it is too late for a change.
+
+        """
+        variables = _listed(var_list)
+        if variables is None or not all(map(_is_variable, variables)):
+            raise TypeError(refusal("var_list", ("a list of variables", None), var_list))
+        listed = _listed([var_names] if as_text(var_names) is not None else var_names)
+        words = None if listed is None else [as_text(word) for word in listed]
+        if words is None or not all(words):
+            requirement = ("a string or a list of strings, none of them empty", None)
+            raise TypeError(refusal("var_names", requirement, var_names))
+        keys, paths = frozenset(map(key, variables)), tuple(map(path, variables))
+        if not is_built:
+            self._keys, self.paths, self.words = keys, paths, tuple(filter(None, words))
+            self._loaded_paths = ()
+            return
+        is_known = set(words) == set(self.words) and set(paths) == set(self.paths)
+        if not (is_known and (keys == self._keys or self._loaded_paths)):
+            raise ValueError(
+                "`exclude_from_weight_decay()` can only be called before the optimizer is built; "
+                "after that, only with the same arguments again, which changes nothing"
+            )
 
     def have(self, key: Any, path: str, finds: Callable[[str], Any]) -> bool:
         """Whether a variable is excluded.
@@ -77,3 +106,13 @@ class Exclusions:
     def config(self) -> dict[str, list[str]]:
         """Return the arguments that recreate these exclusions."""
         return {"paths": list(self.paths), "words": list(self.words)}
+
+
+def _listed(value: Any) -> list[Any] | None:
+    if value is None:
+        return []
+    return list(value) if is_a(value, list | tuple | set | frozenset) else None
+
+
+def _is_variable(value: Any) -> bool:
+    return has(value, "shape") and has(value, "name")

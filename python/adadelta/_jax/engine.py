@@ -23,6 +23,11 @@ def reason_against_machine() -> str | None:
     return choose.reason_against("xla")
 
 
+def next_count(count: Array) -> Array:
+    """Return a counter of steps after one more; it stays at the largest number of its dtype."""
+    return jnp.where(count < jnp.iinfo(count.dtype).max, count + 1, count)
+
+
 class Engine:
     """Makes the steps of an optimizer.
 

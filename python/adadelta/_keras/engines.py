@@ -26,17 +26,6 @@ Engine: Callable[[bool | None], engine.Engine] = importlib.import_module(
     _MODULES[keras.config.backend()]
 ).Engine
 
-__all__ = [
-    "Engine",
-    "apply_uncompiled",
-    "array_of",
-    "eagerly",
-    "has_several_workers",
-    "is_compiling",
-    "outside_programs",
-    "without_recording",
-]
-
 
 def array_of(variable: Any) -> Any:
     """Return what an engine works on: the array, tensor or `tf.Variable` of a Keras variable."""

@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 
 from adadelta._keras import learning_rate as rates
@@ -61,14 +62,14 @@ class Parts(NamedTuple):
         return counters
 
 
-def parts_of(optimizer: Any) -> Parts:
+def parts_of(optimizer: keras.optimizers.Optimizer) -> Parts:
     """Return the parts of an `adadelta.Adadelta`, alone or in a `LossScaleOptimizer`."""
     inner, wrapper = exchange.unwrapped(optimizer)
     parts: Parts = inner._parts()
     return parts._replace(wrapper=wrapper)
 
 
-def export_state(optimizer: Any) -> OptimizerState:
+def export_state(optimizer: keras.optimizers.Optimizer) -> OptimizerState:
     """Return the optimizer's state with its arguments."""
     state = learned(parts_of(optimizer))
     state.hyperparameters = exchange.unwrapped(optimizer)[0].get_config()
@@ -90,7 +91,7 @@ def learned(parts: Parts, copy: bool = True) -> OptimizerState:
     return exchange.state_of(exchange.mapped(read, own.slots()), counters, window_gradients=names)
 
 
-def import_state(optimizer: Any, state: OptimizerState) -> dict[str, str]:
+def import_state(optimizer: keras.optimizers.Optimizer, state: OptimizerState) -> dict[str, str]:
     """Import a state into the optimizer, or raise an error that lists everything that is wrong.
 
     Returns the state's name for each parameter of the optimizer.

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from adadelta._core import hyperparameters
+
 
 def known(scalar: Any) -> Any:
     """Return the Python number in a scalar tensor, or the tensor while a program is traced."""
@@ -29,7 +31,7 @@ def is_traced(tensor: Any) -> bool:
     if backend == "jax":
         import jax
 
-        return isinstance(tensor, jax.core.Tracer)
+        return hyperparameters.is_a(tensor, jax.core.Tracer)
     if backend == "tensorflow":
         import tensorflow as tf
 

@@ -15,7 +15,7 @@ from keras import ops
 from adadelta._core import hyperparameters
 from adadelta._core.precision import shortest, without_noise
 from adadelta._keras import precision
-from adadelta._keras.known import array_of, number_of
+from adadelta._keras.known import array_of, is_traced, number_of
 
 
 def is_schedule(value: Any) -> bool:
@@ -37,7 +37,7 @@ def checked(value: Any) -> Any:
         return value
     if is_schedule(value) or hyperparameters.is_a(value, CallableRate):
         return value
-    if not hyperparameters.has(value, "assign") and _compiler_of(value) is None:
+    if not hyperparameters.has(value, "assign") and not is_traced(value):
         # Tensors, such as `optimizer.learning_rate * 0.5`, become arrays, as on every backend.
         value = _read(value)
     if hyperparameters.is_a(value, type):
@@ -63,8 +63,8 @@ class CallableRate:
     """A function that is called for the rate at every step, and whose result is checked.
 
     Args:
-        function: A function without arguments, or of the step if `takes_step`.
-        takes_step: Whether it is called with the number of calls so far.
+        function: A function without arguments, or of the number of calls so far if it has an
+            attribute `takes_step` that is True.
 
     Attributes:
         failure: The error of a call during training on JAX, where it can't be raised.
@@ -72,9 +72,9 @@ class CallableRate:
 
     """
 
-    def __init__(self, function: Callable[..., Any], takes_step: bool = False) -> None:
+    def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
-        self.takes_step = takes_step
+        self.takes_step = hyperparameters.attribute(function, "takes_step") is True
         self.failure: Exception | None = None
         self.latest = math.nan
 
@@ -83,12 +83,12 @@ class CallableRate:
         # Keras' trainer on JAX takes all values out of the variables, in eager training too.
         weights_are_away = getattr(step, "_value", step) is None
         step = ops.convert_to_tensor(step)
-        compiler = _compiler_of(step)
-        if compiler is None:
+        if not is_traced(step):
             number = int(ops.convert_to_numpy(step))
             return self._answer_or_nan(number) if weights_are_away else self.answer(number)
         self.refuse_main_thread()
-        return self._called_by_jax(step) if compiler == "jax" else self._called_by_tensorflow(step)
+        is_jax = keras.config.backend() == "jax"
+        return self._called_by_jax(step) if is_jax else self._called_by_tensorflow(step)
 
     def refuse_main_thread(self) -> None:
         """Raise if the function needs the main thread, where compiled training does not call it."""
@@ -144,60 +144,6 @@ class CallableRate:
         return tf.ensure_shape(rate, ())
 
 
-def _compiler_of(step: Any) -> str | None:
-    """Return the name of the backend that is tracing a step, or None."""
-    backend = keras.config.backend()
-    if backend == "jax":
-        import jax
-
-        return backend if hyperparameters.is_a(step, jax.core.Tracer) else None
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        # A variable converts to a tensor that does not look symbolic.
-        return None if tf.executing_eagerly() else backend
-    return None
-
-
-@keras.saving.register_keras_serializable(package="adadelta")
-class FunctionSchedule(keras.optimizers.schedules.LearningRateSchedule):
-    """A learning rate schedule from a function of the step, which is called at every step.
-
-    Args:
-        function: Called at every step with the number of calls so far, an int from 0. Returns a
-            finite number of at least 0.
-
-    Example:
-        >>> schedule = FunctionSchedule(lambda step: 1 / (1 + step))
-        >>> [round(schedule(step), 2) for step in range(3)]
-        [1.0, 0.5, 0.33]
-
-    """
-
-    def __init__(self, function: Callable[[int], float]) -> None:
-        self.callable_rate = CallableRate(function, takes_step=True)
-
-    def __call__(self, step: Any) -> Any:
-        """Return the rate at `step`."""
-        return self.callable_rate(step)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the function, serialized as Keras serializes functions."""
-        return {"function": keras.saving.serialize_keras_object(self.callable_rate.function)}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "FunctionSchedule":
-        """Create a schedule from what `get_config()` returned."""
-        return cls(keras.saving.deserialize_keras_object(config["function"]))
-
-
-def callable_rate_of(rate: Any) -> CallableRate | None:
-    """Return the `CallableRate` of a function, alone or in a schedule, or None for other rates."""
-    if isinstance(rate, FunctionSchedule):
-        return rate.callable_rate
-    return rate if isinstance(rate, CallableRate) else None
-
-
 class Rate:
     """The learning rate of an optimizer, with the number that was given for it.
 
@@ -224,8 +170,8 @@ class Rate:
 
     @property
     def callable(self) -> CallableRate | None:
-        """The function behind it, if there is one."""
-        return callable_rate_of(self.value)
+        """The rate if it is a function, else None."""
+        return self.value if isinstance(self.value, CallableRate) else None
 
     def now(self, step: Any) -> Any:
         """Return the rate of a step: a variable, or what the schedule or function returns."""
@@ -254,8 +200,8 @@ class Rate:
         """Return the rate's config, as plain Python values."""
         if is_schedule(self.value):
             return keras.optimizers.schedules.serialize(self.value)
-        if isinstance(self.value, CallableRate):
-            return keras.saving.serialize_keras_object(self.value.function)
+        if self.callable is not None:
+            return keras.saving.serialize_keras_object(self.callable.function)
         now = self._array()[()]
         if self.given is None or now != np.asarray(self.given, now.dtype):
             return shortest(now)

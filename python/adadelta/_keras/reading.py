@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from adadelta._core import rule
+from adadelta._keras.known import known
 from adadelta._keras.state import State
 from adadelta._state import summary
 
@@ -48,7 +49,7 @@ class Reading:
     def row(self) -> dict[str, Any]:
         """Return the values to record, by column."""
         with np.errstate(all="ignore"):
-            quantiles = _quantiles(self.effective_rates)
+            quantiles = np.quantile(self.effective_rates, QUANTILES).tolist()
             return {
                 "variable": self.variable,
                 "layer": self.variable.rpartition("/")[0] or self.variable,
@@ -92,13 +93,8 @@ def has_gradient(state: State, names: set[str]) -> set[str]:
     return {
         name
         for name, index in _watched(state)
-        if name in names and bool(number(ops.any(state.square_avg[index].value != 0)))
+        if name in names and known(ops.any(state.square_avg[index].value != 0))
     }
-
-
-def number(value: Any) -> Any:
-    """Return a scalar variable, tensor or number as a NumPy number."""
-    return np.asarray(ops.convert_to_numpy(value))
 
 
 def _watched(state: State) -> list[tuple[str, int]]:
@@ -140,7 +136,3 @@ def _places(size: int, sample: int) -> np.ndarray:
     """Return the places to sample: always the same, and random, since rows may have a pattern."""
     # With replacement, so that time and memory do not grow with the size.
     return np.unique(np.random.default_rng(size).integers(0, size, sample))
-
-
-def _quantiles(values: np.ndarray) -> list[float]:
-    return [float(value) for value in np.quantile(values, QUANTILES)]

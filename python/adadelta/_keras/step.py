@@ -6,6 +6,7 @@ then does that to the variables, and the counters are updated.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import InitVar, dataclass
 from typing import Any
 
 import keras
@@ -30,6 +31,7 @@ def is_overwritten(variable: Any) -> bool:
     return bool(getattr(variable, "overwrite_with_gradient", False))
 
 
+@dataclass(eq=False, repr=False)
 class Steps:
     """Makes the steps of a built optimizer.
 
@@ -38,6 +40,7 @@ class Steps:
         state: The variables.
         decays: The weight decay of each parameter.
         options: The settings for the engine.
+        rate: The learning rate.
         name: The name of the optimizer.
         accumulation_steps: Over how many calls gradients are accumulated, or None.
         loss_scale: A number, "dynamic" or None.
@@ -45,43 +48,33 @@ class Steps:
 
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        state: State,
-        decays: Sequence[float],
-        options: Options,
-        name: str,
-        accumulation_steps: int | None,
-        loss_scale: Any,
-        overwrite_frequency: int | None,
-    ) -> None:
-        self.engine = engine
+    engine: Engine
+    state: State
+    decays: InitVar[Sequence[float]]
+    options: Options
+    rate: Rate
+    name: str
+    accumulation_steps: int | None
+    loss_scale: Any
+    overwrite_frequency: int | None
+
+    def __post_init__(self, decays: Sequence[float]) -> None:
+        state = self.state
         self.rows = Rows(
             state.parameters,
             [state.square_avg, state.acc_delta, state.average, state.window_sum],
             decays,
         )
-        self._state, self._options, self._name = state, options, name
-        self._accumulation_steps, self._scale = accumulation_steps, loss_scale
-        self._overwrite_frequency = overwrite_frequency
         self._overwriting = frozenset(
             index for index, variable in enumerate(state.parameters) if is_overwritten(variable)
         )
 
-    def make(
-        self,
-        indices: list[int],
-        gradients: list[Any],
-        rate: Rate,
-        assign: Assign,
-    ) -> None:
+    def make(self, indices: list[int], gradients: list[Any], assign: Assign) -> None:
         """Make one call, with the gradients of the variables of these indices.
 
         Args:
             indices: The indices.
             gradients: A gradient for each.
-            rate: The learning rate.
             assign: `assign()` of the Keras optimizer.
 
         """
@@ -92,22 +85,22 @@ class Steps:
                 index: given.pop(index) for index in indices if index in self._overwriting
             }
             indices, gradients = list(given), list(given.values())
-        now = rate.now(self._state.step)
-        call = self._told(now, self._accumulation_steps)
+        now = self.rate.now(self.state.step)
+        call = self._told(now, self.accumulation_steps)
         # A rate function that failed in training on JAX has returned NaN: nothing happens.
         answered: Any = True
-        if rate.callable is not None:
+        if self.rate.callable is not None:
             is_number = isinstance(now, float)
             answered = not math.isnan(now) if is_number else known(ops.isfinite(now))
         finite = True
-        if self._state.skipped is not None:
+        if self.state.skipped is not None:
             finite = self._all_finite(
                 self.rows.rows(indices, gradients), overwriting.values(), call
             )
         closes = True
-        if self._accumulation_steps is not None:
-            last = self._accumulation_steps - 1
-            closes = known(ops.equal(precision.tensor_of(self._state.window), last))
+        if self.accumulation_steps is not None:
+            last = self.accumulation_steps - 1
+            closes = known(ops.equal(precision.tensor_of(self.state.window), last))
         happens = where(closes, UPDATE, COLLECT)
         action = where(both(answered, finite), happens, SKIP)
         rows: Sequence[Row] = self.rows.rows(indices, gradients, action)
@@ -116,27 +109,27 @@ class Steps:
             indices, rows = [*indices, *without], [*rows, *without.values()]
         # Keras' name scope is inside: an interrupt at its ends would leave it open, and put it into
         # the names of all later variables.
-        with interrupts.Deferred(), keras.name_scope(self._name, caller=self):
-            self._make(indices, rows, call, self._options, assign)
+        with interrupts.Deferred(), keras.name_scope(self.name, caller=self):
+            self._make(indices, rows, call, self.options, assign)
             self._overwrite(overwriting, action)
             self._count(action, answered, finite, has_gradient)
 
     def _told(self, rate: Any, steps: Any) -> Call:
-        scale = self._scale
-        if self._state.loss_scale is not None:
-            scale = precision.tensor_of(self._state.loss_scale)
+        scale = self.loss_scale
+        if self.state.loss_scale is not None:
+            scale = precision.tensor_of(self.state.loss_scale)
         starts: Any = False
         overwrites: Any = False
-        if self._state.average is not None:
-            updates = precision.tensor_of(self._state.updates)
+        if self.state.average is not None:
+            updates = precision.tensor_of(self.state.updates)
             starts = known(ops.equal(updates, 0))
-            every = self._overwrite_frequency
+            every = self.overwrite_frequency
             overwrites = every is not None and known(ops.equal((updates + 1) % every, 0))
         return Call(rate, scale, steps, starts, overwrites)
 
     def _rows_without_gradient(self, has_gradient: Iterable[int], action: Any) -> dict[int, Row]:
         """Return the rows that a call changes although it has no gradient for them."""
-        state = self._state
+        state = self.state
         is_update = is_equal(action, UPDATE)
         if is_update is False or state.average is state.window_sum is None:
             return {}
@@ -178,10 +171,10 @@ class Steps:
         """Set the variables that are overwritten by their gradient, as in float8 training."""
         is_update, collects = is_equal(action, UPDATE), is_equal(action, COLLECT)
         for index, gradient in gradients.items():
-            variable = self._state.parameters[index]
+            variable = self.state.parameters[index]
             value, new = precision.tensor_of(variable), gradient
-            if self._state.window_sum is not None:
-                window = self._state.window_sum[index]
+            if self.state.window_sum is not None:
+                window = self.state.window_sum[index]
                 collected = precision.tensor_of(window)
                 new = ops.maximum(gradient, collected)
                 rest = where(is_update, ops.zeros_like(collected), collected)
@@ -191,7 +184,7 @@ class Steps:
     def _count(self, action: Any, answered: Any, finite: Any, has_gradient: Sequence[int]) -> None:
         """Update the counters after a call."""
         is_update, collects = is_equal(action, UPDATE), is_equal(action, COLLECT)
-        state = self._state
+        state = self.state
         count(state.step, answered)
         if state.update is not None:
             count(state.update, is_update)
@@ -225,19 +218,19 @@ class Steps:
         """Decay one variable and apply the equations to it, without the rest of a step."""
         row = self.rows.row(index, gradient)
         row = row._replace(average=None, window=None, constraint=None, action=UPDATE)
-        own = self._options
+        own = self.options
         options = Options(own.rho, own.epsilon, decay_mode=own.decay_mode)
         self._make([index], [row], Call(rate), options, assign)
 
-    def close_window(self, rate: Rate, assign: Assign) -> None:
+    def close_window(self, assign: Assign) -> None:
         """Update the parameters from the gradients accumulated so far, if any."""
-        state = self._state
+        state = self.state
         collected = 0 if state.window is None else int(ops.convert_to_numpy(state.window))
         if not collected or state.window_sum is None:
             return
         rows = self._rows_without_gradient((), UPDATE)
-        call = self._told(rate.now(state.step), collected)
-        self._make(list(rows), list(rows.values()), call, self._options, assign)
+        call = self._told(self.rate.now(state.step), collected)
+        self._make(list(rows), list(rows.values()), call, self.options, assign)
         if state.update is not None:
             count(state.update)
         sums = (window_sum for window_sum in state.window_sum if window_sum is not None)
@@ -246,7 +239,7 @@ class Steps:
 
     def take_averages(self, variables: Sequence[Any], indices: Sequence[int | None]) -> None:
         """Replace the values of variables by their moving averages, where there is one."""
-        averages = self._state.average or []
+        averages = self.state.average or []
         for variable, index in zip(variables, indices, strict=True):
             average = None if index is None else averages[index]
             if average is not None:
@@ -257,7 +250,7 @@ class Steps:
 
     def report(self) -> list[report.Served]:
         """Return the rows of `kernel_info()` for the variables."""
-        taken = dict(self._state.updated())
+        taken = dict(self.state.updated())
         return report.served(
             self.engine,
             {name: self.rows.row(index, None) for name, index in taken.items()},

@@ -95,7 +95,7 @@ def _device_of(parameter: Any) -> str:
     return ", ".join(sorted(map(str, devices)))
 
 
-def kernel_info(optimizer: Any = None, params: Any = None) -> Any:
+def kernel_info(optimizer: object = None, params: Any = None) -> Any:
     """Report which kernels work on this machine, or which one makes the step of each variable.
 
     Args:

@@ -14,7 +14,30 @@ from adadelta._state.record import OptimizerState, StateMismatchError, refuse_no
 
 
 def export_state(state: Any) -> OptimizerState:
-    """See `adadelta.optax.export_state`."""
+    """Return the state of Adadelta as NumPy arrays by parameter name.
+
+    Parameters are named by their path in the tree: `{"dense": {"kernel": ...}}` contains
+    "dense/kernel". To continue in another framework, pass the result to `adadelta.import_state()`;
+    to write it to a file, use `adadelta.state.write_state()`.
+
+    The state of other transformations in a chain is not included, such as the mean gradients of
+    `MultiSteps` or the count of a schedule outside Adadelta.
+
+    Args:
+        state: The state of `adadelta` or `fused_adadelta`, or a state that contains it.
+
+    Raises:
+        TypeError: `state` contains no state of this package's Adadelta.
+        StateMismatchError: `state` contains several that do not fit together: two parameters have
+            the same name, or the numbers of steps differ.
+
+    Example:
+        >>> import jax.numpy as jnp, adadelta.optax
+        >>> state = adadelta.optax.adadelta().init({"w": jnp.array([1.0, 2.0])})
+        >>> adadelta.optax.export_state(state)
+        OptimizerState(step=0, update=0, 1 parameter, slots: square_avg, acc_delta)
+
+    """
     found = _found(state)
     counts = {int(own.count) for own in found}
     if len(counts) > 1:
@@ -27,7 +50,31 @@ def export_state(state: Any) -> OptimizerState:
 
 
 def import_state(state: Any, exported: OptimizerState) -> Any:
-    """See `adadelta.optax.import_state`."""
+    """Return a state like `state` with the values in `exported`.
+
+    Everything is checked first. `state` itself does not change.
+
+    Args:
+        state: What `init(params)` returned for the parameters to train.
+        exported: What `export_state()`, `adadelta.export_state()` or
+            `adadelta.state.read_state()` returned.
+
+    Raises:
+        TypeError: `state` has no state of this package's Adadelta, or `exported` is not a state.
+        StateMismatchError: Parameters are missing, unknown, or of another shape or dtype, or
+            `exported` needs an option that is missing. The error's `problems` lists them all.
+
+    Example:
+        >>> import jax.numpy as jnp, adadelta.optax
+        >>> params = {"w": jnp.array([1.0, 2.0])}
+        >>> transformation = adadelta.optax.adadelta()
+        >>> _, state = transformation.update(params, transformation.init(params))
+        >>> exported = adadelta.optax.export_state(state)
+        >>> again = adadelta.optax.import_state(transformation.init(params), exported)
+        >>> int(again.count)
+        1
+
+    """
     refuse_no_state("exported", exported)
     found = _found(state)
     likes = exchange.mapped(precision.like_record, _slots(found))

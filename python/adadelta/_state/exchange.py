@@ -19,7 +19,7 @@ _Out = TypeVar("_Out")
 Slots = Mapping[str, Mapping[str, _In]]
 
 
-def unwrapped(optimizer: Any) -> tuple[Any, Any]:
+def unwrapped(optimizer: object) -> tuple[Any, Any]:
     """Return the optimizer and the host's LossScaleOptimizer around it, or None."""
     inner = getattr(optimizer, "inner_optimizer", None)
     return (optimizer, None) if inner is None else (inner, optimizer)

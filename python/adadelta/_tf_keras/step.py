@@ -71,12 +71,7 @@ class Step(State):
             with tf.init_scope():
                 self.build([variable for _, variable in pairs])
             if missing:
-                names = hyperparameters.first_of(missing)
-                warnings.warn(
-                    f"Gradients do not exist for variables {names} when minimizing the loss. If "
-                    "using `model.compile()`, did you forget to provide a `loss` argument?",
-                    stacklevel=2,
-                )
+                warnings.warn(parameters.without_gradients(missing), stacklevel=2)
             self._rate_is_in_a_graph = self._rate_is_in_a_graph or not tf.executing_eagerly()
             self._compute_current_learning_rate()
             with tf.control_dependencies(self._answer()):
@@ -169,12 +164,7 @@ class Step(State):
                 a list of strings.
 
         """
-        variables, words = parameters.excluded(var_list, var_names)
-        named = list(map(self._var_key, variables)), list(map(name_of, variables)), words
-        if not self.built:
-            self._exclusions.set(*named)
-        elif not self._exclusions.are(*named):
-            raise parameters.too_late_to_exclude()
+        self._exclusions.exclude(var_list, var_names, self._var_key, name_of, self.built)
 
     def _use_weight_decay(self, variable: Any) -> bool:
         def finds(word: str) -> Any:

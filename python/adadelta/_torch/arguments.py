@@ -200,8 +200,7 @@ def refuse_repeated(params: list[Any]) -> None:
     """Raise an error if a parameter occurs twice in a list, which may hold pairs with names."""
     places: dict[int, int] = {}
     for place, item in enumerate(params):
-        param = item[1] if isinstance(item, tuple) and len(item) == 2 else item
-        first = places.setdefault(id(param), place)
+        first = places.setdefault(id(_tensor_of(item)), place)
         if first != place:
             raise ValueError(
                 "`params` must not hold a parameter twice; received a parameter group with "

@@ -29,7 +29,7 @@ _SHARED = {
 }
 
 
-def export_state(optimizer: Any) -> OptimizerState:
+def export_state(optimizer: torch.optim.Optimizer) -> OptimizerState:
     """Return the state of the optimizer.
 
     `hyperparameters` holds the values of the first group and, if there are several groups, those
@@ -49,7 +49,7 @@ def export_state(optimizer: Any) -> OptimizerState:
     return exchange.state_of(arrays, counters, hyperparameters)
 
 
-def import_state(optimizer: Any, state: OptimizerState) -> None:
+def import_state(optimizer: torch.optim.Optimizer, state: OptimizerState) -> None:
     """Load a state into the optimizer, or raise an error that lists everything that does not fit.
 
     Every parameter's `step` becomes the state's `update`.

@@ -40,6 +40,7 @@ class Watched:
         update: The number of updates at the beginning.
         step: The number of calls at the beginning.
         skipped: The number of skipped calls at the beginning.
+        optimizer: The optimizer.
 
     """
 
@@ -47,24 +48,18 @@ class Watched:
     update: int
     step: int
     skipped: int
+    optimizer: Adadelta
     last: dict[str, Any] = field(default_factory=dict)
     losses: list[tuple[int, float]] = field(default_factory=list)
     readings: list[reading.Reading] = field(default_factory=list)
-    optimizer: Any = None
 
     def add(
-        self,
-        common: dict[str, Any],
-        readings: list[reading.Reading],
-        optimizer: Adadelta,
-        batches: int,
-        loss: float,
+        self, common: dict[str, Any], readings: list[reading.Reading], batches: int, loss: float
     ) -> None:
         """Add what was recorded now, and the mean loss of the batches since the last record."""
         self.last = common
         self.losses.append((batches, loss))
         self.readings = readings
-        self.optimizer = optimizer
 
     @property
     def updates(self) -> int:
@@ -83,7 +78,7 @@ def nothing_moves(watched: Watched) -> str | None:
     if not change < LITTLE_MOVEMENT or _change_of_loss(watched) > LITTLE_LOSS:
         return None
     return (
-        f"in {watched.updates} updates at learning rate {_short(rate)} the weights changed by "
+        f"in {watched.updates} updates at learning rate {rate:.3g} the weights changed by "
         f"{change:.2%} of their size; Adadelta needs a learning rate near 1, while Keras' default "
         "is 0.001: try `learning_rate = 1`"
     )
@@ -194,10 +189,6 @@ KINDS: Mapping[str, Callable[[Watched], str | None]] = {
     "nonfinite": averages_are_lost,
     "no_gradient": no_gradient,
 }
-
-
-def _short(number: float) -> str:
-    return f"{number:.3g}"
 
 
 def _list(names: Iterable[str]) -> str:

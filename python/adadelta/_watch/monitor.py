@@ -94,7 +94,7 @@ class Monitor(keras.callbacks.Callback):
         self.every = hyperparameters.MONITOR["every"]("every", every)
         self.sample = hyperparameters.MONITOR["sample"]("sample", sample)
         super().__init__()
-        self._optimizer: Any = None
+        self._optimizer: Adadelta | None = None
         self._epoch = 1
         self._start_over()
 
@@ -120,7 +120,7 @@ class Monitor(keras.callbacks.Callback):
         self._calls_of_an_update = optimizer.gradient_accumulation_steps or 1
         self._next = self._calls_of_an_update
         if optimizer.built:
-            self._begin_to_watch()
+            self._begin_to_watch(optimizer)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Note the number of the epoch, which Keras counts from 0."""
@@ -145,8 +145,7 @@ class Monitor(keras.callbacks.Callback):
 
     # ------------------------------------------------------------------ recording
 
-    def _begin_to_watch(self) -> None:
-        optimizer = self._optimizer
+    def _begin_to_watch(self, optimizer: Adadelta) -> None:
         # TensorFlow builds an optimizer in its first call, which is over by now.
         own = parts_of(optimizer).state
         calls, updates = own.progress()
@@ -156,13 +155,14 @@ class Monitor(keras.callbacks.Callback):
             update=updates if step else 0,
             step=step,
             skipped=optimizer.skipped if step else 0,
+            optimizer=optimizer,
         )
 
     def _record(self, logs: Any) -> None:
         # Reading `self.model` copies JAX's values back into the variables.
         optimizer = _adadelta_of(self.model)
         if self._watched is None:
-            self._begin_to_watch()
+            self._begin_to_watch(optimizer)
         self._recorded_calls = self._calls
         parts = parts_of(optimizer)
         own = parts.state
@@ -178,7 +178,7 @@ class Monitor(keras.callbacks.Callback):
         readings = reading.read(own, optimizer.epsilon, common["learning_rate"], self.sample)
         self.records += [{**common, **one.row()} for one in readings]
         assert self._watched is not None
-        self._watched.add(common, readings, optimizer, *self._since_last_record(common["loss"]))
+        self._watched.add(common, readings, *self._since_last_record(common["loss"]))
         for kind, find in diagnosis.KINDS.items():
             message = None if kind in self._warned else find(self._watched)
             if message:
