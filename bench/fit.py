@@ -33,8 +33,8 @@ class SameBytes(type(keras.optimizers.SGD())):
 
     def build(self, variables):
         super().build(variables)
-        names = ["first", "second"]
-        self.arrays = sum(self.add_optimizer_variables(variables, names), [])
+        first, second = self.add_optimizer_variables(variables, ["first", "second"])
+        self.arrays = [*first, *second]
 
     def apply(self, gradients, variables=None):
         super().apply(gradients, variables)

@@ -143,4 +143,11 @@ def _places(size: int, sample: int) -> np.ndarray:
 
 
 def _quantiles(values: np.ndarray) -> list[float]:
-    return [float(value) for value in np.quantile(values, QUANTILES)]
+    """Return what `np.quantile` does, in half its time; it also turns infinities into NaN."""
+    # NaN is sorted to the end.
+    ordered = np.sort(values)
+    if np.isnan(ordered[-1]):
+        return [math.nan] * len(QUANTILES)
+    last = len(ordered) - 1
+    between = np.interp(np.multiply(QUANTILES, last), np.arange(last + 1), ordered)
+    return [float(value) for value in between]
