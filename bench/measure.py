@@ -1,6 +1,7 @@
 """Measure contenders in turns, in one process, each compared with the limit."""
 
 import os
+import random
 import statistics
 import time
 from operator import truediv
@@ -10,6 +11,8 @@ from limit import Limit
 # The share of the full sizes that is measured. Small shares give no results: they only show, in
 # little time, that everything runs.
 SCALE = float(os.environ.get("ADADELTA_BENCH_SCALE", "1"))
+# Short steps take turns for at least this long.
+SECONDS = 2 * SCALE
 
 
 def scaled(count):
@@ -20,20 +23,26 @@ def scaled(count):
 def measure(contenders, rounds=7, warm=2):
     """Return the seconds of each contender, and of the limit per byte, from interleaved rounds.
 
-    `contenders` are functions by name that each make one step and wait for it.
+    `contenders` are functions by name that each make one step and wait for it, in a new order in
+    each round. There are more than `rounds` if these take less than SECONDS.
     """
+    generator = random.Random(0)
     limit = Limit(scaled(20_000_000))
     times = {name: [] for name in contenders}
     per_byte = []
-    for turn in range(rounds + warm):
-        for name, step in contenders.items():
+    turn, end = -warm, 0.0
+    while turn < rounds or time.perf_counter() < end:
+        if turn == 0:
+            end = time.perf_counter() + SECONDS
+        for name in generator.sample(list(contenders), len(contenders)):
             seconds = limit.seconds_per_byte()
             start = time.perf_counter()
-            step()
+            contenders[name]()
             elapsed = time.perf_counter() - start
-            if turn >= warm:
+            if turn >= 0:
                 times[name].append(elapsed)
                 per_byte.append(seconds)
+        turn += 1
     return times, statistics.median(per_byte)
 
 
