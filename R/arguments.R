@@ -90,7 +90,8 @@ function_of_formula <- function(formula) {
 }
 
 r_code <- function(value) {
-  if (inherits(value, "python.builtin.object")) return("a Python object of an earlier session")
+  if (is_of_earlier_session(value)) return("a Python object of an earlier session")
+  if (is_python(value)) return(paste("a Python object of class", class(value)[[1]]))
   substr(in_one_line(deparse(value, width.cutoff = 500L, nlines = 2L)), 1L, 500L)
 }
 

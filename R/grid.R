@@ -148,7 +148,7 @@ is_row <- function(value) {
   if (!is.atomic(value) && !is.list(value)) return(FALSE)
   names <- names(value)
   length(names) > 0 && all(nzchar(names)) && !anyDuplicated(names) &&
-    all(lengths(as.list(value)) == 1)
+    all(vapply(as.list(value), function(it) is.atomic(it) && length(it) == 1, NA))
 }
 
 table_of <- function(results) {

@@ -15,7 +15,7 @@
 #' user's cache directory: that of `XDG_CACHE_HOME`, or `~/.cache`.
 #'
 #' @param optimizer `NULL`, or an optimizer made by [optimizer_adadelta()], such
-#'   as `model$optimizer`.
+#'   as `model$optimizer`, alone or inside the `LossScaleOptimizer` of Keras.
 #' @return Without an optimizer, a data frame with a row for each kernel:
 #'   * `kernel`: its name.
 #'   * `serves`: whether it works here.

@@ -57,10 +57,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     """
     given = _parser().parse_args(arguments)
+    if getattr(sys.stdout, "errors", None) == "strict":
+        # Names of parameters and files can have characters that a terminal lacks.
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         for line in given.command(given):
             print(line)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except BrokenPipeError:
         # The reader closed the pipe, as `head` does. Output that is left would fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -309,7 +309,7 @@ def kernels_of(optimizer: object) -> dict[str, list[Any]]:
     """Return what `kernel_info()` says about an optimizer, by columns."""
     from adadelta import kernel_info
 
-    columns: dict[str, list[Any]] = kernel_info(optimizer).to_dict()
+    columns: dict[str, list[Any]] = kernel_info(_own(optimizer)).to_dict()
     columns["shape"] = list(map(_shape_in_words, columns["shape"]))
     return columns
 

@@ -407,7 +407,11 @@ def _no_number(value: Any) -> str:
 
 def _gradient(value: Any, x: np.ndarray) -> np.ndarray:
     try:
-        gradient = np.array(value, dtype=np.float64)
+        given = np.asarray(value)
+        # NumPy would drop imaginary parts, read texts as numbers, and make None NaN.
+        if given.dtype.kind not in "biufO" or any(element is None for element in given.flat):
+            raise TypeError
+        gradient = np.array(given, dtype=np.float64)
     except Exception:
         shown = hyperparameters.received(value)
         raise TypeError(f"`jac` must return an array of numbers; received {shown}") from None

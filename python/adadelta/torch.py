@@ -199,6 +199,13 @@ class Adadelta(Optimizer):
                     count = loading.new_step(param, group["capturable"])
                     its_state["step"] = count.fill_(float(its_state["step"]))
 
+    def __copy__(self) -> "Adadelta":
+        # A shallow copy shares the averages, and with them which rows are behind.
+        copied = type(self).__new__(type(self))
+        copied.__setstate__(self.__getstate__())
+        copied._lazy = self._lazy
+        return copied
+
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters, and check its values.
 

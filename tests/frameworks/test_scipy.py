@@ -297,6 +297,9 @@ def test_what_it_cannot_do_is_refused():
         ({"fun": lambda x: x}, ValueError, "`fun` must return one number"),
         ({"fun": lambda x: "low"}, TypeError, '`fun` must return one number; received "low"'),
         ({"jac": lambda x: np.ones(3)}, ValueError, r"gradient .* shape of x, \(2,\); .* \(3,\)"),
+        ({"jac": lambda x: 1j * x}, TypeError, "`jac` must return an array of numbers; received"),
+        ({"jac": lambda x: ["1", "2"]}, TypeError, "`jac` must return an array of numbers"),
+        ({"jac": lambda x: [1.0, None]}, TypeError, "`jac` must return an array of numbers"),
     ],
 )
 def test_bad_input_is_refused(options, error, message):

@@ -194,6 +194,16 @@ def test_copies_and_loaded_states_go_on():
     pair.check(rtol=1e-6)
 
 
+def test_a_shallow_copy_shares_the_state():
+    pair = Pair(torch.ones(5, 2))
+    copied = list(map(copy.copy, pair.optimizers))
+    pair.step(sparse([0, 1, 2]))
+    for rows in ([1], [3], [0, 4], [2]):
+        pair.optimizers, copied = copied, pair.optimizers
+        pair.step(sparse(rows))
+    pair.check(rtol=1e-6)
+
+
 def test_a_state_that_shares_its_tensors_with_the_optimizer_is_loaded_as_it_is_now():
     pair = Pair(torch.ones(5, 2))
     pair.step(sparse([0, 1, 2]))

@@ -271,6 +271,23 @@ def test_state_refuses(run, saved, tmp_path):
     assert run("state", "convert", str(saved), nowhere, "--keep-others")[0] == 1
 
 
+def test_names_that_the_terminal_lacks_are_shown_in_ascii(saved):
+    out = saved.with_name("größe")
+    ascii_only = {"PYTHONIOENCODING": "ascii"}
+    words = (str(saved), str(out), "--keep-others", "--rename", "dense/bias=größe")
+    result = in_a_process("state", "convert", *words, **ascii_only)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "gr\\xf6\\xdfe: OptimizerState" in result.stdout
+    result = in_a_process("state", "show", str(out), **ascii_only)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "\ngr\\xf6\\xdfe\n" in result.stdout
+
+
+def test_without_a_standard_output(monkeypatch, saved):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert command.main(["state", "show", str(saved)]) == 0
+
+
 def test_a_package_that_is_missing_is_named(run, saved, monkeypatch):
     monkeypatch.setitem(sys.modules, "safetensors", None)
     out = str(saved.with_name("out"))

@@ -315,6 +315,8 @@ def test_an_optimizer_says_what_makes_the_step_of_each_variable():
     plain = adadelta.Adadelta(fused=False)
     plain.build(variables)
     assert {row["reason"] for row in adadelta.kernel_info(plain)} == {"`fused` is False"}
+    wrapped = keras.optimizers.LossScaleOptimizer(plain)
+    assert adadelta.kernel_info(wrapped) == adadelta.kernel_info(plain)
     with pytest.raises(TypeError, match="`optimizer` must be None or an optimizer of adadelta"):
         adadelta.kernel_info("adam")
     with pytest.raises(TypeError, match="`params` must be None for an optimizer that knows"):

@@ -51,16 +51,27 @@ test_that("what fit returns can be a number, a list or a row, and differ", {
 
 test_that("a training that fails does not end the others", {
   skip_without_keras()
-  table <- adadelta_grid(optimizer_adadelta(), rho = c(0.1, 0.2, 0.3, 0.4), fit = function(it) {
-    if (it$rho == 0.1) stop("it failed")
-    if (it$rho == 0.2) return(c(1, 2))
-    if (it$rho == 0.3) return(c(rho = 1))
-    c(loss = 0.5)
+  results <- list(
+    quote(stop("it failed")), 0.5, c(1, 2), c(rho = 1), list(loss = list(1)), list(loss = mean),
+    keras$callbacks$History()
+  )
+  number <- 0
+  table <- adadelta_grid(optimizer_adadelta(), rho = 1:7 / 10, fit = function(it) {
+    number <<- number + 1
+    eval(results[[number]])
   })
-  expect_identical(table$loss, c(NA, NA, NA, 0.5))
-  expect_identical(table$error[c(1, 4)], c("it failed", NA))
-  expect_match(table$error[[2]], "must return a number, .*received c\\(1, 2\\)")
-  expect_match(table$error[[3]], "`rho`.*already")
+  expect_named(table, c("rho", "value", "error"))
+  expect_identical(table$value, replace(rep(NA_real_, 7), 2, 0.5))
+  expect_identical(table$error[1:2], c("it failed", NA))
+  received <- sub(".*must return a number, .*; received ", "", table$error[-c(1, 2, 4)])
+  expect_identical(
+    received,
+    c(
+      "c(1, 2)", "list(loss = list(1))", "list(loss = function (x, ...) UseMethod(\"mean\"))",
+      "a Python object of class keras.src.callbacks.history.History"
+    )
+  )
+  expect_match(table$error[[4]], "`rho`.*already")
 })
 
 test_that("an error of Keras is one of its cell", {

@@ -82,5 +82,10 @@ test_that("an optimizer says what makes the step of each variable, and why no ke
   plain <- optimizer_adadelta(fused = FALSE)
   plain$build(variables)
   expect_identical(kernel_info(plain)$reason, rep("`fused` is False", 2))
+  expect_identical(kernel_info(keras$optimizers$LossScaleOptimizer(plain)), kernel_info(plain))
   expect_error(kernel_info("adam"), "received \"adam\"", class = "adadelta_error")
+  expect_error(
+    kernel_info(keras$optimizers$SGD()), "must be one made by optimizer_adadelta",
+    class = "adadelta_error"
+  )
 })

@@ -99,7 +99,7 @@ def kernel_info(optimizer: object = None, params: Any = None) -> Any:
     """Report which kernels work on this machine, or which one makes the step of each variable.
 
     Args:
-        optimizer: None, or an optimizer of this package.
+        optimizer: None, or an optimizer of this package, also inside a `LossScaleOptimizer`.
         params: The parameters, for a gradient transformation of `adadelta.optax`, which does not
             hold them itself; None for all other optimizers.
 
@@ -126,8 +126,10 @@ def kernel_info(optimizer: object = None, params: Any = None) -> Any:
     """
     if optimizer is None:
         return choose.kernels()
+    # Keras wraps an optimizer to scale the loss.
+    inner = hyperparameters.attribute(optimizer, "inner_optimizer")
     report, report_of = (
-        hyperparameters.attribute(optimizer, name)
+        hyperparameters.attribute(optimizer if inner is None else inner, name)
         for name in ("_kernel_report", "_kernel_report_of")
     )
     if isinstance(optimizer, type) or not (callable(report) or callable(report_of)):
