@@ -191,7 +191,7 @@ def test_an_interrupted_step_waits_for_slow_helpers(monkeypatch):
                 written.append(piece)
                 shared[layout.DONE] += 1
 
-    monkeypatch.setattr(threads, "_worker", lambda kernel: slow)
+    monkeypatch.setattr(threads, "worker", lambda kernel: slow)
     settings, own = arguments("float32", {})
     rows = tensors("float32", [9 * layout.PIECE], {}, np.random.default_rng(4))
     timer = threading.Timer(0.01, _interrupt_main, [threading.get_ident()])

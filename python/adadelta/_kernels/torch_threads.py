@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 
 from adadelta._kernels import layout
-from adadelta._kernels.threads import Control, PythonThreads, Threads
+from adadelta._kernels.threads import Control, PythonThreads, Threads, worker
 
 # A flag of a process in /proc: it was forked and has called no `exec` since (Linux).
 _PF_FORKNOEXEC = 0x40
@@ -32,17 +32,23 @@ class TorchThreads(NamedTuple):
     def run(self, kernel: int, control: Control) -> None:
         """See `Threads`."""
         number = min(self.number, int(control[layout.PIECES]))
-        self.parallel(kernel, layout.address_of(control), number, 0)
+        if number == 1:
+            worker(kernel)(layout.address_of(control))
+        else:
+            self.parallel(kernel, layout.address_of(control), number, 0)
 
 
 def threads() -> Threads:
     """Return torch's threads or else Python's, as many as `torch.set_num_threads()` has set."""
-    count = torch.get_num_threads()
-    parallel = None if _was_forked(os.getpid()) else _parallel()
+    return _threads(torch.get_num_threads(), os.getpid())
+
+
+@functools.lru_cache
+def _threads(count: int, process: int) -> Threads:
+    parallel = None if _was_forked(process) else _parallel()
     return PythonThreads(count) if parallel is None else TorchThreads(count, parallel)
 
 
-@functools.cache
 def _was_forked(process: int) -> bool:
     """Whether OpenMP would wait forever for threads that only the parent process has.
 
