@@ -274,7 +274,7 @@ class Adadelta(Optimizer):
         """Return the tensors for a step of this group; put state that is missing into `new`."""
         params, grads = group["params"], [param.grad for param in group["params"]]
         if type(None) in map(type, grads):
-            params = [param for param in params if param.grad is not None]
+            params = [it for it, grad in zip(params, grads, strict=True) if grad is not None]
             grads = [grad for grad in grads if grad is not None]
         states = list(map(self.__dict__["state"].get, params))
         if not all(states):
@@ -324,8 +324,8 @@ class Adadelta(Optimizer):
         new: dict[Tensor, Any] = {}
         given: list[_Given] = []
         for group in self.param_groups:
-            columns: list[list[Tensor]] = [[], [], [], [], []]
             if compiling:
+                columns: list[list[Tensor]] = [[], [], [], [], []]
                 self._init_group(group, *columns)
             else:
                 columns = self._tensors_of(group, new)
