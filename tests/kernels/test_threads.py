@@ -182,8 +182,8 @@ def test_an_interrupted_step_waits_for_slow_helpers(monkeypatch):
         shared = (ctypes.c_int64 * layout.CONTROL).from_address(control)
         while True:
             with lock:
-                piece = shared[layout.NEXT]
-                shared[layout.NEXT] += 1
+                piece = shared[layout.TAKEN]
+                shared[layout.TAKEN] += 1
             if piece >= shared[layout.PIECES]:
                 return
             time.sleep(0.02)

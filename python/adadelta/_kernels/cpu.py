@@ -49,7 +49,8 @@ class Work:
             self._call = np.array([0, len(table), *places, 0, 0, 0, 0], np.int64)
             self._scale = self._call[layout.SCALE :].view(np.float64)
             place = layout.address_of(self._call)
-            self._control = np.array([0, 0, self._pieces, total, place], np.int64)
+            counters = [0] * layout.COUNTERS
+            self._control = np.array([*counters, self._pieces, total, place], np.int64)
             (self._kernel,) = compiled.addresses(("fused", dtype))
 
     def step(self, settings: Array, row_settings: Array, threads: Threads) -> None:
@@ -123,5 +124,5 @@ class Work:
             ]
             self._arrays = arrays
         self._scale[0] = scale
-        control[layout.NEXT] = control[layout.DONE] = 0
+        control[: layout.COUNTERS] = 0
         threads.run(self._kernel, control)

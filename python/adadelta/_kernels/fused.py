@@ -3,8 +3,9 @@
 This is a transcription of the step in `_core`, compiled by numba; tests compare it with the rule.
 A call gets a table of addresses of all tensors, so that a thousand small ones cost about as much
 as a large one. The elements of all tensors are numbered consecutively and cut into pieces, and
-each free thread takes the next piece. A piece is updated in blocks that fit into the L1 cache,
-with one loop for each option, so that memory is read and written once.
+each free thread takes the next piece: half of the threads from the end, so that each of two has
+the same elements in its cache in every step. A piece is updated in blocks that fit into the L1
+cache, with one loop for each option, so that memory is read and written once.
 
 All functions take addresses and use C's calling convention: Python calls them through ctypes,
 which releases the GIL, and XLA calls them without Python (`xla.py`).
@@ -361,9 +362,11 @@ def work(control, kind):
     blocks = block_on_stack(0), block_on_stack(1)
     pieces, total = load_int64(control, layout.PIECES), load_int64(control, layout.TOTAL)
     call = load_int64(control, layout.CALL_AT)
-    piece = fetch_add(control + 8 * layout.NEXT, 1)
+    at_end = fetch_add(control + 8 * layout.THREADS, 1) % 2
     # When all pieces are taken, the arrays of the call may have been freed already.
-    while piece < pieces:
+    while fetch_add(control + 8 * layout.TAKEN, 1) < pieces:
+        piece = fetch_add(control + 8 * (layout.FROM_END if at_end else layout.FROM_START), 1)
+        piece = pieces - 1 - piece if at_end else piece
         ends = load_int64(call, layout.ENDS)
         start = piece * layout.PIECE
         stop = start + layout.PIECE if start + layout.PIECE < total else total
@@ -384,7 +387,6 @@ def work(control, kind):
             start = end
             row += 1
         fetch_add(control + 8 * layout.DONE, 1)
-        piece = fetch_add(control + 8 * layout.NEXT, 1)
 
 
 def float32(control):

@@ -174,8 +174,8 @@ def _run(frame, known, call, total):
     allocated = _call(load_int64(known, layout.MALLOC), 8 * _SHARED)
     # Without memory that helper threads can free, there are no helpers.
     shared = allocated if allocated else block_on_stack(0)
-    store_int64(shared, layout.NEXT, 0)
-    store_int64(shared, layout.DONE, 0)
+    for counter in range(layout.COUNTERS):
+        store_int64(shared, counter, 0)
     store_int64(shared, layout.PIECES, pieces)
     store_int64(shared, layout.TOTAL, total)
     store_int64(shared, layout.CALL_AT, call)
