@@ -16,7 +16,7 @@ from adadelta._core.hyperparameters import CONVENTIONS
 from adadelta._core.step import UPDATE, Call, Columns, Options, Row
 from adadelta._kernels import report
 from adadelta._torch import agreement, arguments, loading, shards
-from adadelta._torch.engine import Engine, Plan
+from adadelta._torch.engine import Engine, Plan, Repeated
 from adadelta._torch.lazy import Lazy
 
 __all__ = ["Adadelta", "adadelta"]
@@ -525,7 +525,7 @@ class _Planned(NamedTuple):
     """The step of a group, ready to be made."""
 
     engine: Engine
-    plan: Plan
+    plan: Plan | Repeated
     given: _Given
 
     def run(self) -> None:
@@ -556,7 +556,7 @@ def _planned(
             known["settled"] = settled
     engine, call, options = settled
     plan = engine.plan(_rows(given, group), call, options, proceed)
-    if not torch.compiler.is_compiling() and engine.reasons is not known.get("last"):
+    if engine.reasons is not known.get("last") and not torch.compiler.is_compiling():
         reasons = dict(zip(given.params, engine.reasons, strict=True))
         known.update(last=engine.reasons, reasons=reasons)
     return _Planned(engine, plan, given)

@@ -49,8 +49,8 @@ class Work:
             self._call = np.array([0, len(table), *places, 0, 0, 0, 0], np.int64)
             self._scale = self._call[layout.SCALE :].view(np.float64)
             place = layout.address_of(self._call)
-            counters = [0] * layout.COUNTERS
-            self._control = np.array([*counters, self._pieces, total, place], np.int64)
+            zeros = [0] * layout.PIECES
+            self._control = np.array([*zeros, self._pieces, total, place], np.int64)
             (self._kernel,) = compiled.addresses(("fused", dtype))
 
     def step(self, settings: Array, row_settings: Array, threads: Threads) -> None:
@@ -124,5 +124,5 @@ class Work:
             ]
             self._arrays = arrays
         self._scale[0] = scale
-        control[: layout.COUNTERS] = 0
+        control[: layout.PIECES] = 0
         threads.run(self._kernel, control)

@@ -59,6 +59,14 @@ class Plan(NamedTuple):
     proceed: Tensor | None = None
 
 
+class Repeated(NamedTuple):
+    """A checked step like the last one on the same rows, all of which the kernel updates."""
+
+    step: processor.Step
+    groups: Sequence[processor.Group]
+    proceed = None
+
+
 class Engine:
     """Makes steps on rows of torch tensors, in place; see `adadelta._core.engine.Engine`."""
 
@@ -140,7 +148,7 @@ class Engine:
 
     def plan(
         self, rows: Sequence[Row], call: Call, options: Options, proceed: Tensor | None = None
-    ) -> Plan:
+    ) -> Plan | Repeated:
         """Sort rows by how they are updated, or raise an error if one does not fit.
 
         Args:
@@ -157,8 +165,15 @@ class Engine:
         if self.waits and not _NUMBERS.issuperset(map(type, call)):
             # The rate stays as it is, since it is rounded to the dtype of the state later.
             call = Call(*call[:2], *map(_number, call[2:]))
-        parts: list[Part] = []
         found: list[str | None] = [None] * len(rows)
+        if against is None and not self.lazy and options.norm_limit is None:
+            actions = columns_of(rows)[_ACTION]
+            is_one = bool(actions) and actions.count(actions[0]) == len(actions)
+            step = self._again(rows, actions[0]) if is_one and actions[0] != SKIP else None
+            if step is not None and not step.rows.are_constrained:
+                self.reasons = self.reasons if self.reasons == found else found
+                return Repeated(step, processor.groups(step, _numbers(call), options))
+        parts: list[Part] = []
         for action, places in _places_by_action(rows).items():
             if action == SKIP:
                 continue
@@ -175,8 +190,13 @@ class Engine:
         self.reasons = self.reasons if self.reasons == found else found
         return Plan(parts, call, options, proceed)
 
-    def run(self, plan: Plan) -> None:
+    def run(self, plan: Plan | Repeated) -> None:
         """Make a planned step."""
+        if isinstance(plan, Repeated):
+            for group in plan.groups:
+                group.step(None)
+            processor.tell_autograd(plan.step)
+            return
         for part in plan.parts:
             self._run(part, plan)
 
@@ -186,8 +206,7 @@ class Engine:
         for those in part.touched:
             those.take()
         for step in part.by_kernel:
-            numbers = call if _NUMBERS.issuperset(map(type, call)) else Call(*map(_number, call))
-            groups += processor.groups(step, numbers, options)
+            groups += processor.groups(step, _numbers(call), options)
         if part.action == UPDATE:
             groups += [plain.Group(rows, call, options, proceed) for rows in part.together]
             if part.alone:
@@ -366,6 +385,10 @@ def _part(step: processor.Step, rows: Sequence[Row]) -> Part:
 
 def _number(value: Any) -> Any:
     return value.item() if isinstance(value, Tensor) else value
+
+
+def _numbers(call: Call) -> Call:
+    return call if _NUMBERS.issuperset(map(type, call)) else Call(*map(_number, call))
 
 
 def _places_by_action(rows: Sequence[Row]) -> dict[int, Sequence[int]]:
