@@ -38,6 +38,50 @@ def torch_steps():
     }
 
 
+# Tensors of other sizes on torch: how many, of how many elements, and the steps of a turn.
+SIZES = {
+    "four tensors of 10": (4, 10, 200),
+    "one tensor of 2 M": (1, scaled(2_000_000), 20),
+    "2,000 tensors of 1,000": (scaled(2_000), 1_000, 5),
+    "10,000 tensors of 100": (scaled(10_000), 100, 3),
+}
+
+
+def print_torch_beside_adam():
+    """Print a table of steps on tensors of several sizes, beside torch's fused Adam."""
+    import torch
+
+    import adadelta.torch
+
+    def stepper(cls, tensors, elements, steps, **options):
+        parameters = [torch.nn.Parameter(torch.randn(elements)) for _ in range(tensors)]
+        for parameter in parameters:
+            parameter.grad = torch.randn(elements)
+        optimizer = cls(parameters, **options)
+
+        def turn():
+            for _ in range(steps):
+                optimizer.step()
+
+        return turn
+
+    print("\n### torch: tensors of other sizes; the peer is torch's fused Adam\n")
+    print("\n".join(HEADER))
+    for what, sizes in SIZES.items():
+        tensors, elements, steps = sizes
+        contenders = {
+            "ours": stepper(adadelta.torch.Adadelta, *sizes),
+            "torch's fused Adam": stepper(torch.optim.Adam, *sizes, fused=True),
+            "torch's Adadelta": stepper(torch.optim.Adadelta, *sizes),
+        }
+        times, per_byte = measure(contenders, rounds=15)
+        times = {name: [it / steps for it in seconds] for name, seconds in times.items()}
+        limit = per_byte * BYTES * tensors * elements
+        for name, seconds in times.items():
+            peer = None if "Adam" in name else times["torch's fused Adam"]
+            print(row(f"{what}: {name}", seconds, limit, peer))
+
+
 def tf_keras_steps():
     import tensorflow as tf
     import tf_keras
@@ -158,6 +202,8 @@ def main():
     for contender, seconds in others:
         print(row(f"{first}; the peer is {contender}", ours, limit, seconds))
         print(row(contender, seconds, limit))
+    if name == "torch":
+        print_torch_beside_adam()
 
 
 if __name__ == "__main__":

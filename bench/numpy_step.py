@@ -20,9 +20,8 @@ def kernel_step(arrays):
     numbers = layout.settings(Options(0.95, 1e-7), Call(1.0), UPDATE, 2.9e15)
     settings, row_settings = np.array(numbers, "float32"), layout.row_settings([0.0], "float32")
     workers = PythonThreads(os.cpu_count() or 1)
-    return functools.partial(
-        cpu.step, "float32", table, np.array([ELEMENTS]), settings, row_settings, workers
-    )
+    work = cpu.Work("float32", table, np.array([ELEMENTS]))
+    return functools.partial(work.step, settings, row_settings, workers)
 
 
 def main():

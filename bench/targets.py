@@ -139,6 +139,12 @@ TARGETS = {
             peer=1, reason="both move as many bytes, at the speed of memory"
         ),
     },
+    "torch: tensors of other sizes": {
+        "four tensors of 10: ours": Target(peer=1.3),
+        "one tensor of 2 M: ours": Target(peer=1),
+        "2,000 tensors of 1,000: ours": Target(peer=0.6),
+        "10,000 tensors of 100: ours": Target(peer=0.4),
+    },
     "optax: one tensor": {"ours, fused_adadelta; the peer is optax'": Target(peer=0.2)},
     "brainpy: one tensor": {
         # `bm.jit` donates no buffers, so that no optimizer can be faster than the host's there.

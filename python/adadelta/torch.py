@@ -16,12 +16,14 @@ from adadelta._core.hyperparameters import CONVENTIONS
 from adadelta._core.step import UPDATE, Call, Columns, Options, Row
 from adadelta._kernels import report
 from adadelta._torch import agreement, arguments, loading, shards
-from adadelta._torch.engine import Engine, Plan
+from adadelta._torch.engine import Engine, Plan, Repeated
 from adadelta._torch.lazy import Lazy
 
 __all__ = ["Adadelta", "adadelta"]
 
 _HOST: Any = CONVENTIONS["torch"]
+_STATE = ("square_avg", "acc_delta", "step")
+_ONE = torch.ones((), dtype=torch.float32, device="cpu")
 
 # Named after CUDA alone until torch 2.9.
 _check_capture: Any = getattr(
@@ -277,21 +279,16 @@ class Adadelta(Optimizer):
 
     def _tensors_of(self, group: dict[str, Any], new: dict[Tensor, Any]) -> list[list[Tensor]]:
         """Return the tensors for a step of this group; put state that is missing into `new`."""
-        columns: list[list[Tensor]] = [[] for _ in range(5)]
-        params, grads, square_avgs, acc_deltas, counts = columns
-        state_of = self.__dict__["state"].get
-        for param in group["params"]:
-            grad = param.grad
-            if grad is not None:
-                state = state_of(param)
-                if not state:
-                    state = new[param] = loading.new_state(param, group["capturable"])
-                params.append(param)
-                grads.append(grad)
-                square_avgs.append(state["square_avg"])
-                acc_deltas.append(state["acc_delta"])
-                counts.append(state["step"])
-        return columns
+        params, grads = group["params"], [param.grad for param in group["params"]]
+        if type(None) in map(type, grads):
+            params = [it for it, grad in zip(params, grads, strict=True) if grad is not None]
+            grads = [grad for grad in grads if grad is not None]
+        states = list(map(self.__dict__["state"].get, params))
+        if not all(states):
+            for place, param in enumerate(params):
+                if not states[place]:
+                    states[place] = new[param] = loading.new_state(param, group["capturable"])
+        return [params, grads, *([state[name] for state in states] for name in _STATE)]
 
     def _init_group(self, group: dict[str, Any], *columns: list[Tensor]) -> None:
         # torch.compile calls it by this name, outside the code that it traces.
@@ -324,16 +321,18 @@ class Adadelta(Optimizer):
         if not compiling:
             kept = self.__dict__.setdefault("_known", {})
             known = [kept.setdefault(place, {}) for place in range(len(known))]
+            # All are checked before the first is changed.
             new_values = list(map(arguments.check_again, self.param_groups, known))
-            for group, values, noted in zip(self.param_groups, new_values, known, strict=True):
-                if values:
-                    group.update(values)
-                    noted.pop("options", None)
+            if any(new_values):
+                for group, values, noted in zip(self.param_groups, new_values, known, strict=True):
+                    if values:
+                        group.update(values)
+                        noted.pop("settled", None)
         new: dict[Tensor, Any] = {}
         given: list[_Given] = []
         for group in self.param_groups:
-            columns: list[list[Tensor]] = [[], [], [], [], []]
             if compiling:
+                columns: list[list[Tensor]] = [[], [], [], [], []]
                 self._init_group(group, *columns)
             else:
                 columns = self._tensors_of(group, new)
@@ -354,13 +353,13 @@ class Adadelta(Optimizer):
 
     def _all_finite(self, given: Sequence["_Given"], known: Sequence[Any], compiling: bool) -> Any:
         """Return None to make the step, False to skip it, or a tensor if that is not known yet."""
+        if not [group for group in self.param_groups if group["skip_nonfinite"]]:
+            return None
         asking = [
             (tensors, group, noted)
             for tensors, group, noted in zip(given, self.param_groups, known, strict=True)
             if group["skip_nonfinite"]
         ]
-        if not asking:
-            return None
         every = (param for group in self.param_groups for param in group["params"])
         sharing = agreement.groups(every, self.process_group)
         ask = not compiling and not any(group["capturable"] for group in self.param_groups)
@@ -514,13 +513,12 @@ class _Given(NamedTuple):
     counts: list[Tensor]
 
 
-def _given(columns: Sequence[list[Tensor]], group: dict[str, Any]) -> _Given:
-    *tensors, counts = columns
-    params = tensors[0]
+def _given(columns: list[list[Tensor]], group: dict[str, Any]) -> _Given:
+    tensors = columns[:-1]
     # Gradients that flow through a step need torch's own operations.
     if not group["differentiable"]:
         tensors = shards.local(tensors)
-    return _Given(params, tensors, counts)
+    return _Given(columns[0], tensors, columns[-1])
 
 
 def _rows(given: _Given, group: dict[str, Any]) -> Sequence[Row]:
@@ -534,7 +532,7 @@ class _Planned(NamedTuple):
     """The step of a group, ready to be made."""
 
     engine: Engine
-    plan: Plan
+    plan: Plan | Repeated
     given: _Given
 
     def run(self) -> None:
@@ -552,17 +550,20 @@ def _planned(
     known: dict[str, Any] | None = None,
     lazy: Lazy | None = None,
 ) -> _Planned:
-    as_tensor = group["capturable"] or group["differentiable"] or torch.compiler.is_compiling()
-    call = Call(arguments.rate_of_step(group["lr"], as_tensor))
     known = {} if known is None else known
-    options = known.get("options")
-    if options is None:
+    settled = known.get("settled")
+    if settled is None:
+        as_tensor = group["capturable"] or group["differentiable"] or torch.compiler.is_compiling()
+        call = Call(arguments.rate_of_step(group["lr"], as_tensor))
         mode = "decoupled" if group["decoupled_weight_decay"] else "coupled"
         options = Options(group["rho"], group["eps"], maximize=group["maximize"], decay_mode=mode)
-        known["options"] = options
-    engine = _engine_of(group, known, lazy)
+        settled = _engine_of(group, known, lazy), call, options
+        # The values of tensors may change.
+        if not isinstance(group["lr"], Tensor):
+            known["settled"] = settled
+    engine, call, options = settled
     plan = engine.plan(_rows(given, group), call, options, proceed)
-    if not torch.compiler.is_compiling() and engine.reasons is not known.get("last"):
+    if engine.reasons is not known.get("last") and not torch.compiler.is_compiling():
         reasons = dict(zip(given.params, engine.reasons, strict=True))
         known.update(last=engine.reasons, reasons=reasons)
     return _Planned(engine, plan, given)
@@ -592,6 +593,6 @@ def _count(counts: list[Tensor], proceed: Tensor | None) -> None:
         torch._foreach_add_(counts, [proceed.to(count.device, count.dtype) for count in counts])
     elif not torch.compiler.is_compiling() and counts[0].is_cpu:
         # torch would convert a number for each of them: 2.7 us a parameter instead of 0.4.
-        torch._foreach_add_(counts, torch.ones(()), alpha=1.0)
+        torch._foreach_add_(counts, _ONE, alpha=1.0)
     else:
         torch._foreach_add_(counts, 1)

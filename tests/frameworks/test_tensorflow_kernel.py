@@ -75,7 +75,9 @@ def test_norms_are_those_of_the_other_kernel(dtype, options, together):
     divisor, norm = program_of(rows).norms(settings, gradients, together)
     ours = divisor.numpy().astype("float64") * norm.numpy()
     table = np.array([[0 if a is None else a.ctypes.data for a in row] for row in rows], np.int64)
-    divisor, norm = cpu.norms(dtype, table, np.array(SIZES), settings, together, PythonThreads(2))
+    divisor, norm = cpu.Work(dtype, table, np.array(SIZES)).norms(
+        settings, together, PythonThreads(2)
+    )
     np.testing.assert_array_equal(ours, divisor.astype("float64") * norm)
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import weakref
 
+import numpy as np
 import pytest
 import torch
 from torch.testing._internal.two_tensor import TwoTensor
@@ -16,6 +17,7 @@ from adadelta import kernel_info
 from adadelta._core.step import Call, Options, Row
 from adadelta._kernels import choose
 from adadelta._torch.engine import Engine
+from adadelta._torch.kernel import Members
 from adadelta.torch import Adadelta
 
 pytestmark = pytest.mark.skipif(
@@ -408,6 +410,53 @@ def test_a_gradient_may_be_its_own_parameter(fused, first):
         trained(lambda params: Adadelta(params, fused=fused)),
         trained(lambda params: torch.optim.Adadelta(params, foreach=False)),
     )
+
+
+def inside_its_parameter(param):
+    return param.data
+
+
+def at_an_odd_address(param):
+    return torch.frombuffer(bytearray(4 * param.numel() + 1), dtype=torch.float32, offset=1)
+
+
+def longer_than_its_memory(param):
+    gradient = torch.ones_like(param)
+    gradient.untyped_storage().resize_(4 * param.numel() - 4)
+    return gradient
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (inside_its_parameter, "a tensor shares memory with another"),
+        (at_an_odd_address, "the gradient has no memory of its own"),
+        (longer_than_its_memory, "the storage of a parameter, a gradient"),
+    ],
+)
+def test_every_step_looks_where_gradients_are(make, reason):
+    params = [torch.nn.Parameter(torch.ones(size)) for size in (5, 0, 7)]
+    optimizer = Adadelta(params, fused=True)
+    for _ in range(3):
+        # New gradients, all of which are elsewhere than before.
+        kept = [param.grad for param in params]
+        for param in params:
+            param.grad = torch.ones_like(param)
+        optimizer.step()
+    del kept
+    before = [param.tolist() for param in params]
+    params[2].grad = make(params[2])
+    with pytest.raises((RuntimeError, ValueError), match=reason):
+        optimizer.step()
+    assert [param.tolist() for param in params] == before
+
+
+def test_a_call_that_is_under_way_is_not_used_by_another_thread():
+    members = Members("float32", slice(None), np.zeros((1, 6), np.int64), np.array([5]))
+    first, second = members.take([8], True), members.take([16], True)
+    assert (first.table[0, 1], second.table[0, 1]) == (8, 16)
+    members.keep(first, [8], True)
+    assert members.take([8], True) is first
 
 
 def test_a_mode_sees_every_operation_of_a_step():

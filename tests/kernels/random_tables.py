@@ -200,14 +200,15 @@ class Run:
 
     def on_processor(self, threads, wanted, norms):
         dtype, row_settings = self.table.dtype, self.row_settings.array
-        given = [self.table_of_addresses.array, self.sizes.array, self.settings.array]
+        work = cpu.Work(dtype, self.table_of_addresses.array, self.sizes.array)
+        settings = self.settings.array
         for together in (False, True):
             with self.memory.scope():
                 wide = bool(self.generator.random() < 0.3)
-                made = cpu.norms(dtype, *given, together, threads, wide)
+                made = work.norms(settings, together, threads, wide)
                 self.check_norms(made, norms, together)
         with self.memory.scope():
-            cpu.step(dtype, *given, row_settings, threads)
+            work.step(settings, row_settings, threads)
             self.check_step(wanted)
 
     def by_xla(self, wanted, norms):

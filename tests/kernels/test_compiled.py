@@ -19,7 +19,8 @@ from adadelta._kernels.threads import PythonThreads
 def stepped():
     (row,) = rows = tensors("float32", [100], {}, np.random.default_rng(1))
     settings, own = arguments("float32", {})
-    cpu.step("float32", table_of(rows), np.array([100]), settings, own[None], PythonThreads(1))
+    work = cpu.Work("float32", table_of(rows), np.array([100]))
+    work.step(settings, own[None], PythonThreads(1))
     return [row]
 
 

@@ -23,7 +23,7 @@ TWO_THREADS = PythonThreads(2)
 def run(dtype, rows, settings, own, threads=TWO_THREADS):
     sizes = np.array([row[0].size for row in rows], np.int64)
     row_settings = np.tile(own, (len(rows), 1))
-    cpu.step(dtype, table_of(rows), sizes, settings, row_settings, threads)
+    cpu.Work(dtype, table_of(rows), sizes).step(settings, row_settings, threads)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -98,8 +98,8 @@ def test_norms(dtype, options):
         given.append(value.astype("float64"))
     exact = np.array([np.linalg.norm(value) for value in given])
     for together, wanted in ((False, exact), (True, np.array([np.linalg.norm(exact)]))):
-        divisor, norm = cpu.norms(
-            dtype, table_of(rows), sizes, settings, together, PythonThreads(2)
+        divisor, norm = cpu.Work(dtype, table_of(rows), sizes).norms(
+            settings, together, PythonThreads(2)
         )
         # One rounding to the state's dtype, after sums in float64 of up to 33,000 squares.
         tolerance = 1e-12 if settings.dtype == np.float64 else 1e-7
@@ -114,8 +114,8 @@ def test_norms_of_huge_and_tiny_gradients_are_finite(dtype, magnitude):
     gradient = np.full(10_000, magnitude, dtype)
     rows = [[gradient, gradient, gradient, gradient, None, None]]
     settings, _ = arguments(dtype, {})
-    divisor, norm = cpu.norms(
-        dtype, table_of(rows), np.array([10_000]), settings, True, PythonThreads(2)
+    divisor, norm = cpu.Work(dtype, table_of(rows), np.array([10_000])).norms(
+        settings, True, PythonThreads(2)
     )
     assert np.isfinite(divisor).all() and np.isfinite(norm).all()
     exact = float(gradient[0]) * 100
@@ -131,8 +131,8 @@ def test_wide_norms_have_the_digits_of_float64():
     gradient = np.random.default_rng(9).normal(size=(1000,)).astype("float32")
     settings, _ = arguments("float32", {})
     table = table_of([[gradient] * 4 + [None] * 2])
-    given = table, np.array([1000]), settings, True, PythonThreads(2)
-    divisor, norm = cpu.norms("float32", *given, wide=True)
+    work = cpu.Work("float32", table, np.array([1000]))
+    divisor, norm = work.norms(settings, True, PythonThreads(2), wide=True)
     assert divisor.dtype == norm.dtype == np.float64
     exact = np.linalg.norm(gradient.astype("float64"))
     np.testing.assert_allclose(divisor * norm, exact, rtol=1e-14)
@@ -143,7 +143,8 @@ def test_the_norm_of_what_is_not_finite_is_not_finite(value):
     gradient = np.array([1.0, value, 2.0], "float32")
     rows = [[gradient, gradient, gradient, gradient, None, None]]
     settings, _ = arguments("float32", {})
-    _, norm = cpu.norms("float32", table_of(rows), np.array([3]), settings, True, PythonThreads(2))
+    work = cpu.Work("float32", table_of(rows), np.array([3]))
+    _, norm = work.norms(settings, True, PythonThreads(2))
     np.testing.assert_equal(norm, np.array([value], "float32"))
 
 
@@ -154,5 +155,6 @@ def test_more_elements_than_32_bits_can_count():
     rows = [[None, it, None, None, None, None] for it in (gradient, np.ones(4, "float16"))]
     settings, _ = arguments("float16", {})
     sizes = np.array([2**31 + 5, 4], np.int64)
-    divisor, norm = cpu.norms("float16", table_of(rows), sizes, settings, False, PythonThreads(2))
+    work = cpu.Work("float16", table_of(rows), sizes)
+    divisor, norm = work.norms(settings, False, PythonThreads(2))
     np.testing.assert_array_equal(divisor * norm, [6, 2])

@@ -182,8 +182,8 @@ def test_an_interrupted_step_waits_for_slow_helpers(monkeypatch):
         shared = (ctypes.c_int64 * layout.CONTROL).from_address(control)
         while True:
             with lock:
-                piece = shared[layout.NEXT]
-                shared[layout.NEXT] += 1
+                piece = shared[layout.TAKEN]
+                shared[layout.TAKEN] += 1
             if piece >= shared[layout.PIECES]:
                 return
             time.sleep(0.02)
@@ -191,7 +191,7 @@ def test_an_interrupted_step_waits_for_slow_helpers(monkeypatch):
                 written.append(piece)
                 shared[layout.DONE] += 1
 
-    monkeypatch.setattr(threads, "_worker", lambda kernel: slow)
+    monkeypatch.setattr(threads, "worker", lambda kernel: slow)
     settings, own = arguments("float32", {})
     rows = tensors("float32", [9 * layout.PIECE], {}, np.random.default_rng(4))
     timer = threading.Timer(0.01, _interrupt_main, [threading.get_ident()])

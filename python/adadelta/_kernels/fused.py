@@ -3,8 +3,10 @@
 This is a transcription of the step in `_core`, compiled by numba; tests compare it with the rule.
 A call gets a table of addresses of all tensors, so that a thousand small ones cost about as much
 as a large one. The elements of all tensors are numbered consecutively and cut into pieces, and
-each free thread takes the next piece. A piece is updated in blocks that fit into the L1 cache,
-with one loop for each option, so that memory is read and written once.
+each free thread takes the next piece. Threads that have numbers take it from the start or from the
+end, so that each of two has the same elements in its cache in every step. A piece is updated in
+blocks that fit into the L1 cache, with one loop for each option, so that memory is read and
+written once.
 
 All functions take addresses and use C's calling convention: Python calls them through ctypes,
 which releases the GIL, and XLA calls them without Python (`xla.py`).
@@ -63,6 +65,17 @@ def fetch_add(context, address, increment):
     def generate(context, builder, signature, arguments):
         place = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
         return builder.atomic_rmw("add", place, arguments[1], "seq_cst")
+
+    return types.int64(types.int64, types.int64), generate
+
+
+@intrinsic
+def call_at(context, function, argument):
+    """Call the C function of one argument at an address."""
+
+    def generate(context, builder, signature, arguments):
+        kind = ir.FunctionType(ir.IntType(64), [ir.IntType(64)])
+        return builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), arguments[1:])
 
     return types.int64(types.int64, types.int64), generate
 
@@ -361,9 +374,12 @@ def work(control, kind):
     blocks = block_on_stack(0), block_on_stack(1)
     pieces, total = load_int64(control, layout.PIECES), load_int64(control, layout.TOTAL)
     call = load_int64(control, layout.CALL_AT)
-    piece = fetch_add(control + 8 * layout.NEXT, 1)
+    number_at = load_int64(control, layout.NUMBER_AT)
+    at_end = number_at and call_at(number_at, 0) & 1
     # When all pieces are taken, the arrays of the call may have been freed already.
-    while piece < pieces:
+    while fetch_add(control + 8 * layout.TAKEN, 1) < pieces:
+        piece = fetch_add(control + 8 * (layout.FROM_END if at_end else layout.FROM_START), 1)
+        piece = pieces - 1 - piece if at_end else piece
         ends = load_int64(call, layout.ENDS)
         start = piece * layout.PIECE
         stop = start + layout.PIECE if start + layout.PIECE < total else total
@@ -384,7 +400,6 @@ def work(control, kind):
             start = end
             row += 1
         fetch_add(control + 8 * layout.DONE, 1)
-        piece = fetch_add(control + 8 * layout.NEXT, 1)
 
 
 def float32(control):

@@ -63,10 +63,12 @@ STEP, SQUARES = 0, 1
 # is computed again from scaled gradients.
 LEAST_NORM, GREATEST_NORM = 1e-125, 1e125
 SCALE_OF_SMALL, SCALE_OF_LARGE = 2.0**600, 2.0**-600
-# The data that all threads of a call share, and the only data they get: the next piece, the number
-# of finished pieces, the numbers of pieces and elements, and the address of the call.
-NEXT, DONE, PIECES, TOTAL, CALL_AT = range(5)
-CONTROL = 5
+# The data that all threads of a call share, and the only data they get. It starts with counters of
+# pieces: those that are taken, at all and from each end, and those that are finished. Then follow
+# the address of a C function that returns the number of the calling thread, or 0; the numbers of
+# pieces and elements; and the address of the call. Up to PIECES, all are 0 at first.
+TAKEN, FROM_START, FROM_END, DONE, NUMBER_AT, PIECES, TOTAL, CALL_AT = range(8)
+CONTROL = 8
 
 
 # The constants of an XLA handler (int64): addresses of C functions, the version of the interface,

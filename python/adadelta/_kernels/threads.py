@@ -42,7 +42,7 @@ class PythonThreads(NamedTuple):
 
     def run(self, kernel: int, control: Control) -> None:
         """See `Threads`."""
-        function = _worker(kernel)
+        function = worker(kernel)
 
         def work() -> None:
             function(layout.address_of(control))
@@ -81,7 +81,8 @@ def _finish(work: Callable[[], None], control: Control, others: list[Future[None
 
 
 @functools.cache
-def _worker(kernel: int) -> Callable[[int], int]:
+def worker(kernel: int) -> Callable[[int], int]:
+    """Return a function of `fused.py` as a Python callable that releases the GIL."""
     return compiled.call(kernel, arguments=1)
 
 

@@ -5,9 +5,11 @@ needs, or other numbers there than its values: subclasses, functional and batche
 storage, and views with a lazy sign.
 """
 
+import bisect
 import functools
 import operator
 from collections.abc import Sequence
+from itertools import repeat
 
 import numpy as np
 import torch
@@ -136,46 +138,49 @@ class Noted:
             gradients: The tensors that it reads. The next step may have others of the same kind.
 
         """
-        self.lasting = list(lasting)
-        self._addresses = list(map(_address, self.lasting))
-        self._storage_sizes = list(map(_storage_size, map(_storage, self.lasting)))
-        self._gradient_places = _places(gradients)
-        self._written = _Intervals(_extents(self.lasting))
-        self._itemsizes = np.array(list(map(_itemsize, gradients)), np.int64)
-        self._sizes = np.array(list(map(_numel, gradients)), np.int64) * self._itemsizes
-        self._look = look(*self.lasting, *gradients)
+        self._addresses = list(map(_address, lasting))
+        self._storage_sizes = list(map(_storage_size, map(_storage, lasting)))
+        self._places = _places(gradients)
+        written = _Intervals(_extents(lasting))
+        # The largest end of the first, the first two, ... intervals; of none of them it is 0.
+        self._starts, self._last_ends = written.starts.tolist(), [0, *written.last_ends.tolist()]
+        self._itemsizes = list(map(_itemsize, gradients))
+        self._sizes = list(map(operator.mul, map(_numel, gradients), self._itemsizes))
+        self._are_empty = [not size for size in self._sizes]
+        self._look = look(*lasting, *gradients)
 
-    def still_holds(self, lasting: Sequence[Tensor], gradients: Sequence[Tensor]) -> bool:
-        """Whether these have the addresses of the noted ones, with gradients of the same kind."""
-        if len(lasting) != len(self.lasting) or len(gradients) != len(self._sizes):
-            return False
+    def addresses(self, lasting: Sequence[Tensor], gradients: Sequence[Tensor]) -> list[int] | None:
+        """Return the addresses of the gradients, or None if anything else has changed.
+
+        The other tensors must be at the addresses of the noted ones, and all of the same kind.
+        """
+        if len(lasting) != len(self._addresses) or len(gradients) != len(self._sizes):
+            return None
         if is_watched() or self._look is None or not self._look.check(*lasting, *gradients):
-            return False
+            return None
         if list(map(_address, lasting)) != self._addresses:
-            return False
+            return None
         if list(map(_storage_size, map(_storage, lasting))) != self._storage_sizes:
-            return False
+            return None
         places = _places(gradients)
-        if places != self._gradient_places:
+        if places != self._places:
             if not self._fit(places):
-                return False
-            self._gradient_places = places
-        # They may be other objects at the same addresses, and autograd needs the current ones.
-        self.lasting = list(lasting)
-        return True
-
-    @property
-    def gradient_addresses(self) -> list[int]:
-        """The addresses of the gradients that were checked last."""
-        return self._gradient_places[0]
+                return None
+            self._places = places
+        return places[0]
 
     def _fit(self, places: list[list[int]]) -> bool:
-        address, storage, storage_size = np.array(places, np.int64).reshape(3, -1)
-        end = address + self._sizes
-        is_inside = (address != 0) & (end <= storage + storage_size)
-        is_aligned = address % self._itemsizes == 0
-        fits = (is_inside & is_aligned) | (self._sizes == 0)
-        return bool(fits.all()) and not self._written.meet(address, end).any()
+        # With NumPy this would take 30 us for four gradients instead of 3.
+        addresses, storages, storage_sizes = places
+        ends = list(map(operator.add, addresses, self._sizes))
+        storage_ends = map(operator.add, storages, storage_sizes)
+        earlier = map(bisect.bisect_left, repeat(self._starts), ends)
+        return (
+            all(map(operator.or_, addresses, self._are_empty))
+            and not any(map(operator.mod, addresses, self._itemsizes))
+            and all(map(operator.le, ends, storage_ends))
+            and not any(map(operator.gt, map(self._last_ends.__getitem__, earlier), addresses))
+        )
 
 
 class _Intervals:

@@ -16,13 +16,10 @@ the buffers are wrong: a kernel would write to memory that is not its own.
 
 import math
 
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
-
 from adadelta._kernels import layout
 from adadelta._kernels.fused import (
     block_on_stack,
+    call_at,
     fetch_add,
     load_float64,
     load_int64,
@@ -59,28 +56,17 @@ _WORKER_AT, _FREE_AT, _USERS = range(layout.CONTROL, layout.CONTROL + 3)
 _SHARED = layout.CONTROL + 3
 
 
-@intrinsic
-def _call(context, function, argument):
-    """Call the C function of one argument at an address."""
-
-    def generate(context, builder, signature, arguments):
-        kind = ir.FunctionType(ir.IntType(64), [ir.IntType(64)])
-        return builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), arguments[1:])
-
-    return types.int64(types.int64, types.int64), generate
-
-
 @part
 def _leave(shared):
     """Free the shared data if no other thread uses them."""
     free = load_int64(shared, _FREE_AT)
     if fetch_add(shared + 8 * _USERS, -1) == 1:
-        _call(free, shared)
+        call_at(free, shared)
 
 
 def task(shared):
     """Work on a call in one of XLA's threads, perhaps after the call has ended."""
-    _call(load_int64(shared, _WORKER_AT), shared)
+    call_at(load_int64(shared, _WORKER_AT), shared)
     _leave(shared)
     return 0
 
@@ -94,11 +80,11 @@ def _ask(frame, function, size, arguments, first, second):
     store_int64(arguments, 2, load_int64(frame, _CONTEXT))
     store_int64(arguments, 3, first)
     store_int64(arguments, 4, second)
-    error = _call(load_int64(api, function), arguments)
+    error = call_at(load_int64(api, function), arguments)
     if error:
         store_int64(arguments, 0, 24)
         store_int64(arguments, 2, error)
-        _call(load_int64(api, _DESTROY_ERROR), arguments)
+        call_at(load_int64(api, _DESTROY_ERROR), arguments)
     return error == 0
 
 
@@ -119,7 +105,7 @@ def _refuse(frame, known):
     store_int64(arguments, 1, 0)
     store_int64(arguments, 2, load_int64(known, layout.REFUSAL))
     store_int64(arguments, 3, _INVALID_ARGUMENT)
-    return _call(load_int64(load_int64(frame, _API), _CREATE_ERROR), arguments)
+    return call_at(load_int64(load_int64(frame, _API), _CREATE_ERROR), arguments)
 
 
 @part
@@ -171,11 +157,11 @@ def _scratch(frame, result, size):
 def _run(frame, known, call, total):
     """Let this thread and XLA's threads work on a call until it is done."""
     pieces = (total + layout.PIECE - 1) // layout.PIECE
-    allocated = _call(load_int64(known, layout.MALLOC), 8 * _SHARED)
+    allocated = call_at(load_int64(known, layout.MALLOC), 8 * _SHARED)
     # Without memory that helper threads can free, there are no helpers.
     shared = allocated if allocated else block_on_stack(0)
-    store_int64(shared, layout.NEXT, 0)
-    store_int64(shared, layout.DONE, 0)
+    for index in range(layout.PIECES):
+        store_int64(shared, index, 0)
     store_int64(shared, layout.PIECES, pieces)
     store_int64(shared, layout.TOTAL, total)
     store_int64(shared, layout.CALL_AT, call)
@@ -190,11 +176,11 @@ def _run(frame, known, call, total):
         fetch_add(shared + 8 * _USERS, 1)
         if not _ask(frame, _SCHEDULE, 40, arguments, load_int64(known, layout.TASK), shared):
             fetch_add(shared + 8 * _USERS, -1)
-    _call(load_int64(known, layout.WORKER), shared)
+    call_at(load_int64(known, layout.WORKER), shared)
     # Threads that have begun a piece finish it soon. Those that have not started will find nothing
     # to do whenever they run, so this need not wait for a busy pool.
     while fetch_add(shared + 8 * layout.DONE, 0) < pieces:
-        _call(load_int64(known, layout.YIELD), 0)
+        call_at(load_int64(known, layout.YIELD), 0)
     if allocated:
         _leave(allocated)
 

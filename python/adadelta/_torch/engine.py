@@ -25,6 +25,7 @@ from adadelta._torch.lazy import Lazy, Touched
 # How many sets of rows are remembered, so that the next step with one of them checks less.
 _SETS = 8
 _ACTION = Row._fields.index("action")
+_NUMBERS = frozenset({float, int, bool, type(None)})
 
 
 class Part(NamedTuple):
@@ -56,6 +57,14 @@ class Plan(NamedTuple):
     call: Call
     options: Options
     proceed: Tensor | None = None
+
+
+class Repeated(NamedTuple):
+    """A checked step like the last one on the same rows, all of which the kernel updates."""
+
+    step: processor.Step
+    groups: Sequence[processor.Group]
+    proceed = None
 
 
 class Engine:
@@ -113,9 +122,9 @@ class Engine:
         # With a scale below 1, dividing may make a finite gradient overflow although its norm is
         # still finite.
         if self.waits and (scale is None or scale >= 1) and self._reason_against_all() is None:
-            noted = self._again(rows)
-            if noted is not None and noted.has_gradients:
-                return processor.are_finite(_by_kernel(noted, rows, UPDATE), scale)
+            again = self._again(rows, UPDATE)
+            if again is not None and again.rows.has_gradients:
+                return processor.are_finite(again, scale)
         pairs = [(row.parameter, row.gradient) for row in rows if row.gradient is not None]
         found = finite.all_finite(pairs, scale)
         if found is None:
@@ -139,7 +148,7 @@ class Engine:
 
     def plan(
         self, rows: Sequence[Row], call: Call, options: Options, proceed: Tensor | None = None
-    ) -> Plan:
+    ) -> Plan | Repeated:
         """Sort rows by how they are updated, or raise an error if one does not fit.
 
         Args:
@@ -153,14 +162,25 @@ class Engine:
         if torch.compiler.is_compiling():
             part, _ = self._sorted(rows, UPDATE, call, options, against)
             return Plan([part], call, options, proceed)
-        if self.waits:
+        if self.waits and not _NUMBERS.issuperset(map(type, call)):
             # The rate stays as it is, since it is rounded to the dtype of the state later.
             call = Call(*call[:2], *map(_number, call[2:]))
-        parts: list[Part] = []
         found: list[str | None] = [None] * len(rows)
+        if against is None and not self.lazy and options.norm_limit is None:
+            actions = columns_of(rows)[_ACTION]
+            is_one = bool(actions) and actions.count(actions[0]) == len(actions)
+            step = self._again(rows, actions[0]) if is_one and actions[0] != SKIP else None
+            if step is not None and not step.rows.are_constrained:
+                self.reasons = self.reasons if self.reasons == found else found
+                return Repeated(step, processor.groups(step, _numbers(call), options))
+        parts: list[Part] = []
         for action, places in _places_by_action(rows).items():
-            its_rows = rows if len(places) == len(rows) else [rows[place] for place in places]
             if action == SKIP:
+                continue
+            its_rows = rows if len(places) == len(rows) else [rows[place] for place in places]
+            again = None if against is not None or self.lazy else self._again(its_rows, action)
+            if again is not None:
+                parts.append(_part(again, its_rows))
                 continue
             part, reasons = self._part(its_rows, action, call, options, against)
             parts.append(part)
@@ -170,8 +190,13 @@ class Engine:
         self.reasons = self.reasons if self.reasons == found else found
         return Plan(parts, call, options, proceed)
 
-    def run(self, plan: Plan) -> None:
+    def run(self, plan: Plan | Repeated) -> None:
         """Make a planned step."""
+        if isinstance(plan, Repeated):
+            for group in plan.groups:
+                group.step(None)
+            processor.tell_autograd(plan.step)
+            return
         for part in plan.parts:
             self._run(part, plan)
 
@@ -181,7 +206,7 @@ class Engine:
         for those in part.touched:
             those.take()
         for step in part.by_kernel:
-            groups += processor.groups(step, Call(*map(_number, call)), options)
+            groups += processor.groups(step, _numbers(call), options)
         if part.action == UPDATE:
             groups += [plain.Group(rows, call, options, proceed) for rows in part.together]
             if part.alone:
@@ -233,19 +258,18 @@ class Engine:
     ) -> tuple[Part, Sequence[str | None]]:
         """Return rows with the same action and the reasons against kernels, or raise."""
         reasons: list[str | None] = [None] * len(rows)
-        noted = self._again(rows) if against is None and not self.lazy else None
+        again: processor.Step | None = None
         touched: dict[int, Touched] = {}
         all_rows: dict[int, AllRows] = {}
         rest: Sequence[int] = range(len(rows))
-        if noted is None and action == UPDATE:
+        if action == UPDATE:
             touched, all_rows = self.lazy.touched(rows, options.rho, self._reason_for_all_rows())
             if self.lazy:
                 rest = [place for place in rest if place not in touched]
                 rows = [rows[place] for place in rest]
-                noted = self._again(rows) if against is None else None
-        if noted is not None:
-            constrained = [row for row in rows if row.constraint] if noted.are_constrained else []
-            part = Part(action, [_by_kernel(noted, rows, action)], constrained=constrained)
+                again = self._again(rows, action) if against is None else None
+        if again is not None:
+            part = _part(again, rows)
         else:
             part, found = self._sorted(rows, action, call, options, against)
             for place, reason in zip(rest, found, strict=True):
@@ -265,10 +289,10 @@ class Engine:
             return "gradients flow through the step"
         return None if self.waits else "`capturable` is True"
 
-    def _again(self, rows: Sequence[Row]) -> processor.Rows | None:
-        """Return what is remembered about these rows, if they have not changed."""
-        noted = self._noted.get(_key(rows)) if rows else None
-        return noted if noted is not None and noted.hold(columns_of(rows)) else None
+    def _again(self, rows: Sequence[Row], action: int) -> processor.Step | None:
+        """Return the kernel's step of rows that are remembered, and have not changed."""
+        noted = self._noted.get(_key(rows)) if rows and action != FOLLOW else None
+        return None if noted is None else noted.step(columns_of(rows), action)
 
     def _sorted(
         self,
@@ -346,7 +370,7 @@ class Engine:
             if len(self._noted) >= _SETS:
                 self._noted.clear()
             self._noted[key] = taken
-        return _by_kernel(taken, rows, action)
+        return taken.first_step(columns_of(rows), action)
 
 
 def _key(rows: Sequence[Row]) -> tuple[int, int]:
@@ -354,14 +378,17 @@ def _key(rows: Sequence[Row]) -> tuple[int, int]:
     return len(rows), id(columns_of(rows)[0][0])
 
 
-def _by_kernel(taken: processor.Rows, rows: Sequence[Row], action: int) -> processor.Step:
-    columns = columns_of(rows)
-    _, gradients, *_, decays, _, _ = columns
-    return processor.Step(taken, action, decays, gradients)
+def _part(step: processor.Step, rows: Sequence[Row]) -> Part:
+    constrained = [row for row in rows if row.constraint] if step.rows.are_constrained else ()
+    return Part(step.action, (step,), constrained=constrained)
 
 
 def _number(value: Any) -> Any:
     return value.item() if isinstance(value, Tensor) else value
+
+
+def _numbers(call: Call) -> Call:
+    return call if _NUMBERS.issuperset(map(type, call)) else Call(*map(_number, call))
 
 
 def _places_by_action(rows: Sequence[Row]) -> dict[int, Sequence[int]]:

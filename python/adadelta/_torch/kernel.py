@@ -20,6 +20,7 @@ from adadelta._kernels import choose, layout, torch_memory
 from adadelta._torch.arrays import arrays_of, as_real, real_state_dtype
 
 _LASTING = (layout.PARAMETER, layout.SQUARE_AVG, layout.ACC_DELTA, layout.AVERAGE, layout.WINDOW)
+_DECAY, _CONSTRAINT = map(Row._fields.index, ("weight_decay", "constraint"))
 _STATE = ("square_avg", "acc_delta", "average", "window")
 # The dtype that the kernel uses for parameters: a complex number is a pair of real ones.
 _TAKEN_AS = {getattr(torch, name): name for name in layout.DTYPES}
@@ -78,16 +79,47 @@ def with_contiguous_state(row: Row) -> Row:
     return row._replace(**state) if state else row
 
 
-class Members(NamedTuple):
-    """Rows of one dtype, which one call of the kernel updates."""
+class Members:
+    """Rows of one dtype, which one call of the kernel updates.
 
-    # The dtypes of the parameters for the kernel, and of their state.
-    dtype: str
-    state: str
-    # The indices of the rows in the step; a slice for all rows, which is faster to index with.
-    places: np.ndarray | slice
-    table: np.ndarray
-    sizes: np.ndarray
+    Args:
+        dtype: The dtype of the parameters for the kernel.
+        places: The indices of the rows in the step; a slice for all rows, which is faster to index
+            with.
+        table: See `cpu.Work`.
+        sizes: See there.
+
+    """
+
+    def __init__(
+        self, dtype: str, places: np.ndarray | slice, table: np.ndarray, sizes: np.ndarray
+    ) -> None:
+        self.dtype, self.state = dtype, precision.state_dtype(dtype)
+        self.places, self._table, self._sizes = places, table, sizes
+        self._kept: dict[bool, Any] = {}
+
+    def take(self, gradients: Sequence[int], with_sums: bool) -> Any:
+        """Return a `cpu.Work` that only the caller has, until it gives it to `keep`.
+
+        Args:
+            gradients: The addresses of the gradients of all rows of the step, or of none.
+            with_sums: Whether the sums of accumulated gradients are a part of it.
+
+        """
+        work, known = self._kept.pop(with_sums, (None, ()))
+        if work is None:
+            work = _machine()[0].Work(self.dtype, self._table.copy(), self._sizes)
+            if not with_sums:
+                work.table[:, layout.WINDOW] = 0
+        if gradients != known:
+            every = isinstance(self.places, slice)
+            its = gradients if every else np.array(gradients, np.int64)[self.places]
+            work.table[:, layout.GRADIENT] = its
+        return work
+
+    def keep(self, work: Any, gradients: Sequence[int], with_sums: bool) -> None:
+        """Keep a work for the next step."""
+        self._kept[with_sums] = work, gradients
 
 
 class Rows:
@@ -96,44 +128,62 @@ class Rows:
     def __init__(self, rows: Sequence[Row]) -> None:
         """Note rows that `reason_against` accepts, and that share no memory."""
         columns = columns_of(rows)
-        self.missing = [
-            [tensor is None for tensor in column] for column in columns[: layout.COLUMNS]
-        ]
+        missing = [[tensor is None for tensor in column] for column in columns[: layout.COLUMNS]]
         self.constrained = [row.constraint is not None for row in rows]
         self.are_constrained = any(self.constrained)
-        gradients = columns[layout.GRADIENT]
-        self.has_gradients = not any(self.missing[layout.GRADIENT])
+        self.has_gradients = not any(missing[layout.GRADIENT])
         # If all rows have arrays in the same columns, the next step can check them all at once.
         self.can_repeat = all(
-            len(set(self.missing[column])) == 1 for column in (*_LASTING, layout.GRADIENT)
+            len(set(missing[column])) == 1 for column in (*_LASTING, layout.GRADIENT)
         )
-        lasting = [
-            tensor for column in _LASTING for tensor in columns[column] if tensor is not None
-        ]
-        self.noted = torch_memory.Noted(lasting, gradients if self.has_gradients else ())
+        self._absent = [column for column in (*_LASTING, layout.GRADIENT) if all(missing[column])]
+        if not self.are_constrained:
+            self._absent.append(_CONSTRAINT)
+        self._present = [column for column in _LASTING if column not in self._absent]
+        gradients = columns[layout.GRADIENT] if self.has_gradients else ()
+        self._noted = torch_memory.Noted(_lasting(columns), gradients)
         self.members = _members(rows)
         self._row_settings: tuple[list[float], list[np.ndarray]] = ([], [])
+        self._settings: tuple[Any, list[np.ndarray]] = (None, [])
 
-    def hold(self, columns: Sequence[Sequence[Any]]) -> bool:
-        """Whether these columns hold the same rows, with gradients of the same kind as before."""
+    def first_step(self, columns: Sequence[Sequence[Any]], action: int) -> "Step":
+        """Return the step of the noted rows themselves."""
+        gradients = columns[layout.GRADIENT]
+        addresses = [it.data_ptr() for it in gradients] if self.has_gradients else []
+        return Step(self, action, columns[_DECAY], gradients, addresses, _lasting(columns))
+
+    def step(self, columns: Sequence[Sequence[Any]], action: int) -> "Step | None":
+        """Return the step of these columns, or None.
+
+        It is None unless they hold the same rows, with gradients of the same kind as before.
+        """
         size = len(self.constrained)
         if not self.can_repeat or len(columns[0]) != size:
-            return False
-        lasting: list[Tensor] = []
+            return None
         # Counting None in a column of 200 takes 1 us, a loop over them 5.
-        for column in (*_LASTING, layout.GRADIENT):
-            if self.missing[column][0]:
-                if columns[column].count(None) != size:
-                    return False
-            elif column != layout.GRADIENT:
-                lasting += columns[column]
-        if not self.are_constrained:
-            if columns[-1].count(None) != size:
-                return False
-        elif list(map(operator.is_not, columns[-1], repeat(None))) != self.constrained:
-            return False
-        gradients = columns[layout.GRADIENT] if self.has_gradients else ()
-        return self.noted.still_holds(lasting, gradients)
+        for column in self._absent:
+            if columns[column].count(None) != size:
+                return None
+        if self.are_constrained and (
+            list(map(operator.is_not, columns[_CONSTRAINT], repeat(None))) != self.constrained
+        ):
+            return None
+        lasting: list[Tensor] = []
+        for column in self._present:
+            lasting += columns[column]
+        gradients = columns[layout.GRADIENT]
+        addresses = self._noted.addresses(lasting, gradients if self.has_gradients else ())
+        if addresses is None:
+            return None
+        return Step(self, action, columns[_DECAY], gradients, addresses, lasting)
+
+    def settings(self, action: int, call: Call, options: Options) -> list[np.ndarray]:
+        """Return `layout.settings` for each of `members`, cached while they stay the same."""
+        known, settings = self._settings
+        if known != (action, call, options):
+            settings = [_settings(options, call, action, its.state) for its in self.members]
+            self._settings = (action, call, options), settings
+        return settings
 
     def row_settings(self, weight_decays: Sequence[float]) -> list[np.ndarray]:
         """Return `layout.row_settings` of each of `members`, cached while weight decays stay."""
@@ -148,6 +198,10 @@ class Rows:
         return settings
 
 
+def _lasting(columns: Sequence[Sequence[Any]]) -> list[Tensor]:
+    return [tensor for column in _LASTING for tensor in columns[column] if tensor is not None]
+
+
 def _members(rows: Sequence[Row]) -> list[Members]:
     by_dtype: dict[str, list[int]] = {}
     for place, row in enumerate(rows):
@@ -157,7 +211,7 @@ def _members(rows: Sequence[Row]) -> list[Members]:
         table = np.array([_addresses(rows[place]) for place in places], np.int64)
         sizes = np.array([as_real(rows[place].parameter).numel() for place in places], np.int64)
         chosen = slice(None) if len(places) == len(rows) else np.array(places)
-        found.append(Members(dtype, precision.state_dtype(dtype), chosen, table, sizes))
+        found.append(Members(dtype, chosen, table, sizes))
     return found
 
 
@@ -177,38 +231,42 @@ class Step(NamedTuple):
     weight_decays: Sequence[float]
     # Kept alive until the step is done.
     gradients: Sequence[Tensor | None]
+    # The addresses of the gradients; none if not all rows have one.
+    addresses: list[int]
+    # The tensors that it may write.
+    lasting: list[Tensor]
 
 
 class Group(NamedTuple):
-    """A call of the kernel (see `cpu.step`), as a `Group` of `adadelta._core.engine`."""
+    """A call of the kernel (see `cpu.Work`), as a `Group` of `adadelta._core.engine`."""
 
-    taken_as: str
-    table: np.ndarray
-    sizes: np.ndarray
+    members: Members
+    gradients: list[int]
     settings: np.ndarray
     row_settings: np.ndarray
+    with_sums: bool = True
 
     @property
     def dtype(self) -> str:
         """See there, as for the methods below."""
-        return self.settings.dtype.name
+        return self.members.state
 
     def norms(self, together: bool, wide: bool) -> Factors:
         """See there."""
-        cpu, torch_threads = _machine()
-        taken_as, table, sizes, settings, _ = self
-        threads = torch_threads.threads()
-        norms: Factors = cpu.norms(taken_as, table, sizes, settings, together, threads, wide)
+        work = self.members.take(self.gradients, self.with_sums)
+        norms: Factors = work.norms(self.settings, together, _machine()[1].threads(), wide)
+        self.members.keep(work, self.gradients, self.with_sums)
         return norms
 
     def step(self, factors: Factors | None) -> None:
         """See there. The caller must call `tell_autograd` afterwards."""
-        cpu, torch_threads = _machine()
         own = self.row_settings
         if factors is not None:
             own = own.copy()
             own[:, layout.CLIP_DIVISOR], own[:, layout.CLIP_FACTOR] = factors
-        cpu.step(*self[:4], own, torch_threads.threads())
+        work = self.members.take(self.gradients, self.with_sums)
+        work.step(self.settings, own, _machine()[1].threads())
+        self.members.keep(work, self.gradients, self.with_sums)
 
 
 @functools.cache
@@ -228,17 +286,13 @@ def groups(step: Step, call: Call, options: Options) -> list[Group]:
         options: The options of the optimizer.
 
     """
-    gradients = np.array(step.rows.noted.gradient_addresses, np.int64)
-    made = []
-    row_settings = step.rows.row_settings(step.weight_decays)
-    for members, own in zip(step.rows.members, row_settings, strict=True):
-        # A copy, since another thread may make a step with other gradients at the same time.
-        table = members.table.copy()
-        if step.rows.has_gradients:
-            table[:, layout.GRADIENT] = gradients[members.places]
-        settings = _settings(options, call, step.action, members.state)
-        made.append(Group(members.dtype, table, members.sizes, settings, own))
-    return made
+    rows = step.rows
+    settings = rows.settings(step.action, call, options)
+    row_settings = rows.row_settings(step.weight_decays)
+    return [
+        Group(members, step.addresses, its_settings, own)
+        for members, its_settings, own in zip(rows.members, settings, row_settings, strict=True)
+    ]
 
 
 @functools.lru_cache(maxsize=64)
@@ -250,14 +304,17 @@ def _settings(options: Options, call: Call, action: int, state: str) -> np.ndarr
 def tell_autograd(step: Step) -> None:
     """Make autograd refuse a backward pass that needs the values from before an update."""
     if step.action == UPDATE:
-        torch.autograd.graph.increment_version(step.rows.noted.lasting)
+        torch.autograd.graph.increment_version(step.lasting)
 
 
 def are_finite(step: Step, loss_scale: float | None) -> bool:
     """Whether all gradients of a step are finite; a loss scale must be at least 1."""
-    made = groups(step, Call(0.0, loss_scale), Options(0.0, 1.0))
-    for group in made:
-        group.table[:, layout.WINDOW] = 0
+    call, options = Call(0.0, loss_scale), Options(0.0, 1.0)
     # The norm is finite if all elements are, and takes one pass at memory speed.
-    norms = [group.norms(together=True, wide=False) for group in made]
-    return all(bool(np.isfinite(norm).all()) for _, norm in norms)
+    for members in step.rows.members:
+        settings = _settings(options, call, UPDATE, members.state)
+        group = Group(members, step.addresses, settings, settings, with_sums=False)
+        _, norm = group.norms(together=True, wide=False)
+        if not np.isfinite(norm).all():
+            return False
+    return True

@@ -28,7 +28,7 @@ def among(tensors: Sequence[Any]) -> bool:
     return any(map(is_sharded, tensors))
 
 
-def local(columns: Sequence[list[Tensor]]) -> list[list[Tensor]]:
+def local(columns: list[list[Tensor]]) -> list[list[Tensor]]:
     """Return parameters, gradients and averages with each DTensor replaced by its local shard.
 
     Args:
@@ -40,9 +40,9 @@ def local(columns: Sequence[list[Tensor]]) -> list[list[Tensor]]:
         ValueError: A tensor is not distributed like its parameter, or a parameter is partial.
 
     """
+    if not among(columns[0]):
+        return columns
     params, gradients, *states = columns
-    if not among(params):
-        return list(columns)
     for param in filter(is_sharded, params):
         if any(placement.is_partial() for placement in param.placements):
             raise ValueError(
