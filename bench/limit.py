@@ -27,6 +27,10 @@ class Limit:
     def __init__(self, elements):
         self.threads = os.cpu_count()
         arrays = [np.zeros(elements, "float32") for _ in range(4)]
+        for array in arrays:
+            # Until it is written, all of an array is one page of zeros, which stays in the cache:
+            # an unwritten gradient made the limit up to 16 % shorter.
+            array.fill(1)
         self.parts = list(zip(*(np.array_split(it, self.threads) for it in arrays), strict=True))
         self.bytes = 28 * elements
         self.pool = ThreadPoolExecutor(self.threads)

@@ -334,16 +334,13 @@ class Adadelta(session.KerasOptimizer):
         params = list(params)
         gradients = self._gradients(loss, params)
         self.build(params)
-        # Every gradient is computed before any variable changes, and the number of calls is read
-        # before it grows: a graph has no order of its own.
-        with tf.control_dependencies([rows.values_of(gradient) for gradient in gradients]):
-            calls = self.iterations.read_value()
-            given = self._rows(gradients)
-            with interrupts.Deferred():
-                self._engine.step(given, Call(self._rate_at(calls)), self._options())
-                updates = list(self._engine.plain.operations)
-                with tf.control_dependencies([calls]):
-                    updates.append(self.iterations.assign_add(1))
+        rate = self._rate_at(self.iterations.read_value())
+        with interrupts.Deferred():
+            self._engine.step(self._rows(gradients), Call(rate), self._options())
+            updates = list(self._engine.plain.operations)
+            # After the step the rate is known, and thus the number of calls has been read.
+            with self._engine.after_step():
+                updates.append(self.iterations.assign_add(1))
         eager = tf.executing_eagerly()
         self.updates = [] if eager else [getattr(update, "op", update) for update in updates]
         return self.updates

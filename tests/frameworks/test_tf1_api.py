@@ -384,6 +384,42 @@ def test_rows_give_the_numbers_of_dense_gradients(mode):
     np.testing.assert_allclose(trained(True), trained(False), rtol=1e-6)
 
 
+@pytest.mark.parametrize("mode", ["graph", "function"])
+def test_a_program_that_refuses_a_step_changes_nothing(mode):
+    optimizer, starts = OURS(), {"x": np.ones((5, 2), "float32"), "y": np.ones(3, "float32")}
+
+    def loss(x, y, row):
+        # Computed last, so that all else that can run has run before.
+        matrix = tf.ones((400, 400)) / 400
+        for _ in range(20):
+            matrix = matrix @ matrix
+        rows = row + tf.cast(matrix[0, 0] * 0, row.dtype)
+        return tf.reduce_sum(tf.gather(x, [rows])) + tf.reduce_sum(y)
+
+    def check(call, state):
+        call(4)
+        before = state()
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            call(5)
+        for old, new in zip(before, state(), strict=True):
+            np.testing.assert_array_equal(old, new)
+
+    if mode == "graph":
+        with tf.Graph().as_default(), V1.Session() as session:
+            x, y = (V1.get_variable(name, initializer=starts[name]) for name in "xy")
+            row = V1.placeholder("int64", [])
+            updates = optimizer.get_updates(loss(x, y, row), [x, y])
+            session.run(V1.global_variables_initializer())
+            variables = [x, y, optimizer.iterations, *optimizer.weights]
+            check(lambda given: session.run(updates, {row: given}), lambda: session.run(variables))
+        return
+    x, y = (tf.Variable(starts[name]) for name in "xy")
+    optimizer.build([x, y])
+    step = tf.function(lambda row: optimizer.get_updates(lambda: loss(x, y, row), [x, y]) and None)
+    variables = [x, y, optimizer.iterations, *optimizer.weights]
+    check(lambda given: step(tf.constant(given)), lambda: [each.numpy() for each in variables])
+
+
 @pytest.mark.parametrize("resource", [True, False])
 def test_variables_of_both_kinds(resource):
     run = Steps(OURS(), [[1.0, 2.0]], "graph", resource=resource)

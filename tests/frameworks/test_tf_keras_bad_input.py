@@ -89,6 +89,38 @@ def test_a_gradient_that_does_not_fit_changes_nothing(gradient, error, match, co
     unchanged_by(action, error, match, x, y, optimizer)
 
 
+@pytest.mark.parametrize(
+    "arguments", [{}, {"use_ema": True, "ema_overwrite_frequency": 1}, {"skip_nonfinite": True}]
+)
+@pytest.mark.parametrize(
+    ("row", "size", "match"), [(3, 1, "must be from 0 to 2"), (1, 2, "not compatible")]
+)
+def test_a_graph_that_refuses_a_step_changes_nothing(row, size, match, arguments):
+    x, y = tf.Variable([1.0]), tf.Variable([1.0, 2.0, 3.0], name="weight")
+    optimizer = OURS(1.0, **arguments)
+    optimizer.build([x, y])
+
+    @tf.function(input_signature=[tf.TensorSpec([None]), tf.TensorSpec([], tf.int32)])
+    def step(gradient, row):
+        # Computed last, so that all else that can run has run before.
+        matrix = tf.ones((400, 400)) / 400
+        for _ in range(20):
+            matrix = matrix @ matrix
+        rows = tf.stack([row + tf.cast(matrix[0, 0] * 0, tf.int32)])
+        given = tf.IndexedSlices(tf.ones(1), rows, (3,))
+        optimizer.apply_gradients([(gradient + matrix[0, 0] * 0, x), (given, y)])
+
+    step(tf.ones(1), tf.constant(1))
+    unchanged_by(
+        lambda: step(tf.ones(size), tf.constant(row)),
+        tf.errors.InvalidArgumentError,
+        match,
+        x,
+        y,
+        optimizer,
+    )
+
+
 def test_variables_that_can_not_be_updated_change_nothing():
     x, y, optimizer = tf.Variable([1.0]), tf.Variable([1.0]), OURS(1.0)
     optimizer.build([x, y])

@@ -41,6 +41,12 @@ def test_images_are_those_of_the_file_that_is_named(script, monkeypatch, tmp_pat
     assert digits.NAME == "MNIST"
 
 
+def test_the_limit_reads_memory(script):
+    """Pages that were never written are one page in the cache."""
+    parts = script("limit").Limit(5000).parts
+    assert all(array.all() for part in parts for array in part)
+
+
 def test_lines_of_all_tables_are_read(script):
     measure, compare = script("measure"), script("compare")
     text = "\n".join([

@@ -1,7 +1,8 @@
 """The interface between front ends and the engine of their framework."""
 
+import contextlib
 from collections.abc import Callable, Hashable, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from adadelta._core import clipping
 from adadelta._core.clipping import Factors
@@ -59,6 +60,12 @@ class Engine(Protocol):
         Raises:
             RuntimeError: `fused=True`, but the kernel can't update a row. Nothing has changed then.
 
+        """
+
+    def after_step(self) -> contextlib.AbstractContextManager[Any]:
+        """Return a context for what must change only if the last step was made.
+
+        In a graph of TensorFlow, a step may be refused when the graph runs.
         """
 
     def catch_up(self) -> None:

@@ -1,5 +1,6 @@
 """The step of JAX arrays, by the kernel where it can be used, else by `_core/step.py`."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -94,6 +95,10 @@ class Engine:
             for place, row in zip(group.places, group.step(its_factors), strict=True):
                 made[place] = row
         return made
+
+    def after_step(self) -> contextlib.AbstractContextManager[None]:
+        """See there: errors are raised before a step."""
+        return contextlib.nullcontext()
 
     def catch_up(self) -> None:
         """Do nothing: a step changes all rows."""

@@ -111,8 +111,9 @@ class Steps:
         # the names of all later variables.
         with interrupts.Deferred(), keras.name_scope(self.name, caller=self):
             self._make(indices, rows, call, self.options, assign)
-            self._overwrite(overwriting, action)
-            self._count(action, answered, finite, has_gradient)
+            with self.engine.after_step():
+                self._overwrite(overwriting, action)
+                self._count(action, answered, finite, has_gradient)
 
     def _told(self, rate: Any, steps: Any) -> Call:
         scale = self.loss_scale

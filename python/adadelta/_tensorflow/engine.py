@@ -3,7 +3,8 @@
 It works eagerly, in functions and graphs, under distribution strategies and on DTensor meshes.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -15,7 +16,7 @@ from adadelta._core.step import SKIP, Call, Options, Row
 from adadelta._kernels import report, xla_tensorflow
 from adadelta._state import matching
 from adadelta._tensorflow import arrays, programs
-from adadelta._tensorflow.gradients import check_rows, name_of
+from adadelta._tensorflow.gradients import checked, name_of
 from adadelta._tensorflow.lazy import Lazy
 from adadelta._tensorflow.plain import Plain, is_on_a_mesh, ready
 from adadelta._tensorflow.rows import is_rows, summed, values_of
@@ -47,6 +48,8 @@ class Engine:
         self._found: dict[int, str | None] = {}
         self._programs = programs.Programs()
         self._lazy = Lazy()
+        # What must run in a graph before anything changes: an operation, or nothing.
+        self._needed: list[Any] = []
 
     def __reduce__(self) -> Any:
         # The other attributes are about these variables, and a copy is for others.
@@ -118,11 +121,26 @@ class Engine:
     @tf.autograph.experimental.do_not_convert
     def step(self, rows: Sequence[Row], call: Call, options: Options) -> Sequence[Row]:
         """See there. An action may only be known when a program runs."""
-        given = [_with_tensor(row) for row in rows]
-        checks = [check_rows(row.gradient, row.parameter) for row in given]
-        with tf.control_dependencies([check for check in checks if check is not None]):
+        given: list[Row] = []
+        checks: list[Any] = []
+        for row in map(_with_tensor, rows):
+            gradient, its_checks = checked(row.gradient, row.parameter)
+            given.append(row._replace(gradient=gradient))
+            checks += its_checks
+        with tf.control_dependencies(checks):
+            given = self._summed(given)
+        # Whatever may fail when a graph runs must do so before anything changes.
+        needed = checks + _computed_here([*call, *(row.gradient for row in given)])
+        needed = [tf.group(needed)] if needed else []
+        with tf.control_dependencies(needed):
             self._step(given, call, options)
+        self._needed = needed
         return rows
+
+    def after_step(self) -> contextlib.AbstractContextManager[Any]:
+        """See there."""
+        needed, self._needed = self._needed, []
+        return tf.control_dependencies(needed)
 
     def _step(self, given: Sequence[Row], call: Call, options: Options) -> None:
         self.reasons = self._find_reasons(given, options)
@@ -134,7 +152,7 @@ class Engine:
         self.plain.operations = []
         served: list[Row] = []
         plain: list[Row] = []
-        for row, reason in zip(self._summed(given), self.reasons, strict=True):
+        for row, reason in zip(given, self.reasons, strict=True):
             if isinstance(row.action, int) and row.action == SKIP:
                 continue
             # A row's action without a gradient may be FOLLOW, which the kernel does not support.
@@ -173,6 +191,17 @@ class Engine:
         context = tf.distribute.get_replica_context()
         sums = iter(context.all_reduce(tf.distribute.ReduceOp.SUM, own) if own else ())
         return [row if row.gradient is None else row._replace(gradient=next(sums)) for row in given]
+
+
+def _computed_here(values: Iterable[Any]) -> list[Any]:
+    """Return the tensors among values that the graph which is being made computes."""
+    parts = (
+        part
+        for value in values
+        for part in ((value.values, value.indices) if is_rows(value) else (value,))
+    )
+    graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+    return [part for part in parts if graph and getattr(part, "graph", None) is graph]
 
 
 def kernel_report(engine: Engine, given: Sequence[Row]) -> list[report.Served]:

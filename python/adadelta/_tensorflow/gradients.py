@@ -42,15 +42,17 @@ def fitting(gradient: Any, variable: Any) -> Any:
     return gradient
 
 
-def check_rows(gradient: Any, variable: Any) -> Any:
-    """Raise an error if a gradient has rows that its variable lacks.
+def checked(gradient: Any, variable: Any) -> tuple[Any, list[Any]]:
+    """Return a gradient whose shape is that of its variable, and the checks of its rows, or raise.
 
-    In a graph, return the operation that does so, or None if the gradient is dense. XLA leaves the
-    operation out.
+    What is only known when a graph runs is checked then: by the gradient itself, which has no value
+    if its shape is another one, and by the operations that are returned. XLA leaves these out.
     """
     is_on_a_mesh = isinstance(variable, tf.experimental.dtensor.DVariable)
-    if not rows.is_rows(gradient) or is_on_a_mesh:
-        return None
+    if gradient is None or is_on_a_mesh:
+        return gradient, []
+    if not rows.is_rows(gradient):
+        return _of_shape(gradient, variable.shape), []
     indices, count = gradient.indices, variable.shape[0]
     if indices.dtype not in (tf.int32, tf.int64):
         raise TypeError(
@@ -63,11 +65,21 @@ def check_rows(gradient: Any, variable: Any) -> Any:
         expected = (size, *variable.shape[1:])
         raise parameters.other_shape(name_of(variable), expected, gradient.values.shape, what)
     if tf.executing_eagerly():
-        given = indices.numpy()
-        if given.size and (given.min() < 0 or given.max() >= count):
-            wrong = given[(given < 0) | (given >= count)][0]
+        rows_given = indices.numpy()
+        if rows_given.size and (rows_given.min() < 0 or rows_given.max() >= count):
+            wrong = rows_given[(rows_given < 0) | (rows_given >= count)][0]
             raise parameters.other_row(name_of(variable), count, wrong)
-        return None
+        return gradient, []
+    values = _of_shape(gradient.values, [size, *variable.shape[1:]])
     is_inside = tf.reduce_all((indices >= 0) & (indices < tf.cast(count, indices.dtype)))
     message = parameters.other_row(name_of(variable), count, "others").args[0]
-    return tf.debugging.Assert(is_inside, [message, indices])
+    checks = [tf.debugging.Assert(is_inside, [message, indices])]
+    if size is None:
+        numbers = tf.size(indices), tf.shape(values)[0]
+        message = f"the gradient for {name_of(variable)} must have as many rows as row numbers"
+        checks.append(tf.debugging.Assert(tf.equal(*numbers), [message, *numbers]))
+    return rows.with_values(gradient, values), checks
+
+
+def _of_shape(tensor: Any, shape: Any) -> Any:
+    return tensor if tensor.shape.is_fully_defined() else tf.ensure_shape(tensor, shape)

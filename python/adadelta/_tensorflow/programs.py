@@ -75,10 +75,7 @@ class Part:
         self.action = members[0].action
         self.dtype = precision.state_dtype(arrays.dtype_of(members[0].parameter))
         self._program, self._decays = program, [row.weight_decay for row in members]
-        self._gradients = [
-            tf.ensure_shape(tf.cast(row.gradient, row.parameter.dtype), row.parameter.shape)
-            for row in members
-        ]
+        self._gradients = [tf.cast(row.gradient, row.parameter.dtype) for row in members]
         limit = precision.largest_gradient(options.epsilon, self.dtype)
         numbers = layout.settings(options, call, self.action, limit)
         self._settings = xla_tensorflow.together(numbers, self.dtype)

@@ -98,9 +98,10 @@ class Step(State):
             action = tf.cast(finite, tf.int32) * UPDATE
             rows = [row._replace(action=action) for row in rows]
         self._make(rows, call, Options.of(self))
-        if self.skip_nonfinite:
-            self._skipped.assign_add(tf.cast(tf.logical_not(finite), tf.int64))
-        return self.iterations.assign_add(1)
+        with self._engine.after_step():
+            if self.skip_nonfinite:
+                self._skipped.assign_add(tf.cast(tf.logical_not(finite), tf.int64))
+            return self.iterations.assign_add(1)
 
     def _make(self, rows: Sequence[Row], call: Call, options: Options) -> None:
         self._engine.plain.compiles_rows = self.jit_compile

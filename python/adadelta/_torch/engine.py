@@ -5,6 +5,7 @@ optimizer with several engines plans all of them before it runs the first, so th
 completely or not at all.
 """
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -141,6 +142,10 @@ class Engine:
         """
         self.run(self.plan(rows, call, options))
         return rows
+
+    def after_step(self) -> contextlib.AbstractContextManager[None]:
+        """See there: errors are raised before a step."""
+        return contextlib.nullcontext()
 
     def catch_up(self) -> None:
         """See there."""
