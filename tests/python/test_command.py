@@ -148,6 +148,7 @@ def test_info_says_which_kernels_serve(run, monkeypatch):
 
 def test_info_says_what_is_missing_and_how_to_get_it(run, monkeypatch):
     monkeypatch.setitem(command._PACKAGES, "no-such-package", ("nothing", "one"))
+    monkeypatch.setitem(command._PACKAGES, "no-other-package", ("nothing", "two"))
     monkeypatch.setitem(command._PACKAGES, "not-to-be-installed", ("nothing", None))
     monkeypatch.setattr(command, "requirement", lambda extra, package: f"{package}[{extra}]")
     status, out, _ = run("info")
