@@ -2,7 +2,7 @@
 
 A network of 784-2000-2000-10 in batches of 100. An epoch here is the first 1,000 images of
 digits.py, so that all take turns often, in a new order each time: the ratio of two of them then
-differs from run to run by about 1 %. Keras' own, which takes long, has every fourth turn.
+differs from run to run by up to 2 %. Keras' own, which takes long, has every fourth turn.
 
 Adadelta reads and writes two averages that SGD does not have. What that takes by itself is
 measured by an SGD that adds a number to two arrays of their size.

@@ -49,6 +49,7 @@ class Target(NamedTuple):
 
 
 _XLA_WAKES = "XLA's threads sleep between steps, and waking them shows in short ones"
+_MORE_BYTES = "Adadelta moves 28 bytes for each parameter and SGD 12; see the line below"
 _SMALL = "small variables take the plain operations under XLA, as those of Keras' own do"
 
 
@@ -103,7 +104,11 @@ TARGETS = {
         ),
     },
     **{
-        f"An epoch of fit() on {backend}": {"ours": Target(peer=1.1)}
+        f"An epoch of fit() on {backend}": {
+            "ours": Target(peer=1.05, reason=_MORE_BYTES),
+            # Two runs differ by up to 3 %.
+            "ours; the peer is SGD that moves as many bytes": Target(peer=1.03),
+        }
         for backend in ("jax", "tensorflow", "torch")
     },
     **{
