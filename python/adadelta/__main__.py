@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import io
 import os
 import sys
 import textwrap
@@ -57,9 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     """
     given = _parser().parse_args(arguments)
-    if getattr(sys.stdout, "errors", None) == "strict":
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         # Names of parameters and files can have characters that a terminal lacks.
-        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         for line in given.command(given):
             print(line)

@@ -563,9 +563,13 @@ def _planned(
             known["settled"] = settled
     engine, call, options = settled
     plan = engine.plan(_rows(given, group), call, options, proceed)
-    if engine.reasons is not known.get("last") and not torch.compiler.is_compiling():
-        reasons = dict(zip(given.params, engine.reasons, strict=True))
-        known.update(last=engine.reasons, reasons=reasons)
+    if not torch.compiler.is_compiling():
+        # Other parameters may have had the same reasons.
+        ends = given.params[:1] + given.params[-1:]
+        noted = engine.reasons, len(given.params), list(map(id, ends))
+        if noted != known.get("noted"):
+            pairs = zip(given.params, engine.reasons, strict=True)
+            known.update(noted=noted, reasons=dict(pairs) if any(engine.reasons) else {})
     return _Planned(engine, plan, given)
 
 

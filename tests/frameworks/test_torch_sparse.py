@@ -90,6 +90,19 @@ def test_the_trajectory_is_that_of_dense_steps_up_to_their_rounding_in_float32()
     pair.check(rtol=16 * 2.0**-24)
 
 
+def test_an_average_that_overflowed_elsewhere_stays_infinite():
+    pair = Pair(torch.ones(5, 2), rho=0.3)
+    pair.step(sparse([0, 1]))
+    for average in pair.state("square_avg"):
+        average[1] = torch.inf
+    # In float32, 0.3 to the power of 100 is 0.
+    for _ in range(100):
+        pair.step(sparse([0]))
+    pair.step(sparse([1]))
+    pair.check(rtol=1e-5)
+    assert pair.params[0].isfinite().all()
+
+
 def test_rows_that_were_never_behind_have_the_bits_of_dense_steps():
     pair = Pair(torch.ones(5, 2))
     for _ in range(20):
@@ -336,6 +349,16 @@ def test_options(options, reason):
         assert shown.startswith("a sparse gradient updates all rows: ")
         assert reason in shown
     pair.check(rtol=1e-6)
+
+
+def test_the_reason_is_reported_for_the_parameters_of_the_last_step():
+    params = [torch.nn.Parameter(torch.ones(5, 2)) for _ in range(2)]
+    optimizer = Adadelta(params, weight_decay=0.1)
+    for place, param in enumerate(params):
+        param.grad = sparse([1])
+        optimizer.step()
+        param.grad = None
+        assert "weight decay" in adadelta.kernel_info(optimizer)[place]["reason"]
 
 
 def test_dense_and_sparse_gradients_in_one_group():

@@ -122,6 +122,21 @@ def test_float32_differs_by_the_rounding_of_dense_steps(mode):
     pair.check(tolerance=200 / 2 * 1.2e-7)
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_an_average_that_overflowed_elsewhere_stays_infinite(mode, monkeypatch):
+    monkeypatch.setitem(ARGUMENTS, "rho", 0.3)
+    pair = Pair(mode, "float32")
+    pair.call([0, 1])
+    pair.dense.square_avg[1] = np.inf
+    averages_of(pair.optimizer)[0].assign(tensor(pair.dense.square_avg, "float32"))
+    # In float32, 0.3 to the power of 100 is 0.
+    for _ in range(100):
+        pair.call([0])
+    pair.call([1])
+    pair.check(tolerance=1e-5)
+    assert np.isfinite(numpy(pair.variable)).all()
+
+
 def store_of(optimizer):
     store = {}
     optimizer.save_own_variables(store)
@@ -407,6 +422,18 @@ def test_kernel_info_says_what_needs_all_rows(arguments, word):
     assert reason.startswith("a sparse gradient updates all rows:") and word in reason
     assert not is_behind(pair.optimizer)
     assert adadelta.kernel_info(Pair().optimizer) == []
+
+
+def test_kernel_info_says_it_for_the_variables_of_each_step():
+    variables = [keras.Variable(np.ones((ROWS, WIDTH), "float32")) for _ in range(2)]
+    optimizer = adadelta.Adadelta(**ARGUMENTS, weight_decay=0.1)
+    optimizer.build(variables)
+    values = tensor(np.ones((1, WIDTH)), "float32")
+    for variable in variables:
+        gradient = sparse(tensor([1], "int32"), values, (ROWS, WIDTH))
+        optimizer.apply([gradient], [variable])
+    reasons = [row["reason"] for row in adadelta.kernel_info(optimizer)]
+    assert reasons[0] == reasons[1] and "weight decay" in reasons[0]
 
 
 def test_what_a_step_adds_is_not_part_of_the_optimizer():

@@ -6,6 +6,8 @@ steps it missed before it is used or read. A dense step rounds each product, and
 for all of them: after n missed steps the two differ by at most about n / 2 units in the last place.
 """
 
+import math
+
 from adadelta._core.rule import Array, Number
 from adadelta._core.step import Arrays, Row
 
@@ -44,4 +46,6 @@ def caught_up(average: Array, missed: Array, rho: Number, arrays: Arrays) -> Arr
 
     """
     decay = arrays.number(rho, average) ** arrays.to_state(missed, average)
-    return average * decay
+    # An average that overflowed in another implementation stays infinite in dense steps, also when
+    # the product of their factors is rounded to 0.
+    return arrays.where(average < math.inf, average * decay, average)

@@ -48,6 +48,7 @@ class Rows:
         self._are_keras = all(isinstance(variable, keras.Variable) for variable in parameters)
         self.reasons: dict[int, str | None] = {}
         self._last_reasons: Sequence[str | None] = ()
+        self._last_indices: Iterable[int] = ()
         # The variables of the last call, and a check for gradients like its own.
         self._variables: list[Any] = []
         self._indices: list[int] = []
@@ -60,8 +61,8 @@ class Rows:
 
     def note_reasons(self, indices: Iterable[int], reasons: Sequence[str | None]) -> None:
         """Note why the kernel did not update the rows of a step."""
-        if reasons is not self._last_reasons:
-            self._last_reasons = reasons
+        if reasons is not self._last_reasons or indices is not self._last_indices:
+            self._last_reasons, self._last_indices = reasons, indices
             self.reasons |= zip(indices, reasons, strict=True)
 
     def variables_of(self, index: int) -> list[Any]:
