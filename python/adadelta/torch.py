@@ -323,11 +323,8 @@ class Adadelta(Optimizer):
             known = [kept.setdefault(place, {}) for place in range(len(known))]
             # All are checked before the first is changed.
             new_values = list(map(arguments.check_again, self.param_groups, known))
-            if any(new_values):
-                for group, values, noted in zip(self.param_groups, new_values, known, strict=True):
-                    if values:
-                        group.update(values)
-                        noted.pop("settled", None)
+            for group, values in zip(self.param_groups, new_values, strict=True):
+                group.update(values)
         new: dict[Tensor, Any] = {}
         given: list[_Given] = []
         for group in self.param_groups:
@@ -597,6 +594,7 @@ def _count(counts: list[Tensor], proceed: Tensor | None) -> None:
         torch._foreach_add_(counts, [proceed.to(count.device, count.dtype) for count in counts])
     elif not torch.compiler.is_compiling() and counts[0].is_cpu:
         # torch would convert a number for each of them: 2.7 us a parameter instead of 0.4.
-        torch._foreach_add_(counts, _ONE, alpha=1.0)
+        one = _ONE if type(counts[0]) is Tensor else torch.ones(())
+        torch._foreach_add_(counts, one, alpha=1.0)
     else:
         torch._foreach_add_(counts, 1)

@@ -10,11 +10,12 @@ import weakref
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.testing._internal.two_tensor import TwoTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from adadelta import kernel_info
-from adadelta._core.step import Call, Options, Row
+from adadelta._core.step import COLLECT, UPDATE, Call, Options, Row
 from adadelta._kernels import choose
 from adadelta._torch.engine import Engine
 from adadelta._torch.kernel import Members
@@ -457,6 +458,29 @@ def test_a_call_that_is_under_way_is_not_used_by_another_thread():
     assert (first.table[0, 1], second.table[0, 1]) == (8, 16)
     members.keep(first, [8], True)
     assert members.take([8], True) is first
+
+
+def test_fake_tensors_make_fake_steps():
+    with FakeTensorMode():
+        param = torch.nn.Parameter(torch.ones(4))
+        param.grad = torch.ones(4)
+        optimizer = Adadelta([param])
+        for _ in range(2):
+            optimizer.step()
+        assert optimizer.state[param]["acc_delta"].shape == (4,)
+
+
+def test_gradients_may_be_missing_while_they_are_accumulated():
+    def made(fused):
+        rows = [Row(*(torch.full((5,), it) for it in (1.0, 2.0, 0.1, 0.2)), None, torch.ones(5))]
+        engine = Engine(fused=fused)
+        for action in (COLLECT, COLLECT, UPDATE, UPDATE):
+            for gradient in (None, rows[0].gradient):
+                row = rows[0]._replace(gradient=gradient, action=action)
+                engine.step([row], Call(0.1, steps=2.0), Options(0.9, 1e-6))
+        return torch.cat([rows[0].parameter, rows[0].acc_delta, rows[0].window])
+
+    torch.testing.assert_close(made(True), made(False))
 
 
 def test_a_mode_sees_every_operation_of_a_step():

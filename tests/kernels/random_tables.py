@@ -200,14 +200,13 @@ class Run:
 
     def on_processor(self, threads, wanted, norms):
         dtype, row_settings = self.table.dtype, self.row_settings.array
-        work = cpu.Work(dtype, self.table_of_addresses.array, self.sizes.array)
         settings = self.settings.array
-        for together in (False, True):
-            with self.memory.scope():
+        with self.memory.scope():
+            work = cpu.Work(dtype, self.table_of_addresses.array, self.sizes.array)
+            for together in (False, True):
                 wide = bool(self.generator.random() < 0.3)
                 made = work.norms(settings, together, threads, wide)
                 self.check_norms(made, norms, together)
-        with self.memory.scope():
             work.step(settings, row_settings, threads)
             self.check_step(wanted)
 

@@ -94,7 +94,8 @@ def check_again(group: Mapping[str, Any], known: dict[str, Any]) -> dict[str, An
 
     Args:
         group: The group.
-        known: Remembers the checked values between calls.
+        known: Remembers the checked values between calls. "settled", which depends on them, is
+            removed if they are new.
 
     Returns:
         The checked values as the group must keep them, or an empty dict if they are not new.
@@ -122,6 +123,7 @@ def check_again(group: Mapping[str, Any], known: dict[str, Any]) -> dict[str, An
     is_known = is_plain and not is_meta and known.get("numbers") == numbers
     params = () if is_known else group["params"]
     result = checked(group, params, read_rate)
+    known.pop("settled", None)
     known["numbers"] = [result[name] for name in ("rho", "eps")]
     known["values"] = [rate, *(result[name] for name in NAMES[1:])]
     if not isinstance(result["lr"], torch.Tensor):

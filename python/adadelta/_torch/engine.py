@@ -171,9 +171,9 @@ class Engine:
             # The rate stays as it is, since it is rounded to the dtype of the state later.
             call = Call(*call[:2], *map(_number, call[2:]))
         found: list[str | None] = [None] * len(rows)
-        if against is None and not self.lazy and options.norm_limit is None:
+        if rows and against is None and not self.lazy and options.norm_limit is None:
             actions = columns_of(rows)[_ACTION]
-            is_one = bool(actions) and actions.count(actions[0]) == len(actions)
+            is_one = actions.count(actions[0]) == len(actions)
             step = self._again(rows, actions[0]) if is_one and actions[0] != SKIP else None
             if step is not None and not step.rows.are_constrained:
                 self.reasons = self.reasons if self.reasons == found else found

@@ -106,7 +106,7 @@ class Members:
             with_sums: Whether the sums of accumulated gradients are a part of it.
 
         """
-        work, known = self._kept.pop(with_sums, (None, ()))
+        work, known = self._kept.pop(with_sums, (None, []))
         if work is None:
             work = _machine()[0].Work(self.dtype, self._table.copy(), self._sizes)
             if not with_sums:
