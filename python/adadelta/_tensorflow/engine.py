@@ -137,7 +137,7 @@ class Engine:
         self._needed = needed
         return rows
 
-    def after_step(self) -> contextlib.AbstractContextManager[Any]:
+    def after_step(self) -> contextlib.AbstractContextManager[object]:
         """See there."""
         needed, self._needed = self._needed, []
         return tf.control_dependencies(needed)
