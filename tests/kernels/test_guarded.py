@@ -63,8 +63,8 @@ FAULTS = {
         "float32",
         (
             "fused.py",
-            "    for i in range(size):\n        value = load(gradient, i)\n",
-            "    for i in range(size + 1):\n        value = load(gradient, i)\n",
+            "    for i in range(size):\n        value = load_parameter(gradient, i)\n",
+            "    for i in range(size + 1):\n        value = load_parameter(gradient, i)\n",
         ),
     ),
     "state of half precision as wide as float64": (

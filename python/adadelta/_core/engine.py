@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from adadelta._core import clipping
 from adadelta._core.clipping import Factors
@@ -62,7 +62,7 @@ class Engine(Protocol):
 
         """
 
-    def after_step(self) -> contextlib.AbstractContextManager[Any]:
+    def after_step(self) -> contextlib.AbstractContextManager[object]:
         """Return a context for what must change only if the last step was made.
 
         In a graph of TensorFlow, a step may be refused when the graph runs.

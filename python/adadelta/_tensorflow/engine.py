@@ -137,10 +137,11 @@ class Engine:
         self._needed = needed
         return rows
 
-    def after_step(self) -> contextlib.AbstractContextManager[Any]:
+    def after_step(self) -> contextlib.AbstractContextManager[object]:
         """See there."""
         needed, self._needed = self._needed, []
-        return tf.control_dependencies(needed)
+        context: contextlib.AbstractContextManager[object] = tf.control_dependencies(needed)
+        return context
 
     def _step(self, given: Sequence[Row], call: Call, options: Options) -> None:
         self.reasons = self._find_reasons(given, options)
