@@ -64,7 +64,7 @@ class Repeated(NamedTuple):
 
     step: processor.Step
     groups: Sequence[processor.Group]
-    proceed = None
+    proceed: None = None
 
 
 class Engine:
