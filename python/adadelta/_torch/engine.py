@@ -65,7 +65,7 @@ class Repeated(NamedTuple):
 
     step: processor.Step
     groups: Sequence[processor.Group]
-    proceed = None
+    proceed: None = None
 
 
 class Engine:
