@@ -204,7 +204,8 @@ class Adadelta(Optimizer):
     def __copy__(self) -> "Adadelta":
         # A shallow copy shares the averages, and with them which rows are behind.
         copied = type(self).__new__(type(self))
-        copied.__setstate__(self.__getstate__())
+        state: Any = self.__getstate__()
+        copied.__setstate__(state)
         copied._lazy = self._lazy
         return copied
 
