@@ -458,6 +458,7 @@ def test_a_call_that_is_under_way_is_not_used_by_another_thread():
     assert (first.table[0, 1], second.table[0, 1]) == (8, 16)
     members.keep(first, [8], True)
     assert members.take([8], True) is first
+    assert members.take([8], True) is not first
 
 
 def test_fake_tensors_make_fake_steps():
