@@ -33,10 +33,10 @@ class Parts(NamedTuple):
     set_rate: Callable[[float], None]
 
 
-def _parts_of(optimizer: Any) -> Parts:
+def _parts_of(optimizer: object) -> Parts:
     """Return the parts of an optimizer, alone or in a `LossScaleOptimizer`."""
-    optimizer, wrapper = exchange.unwrapped(optimizer)
-    parts: Parts = optimizer._parts()
+    inner, wrapper = exchange.unwrapped(optimizer)
+    parts: Parts = inner._parts()
     if wrapper is None or not wrapper.dynamic:
         return parts
     scale = wrapper._loss_scale
@@ -44,7 +44,7 @@ def _parts_of(optimizer: Any) -> Parts:
     return parts._replace(counters={**parts.counters, **of_wrapper})
 
 
-def export_state(optimizer: Any) -> OptimizerState:
+def export_state(optimizer: object) -> OptimizerState:
     """Return the state of the optimizer, with its arguments."""
     state = learned(_parts_of(optimizer))
     state.hyperparameters = exchange.unwrapped(optimizer)[0]._portable_config()
@@ -64,7 +64,7 @@ def learned(parts: Parts) -> OptimizerState:
     )
 
 
-def import_state(optimizer: Any, state: OptimizerState) -> dict[str, str]:
+def import_state(optimizer: object, state: OptimizerState) -> dict[str, str]:
     """Load a state into the optimizer, or raise an error that lists everything that does not fit.
 
     Returns the state's name for each parameter of the optimizer.
