@@ -35,7 +35,8 @@ def is_traced(tensor: Any) -> bool:
     if backend == "tensorflow":
         import tensorflow as tf
 
-        return bool(tf.is_symbolic_tensor(tensor)) or not tf.executing_eagerly()
+        is_tensor = hyperparameters.is_a(tensor, tf.Tensor)
+        return not tf.executing_eagerly() or (is_tensor and bool(tf.is_symbolic_tensor(tensor)))
     return False
 
 
