@@ -400,7 +400,7 @@ def test_a_picture_needs_records():
 
 def test_without_matplotlib_the_error_says_what_to_do(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ImportError, match="needs matplotlib, .*: pip install matplotlib"):
+    with pytest.raises(ImportError, match=r"needs matplotlib, .*: pip install matplotlib"):
         adadelta.Monitor().plot()
 
 
