@@ -99,17 +99,17 @@ def checks_in_lines() -> list[str]:
 
 
 def problem_of_python() -> list[str] | None:
-    """Return what is wrong with this Python alone, for R: the cause and the cure, or None."""
+    """Return what is wrong with this Python itself: the cause and the cure for R users, or None."""
     return _first_problem(_python())
 
 
 def problem_without_keras() -> list[str] | None:
-    """Return why the parts without Keras can't work, for R: the cause and the cure, or None."""
+    """Return why the parts that need no Keras can't work: cause and cure for R users, or None."""
     return _first_problem(_python(), _numpy())
 
 
 def problem() -> list[str] | None:
-    """Return why the optimizer can't work here, for R: the cause and the cure, or None."""
+    """Return why the optimizer can't work here: the cause and the cure for R users, or None."""
     return _first_problem(_python(), _keras(), _backend(*backend_and_reason()))
 
 
@@ -216,7 +216,7 @@ def _saved_state() -> Check:
 
 
 def missing_backend(name: str) -> list[str] | None:
-    """Return why Keras can't use this backend, for R: the cause and the cure, or None."""
+    """Return why Keras can't use this backend: the cause and the cure for R users, or None."""
     return _first_problem(_without_backend(name)) if _is_missing(name) else None
 
 

@@ -283,7 +283,7 @@ def set_learning_rate(optimizer: object, value: Any) -> None:
 
 def _own(optimizer: object) -> Adadelta:
     """Return our optimizer, also if Keras has wrapped it to scale the loss, or raise."""
-    from adadelta._state.exchange import unwrapped
+    from adadelta._core.loss_scaling import unwrapped
     from adadelta.keras import Adadelta
 
     inner, _ = unwrapped(optimizer)

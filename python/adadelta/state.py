@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from adadelta._core import hyperparameters
-from adadelta._state import atomic, conversion, exchange, keras_file, storage
+from adadelta._core.loss_scaling import unwrapped
+from adadelta._state import atomic, conversion, keras_file, storage
 from adadelta._state.record import (
     OptimizerState,
     StateMismatchError,
@@ -280,7 +281,7 @@ def load_keras_adadelta(optimizer: object, path: str | os.PathLike[str]) -> None
     """
     model: Any = optimizer if hasattr(optimizer, "trainable_variables") else None
     own: Any = optimizer if model is None else getattr(model, "optimizer", None)
-    load = getattr(exchange.unwrapped(own)[0], "load_strictly", None)
+    load = getattr(unwrapped(own)[0], "load_strictly", None)
     if load is None:
         raise TypeError(
             "`optimizer` must be an adadelta.Adadelta or a Keras model compiled with one; received "
@@ -382,7 +383,7 @@ def _checked(path: Any) -> str:
 
 
 def _exchange_of(optimizer: object) -> Any:
-    inner, _ = exchange.unwrapped(optimizer)
+    inner, _ = unwrapped(optimizer)
     module = getattr(type(inner), "state_exchange", None)
     if module is None:
         raise TypeError(

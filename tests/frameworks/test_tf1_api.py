@@ -389,7 +389,7 @@ def test_a_program_that_refuses_a_step_changes_nothing(mode):
     optimizer, starts = OURS(), {"x": np.ones((5, 2), "float32"), "y": np.ones(3, "float32")}
 
     def loss(x, y, row):
-        # Computed last, so that all else that can run has run before.
+        # A long computation, so that everything that does not wait for it runs first.
         matrix = tf.ones((400, 400)) / 400
         for _ in range(20):
             matrix = matrix @ matrix

@@ -102,7 +102,7 @@ def test_a_graph_that_refuses_a_step_changes_nothing(row, size, match, arguments
 
     @tf.function(input_signature=[tf.TensorSpec([None]), tf.TensorSpec([], tf.int32)])
     def step(gradient, row):
-        # Computed last, so that all else that can run has run before.
+        # A long computation, so that everything that does not wait for it runs first.
         matrix = tf.ones((400, 400)) / 400
         for _ in range(20):
             matrix = matrix @ matrix

@@ -95,7 +95,7 @@ def test_an_average_that_overflowed_elsewhere_stays_infinite():
     pair.step(sparse([0, 1]))
     for average in pair.state("square_avg"):
         average[1] = torch.inf
-    # In float32, 0.3 to the power of 100 is 0.
+    # 0.3 ** 100 is too small for float32 and becomes 0, and infinity times 0 would be NaN.
     for _ in range(100):
         pair.step(sparse([0]))
     pair.step(sparse([1]))

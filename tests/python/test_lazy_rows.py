@@ -129,7 +129,7 @@ def test_an_average_that_overflowed_elsewhere_stays_infinite(mode, monkeypatch):
     pair.call([0, 1])
     pair.dense.square_avg[1] = np.inf
     averages_of(pair.optimizer)[0].assign(tensor(pair.dense.square_avg, "float32"))
-    # In float32, 0.3 to the power of 100 is 0.
+    # 0.3 ** 100 is too small for float32 and becomes 0, and infinity times 0 would be NaN.
     for _ in range(100):
         pair.call([0])
     pair.call([1])

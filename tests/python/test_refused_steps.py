@@ -25,7 +25,7 @@ OPTIONS = {
 
 
 def late(value):
-    """Return a value that is computed last, so that all else that can run has run before."""
+    """Return the value after a long computation; what does not wait for it runs first."""
     matrix = tf.ones((400, 400)) / 400
     for _ in range(20):
         matrix = matrix @ matrix

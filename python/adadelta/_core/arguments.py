@@ -1,6 +1,6 @@
-"""The constructor's arguments as attributes: checked whenever they are set, and fixed at some time.
+"""The constructor's arguments as attributes, which are checked whenever they are set.
 
-Compiled training would keep using the old value, so a change is refused if it could go unnoticed.
+Compiled training would keep using the old value, so a change that could go unnoticed is refused.
 """
 
 from typing import Any

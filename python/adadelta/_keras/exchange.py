@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from adadelta._core.loss_scaling import unwrapped
 from adadelta._keras import learning_rate as rates
 from adadelta._keras import loss_scale, precision
 from adadelta._keras.known import array_of
@@ -64,7 +65,7 @@ class Parts(NamedTuple):
 
 def parts_of(optimizer: keras.optimizers.Optimizer) -> Parts:
     """Return the parts of an `adadelta.Adadelta`, alone or in a `LossScaleOptimizer`."""
-    inner, wrapper = exchange.unwrapped(optimizer)
+    inner, wrapper = unwrapped(optimizer)
     parts: Parts = inner._parts()
     return parts._replace(wrapper=wrapper)
 
@@ -72,7 +73,7 @@ def parts_of(optimizer: keras.optimizers.Optimizer) -> Parts:
 def export_state(optimizer: keras.optimizers.Optimizer) -> OptimizerState:
     """Return the optimizer's state with its arguments."""
     state = learned(parts_of(optimizer))
-    state.hyperparameters = exchange.unwrapped(optimizer)[0].get_config()
+    state.hyperparameters = unwrapped(optimizer)[0].get_config()
     state.hyperparameters.pop("name")
     return state
 

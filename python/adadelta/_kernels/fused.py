@@ -56,8 +56,8 @@ load_int64, store_int64 = _memory(types.int64, ir.IntType(64))
 load_float64, store_float64 = _memory(types.float64, ir.DoubleType())
 load_float32, store_float32 = _memory(types.float32, ir.FloatType())
 _load_uint16, _store_uint16 = _memory(types.uint16, ir.IntType(16))
-# The size of a float16 or bfloat16 in bytes.
-_HALF = 2
+# How many bytes a number in float16 or bfloat16 takes.
+_BYTES_OF_HALF = 2
 
 
 @intrinsic
@@ -315,7 +315,7 @@ def _step(row, own, start, size, settings, blocks, kind):
     undecayed = load(own, layout.WEIGHT_DECAY) == 0
     if not is_same and given and undecayed and _is_plain(row, own, settings, kind):
         # Converted in the same loop, which takes 0.93 of the time that it takes block by block.
-        places = values + _HALF * start, given + _HALF * start
+        places = values + _BYTES_OF_HALF * start, given + _BYTES_OF_HALF * start
         access = load_parameter, store_parameter
         _rule(*places, square_avg, acc_delta, size, settings, kind, access)
     else:

@@ -63,10 +63,13 @@ STEP, SQUARES = 0, 1
 # is computed again from scaled gradients.
 LEAST_NORM, GREATEST_NORM = 1e-125, 1e125
 SCALE_OF_SMALL, SCALE_OF_LARGE = 2.0**600, 2.0**-600
-# The data that all threads of a call share, and the only data they get. It starts with counters of
-# pieces: those that are taken, at all and from each end, and those that are finished. Then follow
-# the address of a C function that returns the number of the calling thread, or 0; the numbers of
-# pieces and elements; and the address of the call. Up to PIECES, all are 0 at first.
+# The data that all threads of a call share, and the only data they get:
+# - TAKEN, FROM_START, FROM_END, DONE: how many pieces have been taken in all, from the start and
+#   from the end, and how many are finished. They begin at 0.
+# - NUMBER_AT: the address of a C function that returns the number of the calling thread, or 0 if
+#   all threads are to take pieces from the start.
+# - PIECES, TOTAL: how many pieces and elements there are.
+# - CALL_AT: the address of the call.
 TAKEN, FROM_START, FROM_END, DONE, NUMBER_AT, PIECES, TOTAL, CALL_AT = range(8)
 CONTROL = 8
 

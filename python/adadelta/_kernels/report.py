@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from adadelta._core import hyperparameters
 from adadelta._core.engine import Engine
 from adadelta._core.lazy import AllRows, updates_all_rows
+from adadelta._core.loss_scaling import unwrapped
 from adadelta._core.step import Row
 from adadelta._core.table import aligned
 from adadelta._kernels import choose
@@ -126,11 +127,9 @@ def kernel_info(optimizer: object = None, params: Any = None) -> Any:
     """
     if optimizer is None:
         return choose.kernels()
-    # Keras wraps an optimizer to scale the loss.
-    inner = hyperparameters.attribute(optimizer, "inner_optimizer")
+    inner, _ = unwrapped(optimizer)
     report, report_of = (
-        hyperparameters.attribute(optimizer if inner is None else inner, name)
-        for name in ("_kernel_report", "_kernel_report_of")
+        hyperparameters.attribute(inner, name) for name in ("_kernel_report", "_kernel_report_of")
     )
     if isinstance(optimizer, type) or not (callable(report) or callable(report_of)):
         requirement = "None or an optimizer of adadelta"

@@ -19,12 +19,6 @@ _Out = TypeVar("_Out")
 Slots = Mapping[str, Mapping[str, _In]]
 
 
-def unwrapped(optimizer: object) -> tuple[Any, Any]:
-    """Return the optimizer and the host's LossScaleOptimizer around it, or None."""
-    inner = getattr(optimizer, "inner_optimizer", None)
-    return (optimizer, None) if inner is None else (inner, optimizer)
-
-
 def unbuilt(argument: str = "model.trainable_variables") -> StateMismatchError:
     """Return the error about an optimizer without variables; `argument` is what to build it on."""
     text = (

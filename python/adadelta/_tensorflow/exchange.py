@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from adadelta._core.loss_scaling import unwrapped
 from adadelta._state import exchange
 from adadelta._state.record import OptimizerState
 
@@ -35,7 +36,7 @@ class Parts(NamedTuple):
 
 def _parts_of(optimizer: object) -> Parts:
     """Return the parts of an optimizer, alone or in a `LossScaleOptimizer`."""
-    inner, wrapper = exchange.unwrapped(optimizer)
+    inner, wrapper = unwrapped(optimizer)
     parts: Parts = inner._parts()
     if wrapper is None or not wrapper.dynamic:
         return parts
@@ -47,7 +48,7 @@ def _parts_of(optimizer: object) -> Parts:
 def export_state(optimizer: object) -> OptimizerState:
     """Return the state of the optimizer, with its arguments."""
     state = learned(_parts_of(optimizer))
-    state.hyperparameters = exchange.unwrapped(optimizer)[0]._portable_config()
+    state.hyperparameters = unwrapped(optimizer)[0]._portable_config()
     return state
 
 

@@ -183,10 +183,6 @@ class Engine:
             if action == SKIP:
                 continue
             its_rows = rows if len(places) == len(rows) else [rows[place] for place in places]
-            again = None if against is not None or self.lazy else self._again(its_rows, action)
-            if again is not None:
-                parts.append(_part(again, its_rows))
-                continue
             part, reasons = self._part(its_rows, action, call, options, against)
             parts.append(part)
             for place, reason in zip(places, reasons, strict=True):
@@ -263,7 +259,9 @@ class Engine:
     ) -> tuple[Part, Sequence[str | None]]:
         """Return rows with the same action and the reasons against kernels, or raise."""
         reasons: list[str | None] = [None] * len(rows)
-        again: processor.Step | None = None
+        again = None if against is not None or self.lazy else self._again(rows, action)
+        if again is not None:
+            return _repeated_part(again, rows), reasons
         touched: dict[int, Touched] = {}
         all_rows: dict[int, AllRows] = {}
         rest: Sequence[int] = range(len(rows))
@@ -274,7 +272,7 @@ class Engine:
                 rows = [rows[place] for place in rest]
                 again = self._again(rows, action) if against is None else None
         if again is not None:
-            part = _part(again, rows)
+            part = _repeated_part(again, rows)
         else:
             part, found = self._sorted(rows, action, call, options, against)
             for place, reason in zip(rest, found, strict=True):
@@ -383,7 +381,7 @@ def _key(rows: Sequence[Row]) -> tuple[int, int]:
     return len(rows), id(columns_of(rows)[0][0])
 
 
-def _part(step: processor.Step, rows: Sequence[Row]) -> Part:
+def _repeated_part(step: processor.Step, rows: Sequence[Row]) -> Part:
     constrained = [row for row in rows if row.constraint] if step.rows.are_constrained else ()
     return Part(step.action, (step,), constrained=constrained)
 

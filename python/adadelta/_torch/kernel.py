@@ -153,9 +153,9 @@ class Rows:
         return Step(self, action, columns[_DECAY], gradients, addresses, _lasting(columns))
 
     def step(self, columns: Sequence[Sequence[Any]], action: int) -> "Step | None":
-        """Return the step of these columns, or None.
+        """Return the kernel's step for these columns, checked by comparison with the noted rows.
 
-        It is None unless they hold the same rows, with gradients of the same kind as before.
+        The result is None if the columns hold other rows or gradients of another kind.
         """
         size = len(self.constrained)
         if not self.can_repeat or len(columns[0]) != size:

@@ -10,10 +10,10 @@ with keras_needed_by("adadelta.Monitor"):
     import keras
 
 from adadelta._core import hyperparameters
+from adadelta._core.loss_scaling import unwrapped
 from adadelta._core.table import aligned
 from adadelta._keras import reading
 from adadelta._keras.exchange import parts_of
-from adadelta._state.exchange import unwrapped
 from adadelta._watch import diagnosis
 from adadelta.keras import Adadelta
 
