@@ -328,6 +328,13 @@ def test_bad_arguments_are_refused(options, error, message):
         OURS(**options)
 
 
+def test_a_second_way_of_clipping_is_refused_when_it_is_set():
+    optimizer = OURS(clipnorm=1.0)
+    with pytest.raises(ValueError, match="`clipvalue`"):
+        optimizer.clipvalue = 0.5
+    assert optimizer.clipvalue is None
+
+
 def test_variables_that_can_not_be_updated_are_refused():
     x, y = tf.Variable([1.0], name="x"), tf.Variable([1.0], name="y")
 
