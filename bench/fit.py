@@ -20,7 +20,7 @@ from measure import HEADER, row, scaled
 import adadelta
 
 TURNS, NOT_COUNTED = max(5, scaled(60)), 2
-# Keras' own takes part in one turn of so many.
+# Keras' own Adadelta, which takes long, is measured once in so many turns.
 EVERY = 4
 IMAGES = scaled(1_000)
 

@@ -1,8 +1,8 @@
-"""Time what a step on TensorFlow takes besides the kernel, beside the kernel alone and the limit.
+"""Time how long a step on TensorFlow takes without the kernel's work, and the kernel alone.
 
     python bench/tensorflow_parts.py
 
-A call that is skipped runs all of the program, and its threads start, but reads no array.
+In a call that is skipped, the whole program runs and its threads start, but no array is read.
 """
 
 import os

@@ -148,7 +148,7 @@ def _send_state_warnings(warn: Callable[[Any], Any]) -> None:
 
 
 def _is_given_in_r(message: str, warn: Callable[[Any], Any]) -> bool:
-    """Let R give a warning, and return whether it does."""
+    """Ask R to give a warning, and return whether it will."""
     from adadelta._keras.from_r import is_on_main_thread
 
     return is_on_main_thread() and bool(warn(told(message)).get("value"))

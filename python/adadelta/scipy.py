@@ -21,8 +21,8 @@ __all__ = ["adadelta"]
 
 _PAPER = hyperparameters.CONVENTIONS["paper"]
 
-# The status and the message for each reason to stop. Status 0 is success, as the message then says
-# before this.
+# The status and the message for each reason to stop. `ended()` begins the messages of status 0 with
+# words of success.
 _ENDS = {
     "gtol": (0, "no element of the gradient is larger than `gtol`."),
     "xtol": (0, "x no longer moves by more than `xtol`."),

@@ -202,7 +202,7 @@ class Adadelta(Optimizer):
                     its_state["step"] = count.fill_(float(its_state["step"]))
 
     def __copy__(self) -> "Adadelta":
-        # A shallow copy shares the averages, and with them which rows are behind.
+        # A shallow copy shares the averages, so it must also share which rows are behind.
         copied = type(self).__new__(type(self))
         state: Any = self.__getstate__()
         copied.__setstate__(state)
@@ -556,13 +556,13 @@ def _planned(
         mode = "decoupled" if group["decoupled_weight_decay"] else "coupled"
         options = Options(group["rho"], group["eps"], maximize=group["maximize"], decay_mode=mode)
         settled = _engine_of(group, known, lazy), call, options
-        # The values of tensors may change.
+        # The value of a tensor may change without notice.
         if not isinstance(group["lr"], Tensor):
             known["settled"] = settled
     engine, call, options = settled
     plan = engine.plan(_rows(given, group), call, options, proceed)
     if not torch.compiler.is_compiling():
-        # Other parameters may have had the same reasons.
+        # The same reasons may now be those of other parameters.
         ends = given.params[:1] + given.params[-1:]
         noted = engine.reasons, len(given.params), list(map(id, ends))
         if noted != known.get("noted"):

@@ -42,7 +42,7 @@ def test_images_are_those_of_the_file_that_is_named(script, monkeypatch, tmp_pat
 
 
 def test_the_limit_reads_memory(script):
-    """Pages that were never written are one page in the cache."""
+    """An array that was never written shares one page of zeros, which stays in the cache."""
     parts = script("limit").Limit(5000).parts
     assert all(array.all() for part in parts for array in part)
 

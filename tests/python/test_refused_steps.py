@@ -1,4 +1,4 @@
-"""A step that TensorFlow refuses when a function runs changes nothing, and counts nowhere."""
+"""A step that TensorFlow refuses when a function runs changes no weight, average or counter."""
 
 import keras
 import numpy as np
@@ -12,7 +12,7 @@ if keras.config.backend() != "tensorflow":
 import tensorflow as tf
 
 ROWS, WIDTH = 40, 3
-# Large enough for the kernel; the sparse gradient goes another way.
+# Large enough for the kernel, which does not take the sparse gradient.
 LARGE = 2**15
 OPTIONS = {
     "nothing": {},

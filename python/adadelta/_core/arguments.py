@@ -23,7 +23,7 @@ def checked(optimizer: object, name: str, value: Any) -> Any:
 
 
 def refuse_change(optimizer: object, name: str, value: Any, reason: str) -> None:
-    """Raise for this reason unless the attribute has the value already."""
+    """Raise an error with this reason, unless the attribute has this value already."""
     if value != getattr(optimizer, name):
         text = hyperparameters.with_received(f"`{name}` can't be changed {reason}", value)
         raise ValueError(Message(text, "fixed", argument=name, received=value))

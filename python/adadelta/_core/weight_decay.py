@@ -29,7 +29,7 @@ class Exclusions:
         path: Callable[[Any], str],
         is_built: bool,
     ) -> None:
-        """Exclude variables instead of those that a configuration named.
+        """Exclude variables from weight decay; this replaces what a configuration excluded.
 
         Args:
             var_list: The first argument of `exclude_from_weight_decay()`: None, or variables of any

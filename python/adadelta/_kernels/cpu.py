@@ -23,7 +23,7 @@ def reason_against_dtype(dtype: str) -> str | None:
 
 
 class Work:
-    """The work of the kernel on some tensors, prepared once for many calls.
+    """A call of the kernel on some tensors, prepared once and used many times.
 
     Its arrays are changed in each call, so only one thread at a time may use it.
 
@@ -116,7 +116,7 @@ class Work:
             return
         call, control = self._call, self._control
         arrays = settings, row_settings, squares
-        # To write what is there already takes 2 us.
+        # Writing the same addresses again would take 2 us.
         if kind != call[layout.KIND] or any(map(operator.is_not, arrays, self._arrays)):
             call[layout.KIND] = kind
             call[layout.SETTINGS_AT : layout.SCALE] = [

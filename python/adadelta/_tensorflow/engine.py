@@ -48,7 +48,7 @@ class Engine:
         self._found: dict[int, str | None] = {}
         self._programs = programs.Programs()
         self._lazy = Lazy()
-        # What must run in a graph before anything changes: an operation, or nothing.
+        # The operation, if any, that must run in a graph before anything changes.
         self._needed: list[Any] = []
 
     def __reduce__(self) -> Any:
@@ -195,7 +195,7 @@ class Engine:
 
 
 def _computed_here(values: Iterable[Any]) -> list[Any]:
-    """Return the tensors among values that the graph which is being made computes."""
+    """Return those of the values that are tensors computed by the graph under construction."""
     parts = (
         part
         for value in values

@@ -61,7 +61,7 @@ class Plan(NamedTuple):
 
 
 class Repeated(NamedTuple):
-    """A checked step like the last one on the same rows, all of which the kernel updates."""
+    """A checked step on the same rows as an earlier one, all of which the kernel updates."""
 
     step: processor.Step
     groups: Sequence[processor.Group]

@@ -118,7 +118,7 @@ class Members:
         return work
 
     def keep(self, work: Any, gradients: Sequence[int], with_sums: bool) -> None:
-        """Keep a work for the next step."""
+        """Keep prepared work for the next step."""
         self._kept[with_sums] = work, gradients
 
 
@@ -147,7 +147,7 @@ class Rows:
         self._settings: tuple[Any, list[np.ndarray]] = (None, [])
 
     def first_step(self, columns: Sequence[Sequence[Any]], action: int) -> "Step":
-        """Return the step of the noted rows themselves."""
+        """Return the step of the rows that were noted just now, which need no check."""
         gradients = columns[layout.GRADIENT]
         addresses = [it.data_ptr() for it in gradients] if self.has_gradients else []
         return Step(self, action, columns[_DECAY], gradients, addresses, _lasting(columns))
